@@ -1,0 +1,190 @@
+"""Adjoint: imperative tensor code, recorded, differentiated and compiled.
+
+`import adjoint as torch` runs ordinary PyTorch programs. This module only gathers public names; `nn`, `optim`,
+`distributions` and the other libraries load when first used.
+"""
+
+from __future__ import annotations
+
+import importlib as _importlib
+import math as _math
+from typing import Any as _Any
+
+from adjoint import dtypes as _dtypes
+from adjoint.dtypes import DType as dtype
+from adjoint.dtypes import bool, finfo, float32, float64, iinfo, int8, int16, int32, int64, uint8
+from adjoint.ops import create as _create
+from adjoint.ops import elementwise as _elementwise
+from adjoint.ops import index as _index
+from adjoint.ops import linalg as _linalg
+from adjoint.ops import random as _random
+from adjoint.ops import reduce as _reduce
+from adjoint.ops import shape as _shape
+from adjoint.ops import sort as _sort
+from adjoint.ops import special as _special
+from adjoint.tensor import allclose, attach, create_device as device, equal
+from adjoint.trace import recorder as _recorder
+from adjoint.trace.aval import Size
+from adjoint.trace.handle import Parameter as _Parameter
+from adjoint.trace.handle import Tensor
+
+from adjoint._version import __version__
+
+attach()
+
+float = float32
+double = float64
+long = int64
+int = int32
+short = int16
+inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
+newaxis = None
+strided = "torch.strided"
+contiguous_format = preserve_format = None
+
+_PUBLIC = {
+    _create: "tensor as_tensor from_numpy zeros ones empty full zeros_like ones_like empty_like full_like eye arange "
+    "linspace logspace",
+    _elementwise: "add sub div pow round square reciprocal where clamp floor_divide remainder isfinite logical_and "
+    "logical_or logical_xor lerp addcmul addcdiv xlogy logaddexp isclose nan_to_num heaviside hypot copysign deg2rad "
+    "rad2deg frac logit",
+    _reduce: "sum prod mean var std var_mean std_mean amax amin argmax argmin max min any all count_nonzero cumsum "
+    "cumprod cummax cummin logsumexp norm dist median aminmax",
+    _shape: "reshape permute transpose movedim t squeeze unsqueeze flatten unflatten broadcast_to broadcast_tensors "
+    "clone detach flip narrow select split chunk unbind cat stack hstack vstack tile repeat_interleave roll tril triu "
+    "diag diag_embed trace meshgrid",
+    _index: "gather take_along_dim index_select take scatter scatter_add index_add index_copy index_fill masked_fill "
+    "masked_select masked_scatter nonzero",
+    _sort: "argsort sort topk kthvalue unique bincount histc searchsorted quantile",
+    _linalg: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum inv det slogdet logdet cholesky qr "
+    "svd pinv matrix_power cross",
+    _random: "Generator manual_seed seed initial_seed get_rng_state set_rng_state rand randn rand_like randn_like "
+    "randint randint_like randperm normal bernoulli multinomial poisson",
+    _special: "mvlgamma sinc",
+}
+for _module, _names in _PUBLIC.items():
+    for _name in _names.split():
+        globals()[_name] = getattr(_module, _name)
+globals().update(_elementwise.functions)
+diagonal = _shape.diagonal_of
+_window, _pad = _shape.window, _shape.zero_pad
+for _new, _old in dict(
+    absolute="abs", negative="neg", subtract="sub", multiply="mul", divide="div", true_divide="div", arcsin="asin",
+    arccos="acos", arctan="atan", arctan2="atan2", arcsinh="asinh", arccosh="acosh", arctanh="atanh", clip="clamp",
+    concat="cat", concatenate="cat", swapaxes="transpose", moveaxis="movedim", ger="outer", inverse="inv", greater="gt",
+    greater_equal="ge", less="lt", less_equal="le", not_equal="ne", fix="trunc",
+).items():  # fmt: skip
+    globals()[_new] = globals()[_old]
+
+
+def is_tensor(obj: _Any) -> _Any:
+    """Whether an object is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+def is_floating_point(input: Tensor) -> _Any:
+    return input._aval.dtype.is_floating_point
+
+
+def numel(input: Tensor) -> _Any:
+    return input._aval.size
+
+
+def ravel(input: Tensor) -> Tensor:
+    return _shape.reshape(input, -1)
+
+
+def result_type(a: _Any, b: _Any) -> _Any:
+    """The dtype in which two operands would meet."""
+    from adjoint.trace.infer import common_dtype
+
+    kinds = [x._aval if isinstance(x, Tensor) else type(x) for x in (a, b)]
+    return common_dtype(kinds, _recorder.local.trace.default_dtype)
+
+
+def promote_types(a: dtype, b: dtype) -> dtype:
+    return _dtypes.promote(a, b)
+
+
+def get_default_dtype() -> dtype:
+    return _recorder.local.trace.default_dtype
+
+
+def set_default_dtype(d: dtype) -> None:
+    """The dtype of new floating tensors: float32 or float64."""
+    if not isinstance(d, _dtypes.DType) or not d.is_floating_point:
+        raise TypeError(f"only floating-point types are supported as the default type, got {d}")
+    _recorder.local.trace.set_default_dtype(d)
+
+
+def set_printoptions(**options: _Any) -> None:
+    from adjoint import printing
+
+    printing.set_printoptions(**options)
+
+
+def softmax(input: Tensor, dim: _Any = None, dtype: _Any = None) -> Tensor:
+    from adjoint.nn import functional
+
+    return functional.softmax(input, dim=dim, dtype=dtype)
+
+
+def log_softmax(input: Tensor, dim: _Any = None, dtype: _Any = None) -> Tensor:
+    from adjoint.nn import functional
+
+    return functional.log_softmax(input, dim=dim, dtype=dtype)
+
+
+def dropout(input: Tensor, p: _Any, train: _Any) -> Tensor:
+    from adjoint.nn import functional
+
+    return functional.dropout(input, p, train)
+
+
+def stats() -> dict:
+    """What the engine has done so far: operations recorded, traces, programs and kernels compiled, buffers and bytes."""
+    from adjoint.runtime import engine_stats
+
+    return engine_stats.collect(_recorder.counters)
+
+
+def get_num_threads() -> _Any:
+    from adjoint.runtime import pool
+
+    return pool.get_num_threads()
+
+
+def set_num_threads(n: _Any) -> None:
+    from adjoint.runtime import pool
+
+    pool.set_num_threads(n)
+
+
+def _make_parameter(data: Tensor, requires_grad: _Any = True) -> Tensor:
+    return _Parameter(data, requires_grad)
+
+
+_LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "func", "linalg", "viz", "special", "testing")
+_LAZY_NAMES = {
+    "save": "adjoint.io", "load": "adjoint.io", "no_grad": "adjoint.autograd.modes",
+    "enable_grad": "adjoint.autograd.modes", "inference_mode": "adjoint.autograd.modes",
+    "set_grad_enabled": "adjoint.autograd.modes", "is_grad_enabled": "adjoint.autograd.modes",
+    "eager": "adjoint.autograd.modes", "is_eager": "adjoint.autograd.modes",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _LAZY_MODULES:
+        return _importlib.import_module(f"adjoint.{name}")
+    if name in _LAZY_NAMES:
+        value = getattr(_importlib.import_module(_LAZY_NAMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'adjoint' has no attribute {name!r}")
+
+
+def __dir__() -> list:
+    return sorted({*globals(), *_LAZY_MODULES, *_LAZY_NAMES})
+
+
+__all__ = ["Size", "Tensor", "allclose", "bool", "device", "dtype", "equal", "float32", "float64", "int16", "int32", "int64", "int8", "uint8"]

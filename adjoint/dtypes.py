@@ -84,3 +84,32 @@ def promote_scalar(tensor: DType, category: int, default_float: DType) -> DType:
     if category <= tensor.category:
         return tensor
     return default_float if category == 2 else int64
+
+
+class finfo:
+    """Limits of a floating dtype: eps, max, min, tiny (smallest normal), resolution, bits.
+
+    >>> import adjoint as torch
+    >>> torch.finfo(torch.float32).eps
+    1.1920928955078125e-07
+    """
+
+    def __init__(self, dtype: DType | None = None) -> None:
+        dtype = float32 if dtype is None else dtype
+        if not dtype.is_floating_point:
+            raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle {dtype}")
+        info = np.finfo(dtype.np)
+        self.dtype, self.bits = dtype.name, info.bits
+        self.eps, self.max, self.min = float(info.eps), float(info.max), float(info.min)
+        self.tiny = self.smallest_normal = float(info.tiny)
+        self.resolution = float(info.resolution)
+
+
+class iinfo:
+    """Limits of an integer dtype: min, max, bits."""
+
+    def __init__(self, dtype: DType) -> None:
+        if dtype.category != 1:
+            raise TypeError(f"torch.iinfo() requires an integer input type. Use torch.finfo to handle {dtype}")
+        info = np.iinfo(dtype.np)
+        self.dtype, self.bits, self.min, self.max = dtype.name, info.bits, int(info.min), int(info.max)

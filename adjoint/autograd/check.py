@@ -1,0 +1,166 @@
+"""`gradcheck`: derivatives against central differences, reverse and forward, and to second order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from adjoint.autograd.engine import grad
+from adjoint.autograd.modes import no_grad
+from adjoint.func import push
+from adjoint.trace.handle import Tensor
+from adjoint.trace.recorder import tensor_from_array
+
+
+class GradcheckError(RuntimeError):
+    """A derivative differs from the difference quotient."""
+
+
+def _outputs(value: Any) -> list[Tensor]:
+    found = [value] if isinstance(value, Tensor) else [v for v in value if isinstance(v, Tensor)]
+    return [v for v in found if v._aval.dtype.is_floating_point]
+
+
+def numeric_jacobian(function: Callable, inputs: tuple, k: int, eps: float) -> list[np.ndarray]:
+    """d outputs / d inputs[k] by central differences: one (input size, output size) array per output."""
+    x = inputs[k]
+    base = x.detach().numpy().copy()
+    columns: list[list[np.ndarray]] = []
+    for i in range(base.size):
+        ends = []
+        for sign in (1, -1):
+            moved = base.copy()
+            moved.reshape(-1)[i] += sign * eps
+            args = [*inputs]
+            args[k] = tensor_from_array(moved)
+            with no_grad():
+                ends.append([o.detach().numpy().astype(np.float64).copy() for o in _outputs(function(*args))])
+        columns.append([(a - b).ravel() / (2 * eps) for a, b in zip(*ends, strict=True)])
+    count = len(columns[0]) if columns else 0
+    return [np.stack([c[o] for c in columns]) for o in range(count)]
+
+
+def gradcheck(
+    func: Callable,
+    inputs: Any,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    raise_exception: bool = True,
+    nondet_tol: float = 0.0,
+    check_undefined_grad: bool = True,
+    check_grad_dtypes: bool = False,
+    check_batched_grad: bool = False,
+    check_forward_ad: bool = False,
+    check_backward_ad: bool = True,
+    fast_mode: bool = False,
+    masked: bool | None = None,
+) -> bool:
+    """Compare derivatives of `func` with central differences of step `eps` (inputs should be float64).
+
+    Returns True, or raises GradcheckError (a RuntimeError) naming output, input, and the entry that differs most;
+    with `raise_exception=False` returns False.
+
+    >>> import adjoint as torch
+    >>> x = torch.rand(3, dtype=torch.float64, requires_grad=True)
+    >>> torch.autograd.gradcheck(lambda v: (v * v).sum(), (x,))
+    True
+    """
+    args = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    active = [k for k, x in enumerate(args) if isinstance(x, Tensor) and x._aval.requires_grad]
+    if not active:
+        raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of them have requires_grad=True.")
+    try:
+        _check(func, args, active, eps, atol, rtol, check_backward_ad, check_forward_ad)
+    except GradcheckError:
+        if raise_exception:
+            raise
+        return False
+    return True
+
+
+def _check(func: Callable, args: tuple, active: list[int], eps: float, atol: float, rtol: float, reverse: bool, forward: bool) -> None:
+    outs = _outputs(func(*args))
+    for k in active:
+        numeric = numeric_jacobian(func, args, k, eps)
+        x = args[k]
+        for o, out in enumerate(outs):
+            want = numeric[o] if numeric else np.zeros((0, out._aval.size))
+            if reverse:
+                got = np.zeros((x._aval.size, out._aval.size))
+                if out._aval.requires_grad:
+                    for j in range(out._aval.size):
+                        unit = np.zeros(out._aval.shape, out._aval.dtype.np)
+                        unit.reshape(-1)[j] = 1
+                        (g,) = grad(out, x, tensor_from_array(unit), retain_graph=True, allow_unused=True)
+                        if g is not None:
+                            got[:, j] = g.detach().numpy().ravel()
+                _compare("reverse", got, want, o, k, atol, rtol)
+            if forward:
+                got = np.zeros((x._aval.size, out._aval.size))
+                for i in range(x._aval.size):
+                    unit = np.zeros(x._aval.shape, x._aval.dtype.np)
+                    unit.reshape(-1)[i] = 1
+                    got[i] = push([out], [x], [tensor_from_array(unit)])[0].detach().numpy().ravel()
+                _compare("forward", got, want, o, k, atol, rtol)
+
+
+def _compare(mode: str, got: np.ndarray, want: np.ndarray, output: int, input: int, atol: float, rtol: float) -> None:
+    if got.shape != want.shape:
+        raise GradcheckError(f"Jacobian mismatch for output {output} with respect to input {input}: shapes {got.shape} and {want.shape}")
+    wrong = ~(np.abs(got - want) <= atol + rtol * np.abs(want))
+    if wrong.any():
+        error = np.where(wrong, np.nan_to_num(np.abs(got - want), nan=np.inf), -1)
+        i, j = np.unravel_index(int(error.argmax()), error.shape)
+        raise GradcheckError(
+            f"Jacobian mismatch for output {output} with respect to input {input},\nnumerical:{want}\nanalytical:{got}\n"
+            f"{mode} mode; the entry that differs most is d output[{j}] / d input[{i}]: {want[i, j]} by differences, "
+            f"{got[i, j]} by the rule"
+        )
+
+
+def gradgradcheck(
+    func: Callable,
+    inputs: Any,
+    grad_outputs: Any = None,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    gen_non_contig_grad_outputs: bool = False,
+    raise_exception: bool = True,
+    check_fwd_over_rev: bool = False,
+    **unused: Any,
+) -> bool:
+    """`gradcheck` of the gradient itself, with random cotangents: second derivatives."""
+    args = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    outs = _outputs(func(*args))
+    if grad_outputs is None:
+        rng = np.random.default_rng(0)
+        seeds = tuple(
+            tensor_from_array(np.asarray(rng.standard_normal(tuple(o._aval.shape))).astype(o._aval.dtype.np), True) for o in outs
+        )
+    else:
+        seeds = tuple(grad_outputs) if isinstance(grad_outputs, (tuple, list)) else (grad_outputs,)
+    count = len(args)
+    active = [k for k, x in enumerate(args) if isinstance(x, Tensor) and x._aval.requires_grad]
+
+    def first(*values: Any) -> tuple:
+        from adjoint.autograd.modes import enable_grad
+
+        own = [
+            v if not isinstance(v, Tensor) or v._aval.requires_grad or not v._aval.dtype.is_floating_point else v.clone().requires_grad_()
+            for v in values
+        ]
+        with enable_grad():
+            results = _outputs(func(*own[:count]))
+            live = [(r, s) for r, s in zip(results, own[count:], strict=True) if r._aval.requires_grad]
+            got = grad([r for r, _ in live], [own[k] for k in active], [s for _, s in live], create_graph=True, materialize_grads=True)
+        return tuple(g for g in got if g is not None)
+
+    return gradcheck(
+        first, (*args, *seeds), eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception, check_forward_ad=check_fwd_over_rev
+    )

@@ -1,0 +1,292 @@
+"""`backward` and `grad`: starting a reverse walk, accumulating in `.grad`, and turning the walk into a macro.
+
+The first backward at a place of the trie walks the steps in Python (`adjoint.grad.walk`); unless hooks, custom
+functions or an older trace took part, the trie remembers where the derivative's steps end and which slots hold the
+gradients, and the next time it jumps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from adjoint.grad.walk import Freed, Reverse, ancestry, dependents, locate
+from adjoint.ops.create import ones_like
+from adjoint.ops.elementwise import cast
+from adjoint.trace.handle import Tensor, new_handle
+from adjoint.trace.macro import Macro, bind_all, remember
+from adjoint.trace.recorder import local, record
+from adjoint.trace.views import point
+
+
+def _seed(t: Tensor, g: Tensor | None) -> Tensor:
+    """The cotangent to start from, checked."""
+    if g is None:
+        if t._aval.size != 1:
+            raise RuntimeError(
+                f"grad can be implicitly created only for scalar outputs: the tensor has shape {list(t._aval.shape)}; "
+                "call .sum().backward(), or give the vector: .backward(torch.ones_like(y))"
+            )
+        return record("full", (1.0,), (tuple(t._aval.shape), t._aval.dtype))
+    if not isinstance(g, Tensor):
+        raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
+    if g._aval.shape != t._aval.shape:
+        raise RuntimeError(
+            f"Mismatch in shape: grad_output[0] has a shape of {g._aval.shape} and output[0] has a shape of {t._aval.shape}."
+        )
+    return cast(g, t._aval.dtype)
+
+
+def _check_root(t: Tensor) -> None:
+    if not t._aval.requires_grad:
+        raise RuntimeError(
+            "element 0 of tensors does not require grad and does not have a grad_fn: nothing this tensor was computed "
+            "from has requires_grad=True, or it was computed under torch.no_grad() or detach()ed"
+        )
+
+
+def backward(
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """Add d(sum of tensors . grad_tensors)/d(leaf) to the `.grad` of every leaf (or of `inputs` only).
+
+    Raises RuntimeError for a tensor without history, a non-scalar without cotangent, or a graph already freed.
+
+    >>> import adjoint as torch
+    >>> x = torch.tensor([1., 2.], requires_grad=True)
+    >>> torch.autograd.backward((x * x).sum())
+    >>> x.grad
+    tensor([2., 4.])
+    """
+    roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    seeds = [grad_tensors] if grad_tensors is None or isinstance(grad_tensors, Tensor) else list(grad_tensors)
+    seeds += [None] * (len(roots) - len(seeds))
+    keep = create_graph if retain_graph is None else retain_graph
+    chosen = None if inputs is None else ([inputs] if isinstance(inputs, Tensor) else list(inputs))
+    tr = local.trace
+    for t in roots:
+        _check_root(t)
+    if chosen is None and not tr.eager:
+        slots = bind_all(tr, (*roots, *(g for g in seeds if g is not None)))
+        key = ("backward", slots, len(roots), tuple(g is None for g in seeds), keep, create_graph)
+        macro = tr.node.macros.get(key) if tr.node.macros is not None else None
+        if macro is not None:
+            jump(tr, macro)
+            return
+    else:
+        key = None
+    start, tid = tr.node, tr.id
+    before = len(tr.handles), len(tr.inputs), len(tr.scalars)
+    walk = run_reverse(roots, seeds, keep, create_graph, chosen)
+    pairs = list(walk.leaves.values())
+    if chosen is not None:
+        for k, t in enumerate(chosen):
+            if not t._leaf and k in walk.results:
+                pairs.append((t, walk.results[k]))
+    unchanged = tr.id == tid and before[1:] == (len(tr.inputs), len(tr.scalars))
+    if key is not None and unchanged and not walk.pythonic and not tr.flush_after:
+        gradients = [(next(i for i, t in enumerate(tr.inputs) if t is leaf), g._slot, g._aval) for leaf, g in pairs]
+        if all(g._tid == tid for _, g in pairs):
+            remember(start, key, Macro(tr.node, gradients, False))
+            macro = Macro(tr.node, gradients, False)
+            pairs.clear()
+            walk.leaves.clear()
+            walk.results.clear()
+            walk.cotangents.clear()
+            del tr.handles[before[0] :]
+            jump(tr, macro)
+            return
+    for leaf, g in pairs:
+        accumulate(leaf, g, create_graph)
+
+
+def jump(tr: Any, macro: Macro) -> None:
+    """Take a known backward: move on in the trie and hand each leaf its gradient."""
+    tr.node = macro.end
+    tid = tr.id
+    handles = tr.handles
+    inputs = tr.inputs
+    more = None
+    for position, slot, a in macro.results:
+        g = new_handle(Tensor)
+        g._tid = tid
+        g._slot = slot
+        g._aval = a
+        handles.append(g)
+        leaf = inputs[position]
+        if leaf.grad is None:
+            leaf.grad = g
+        else:
+            if more is None:
+                more = []
+            more.append((leaf, g))
+    if more is not None:
+        for leaf, g in more:
+            accumulate(leaf, g, a.requires_grad)
+
+
+def accumulate(leaf: Tensor, g: Tensor, create_graph: bool = False) -> None:
+    """`leaf.grad += g` (a new tensor if a graph of it is wanted or there is none yet)."""
+    if leaf.grad is None:
+        leaf.grad = g
+        return
+    tr = local.trace
+    if create_graph:
+        leaf.grad = leaf.grad + g
+        return
+    grad = tr.grad
+    tr.set_mode(False)
+    try:
+        point(leaf.grad, leaf.grad + g)
+    finally:
+        local.trace.set_mode(grad)
+
+
+def run_reverse(
+    roots: list[Tensor], seeds: list[Any], keep: bool, create_graph: bool, chosen: list[Tensor] | None
+) -> Reverse:
+    """Walk in Python and return the walk with its results."""
+    tr = local.trace
+    grad, static, scope = tr.grad, tr.static, tr.scope
+    places = []
+    for t in roots:
+        place = locate(t)
+        places.append(place)
+    wanted = leaves = None
+    if chosen is not None:
+        wanted, leaves = {}, set()
+        for k, t in enumerate(chosen):
+            if t._leaf:
+                leaves.add(id(t))
+                continue
+            place = locate(t)
+            if place is not None:
+                wanted[(place[0].id, place[1])] = k
+    walk = Reverse(keep, wanted, leaves)
+    if chosen is not None:
+        histories = ancestry([p for p in places if p is not None])
+        walk.relevant = dependents(histories, set(wanted or ()), leaves or set())
+    tr.set_mode(create_graph)
+    tr.static += 1
+    tr.scope = None
+    try:
+        for t, g, place in zip(roots, seeds, places, strict=True):
+            seed = _seed(t, g)
+            if t._leaf:
+                walk.give_leaf(t, seed)
+            if place is not None and (not t._leaf or (wanted and (place[0].id, place[1]) in wanted)):
+                walk.give(place[0], place[1], seed)
+        walk.run()
+    finally:
+        tr = local.trace
+        tr.static, tr.scope = static, scope
+        tr.set_mode(grad)
+    if not keep:
+        for number, slots in walk.freed.items():
+            hist = walk.histories.get(number)
+            if hist is None or not slots:
+                continue
+            if hist.trace is tr and hist.trace is not None:
+                tr.mark("freed", Freed(frozenset(slots)))
+            else:
+                hist.freed |= slots
+    return walk
+
+
+def grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of the outputs (contracted with grad_outputs) with respect to `inputs`, without touching `.grad`.
+
+    With `create_graph=True` the results can be differentiated again. Raises RuntimeError for an input that was not used
+    unless `allow_unused` (then None) or `materialize_grads` (then zeros).
+
+    >>> import adjoint as torch
+    >>> x = torch.tensor(3., requires_grad=True)
+    >>> torch.autograd.grad(x ** 3, x)
+    (tensor(27.),)
+    """
+    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    chosen = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    seeds = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
+    seeds += [None] * (len(roots) - len(seeds))
+    keep = create_graph if retain_graph is None else retain_graph
+    if is_grads_batched:
+        count = next(g._aval.shape[0] for g in seeds if g is not None)
+        rows = [
+            grad(roots, chosen, [None if g is None else g[k] for g in seeds], True, create_graph, True, False, True)
+            for k in range(count)
+        ]
+        from adjoint.ops.shape import stack
+
+        return tuple(stack(list(column)) for column in zip(*rows, strict=True))  # type: ignore[arg-type]
+    for t in roots:
+        _check_root(t)
+    for t in chosen:
+        if not t._aval.requires_grad:
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+    tr = local.trace
+    key = None
+    if not tr.eager:
+        slots = bind_all(tr, (*roots, *chosen, *(g for g in seeds if g is not None)))
+        key = ("grad", slots, len(roots), len(chosen), tuple(g is None for g in seeds), keep, create_graph)
+        macro = tr.node.macros.get(key) if tr.node.macros is not None else None
+        if macro is not None:
+            tr.node = macro.end
+            found = [None if r is None else _handle(tr, *r) for r in macro.results]
+            return _complete(chosen, found, allow_unused, materialize_grads)
+    start, tid = tr.node, tr.id
+    before = len(tr.handles), len(tr.inputs), len(tr.scalars)
+    walk = run_reverse(roots, seeds, keep, create_graph, chosen)
+    found = []
+    for k, t in enumerate(chosen):
+        found.append(walk.leaves[id(t)][1] if t._leaf and id(t) in walk.leaves else walk.results.get(k))
+    if (
+        key is not None
+        and tr.id == tid
+        and before[1:] == (len(tr.inputs), len(tr.scalars))
+        and not walk.pythonic
+        and not tr.flush_after
+        and all(g is None or g._tid == tid for g in found)
+    ):
+        results = [None if g is None else (g._slot, g._aval) for g in found]
+        remember(start, key, Macro(tr.node, results, False))
+        del tr.handles[before[0] :]
+        found = [None if r is None else _handle(tr, *r) for r in results]
+    return _complete(chosen, found, allow_unused, materialize_grads)
+
+
+def _handle(tr: Any, slot: int, a: Any) -> Tensor:
+    out = new_handle(Tensor)
+    out._tid, out._slot, out._aval = tr.id, slot, a
+    tr.handles.append(out)
+    return out
+
+
+def _complete(
+    chosen: list[Tensor], found: list[Tensor | None], allow_unused: bool | None, materialize: bool
+) -> tuple[Tensor | None, ...]:
+    out = []
+    for t, g in zip(chosen, found, strict=True):
+        if g is None:
+            if materialize:
+                g = ones_like(t) * 0
+            elif not allow_unused:
+                raise RuntimeError(
+                    "One of the differentiated Tensors appears to not have been used in the graph. "
+                    "Set allow_unused=True if this is the desired behavior."
+                )
+        out.append(g)
+    return tuple(out)
+

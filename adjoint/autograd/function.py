@@ -1,0 +1,185 @@
+"""Custom differentiable functions: `Function` with your own forward and backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adjoint.grad.walk import CustomResult, locate
+from adjoint.ops.create import zeros_like
+from adjoint.trace.handle import Tensor
+from adjoint.trace.recorder import alias, local
+
+
+class Context:
+    """What `forward` leaves for `backward`."""
+
+    def __init__(self) -> None:
+        self._saved: tuple = ()
+        self.needs_input_grad: tuple[bool, ...] = ()
+        self._not_differentiable: tuple = ()
+        self._materialize = True
+        self._saved_forward: tuple = ()
+
+    def save_for_backward(self, *tensors: Any) -> None:
+        self._saved = tensors
+
+    def save_for_forward(self, *tensors: Any) -> None:
+        self._saved_forward = tensors
+
+    @property
+    def saved_tensors(self) -> tuple:
+        return self._saved
+
+    def mark_non_differentiable(self, *tensors: Tensor) -> None:
+        self._not_differentiable = tensors
+
+    def mark_dirty(self, *tensors: Tensor) -> None:
+        """Accepted for compatibility: an input changed in place is noticed by itself."""
+
+    def set_materialize_grads(self, value: bool) -> None:
+        self._materialize = value
+
+
+class Call:
+    """One application of a Function: gathers the cotangents of its results and runs its backward once."""
+
+    def __init__(self, cls: type, ctx: Context, inputs: tuple, results: list[Tensor]) -> None:
+        self.cls, self.ctx, self.inputs = cls, ctx, inputs
+        self.shapes = [r.detach() for r in results] if len(results) > 1 else results[:0]
+        self.count = len(results)
+        self.slots: list[int] = []
+        self.gathered: list[Any] = [None] * self.count
+        self.like: list[Tensor] = []
+
+    def collect(self, position: int, g: Tensor) -> None:
+        self.gathered[position] = g
+
+    def more_below(self, position: int, cotangents: dict, hist: Any) -> bool:
+        """Whether an earlier result of this call still waits for its turn in the walk."""
+        return any(self.slots[k] in cotangents for k in range(position))
+
+    def run(self) -> list[tuple[Tensor, Any]]:
+        gradients = list(self.gathered)
+        self.gathered = [None] * self.count
+        if self.ctx._materialize:
+            gradients = [zeros_like(x) if g is None else g for g, x in zip(gradients, self.like, strict=True)]
+        tr = local.trace
+        static, tr.static = tr.static, 0
+        try:
+            got = self.cls.backward(self.ctx, *gradients)
+        finally:
+            local.trace.static = static
+        got = list(got) if isinstance(got, (tuple, list)) else [got]
+        if len(got) < len(self.inputs):
+            raise RuntimeError(
+                f"function {self.cls.__name__}Backward returned an incorrect number of gradients (expected "
+                f"{len(self.inputs)}, got {len(got)})"
+            )
+        pairs = []
+        for x, g in zip(self.inputs, got, strict=False):
+            if isinstance(x, Tensor) and g is not None:
+                if g._aval.shape != x._aval.shape and x._aval.requires_grad:
+                    if g._aval.size != x._aval.size:
+                        raise RuntimeError(
+                            f"Function {self.cls.__name__}Backward returned an invalid gradient at index {len(pairs)} - got "
+                            f"{list(g._aval.shape)} but expected shape compatible with {list(x._aval.shape)}"
+                        )
+                    g = g.reshape(x._aval.shape)
+                pairs.append((x, g))
+        return pairs
+
+    def forward_tangent(self, position: int, known: dict, by_leaf: dict) -> Any:
+        tangents = []
+        for x in self.inputs:
+            t = None
+            if isinstance(x, Tensor) and x._aval.requires_grad:
+                place = None if x._leaf else locate(x)
+                t = by_leaf.get(id(x)) if x._leaf else known.get(place[0].id, {}).get(place[1]) if place else None
+            tangents.append(t)
+        if all(t is None for t in tangents):
+            return None
+        filled = [zeros_like(x) if t is None and isinstance(x, Tensor) else t for t, x in zip(tangents, self.inputs, strict=True)]
+        out = self.cls.jvp(self.ctx, *filled)
+        return out[position] if isinstance(out, tuple) else out
+
+
+class FunctionMeta(type):
+    """Gives every Function its `apply`."""
+
+
+class Function(metaclass=FunctionMeta):
+    """Subclass with static `forward(ctx, *args)` and `backward(ctx, *cotangents)`; call `apply`.
+
+    `forward` may also be `forward(*args)` with a separate `setup_context(ctx, inputs, output)`. `jvp(ctx, *tangents)` is
+    the optional forward derivative.
+
+    >>> import adjoint as torch
+    >>> class Square(torch.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         ctx.save_for_backward(x)
+    ...         return x * x
+    ...     @staticmethod
+    ...     def backward(ctx, g):
+    ...         (x,) = ctx.saved_tensors
+    ...         return 2 * x * g
+    >>> x = torch.tensor(3., requires_grad=True)
+    >>> Square.apply(x).backward()
+    >>> x.grad
+    tensor(6.)
+    """
+
+    @staticmethod
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("You must implement the forward function for custom autograd.Function.")
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise NotImplementedError("You must implement either the backward or vjp method for your custom autograd.Function")
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise NotImplementedError("You must implement the jvp function for custom autograd.Function to use it with forward mode AD.")
+
+    @classmethod
+    def apply(cls, *args: Any, **kwargs: Any) -> Any:
+        tr = local.trace
+        ctx = Context()
+        ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a._aval.requires_grad for a in args)
+        grad = tr.grad
+        needs = grad and any(ctx.needs_input_grad)
+        tr.set_mode(False)
+        try:
+            if "setup_context" in cls.__dict__ or hasattr(cls, "setup_context"):
+                out = cls.forward(*args, **kwargs)
+                cls.setup_context(ctx, args, out)
+            else:
+                out = cls.forward(ctx, *args, **kwargs)
+        finally:
+            local.trace.set_mode(grad)
+        if not needs:
+            return out
+        single = isinstance(out, Tensor)
+        results = [out] if single else list(out)
+        tensors = [r for r in results if isinstance(r, Tensor)]
+        call = Call(cls, ctx, args, [])
+        call.count = len(tensors)
+        call.gathered = [None] * call.count
+        wrapped: list[Any] = []
+        k = 0
+        for r in results:
+            if not isinstance(r, Tensor):
+                wrapped.append(r)
+                continue
+            inert = any(r is t for t in ctx._not_differentiable) or not r._aval.dtype.is_floating_point
+            if inert:
+                call.slots.append(-1)
+                call.like.append(r)
+                wrapped.append(r)
+            else:
+                new = alias(r, "custom", True, payload=CustomResult(call, k), attrs=(cls, k))
+                call.slots.append(new._slot)
+                call.like.append(new.detach())
+                wrapped.append(new)
+            k += 1
+        return wrapped[0] if single else tuple(wrapped)

@@ -1,0 +1,70 @@
+"""`torch.autograd.functional`: Jacobians, Hessians and products, of functions of one or several tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from adjoint import func as F
+from adjoint.ops.create import ones_like
+from adjoint.trace.handle import Tensor
+
+
+def _tuple(inputs: Any) -> tuple[bool, tuple[Tensor, ...]]:
+    return (False, tuple(inputs)) if isinstance(inputs, (tuple, list)) else (True, (inputs,))
+
+
+def jacobian(function: Callable, inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False, strategy: str = "reverse-mode") -> Any:
+    """The Jacobian, of shape (*output shape, *input shape); nested tuples for several inputs or outputs.
+
+    >>> import adjoint as torch
+    >>> torch.autograd.functional.jacobian(lambda x: x * x, torch.tensor([1., 2.]))
+    tensor([[2., 0.],
+            [0., 4.]])
+    """
+    single, args = _tuple(inputs)
+    make = F.jacfwd if strategy == "forward-mode" else F.jacrev
+    out = make(function, 0 if single else tuple(range(len(args))))(*args)
+    return out if create_graph else _cut(out)
+
+
+def hessian(function: Callable, inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False) -> Any:
+    """Second derivatives of a scalar function."""
+    single, args = _tuple(inputs)
+    numbers: Any = 0 if single else tuple(range(len(args)))
+    out = F.jacrev(F.jacrev(function, numbers), numbers)(*args)
+    return out if create_graph else _cut(out)
+
+
+def vjp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
+    """(function(inputs), v^T J)."""
+    single, args = _tuple(inputs)
+    out, pull = F.vjp(function, *args)
+    seed = v if v is not None else ones_like(out)
+    got = pull(seed)
+    return _cut(out) if not create_graph else out, (got[0] if single else got)
+
+
+def jvp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
+    """(function(inputs), J v)."""
+    _, args = _tuple(inputs)
+    seeds = tuple(ones_like(a) for a in args) if v is None else _tuple(v)[1]
+    out, tangent = F.jvp(function, args, seeds)
+    return (out, tangent) if create_graph else (_cut(out), _cut(tangent))
+
+
+def hvp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
+    """(function(inputs), H v): forward over reverse."""
+    single, args = _tuple(inputs)
+    seeds = tuple(ones_like(a) for a in args) if v is None else _tuple(v)[1]
+    numbers: Any = 0 if single else tuple(range(len(args)))
+    value = function(*args)
+    _, product = F.jvp(F.grad(function, numbers), args, seeds)
+    return (value, product) if create_graph else (_cut(value), _cut(product))
+
+
+vhp = hvp
+
+
+def _cut(tree: Any) -> Any:
+    return F.rebuild(tree, iter([x.detach() for x in F.leaves_of(tree)]))

@@ -1,0 +1,156 @@
+"""`grad_fn`: the recorded steps as PyTorch's backward nodes, built only when somebody looks.
+
+`node_of(t)` gives the node of a tensor; `next_functions` leads on. Steps recorded inside one composite appear as the
+composite's single node, a leaf as `AccumulateGrad`. Movement that only aligns shapes keeps its own node.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adjoint.grad.walk import CustomResult, locate
+from adjoint.trace.handle import Tensor
+from adjoint.trace.history import History
+from adjoint.trace.trie import Step
+
+NAMES = {
+    "integer_pow": "PowBackward0",
+    "matmul": "MmBackward0",
+    "cast": "ToCopyBackward0",
+    "reshape": "ViewBackward0",
+    "place": "ConstantPadNdBackward0",
+    "slice_update": "CopySlices",
+    "take": "IndexBackward0",
+    "put": "IndexPutBackward0",
+    "put_add": "IndexAddBackward0",
+    "inv": "LinalgInvExBackward0",
+    "det": "LinalgDetBackward0",
+    "cholesky": "LinalgCholeskyExBackward0",
+    "solve": "LinalgSolveExBackward0",
+    "eigh": "LinalgEighBackward0",
+    "svd": "LinalgSvdBackward0",
+    "qr": "LinalgQrBackward0",
+    "cat": "CatBackward0",
+    "sum": "SumBackward0",
+    "window": "UnfoldBackward0",
+}
+_classes: dict[str, type] = {}
+
+
+class GradNode:
+    """A node of the backward graph.
+
+    next_functions: ((node or None, 0), ...) for the operands.  name(): the node's name.  metadata: a free dict.
+    """
+
+    def __init__(self, hist: History | None, slot: int, leaf: Tensor | None) -> None:
+        self._hist, self._slot = hist, slot
+        self.metadata: dict[str, Any] = {}
+        if leaf is not None:
+            self.variable = leaf
+
+    def name(self) -> str:
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} object at {hex(id(self))}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GradNode) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple:
+        return (id(self.variable),) if hasattr(self, "variable") else (id(self._hist), self._slot)
+
+    @property
+    def where(self) -> tuple[str, int, str] | None:
+        """File, line and function of the call that recorded the step."""
+        return self._hist.steps()[self._slot].where if self._hist is not None else None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        if self._hist is None:
+            return tuple(self.variable._aval.shape)
+        return tuple(self._hist.steps()[self._slot].aval.shape)
+
+    @property
+    def next_functions(self) -> tuple[tuple[GradNode | None, int], ...]:
+        if self._hist is None:
+            return ()
+        hist = self._hist
+        step = hist.steps()[self._slot]
+        payload = hist.payload.get(self._slot)
+        if isinstance(payload, CustomResult):
+            return tuple((node_of(x), 0) if isinstance(x, Tensor) else (None, 0) for x in payload.call.inputs)
+        return tuple((node_at(hist, slot), 0) for slot in _operands(hist, step))
+
+
+def _operands(hist: History, step: Step) -> list[int]:
+    """Operand slots of a step, or of the composite it ends."""
+    if step.scope is None:
+        return [a if type(a) is int else -1 for a in step.args]
+    scope, steps = step.scope, hist.steps()
+    out: list[int] = []
+    seen: set[int] = set()
+    stack = [step]
+    while stack:
+        s = stack.pop()
+        for a in s.args:
+            if type(a) is not int or a in seen:
+                continue
+            seen.add(a)
+            inner = steps[a]
+            if inner.scope is scope:
+                stack.append(inner)
+            elif inner.aval is not None and getattr(inner.aval, "requires_grad", False):
+                out.append(a)
+    return sorted(out)
+
+
+def node_at(hist: History, slot: int) -> GradNode | None:
+    if slot < 0:
+        return None
+    step = hist.steps()[slot]
+    if slot != step.slot or not getattr(step.aval, "requires_grad", False):
+        return None
+    if step.prim == "input":
+        origin = hist.origins.get(step.inputs_before)
+        if origin is not None:
+            return node_at(*origin)
+        return _make("AccumulateGrad", None, -1, hist.inputs[step.inputs_before])
+    if step.prim == "pick":
+        return _make(_name(hist.steps()[step.args[0]]), hist, step.args[0], None)
+    return _make(_name(step), hist, slot, None)
+
+
+def _name(step: Step) -> str:
+    if step.scope is not None:
+        return step.scope.name
+    if step.prim == "custom":
+        return step.attrs[0].__name__ + "Backward"
+    known = NAMES.get(step.prim)
+    return known if known is not None else "".join(p.capitalize() for p in step.prim.split("_")) + "Backward0"
+
+
+def _make(name: str, hist: History | None, slot: int, leaf: Tensor | None) -> GradNode:
+    cls = _classes.get(name)
+    if cls is None:
+        cls = _classes[name] = type(name, (GradNode,), {})
+    return cls(hist, slot, leaf)
+
+
+def node_of(t: Tensor) -> GradNode | None:
+    """The node that computed `t`; AccumulateGrad for a leaf that requires grad; None without gradient."""
+    if not t._aval.requires_grad:
+        return None
+    if t._leaf:
+        return _make("AccumulateGrad", None, -1, t)
+    place = locate(t)
+    return None if place is None else node_at(*place)
+
+
+def grad_fn(t: Tensor) -> GradNode | None:
+    """`Tensor.grad_fn`: None for leaves."""
+    return None if t._leaf or not t._aval.requires_grad else node_of(t)

@@ -1,0 +1,161 @@
+"""Gradient modes: `no_grad`, `enable_grad`, `set_grad_enabled`, `inference_mode`, usable as contexts and decorators."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from adjoint.trace import recorder
+from adjoint.trace.recorder import local
+
+
+class _Mode:
+    """A context that sets gradient mode and restores what was there, also around every call of a function."""
+
+    enabled = True
+
+    def __init__(self) -> None:
+        self._before: list[bool] = []
+
+    def __enter__(self) -> None:
+        tr = local.trace
+        self._before.append(tr.grad)
+        if tr.grad is not self.enabled:
+            tr.set_mode(self.enabled)
+
+    def __exit__(self, *exc: Any) -> None:
+        tr = local.trace
+        before = self._before.pop()
+        if tr.grad is not before:
+            tr.set_mode(before)
+
+    def __call__(self, function: Callable) -> Callable:
+        import inspect
+
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def generator(*args: Any, **kwargs: Any) -> Any:
+                inner = function(*args, **kwargs)
+                while True:
+                    with self.clone():
+                        try:
+                            value = next(inner)
+                        except StopIteration as stop:
+                            return stop.value
+                    yield value
+
+            return generator
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self.clone():
+                return function(*args, **kwargs)
+
+        return call
+
+    def clone(self) -> _Mode:
+        return type(self)()
+
+
+class no_grad(_Mode):
+    """Operations inside are not recorded for differentiation.
+
+    >>> import adjoint as torch
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> with torch.no_grad():
+    ...     (x * 2).requires_grad
+    False
+    """
+
+    enabled = False
+
+    def __new__(cls, function: Callable | None = None) -> Any:
+        if function is not None:  # used as @no_grad without parentheses
+            return cls()(function)
+        return object.__new__(cls)
+
+    def __init__(self, function: Callable | None = None) -> None:
+        super().__init__()
+
+
+class enable_grad(no_grad):
+    """Recording again inside a `no_grad`."""
+
+    enabled = True
+
+
+class inference_mode(no_grad):
+    """Like `no_grad`; `mode=False` changes nothing."""
+
+    def __new__(cls, mode: Any = True) -> Any:
+        if callable(mode):
+            return no_grad()(mode)
+        return object.__new__(cls)
+
+    def __init__(self, mode: bool = True) -> None:
+        super().__init__()
+        if not mode:
+            self.enabled = local.trace.grad
+        self._mode = mode
+
+    def clone(self) -> _Mode:
+        return type(self)(self._mode)
+
+
+class set_grad_enabled(_Mode):
+    """Sets the mode at once, and restores it if used as a context."""
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__()
+        self.enabled = bool(mode)
+        self._outside = local.trace.grad
+        local.trace.set_mode(self.enabled)
+
+    def __enter__(self) -> None:
+        self._before.append(self._outside)
+        local.trace.set_mode(self.enabled)
+
+    def __call__(self, function: Callable) -> Callable:
+        local.trace.set_mode(self._outside)
+        return super().__call__(function)
+
+    def clone(self) -> _Mode:
+        return set_grad_enabled(self.enabled)
+
+
+def is_grad_enabled() -> bool:
+    return local.trace.grad
+
+
+class eager:
+    """Reference mode inside: every operation at once, by NumPy.
+
+    >>> import adjoint as torch
+    >>> with torch.eager():
+    ...     torch.ones(2) + 1
+    tensor([2., 2.])
+    """
+
+    def __init__(self, mode: bool = True) -> None:
+        self.mode = mode
+
+    def __enter__(self) -> None:
+        tr = local.trace
+        self._before = tr.eager
+        self._switch(self.mode)
+
+    def __exit__(self, *exc: Any) -> None:
+        self._switch(self._before)
+
+    def _switch(self, mode: bool) -> None:
+        tr = local.trace
+        if tr.eager is not mode:
+            recorder.flush(tr)
+            tr.eager = mode
+            tr.node = tr.root()
+
+
+def is_eager() -> bool:
+    return local.trace.eager

@@ -1,0 +1,165 @@
+"""Matrix products: LLVM IR for C[b] = A[b] @ B[b], specialised to one set of shapes and strides.
+
+Owns `Gemm`, the list of kernels that computes one product. Read `gemm_kernel` first; it chooses a
+method and `tile_kernel` in `gemm_tile.py` writes the usual one.
+
+Tiles. C is cut into tiles of `rows` x `vectors` registers. One tile stays in registers while k
+runs to its end: at each k, `vectors` registers of a row of B meet `rows` broadcast elements of A.
+Tile sizes are chosen for the shape (`choose_tile`), and a last tile that would stick out is moved
+back inside, over its neighbour: it computes the same elements again, with the same bits, so no
+second piece of code for remainders exists. Only a matrix narrower than one tile needs a mask.
+
+Packing. A microkernel reads B by rows of contiguous elements. Where B lies otherwise (x @ W.T), or
+is so large that its rows drag in too many pages, a first kernel copies it into panels as wide as a
+tile, k x width each, one after the other. A is read in place, unless its rows collide in the cache;
+then it is copied to rows at a better distance. Both copies go to the scratch buffer.
+
+Order of summation. Every element of C is one chain of multiply-adds in order of k, in blocks of
+fixed size: the same for every tile size, block and thread. (Dot products along k, for few rows,
+keep one chain in each lane; that too depends on shapes and strides alone.)
+
+The blocking follows Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication"
+(ACM TOMS 34, 2008), with all of k inside the tile as long as a panel of B stays in the L2 cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adjoint.codegen.gemm_dot import DOT_COLUMNS, dot_kernel
+from adjoint.codegen.gemm_pack import pack_columns, pack_rows
+from adjoint.codegen.gemm_tile import tile_kernel
+from adjoint.codegen.gemm_words import ELEMENTS, Epilogue, Layout, Operand, Phase, Shape
+
+__all__ = ["Gemm", "Phase", "choose_tile", "gemm_kernel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gemm:
+    """The kernels of one product, to be run in order, and the scratch memory they share.
+
+    Buffers of every phase: 0 = A, 1 = B, 2 = C and, when scratch_bytes > 0, 3 = scratch.
+    """
+
+    phases: tuple[Phase, ...]
+    scratch_bytes: int
+
+
+def gemm_kernel(
+    name: str,
+    dtype_name: str,
+    batch: int,
+    m: int,
+    n: int,
+    k: int,
+    a_layout: Layout,
+    b_layout: Layout,
+    *,
+    vector_bytes: int = 64,
+    registers: int | None = None,
+    epilogue: Epilogue | None = None,
+) -> Gemm:
+    """Kernels for C[b, i, j] = sum over l of A[b, i, l] * B[b, l, j], with C contiguous.
+
+    a_layout, b_layout: element strides (batch, row, column) of A (m x k) and B (k x n); zero where
+    an operand is broadcast. dtype_name: float32, float64, int32 or int64 (which wrap around).
+    vector_bytes, registers: the machine's vector registers (default: 32 if they have 64 bytes,
+    else 16). k = 0 gives zeros. An empty C gives no phases.
+
+    epilogue(emitter, lanes, value, row, column, mask) may replace each vector of C before it is
+    stored: `value` holds elements `column`, `column + 1`, ... of row `row` of C seen as a matrix
+    of batch * m rows (both i64 SSA names); `mask` names the lanes that exist, or is None for all.
+
+    KeyError for another dtype.
+    """
+    element, itemsize = ELEMENTS[dtype_name]
+    registers = registers or (32 if vector_bytes == 64 else 16)
+    if batch == 0 or m == 0 or n == 0:
+        return Gemm((), 0)
+    # A batch of equal B is one taller product, if the matrices of A follow each other.
+    if batch > 1 and b_layout[0] == 0 and (a_layout[0] == m * a_layout[1] or m == 1):
+        if m == 1:
+            a_layout = (0, a_layout[0], a_layout[2])
+        batch, m = 1, batch * m
+    # One column: the transposed product has one row instead, and its vectors run along memory.
+    left, right = 0, 1
+    if n == 1 and m > 1 and epilogue is None:
+        a_layout, b_layout = _transposed(b_layout), _transposed(a_layout)
+        m, n, left, right = n, m, right, left
+    shape = Shape(element, itemsize, vector_bytes // itemsize, batch, m, n, k)
+    a = Operand(left, *a_layout)
+    b = Operand(right, *b_layout)
+    if a.column == 1 and b.row == 1 and b.column != 1 and _wants_dots(m, k):
+        return Gemm((dot_kernel(name, shape, a, b, epilogue),), 0)
+
+    rows, vectors = choose_tile(m, n, k, shape.lanes, registers)
+    phases: list[Phase] = []
+    scratch = 0
+    if _wants_packing(shape, b, rows):
+        packed_batches = batch if b.batch else 1
+        phase, packed, size = pack_columns(f"{name}_pack", shape, b, vectors, packed_batches)
+        phases.append(phase)
+        b, scratch = packed, size
+    if _wants_row_copy(shape, a, vectors):
+        phase, a, size = pack_rows(f"{name}_rows", shape, a, scratch)
+        phases.append(phase)
+        scratch += size
+    phases.append(tile_kernel(name, shape, a, b, rows, vectors, epilogue))
+    return Gemm(tuple(phases), scratch)
+
+
+def choose_tile(m: int, n: int, k: int, lanes: int, registers: int) -> tuple[int, int]:
+    """Rows and vectors of the tile that computes an m x n product in the least estimated time.
+
+    The estimate counts cycles on a machine with two multiply-adds and two loads a cycle and four
+    cycles of latency, which is what current x86 and ARM cores have.
+
+    >>> from adjoint.codegen.gemm import choose_tile
+    >>> choose_tile(64, 64, 64, 16, 32)
+    (13, 2)
+    """
+    best, choice = float("inf"), (1, 1)
+    for vectors in range(1, min(8, -(-n // lanes)) + 1):
+        for rows in range(1, min(14, m) + 1):
+            held = rows * vectors
+            if held + vectors + 1 > registers:
+                break
+            step = max(held / 2, (rows + vectors) / 2, 4.0) + 0.25
+            tiles = -(-m // rows) * -(-n // (vectors * lanes))
+            cost = tiles * (max(k, 1) * step + 1.5 * held + 15)
+            if cost <= best:
+                best, choice = cost, (rows, vectors)
+    return choice
+
+
+def _wants_dots(m: int, k: int) -> bool:
+    """Whether dot products along k cost less than packing a B with contiguous columns.
+
+    Adding up lanes costs some 5 cycles for each element of C, packing 0.4 for each of B.
+    """
+    return k > 1 and m <= len(DOT_COLUMNS) and (m <= 2 or 5 * m < 0.4 * k)
+
+
+def _wants_packing(shape: Shape, b: Operand, rows: int) -> bool:
+    """Whether copying B into panels costs less than reading it where it lies."""
+    if shape.k == 0:
+        return False
+    if b.column != 1 and shape.n > 1:
+        return True
+    # In place, each step of k enters another row; many rows of tiles must repay the copy.
+    large = shape.k * shape.n * shape.itemsize > 1 << 18
+    return large and shape.m > 8 and shape.m >= 4 * rows
+
+
+def _wants_row_copy(shape: Shape, a: Operand, vectors: int) -> bool:
+    """Whether A's rows lie a multiple of 4 KiB apart, and are read often enough to move them.
+
+    Lines at such distances share one set of a typical first-level cache, which holds 8 to 12.
+    """
+    collide = a.column == 1 and a.row != 0 and a.row * shape.itemsize % 4096 == 0
+    large = shape.m * shape.k * shape.itemsize >= 1 << 22 and shape.k >= shape.lanes
+    return collide and large and shape.n >= 8 * vectors * shape.lanes
+
+
+def _transposed(layout: Layout) -> Layout:
+    return layout[0], layout[2], layout[1]

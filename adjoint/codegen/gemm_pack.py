@@ -1,0 +1,171 @@
+"""Copies of operands in the order in which the tiles of a product read them.
+
+Read `pack_columns` first: it copies B into panels. `pack_rows` copies A to rows at a better
+distance.
+"""
+
+from __future__ import annotations
+
+from adjoint.codegen.gemm_words import (
+    LEAST_WORK,
+    Emitter,
+    Operand,
+    Phase,
+    Shape,
+    buffer_address,
+    divide,
+    element_address,
+    load,
+    loop,
+    minimum,
+    phase_of,
+    plus,
+    static_mask,
+    store,
+    tile_start,
+    times,
+    vector_type,
+)
+
+
+def pack_columns(
+    name: str, shape: Shape, b: Operand, vectors: int, batch: int
+) -> tuple[Phase, Operand, int]:
+    """A kernel that copies B into panels in the scratch buffer; the packed operand; its bytes.
+
+    Panel p of a matrix holds, for each k in turn, the elements of the columns that tile column p
+    covers. Columns past the end (only of a matrix narrower than one tile) hold copies of others.
+    """
+    em = Emitter()
+    lanes, k = shape.lanes, shape.k
+    width = vectors * lanes
+    across = -(-shape.n // width)
+    packed = Operand(3, k * width * across if b.batch else 0, width, 1, width)
+    # Blocks as in `_divide`: a copied element costs about as much as 16 multiply-adds.
+    group = max(1, LEAST_WORK // 16 // (k * width))
+    panels = batch * across
+    source = buffer_address(em, b)
+    scratch = buffer_address(em, packed)
+    with loop(em, "%lo", "%hi") as block:
+        first = times(em, block, group)
+        last = minimum(em, em.op(f"add i64 {first}, {group}"), panels)
+        with loop(em, first, last) as panel:
+            matrix, column_tile = divide(em, panel, across)
+            column = tile_start(em, column_tile, width, shape.n)
+            start = plus(em, times(em, matrix, b.batch), times(em, column, b.column))
+            from_ = element_address(em, shape, source, start)
+            to = element_address(em, shape, scratch, times(em, panel, k * width))
+            if b.column == 1:
+                _copy_rows(em, shape, b, from_, to, vectors)
+            elif b.row == 1 and k >= lanes and lanes & (lanes - 1) == 0:
+                _copy_transposed(em, shape, b, from_, to, vectors)
+            else:
+                _copy_elements(em, shape, b, from_, to, vectors)
+    size = panels * k * width * shape.itemsize
+    return phase_of(name, em, -(-panels // group)), packed, size
+
+
+def pack_rows(name: str, shape: Shape, a: Operand, offset: int) -> tuple[Phase, Operand, int]:
+    """A kernel that copies A into scratch, `offset` bytes in; the copy; its bytes.
+
+    The copy's rows lie one cache line further apart than they are long, so that the rows of a tile,
+    all read at once, do not compete for the same lines of the cache.
+    """
+    em = Emitter()
+    lanes, k = shape.lanes, shape.k
+    line = 64 // shape.itemsize
+    row = -(-k // line) * line + line
+    copied = Operand(3, row * shape.m if a.batch else 0, row, 1, offset=offset)
+    count = shape.m * (shape.batch if a.batch else 1)
+    group = max(1, LEAST_WORK // 16 // k)
+    source, scratch = buffer_address(em, a), buffer_address(em, copied)
+    with loop(em, "%lo", "%hi") as block:
+        first = times(em, block, group)
+        last = minimum(em, em.op(f"add i64 {first}, {group}"), count)
+        with loop(em, first, last) as number:
+            matrix, i = divide(em, number, shape.m)
+            start = plus(em, times(em, matrix, a.batch), times(em, i, a.row))
+            from_ = element_address(em, shape, source, start)
+            to = element_address(em, shape, scratch, times(em, number, row))
+            with loop(em, "0", str(-(-k // lanes))) as part:
+                at = tile_start(em, part, lanes, k)
+                value = load(em, shape, element_address(em, shape, from_, at))
+                store(em, shape, value, element_address(em, shape, to, at))
+    return phase_of(name, em, -(-count // group)), copied, count * row * shape.itemsize
+
+
+def _copy_rows(em: Emitter, shape: Shape, b: Operand, source: str, to: str, vectors: int) -> None:
+    """One panel from rows of contiguous elements."""
+    lanes = shape.lanes
+    with loop(em, "0", str(shape.k)) as k:
+        row = element_address(em, shape, source, times(em, k, b.row))
+        packed = element_address(em, shape, to, times(em, k, vectors * lanes))
+        for v in range(vectors):
+            mask = None
+            if shape.n < (v + 1) * lanes:
+                mask = static_mask(lanes, shape.n % lanes)
+            at = str(v * lanes)
+            value = load(em, shape, element_address(em, shape, row, at), mask)
+            store(em, shape, value, element_address(em, shape, packed, at))
+
+
+def _copy_elements(
+    em: Emitter, shape: Shape, b: Operand, source: str, to: str, vectors: int
+) -> None:
+    """One panel from anywhere, an element at a time."""
+    width = vectors * shape.lanes
+    with loop(em, "0", str(shape.k)) as k:
+        row = element_address(em, shape, source, times(em, k, b.row))
+        packed = element_address(em, shape, to, times(em, k, width))
+        with loop(em, "0", str(width)) as j:
+            column = minimum(em, j, shape.n - 1) if shape.n < width else j
+            at = element_address(em, shape, row, times(em, column, b.column))
+            value = em.op(f"load {shape.element}, ptr {at}, align {shape.itemsize}")
+            into = element_address(em, shape, packed, j)
+            em.line(f"store {shape.element} {value}, ptr {into}, align {shape.itemsize}")
+
+
+def _copy_transposed(
+    em: Emitter, shape: Shape, b: Operand, source: str, to: str, vectors: int
+) -> None:
+    """One panel from contiguous columns: squares of `lanes` x `lanes`, transposed in registers."""
+    lanes = shape.lanes
+    width = vectors * lanes
+    with loop(em, "0", str(vectors)) as v:
+        columns = times(em, v, lanes)
+        with loop(em, "0", str(-(-shape.k // lanes))) as square:
+            # As with tiles, the last square is moved back over the one before.
+            k = tile_start(em, square, lanes, shape.k)
+            lines = []
+            for c in range(lanes):
+                column = plus(em, columns, str(c))
+                if shape.n < width:
+                    column = minimum(em, column, shape.n - 1)
+                at = element_address(em, shape, source, times(em, column, b.column), k)
+                lines.append(load(em, shape, at))
+            start = plus(em, times(em, k, width), columns)
+            corner = element_address(em, shape, to, start)
+            for c, line in enumerate(_transpose(em, shape, lines)):
+                store(em, shape, line, element_address(em, shape, corner, str(c * width)))
+
+
+def _transpose(em: Emitter, shape: Shape, lines: list[str]) -> list[str]:
+    """The transpose of a square of as many vectors as lanes.
+
+    Interleaving line i with line i + half, log2(lanes) times over, rotates the bits of (line,
+    lane) until they have changed places.
+    """
+    lanes = shape.lanes
+    vec = vector_type(shape.element, lanes)
+    half = lanes // 2
+    low = [j for i in range(half) for j in (i, lanes + i)]
+    orders = ["<" + ", ".join(f"i32 {j + shift}" for j in low) + ">" for shift in (0, half)]
+    for _ in range(lanes.bit_length() - 1):
+        lines = [
+            em.op(
+                f"shufflevector {vec} {lines[i]}, {vec} {lines[i + half]}, <{lanes} x i32> {order}"
+            )
+            for i in range(half)
+            for order in orders
+        ]
+    return lines

@@ -1,0 +1,316 @@
+"""The product itself: tiles of C held in registers while k runs.
+
+Owns `_Blocks`, the division of C among blocks, and `_Tile`, which writes the code of one tile.
+Read `tile_kernel` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from adjoint.codegen.gemm_words import (
+    LEAST_WORK,
+    OUTPUT,
+    Emitter,
+    Epilogue,
+    Operand,
+    Phase,
+    Shape,
+    add,
+    buffer_address,
+    divide,
+    element_address,
+    load,
+    loop,
+    minimum,
+    multiply_add,
+    part_of_range,
+    phase_of,
+    plus,
+    static_mask,
+    store,
+    tile_start,
+    times,
+    vector_type,
+)
+
+_L2_SHARE = 1 << 18  # bytes of A, and of B, that one unit of work keeps in the L2 cache
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """How the tiles of C are divided.
+
+    A unit is up to `tall` x `wide` tiles of one matrix; `units` counts those of one matrix along
+    rows and columns. A block, what the pool hands out, is `group` units in a row.
+    """
+
+    tall: int
+    wide: int
+    units: tuple[int, int]
+    group: int
+    nblocks: int
+
+
+def _divide(shape: Shape, rows: int, width: int) -> _Blocks:
+    """Blocks by shape alone: large enough to be worth handing out, small enough for the cache."""
+    down, across = -(-shape.m // rows), -(-shape.n // width)
+    k = max(1, min(shape.k, shape.k_block))
+    tall = min(down, max(1, _L2_SHARE // (rows * k * shape.itemsize)))
+    wide = min(across, max(1, _L2_SHARE // (width * k * shape.itemsize)))
+    # Fetching a row of B takes as long as some 8 rows of A keep the multipliers busy.
+    tile_work = max(rows, 8) * width * max(1, shape.k)
+    total = tile_work * down * across * shape.batch
+    target = max(LEAST_WORK, min(total // 32, 16 * LEAST_WORK))
+    while tall * wide > 1 and tall * wide * tile_work > 2 * target:
+        if wide == 1 or (tall > 1 and tall * rows >= wide * width):
+            tall = -(-tall // 2)
+        else:
+            wide = -(-wide // 2)
+    units = (-(-down // tall), -(-across // wide))
+    group = max(1, target // (tall * wide * tile_work))
+    all_units = shape.batch * units[0] * units[1]
+    return _Blocks(tall, wide, units, group, -(-all_units // group))
+
+
+def tile_kernel(
+    name: str,
+    shape: Shape,
+    a: Operand,
+    b: Operand,
+    rows: int,
+    vectors: int,
+    epilogue: Epilogue | None,
+) -> Phase:
+    """The product by register tiles: loops over blocks, units, columns and rows of tiles."""
+    em = Emitter()
+    width = vectors * shape.lanes
+    down, across = -(-shape.m // rows), -(-shape.n // width)
+    blocks = _divide(shape, rows, width)
+    tile = _Tile(em, shape, a, b, rows, vectors, epilogue)
+    all_units = shape.batch * blocks.units[0] * blocks.units[1]
+    with loop(em, "%lo", "%hi") as block:
+        first = times(em, block, blocks.group)
+        last = minimum(em, em.op(f"add i64 {first}, {blocks.group}"), all_units)
+        with loop(em, first, last) as unit:
+            rest, column_unit = divide(em, unit, blocks.units[1])
+            matrix, row_unit = divide(em, rest, blocks.units[0])
+            column_from, column_to = part_of_range(em, column_unit, blocks.wide, across)
+            row_from, row_to = part_of_range(em, row_unit, blocks.tall, down)
+
+            def tiles(k_from: str, k_to: str) -> None:
+                with loop(em, column_from, column_to) as column_tile:
+                    tile.enter_column(matrix, column_tile)
+                    with loop(em, row_from, row_to) as row_tile:
+                        tile.emit(matrix, row_tile, k_from, k_to)
+
+            if shape.k <= shape.k_block:
+                tiles("0", str(shape.k))
+            else:
+                with loop(em, "0", str(shape.k), shape.k_block) as k_from:
+                    k_end = em.op(f"add i64 {k_from}, {shape.k_block}")
+                    tiles(k_from, minimum(em, k_end, shape.k))
+    return phase_of(name, em, blocks.nblocks)
+
+
+class _Tile:
+    """Writes the code of one tile: its row and column are run-time values, its size is fixed."""
+
+    def __init__(
+        self,
+        em: Emitter,
+        shape: Shape,
+        a: Operand,
+        b: Operand,
+        rows: int,
+        vectors: int,
+        epilogue: Epilogue | None,
+    ) -> None:
+        self.em, self.shape, self.a, self.b = em, shape, a, b
+        self.rows, self.vectors, self.epilogue = rows, vectors, epilogue
+        self.width = vectors * shape.lanes
+        self.vec = vector_type(shape.element, shape.lanes)
+        self.a_base = buffer_address(em, a)
+        self.b_base = buffer_address(em, b)
+        self.c_base = buffer_address(em, OUTPUT)
+        # Partial sums go through C, where a tile that was moved back must not add twice.
+        self.blocked = shape.k > shape.k_block
+        self.last_mask = None
+        if shape.n < self.width and shape.n % shape.lanes:
+            self.last_mask = static_mask(shape.lanes, shape.n % shape.lanes)
+        self.masks = [self._mask(v) for v in range(vectors)]
+        if epilogue is not None:
+            self.spill = em.op(f"alloca [{rows * vectors} x {self.vec}], align 64")
+
+    def _mask(self, vector: int) -> str | None:
+        return self.last_mask if vector == self.vectors - 1 else None
+
+    def enter_column(self, matrix: str, column_tile: str) -> None:
+        """Addresses that stay the same for all tiles of one column."""
+        em, shape, b = self.em, self.shape, self.b
+        self.column_tile = column_tile
+        self.column = tile_start(em, column_tile, self.width, shape.n)
+        if b.panel:
+            inside = times(em, column_tile, shape.k * b.panel)
+        else:
+            inside = times(em, self.column, b.column)
+        start = plus(em, times(em, matrix, b.batch), inside)
+        self.b_column = element_address(em, shape, self.b_base, start)
+
+    def emit(self, matrix: str, row_tile: str, k_from: str, k_to: str) -> None:
+        """One tile of C, summed over k_from <= k < k_to."""
+        em, shape = self.em, self.shape
+        row = tile_start(em, row_tile, self.rows, shape.m)
+        sums = self._sum_over_k(matrix, row, k_from, k_to)
+        c_row = plus(em, times(em, matrix, shape.m), row)
+        c_start = plus(em, times(em, c_row, shape.n), self.column)
+        c_tile = element_address(em, shape, self.c_base, c_start)
+        if not self.blocked:
+            self._finish(sums, c_tile, c_row, self.masks)
+            return
+        columns, first_row = self._ownership(row, row_tile)
+        sums = self._add_partial(sums, c_tile, k_from)
+        if self.epilogue is None:
+            self._store_all(sums, c_tile, columns, first_row)
+            return
+        ends = em.op(f"icmp eq i64 {k_to}, {shape.k}")
+        finish, partial, done = (em.fresh_label(h) for h in ("finish", "partial", "done"))
+        em.line(f"br i1 {ends}, label %{finish}, label %{partial}")
+        em.label(finish)
+        self._finish(sums, c_tile, c_row, columns, first_row)
+        em.line(f"br label %{done}")
+        em.label(partial)
+        self._store_all(sums, c_tile, columns, first_row)
+        em.line(f"br label %{done}")
+        em.label(done)
+
+    def _sum_over_k(self, matrix: str, row: str, k_from: str, k_to: str) -> list[str]:
+        """The loop over k; its sums by row and vector."""
+        em, shape, a, b, vec = self.em, self.shape, self.a, self.b, self.vec
+        count = self.rows * self.vectors
+        if shape.k == 0:
+            return ["zeroinitializer"] * count
+        start = plus(em, times(em, matrix, a.batch), times(em, row, a.row))
+        a_tile = element_address(em, shape, self.a_base, start)
+        b_row = b.panel or b.row
+        before, head, after = em.block, em.fresh_label("k"), em.fresh_label("summed")
+        em.line(f"br label %{head}")
+        em.label(head)
+        k = em.name("k")
+        sums = [em.name("c") for _ in range(count)]
+        nexts = [em.name("d") for _ in range(count)]
+        at = len(em.lines)
+        b_k = element_address(em, shape, self.b_column, times(em, k, b_row))
+        a_k = element_address(em, shape, a_tile, times(em, k, a.column))
+        lines = []
+        for v in range(self.vectors):
+            pointer = element_address(em, shape, b_k, str(v * shape.lanes)) if v else b_k
+            lines.append(load(em, shape, pointer, None if b.panel else self._mask(v)))
+        for r in range(self.rows):
+            pointer = element_address(em, shape, a_k, str(r * a.row)) if r * a.row else a_k
+            scalar = em.op(f"load {shape.element}, ptr {pointer}, align {shape.itemsize}")
+            splat = em.splat(shape.element, shape.lanes, scalar)
+            for v in range(self.vectors):
+                i = r * self.vectors + v
+                multiply_add(em, shape, shape.lanes, splat, lines[v], sums[i], nexts[i])
+        following = em.op(f"add i64 {k}, 1")
+        again = em.op(f"icmp slt i64 {following}, {k_to}")
+        em.lines[at:at] = [
+            f"  {k} = phi i64 [ {k_from}, %{before} ], [ {following}, %{head} ]",
+            *(
+                f"  {c} = phi {vec} [ zeroinitializer, %{before} ], [ {d}, %{head} ]"
+                for c, d in zip(sums, nexts, strict=True)
+            ),
+        ]
+        em.line(f"br i1 {again}, label %{head}, label %{after}")
+        em.label(after)
+        return nexts
+
+    def _each(self) -> Iterator[tuple[int, int, int]]:
+        """Index, row and vector of every register of the tile."""
+        for r in range(self.rows):
+            for v in range(self.vectors):
+                yield r * self.vectors + v, r, v
+
+    def _c_pointer(self, c_tile: str, r: int, v: int) -> str:
+        distance = r * self.shape.n + v * self.shape.lanes
+        return element_address(self.em, self.shape, c_tile, str(distance)) if distance else c_tile
+
+    def _add_partial(self, sums: list[str], c_tile: str, k_from: str) -> list[str]:
+        """The sums, plus what C holds unless this is the first block of k."""
+        em, vec = self.em, self.vec
+        first = em.op(f"icmp eq i64 {k_from}, 0")
+        before, more, joined = em.block, em.fresh_label("more"), em.fresh_label("joined")
+        em.line(f"br i1 {first}, label %{joined}, label %{more}")
+        em.label(more)
+        added = []
+        for i, r, v in self._each():
+            held = load(em, self.shape, self._c_pointer(c_tile, r, v), self._mask(v))
+            added.append(add(em, self.shape, held, sums[i]))
+        em.line(f"br label %{joined}")
+        em.label(joined)
+        return [
+            em.op(f"phi {vec} [ {s}, %{before} ], [ {a}, %{more} ]")
+            for s, a in zip(sums, added, strict=True)
+        ]
+
+    def _ownership(self, row: str, row_tile: str) -> tuple[list[str | None], str]:
+        """Which elements no earlier tile stores: lanes of each vector (None: all), first row.
+
+        A tile that was moved back shares rows or columns with its neighbour, and partial sums
+        must be added to those once.
+        """
+        em, shape, lanes = self.em, self.shape, self.shape.lanes
+        columns = list(self.masks)
+        if shape.n > self.width and shape.n % self.width:
+            nominal = times(em, self.column_tile, self.width)
+            moved = em.splat("i64", lanes, em.op(f"sub i64 {nominal}, {self.column}"))
+            for v in range(self.vectors):
+                numbers = ", ".join(f"i64 {v * lanes + lane}" for lane in range(lanes))
+                columns[v] = em.op(f"icmp sge <{lanes} x i64> <{numbers}>, {moved}")
+        first_row = "0"
+        if shape.m % self.rows:
+            first_row = em.op(f"sub i64 {times(em, row_tile, self.rows)}, {row}")
+        return columns, first_row
+
+    def _store_all(
+        self, sums: list[str], c_tile: str, columns: list[str | None], first_row: str = "0"
+    ) -> None:
+        em, lanes = self.em, self.shape.lanes
+        for i, r, v in self._each():
+            mask = columns[v]
+            if first_row != "0":
+                mine = em.splat("i1", lanes, em.op(f"icmp sge i64 {r}, {first_row}"))
+                mask = em.op(f"and <{lanes} x i1> {mask}, {mine}") if mask else mine
+            store(em, self.shape, sums[i], self._c_pointer(c_tile, r, v), mask)
+
+    def _finish(
+        self,
+        sums: list[str],
+        c_tile: str,
+        c_row: str,
+        columns: list[str | None],
+        first_row: str = "0",
+    ) -> None:
+        """Store the final values, after the epilogue if there is one."""
+        if self.epilogue is None:
+            self._store_all(sums, c_tile, columns, first_row)
+            return
+        # Through memory and a loop over rows: an epilogue may be long, and is written once for
+        # each vector of a row instead of once for each register.
+        em, shape = self.em, self.shape
+        for i, _, _ in self._each():
+            slot = em.op(f"getelementptr {self.vec}, ptr {self.spill}, i64 {i}")
+            em.line(f"store {self.vec} {sums[i]}, ptr {slot}, align 64")
+        with loop(em, first_row, str(self.rows)) as r:
+            row = plus(em, c_row, r)
+            line = element_address(em, shape, c_tile, times(em, r, shape.n))
+            for v in range(self.vectors):
+                at = plus(em, times(em, r, self.vectors), str(v))
+                slot = em.op(f"getelementptr {self.vec}, ptr {self.spill}, i64 {at}")
+                value = em.op(f"load {self.vec}, ptr {slot}, align 64")
+                column = plus(em, self.column, str(v * shape.lanes))
+                value = self.epilogue(em, shape.lanes, value, row, column, columns[v])
+                pointer = element_address(em, shape, line, str(v * shape.lanes)) if v else line
+                store(em, shape, value, pointer, columns[v])

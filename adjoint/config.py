@@ -1,0 +1,130 @@
+"""Every flag of the system, declared once.
+
+A flag is an environment variable and a row of `FLAGS`: name, type, default, help, and whether it
+can change generated code (then it belongs in the key under which compiled programs are cached:
+`code_key`). `get` reads the environment each time, so that a test or a session may change a flag;
+callers on a hot path read once and keep the value.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+def _switch(text: str) -> bool:
+    known = {
+        "": False,
+        "0": False,
+        "false": False,
+        "no": False,
+        "1": True,
+        "true": True,
+        "yes": True,
+    }
+    if text.lower() not in known:
+        raise ValueError("expected 0 or 1")
+    return known[text.lower()]
+
+
+def _count(text: str) -> int:
+    n = int(text)
+    if n < 0:
+        raise ValueError("expected a number from 0 up")
+    return n
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(sorted({part.strip() for part in text.split(",") if part.strip()}))
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag. parse: text of the environment -> value; ValueError for text it does not take."""
+
+    name: str
+    parse: Callable[[str], Any]
+    default: Any
+    help: str
+    affects_code: bool = False
+
+
+FLAGS: dict[str, Flag] = {
+    flag.name: flag
+    for flag in (
+        Flag(
+            "ADJOINT_EAGER",
+            _switch,
+            False,
+            "1 runs every operation at once through its NumPy reference",
+        ),
+        Flag(
+            "ADJOINT_DEBUG",
+            _count,
+            0,
+            "what to print to stderr: 1 programs compiled, 2 kernels, 3 graphs before and after simplification, "
+            "4 LLVM IR, 5 everything",
+        ),
+        Flag(
+            "ADJOINT_DISABLE",
+            _names,
+            (),
+            "compiler passes to leave out, by name, separated by commas",
+            True,
+        ),
+        Flag(
+            "ADJOINT_LOOSE_ZEROS",
+            _switch,
+            False,
+            "1 lets the compiler take x + 0.0 for x, which differs where x is -0.0",
+            True,
+        ),
+        Flag(
+            "ADJOINT_NUM_THREADS",
+            _count,
+            0,
+            "threads that share a large program; 0 takes every processor",
+        ),
+        Flag(
+            "ADJOINT_TARGET",
+            str,
+            "native",
+            "instruction set: native, or a narrower one: avx2, sse2",
+            True,
+        ),
+    )
+}
+
+
+def get(name: str) -> Any:
+    """The value of the flag `name`, from the environment or else its default.
+
+    KeyError for a flag that is not declared; ValueError, naming the flag and what it takes, for
+    text that does not parse.
+
+    >>> from adjoint import config
+    >>> config.get("ADJOINT_TARGET") in ("native", "avx2", "sse2")
+    True
+    """
+    flag = FLAGS[name]
+    text = os.environ.get(name)
+    if text is None:
+        return flag.default
+    try:
+        return flag.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{name}={text!r}: {error} ({flag.help})") from None
+
+
+def code_key() -> tuple[tuple[str, Any], ...]:
+    """The flags that can change generated code, with their values: part of every compiled program's
+    key.
+    """
+    return tuple((name, get(name)) for name, flag in FLAGS.items() if flag.affects_code)
+
+
+def describe() -> str:
+    """All flags with their values and help, one a line, for people."""
+    return "\n".join(f"{name}={get(name)!r}: {flag.help}" for name, flag in FLAGS.items())

@@ -1,0 +1,58 @@
+"""Arguments of distributions: common shape and dtype, and the two ways to state a probability.
+
+Read `broadcast_all`.
+"""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import adjoint as torch
+
+
+def broadcast_all(*values: Any) -> tuple[Any, ...]:
+    """Tensors of one shape from tensors and numbers; numbers take the tensors' floating dtype.
+
+    Raises ValueError for anything that is neither, RuntimeError for shapes that do not broadcast.
+    """
+    for value in values:
+        if not isinstance(value, (torch.Tensor, numbers.Number)):
+            raise ValueError(
+                f"parameters must be tensors or numbers, got {type(value).__name__}: {value!r}"
+            )
+    tensors = [v for v in values if isinstance(v, torch.Tensor)]
+    floating = [t.dtype for t in tensors if t.dtype.is_floating_point]
+    dtype = floating[0] if floating else torch.get_default_dtype()
+    if len({*floating}) > 1:
+        dtype = torch.float64
+    ready = [v if isinstance(v, torch.Tensor) else torch.tensor(v, dtype=dtype) for v in values]
+    if len(ready) == 1:
+        return (ready[0],)
+    return tuple(torch.broadcast_tensors(*ready))
+
+
+def one_of(**forms: Any) -> tuple[str, Any]:
+    """The single argument that is not None, as (name, value); ValueError for none or several."""
+    given = {name: value for name, value in forms.items() if value is not None}
+    if len(given) != 1:
+        raise ValueError(
+            f"give exactly one of {', '.join(forms)}; got {', '.join(given) or 'none of them'}"
+        )
+    return next(iter(given.items()))
+
+
+def clamp_probs(probs: Any) -> Any:
+    """`probs` kept inside (0, 1) by one rounding unit, so that its logarithms are finite."""
+    eps = torch.finfo(probs.dtype).eps
+    return probs.clamp(min=eps, max=1 - eps)
+
+
+def probs_to_logits(probs: Any, binary: bool) -> Any:
+    """log(p / (1 - p)) of a chance, or log p of a distribution over categories."""
+    kept = clamp_probs(probs)
+    return torch.log(kept) - torch.log1p(-kept) if binary else torch.log(kept)
+
+
+def logits_to_probs(logits: Any, binary: bool) -> Any:
+    return torch.sigmoid(logits) if binary else torch.softmax(logits, -1)

@@ -1,0 +1,299 @@
+"""`torch.func`: derivatives of functions, in either mode and to any order.
+
+Each transformation calls the function on fresh leaves, then walks the steps it recorded; so functions may be any
+Python, and transformations nest. Pytrees of arguments are tuples, lists and dicts of tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from adjoint.autograd.engine import grad as run_grad
+from adjoint.autograd.modes import enable_grad
+from adjoint.grad.walk import forward
+from adjoint.ops.create import zeros_like
+from adjoint.ops.elementwise import cast
+from adjoint.ops.shape import stack
+from adjoint.trace import recorder
+from adjoint.trace.aval import aval
+from adjoint.trace.handle import Tensor
+from adjoint.trace.recorder import local
+
+
+def variable(x: Tensor) -> Tensor:
+    """A handle of the same value, differentiable on its own and connected to where `x` came from."""
+    tr = local.trace
+    connected = x._aval.requires_grad
+    if connected:
+        return recorder.alias(x, "clone", True)
+    out = recorder.alias(x, "clone", False)
+    data = recorder.realize(out)
+    out._data, out._tid, out._slot = data, 0, -1
+    out._aval = aval(out._aval.shape, out._aval.dtype, True)
+    out._leaf = True
+    del tr
+    return out
+
+
+def leaves_of(tree: Any) -> list[Tensor]:
+    """The tensors in a tree, in order."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, (list, tuple)):
+        return [x for t in tree for x in leaves_of(t)]
+    if isinstance(tree, dict):
+        return [x for t in tree.values() for x in leaves_of(t)]
+    return []
+
+
+def rebuild(tree: Any, flat: Any) -> Any:
+    """The tree with its tensors replaced in order."""
+    if isinstance(tree, Tensor):
+        return next(flat)
+    if isinstance(tree, (list, tuple)):
+        parts = [rebuild(t, flat) for t in tree]
+        if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+            return type(tree)(*parts)
+        return type(tree)(parts)
+    if isinstance(tree, dict):
+        return {k: rebuild(t, flat) for k, t in tree.items()}
+    return tree
+
+
+def _variables(tree: Any) -> tuple[Any, list[Tensor]]:
+    made = [variable(x) if x._aval.dtype.is_floating_point else x for x in leaves_of(tree)]
+    return rebuild(tree, iter(made)), [m for m in made if m._aval.requires_grad]
+
+
+def _numbers(argnums: Any) -> tuple[int, ...]:
+    return (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+
+def _apply(func: Callable, args: tuple, kwargs: dict, argnums: tuple[int, ...]) -> tuple[Any, list[Any], list[list[Tensor]]]:
+    """Call `func` with the chosen arguments as variables; returns (result, chosen arguments, their tensors)."""
+    args = tuple(args)
+    chosen, flats = [], []
+    replaced = list(args)
+    for n in argnums:
+        tree, flat = _variables(args[n])
+        replaced[n] = tree
+        chosen.append(tree)
+        flats.append(flat)
+    with enable_grad():
+        out = func(*replaced, **kwargs)
+    return out, chosen, flats
+
+
+def _results(argnums: Any, chosen: list[Any], flats: list[list[Tensor]], found: list[Tensor]) -> Any:
+    it = iter(found)
+    trees = []
+    for tree, _ in zip(chosen, flats, strict=True):
+        grads = iter([next(it) if x._aval.requires_grad else None for x in leaves_of(tree)])
+        trees.append(rebuild(tree, grads))
+    return trees[0] if isinstance(argnums, int) else tuple(trees)
+
+
+def _differentiate(out: Tensor, flat: list[Tensor], seed: Any = None) -> list[Tensor]:
+    if not out._aval.requires_grad:
+        return [zeros_like(x) for x in flat]
+    return list(run_grad(out, flat, seed, retain_graph=True, create_graph=local.trace.grad, materialize_grads=True))  # type: ignore[arg-type]
+
+
+def grad(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
+    """The gradient of a scalar function with respect to the arguments `argnums`.
+
+    >>> import adjoint as torch
+    >>> torch.func.grad(lambda x: (x ** 3).sum())(torch.tensor([1., 2.]))
+    tensor([ 3., 12.])
+    """
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        got = grad_and_value(func, argnums, has_aux)(*args, **kwargs)
+        return (got[0], got[1][1]) if has_aux else got[0]
+
+    return call
+
+
+def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
+    """Gradient and value together: (gradient, value), or (gradient, (value, aux))."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        out, chosen, flats = _apply(func, args, kwargs, _numbers(argnums))
+        aux = None
+        if has_aux:
+            out, aux = out
+        if not isinstance(out, Tensor) or out._aval.size != 1 or out._aval.shape:
+            got = list(out._aval.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise RuntimeError(f"grad_and_value(f)(*args): Expected f(*args) to return a scalar tensor, got tensor with {got}")
+        flat = [x for f in flats for x in f]
+        gradients = _results(argnums, chosen, flats, _differentiate(out, flat))
+        value = _outward(out)
+        return (gradients, (value, aux)) if has_aux else (gradients, value)
+
+    return call
+
+
+def _outward(x: Any) -> Any:
+    """A result as the caller sees it: connected only if the caller is recording."""
+    return x if local.trace.grad else x.detach()
+
+
+def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
+    """(f(*primals), a function from cotangents to the vector-Jacobian products)."""
+    out, chosen, flats = _apply(func, primals, {}, tuple(range(len(primals))))
+    aux = None
+    if has_aux:
+        out, aux = out
+    outs = leaves_of(out)
+    flat = [x for f in flats for x in f]
+
+    def pull(*cotangents: Any) -> tuple:
+        seeds = leaves_of(cotangents[0] if len(cotangents) == 1 and not isinstance(out, tuple) else cotangents if isinstance(out, tuple) and len(cotangents) > 1 else cotangents[0])
+        live = [(o, s) for o, s in zip(outs, seeds, strict=True) if o._aval.requires_grad]
+        if not live:
+            found = [zeros_like(x) for x in flat]
+        else:
+            found = list(
+                run_grad([o for o, _ in live], flat, [s for _, s in live], retain_graph=True,
+                         create_graph=local.trace.grad, materialize_grads=True)
+            )  # type: ignore[arg-type]  # fmt: skip
+        got = _results(tuple(range(len(primals))), chosen, flats, found)
+        return got
+
+    values = rebuild(out, iter([_outward(o) for o in outs]))
+    return (values, pull, aux) if has_aux else (values, pull)
+
+
+def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) -> Any:
+    """(f(*primals), its directional derivative along the tangents), by forward accumulation.
+
+    >>> import adjoint as torch
+    >>> torch.func.jvp(torch.sin, (torch.tensor(0.),), (torch.tensor(2.),))
+    (tensor(0.), tensor(2.))
+    """
+    if not isinstance(primals, tuple) or not isinstance(tangents, tuple):
+        raise RuntimeError("jvp(f, primals, tangents): Expected primals and tangents to be tuples")
+    if len(primals) != len(tangents):
+        raise RuntimeError(f"jvp(f, primals, tangents): Expected primals and tangents to have the same structure; got {len(primals)} and {len(tangents)}")
+    out, _, flats = _apply(func, primals, {}, tuple(range(len(primals))))
+    aux = None
+    if has_aux:
+        out, aux = out
+    flat = [x for f in flats for x in f]
+    given = [t for t, x in zip(leaves_of(list(tangents)), leaves_of(list(primals)), strict=True) if x._aval.dtype.is_floating_point]
+    outs = leaves_of(out)
+    found = push(outs, flat, given)
+    values = rebuild(out, iter([_outward(o) for o in outs]))
+    result = rebuild(out, iter(found))
+    return (values, result, aux) if has_aux else (values, result)
+
+
+def push(outs: list[Tensor], starts: list[Tensor], tangents: list[Tensor]) -> list[Tensor]:
+    """Tangents of results along tangents of variables, zeros where nothing arrives."""
+    tr = local.trace
+    tr.static += 1
+    try:
+        matched = [cast(t, x._aval.dtype) for t, x in zip(tangents, starts, strict=True)]
+        found = forward(outs, starts, matched)
+    finally:
+        local.trace.static -= 1
+    return [zeros_like(o.detach()) if t is None else t for t, o in zip(found, outs, strict=True)]
+
+
+def _basis(x: Tensor) -> list[Tensor]:
+    """One unit tangent or cotangent per element."""
+    import numpy as np
+
+    n = x._aval.size
+    rows = np.eye(n, dtype=x._aval.dtype.np).reshape((n, *x._aval.shape))
+    return [recorder.tensor_from_array(r) for r in rows]
+
+
+def jacrev(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
+    """The Jacobian by reverse accumulation, one row of cotangents per element of the result.
+
+    The result has the shape (*output shape, *input shape).
+    """
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        out, chosen, flats = _apply(func, args, kwargs, _numbers(argnums))
+        aux = None
+        if has_aux:
+            out, aux = out
+        flat = [x for f in flats for x in f]
+        jacobians = []
+        for o in leaves_of(out):
+            rows = [_differentiate(o, flat, u) for u in _basis(o)]
+            found = [
+                stack([r[k] for r in rows]).reshape((*o._aval.shape, *x._aval.shape))
+                if rows else zeros_like(x).reshape((*o._aval.shape, *x._aval.shape))
+                for k, x in enumerate(flat)
+            ]  # fmt: skip
+            jacobians.append(_results(argnums, chosen, flats, found))
+        result = rebuild(out, iter(jacobians)) if not isinstance(out, Tensor) else jacobians[0]
+        return (result, aux) if has_aux else result
+
+    return call
+
+
+def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
+    """The Jacobian by forward accumulation, one column of tangents per element of the argument."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        out, chosen, flats = _apply(func, args, kwargs, _numbers(argnums))
+        aux = None
+        if has_aux:
+            out, aux = out
+        flat = [x for f in flats for x in f]
+        outs = leaves_of(out)
+        per_output: list[list[Tensor]] = [[] for _ in outs]
+        for k, x in enumerate(flat):
+            columns: list[list[Tensor]] = []
+            for u in _basis(x):
+                tangents = [u if j == k else zeros_like(y.detach()) for j, y in enumerate(flat)]
+                columns.append(push(outs, flat, tangents))
+            for i, o in enumerate(outs):
+                shape = (*o._aval.shape, *x._aval.shape)
+                if columns:
+                    last = len(o._aval.shape)
+                    per_output[i].append(stack([c[i] for c in columns], last).reshape(shape))
+                else:
+                    per_output[i].append(zeros_like(o.detach()).reshape(shape))
+        jacobians = [_results(argnums, chosen, flats, found) for found in per_output]
+        result = jacobians[0] if isinstance(out, Tensor) else rebuild(out, iter(jacobians))
+        return (result, aux) if has_aux else result
+
+    return call
+
+
+def hessian(func: Callable, argnums: Any = 0) -> Callable:
+    """Second derivatives of a scalar function: forward over reverse.
+
+    >>> import adjoint as torch
+    >>> torch.func.hessian(lambda x: (x ** 3).sum())(torch.tensor([1., 2.]))
+    tensor([[ 6.,  0.],
+            [ 0., 12.]])
+    """
+    return jacfwd(jacrev(func, argnums), argnums)
+
+
+def functional_call(module: Any, parameters_and_buffers: Any, args: Any = (), kwargs: dict | None = None) -> Any:
+    """Call a module with other tensors in place of its parameters and buffers, by their dotted names."""
+    given = parameters_and_buffers
+    if isinstance(given, (tuple, list)):
+        given = {k: v for d in given for k, v in d.items()}
+    saved = []
+    try:
+        for name, value in given.items():
+            owner_name, _, leaf = name.rpartition(".")
+            owner = module.get_submodule(owner_name) if owner_name else module
+            table = owner._parameters if leaf in owner._parameters else owner._buffers
+            if leaf not in table:
+                raise KeyError(f"functional_call: {name!r} is neither a parameter nor a buffer of {type(module).__name__}")
+            saved.append((table, leaf, table[leaf]))
+            table[leaf] = value
+        return module(*(args if isinstance(args, tuple) else (args,)), **(kwargs or {}))
+    finally:
+        for table, leaf, value in reversed(saved):
+            table[leaf] = value

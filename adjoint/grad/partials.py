@@ -1,0 +1,114 @@
+"""Pointwise derivatives: one line of mathematics per operand, read four ways.
+
+`PARTIALS[prim]` holds, for each operand, the partial derivative as a function of (out, *operands). Reverse mode
+multiplies the cotangent by it and forward mode the tangent (`scale`), the explainer prints its formula, the checker
+compares it with differences. A partial is a tensor, a number, a boolean tensor (a mask: 1 where true, and what it
+multiplies is dropped elsewhere even if infinite) or `Over(d)`, which divides by d.
+
+At kinks and ties: docs/conventions.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from adjoint import dtypes
+from adjoint.ops import elementwise as ew
+from adjoint.ops.elementwise import cos, exp, log, sin, sqrt, where
+from adjoint.ops.special import trigamma
+from adjoint.trace.handle import Tensor
+
+
+class Over:
+    """The partial 1/d, applied by dividing."""
+
+    __slots__ = ("d",)
+
+    def __init__(self, d: Tensor) -> None:
+        self.d = d
+
+
+def scale(g: Tensor, partial: Any) -> Tensor | None:
+    """A cotangent or tangent times a partial; None stands for zero."""
+    if isinstance(partial, (int, float)):
+        return g if partial == 1 else -g if partial == -1 else None if partial == 0 else g * partial
+    if isinstance(partial, Over):
+        return g / partial.d
+    if partial._aval.dtype is dtypes.bool:
+        return where(partial, g, 0.0)
+    return g * partial
+
+
+def _half_at_tie(wins: Tensor, ties: Tensor, like: Tensor) -> Tensor:
+    return where(ties, 0.5, ew.cast(wins, like._aval.dtype))
+
+
+def _pow_base(out: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return where(y == 0, 0.0, y * ew.pow(x, y - 1))
+
+
+def _pow_exponent(out: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return where((x == 0) & (y >= 0), 0.0, out * log(x))
+
+
+def _integer_power(out: Tensor, x: Tensor, n: int) -> Any:
+    return 0 if n == 0 else 1 if n == 1 else 2 * x if n == 2 else n * ew.pow(x, n - 1)
+
+
+PARTIALS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "neg": (lambda out, x: -1,),
+    "abs": (lambda out, x: ew.functions["sign"](x),),
+    "sqrt": (lambda out, x: Over(2 * out),),
+    "rsqrt": (lambda out, x: -0.5 * out * out * out,),
+    "exp": (lambda out, x: out,),
+    "exp2": (lambda out, x: out * math.log(2),),
+    "expm1": (lambda out, x: out + 1,),
+    "log": (lambda out, x: Over(x),),
+    "log2": (lambda out, x: Over(x * math.log(2)),),
+    "log10": (lambda out, x: Over(x * math.log(10)),),
+    "log1p": (lambda out, x: Over(x + 1),),
+    "sin": (lambda out, x: cos(x),),
+    "cos": (lambda out, x: -sin(x),),
+    "tan": (lambda out, x: 1 + out * out,),
+    "asin": (lambda out, x: Over(sqrt(1 - x * x)),),
+    "acos": (lambda out, x: Over(-sqrt(1 - x * x)),),
+    "atan": (lambda out, x: Over(1 + x * x),),
+    "sinh": (lambda out, x: ew.functions["cosh"](x),),
+    "cosh": (lambda out, x: ew.functions["sinh"](x),),
+    "tanh": (lambda out, x: 1 - out * out,),
+    "asinh": (lambda out, x: Over(sqrt(x * x + 1)),),
+    "acosh": (lambda out, x: Over(sqrt(x * x - 1)),),
+    "atanh": (lambda out, x: Over(1 - x * x),),
+    "sigmoid": (lambda out, x: out * (1 - out),),
+    "relu": (lambda out, x: out > 0,),
+    "erf": (lambda out, x: 2 / math.sqrt(math.pi) * exp(-x * x),),
+    "erfc": (lambda out, x: -2 / math.sqrt(math.pi) * exp(-x * x),),
+    "erfinv": (lambda out, x: math.sqrt(math.pi) / 2 * exp(out * out),),
+    "lgamma": (lambda out, x: ew.functions["digamma"](x),),
+    "digamma": (lambda out, x: trigamma(x),),
+    "integer_pow": (_integer_power,),
+    "add": (lambda out, x, y: 1, lambda out, x, y: 1),
+    "sub": (lambda out, x, y: 1, lambda out, x, y: -1),
+    "mul": (lambda out, x, y: y, lambda out, x, y: x),
+    "div": (lambda out, x, y: Over(y), lambda out, x, y: -(x / y) / y),
+    "pow": (_pow_base, _pow_exponent),
+    "atan2": (lambda out, y, x: x / (x * x + y * y), lambda out, y, x: -y / (x * x + y * y)),
+    "maximum": (
+        lambda out, x, y: _half_at_tie(x > y, x == y, out),
+        lambda out, x, y: _half_at_tie(y > x, x == y, out),
+    ),
+    "minimum": (
+        lambda out, x, y: _half_at_tie(x < y, x == y, out),
+        lambda out, x, y: _half_at_tie(y < x, x == y, out),
+    ),
+    "fmod": (lambda out, x, y: 1, lambda out, x, y: -ew.functions["trunc"](x / y)),
+    "remainder": (lambda out, x, y: 1, lambda out, x, y: -ew.functions["floor"](x / y)),
+    "floor_div": (lambda out, x, y: 0, lambda out, x, y: 0),
+}
+
+# Primitives whose partials use neither operands nor the result: a finished backward frees nothing of them.
+KEEP_NOTHING = frozenset(
+    "neg add sub sum expand reshape permute flip slice place cat window cast clone alias full pick".split()
+)

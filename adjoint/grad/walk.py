@@ -1,0 +1,390 @@
+"""Walking the recorded steps: reverse mode against their order, forward mode along it, across traces.
+
+The tape is the trace. `reverse` takes cotangents of some tensors back to leaves or to chosen tensors, `forward` carries
+tangents from chosen tensors on. Both record the derivative's operations into the current trace by applying the tables
+of this folder, so that derivatives are differentiable themselves. A trace that has ended is walked through its
+`History`. Neither recurses: a chain of a hundred thousand operations is a loop.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adjoint.grad.explicit import FORWARD, REVERSE
+from adjoint.grad.partials import KEEP_NOTHING, PARTIALS, scale
+from adjoint.grad.transposes import TRANSPOSES, forward_linear, sum_to
+from adjoint.ir.prims import PRIMS
+from adjoint.ops.elementwise import cast
+from adjoint.trace import recorder
+from adjoint.trace.handle import Tensor
+from adjoint.trace.history import History
+from adjoint.trace.recorder import local, record
+from adjoint.trace.trie import Num, Step
+
+
+def locate(t: Tensor) -> tuple[History, int] | None:
+    """The history and slot in which a tensor was computed or first used; None for one that was in no trace."""
+    tr = local.trace
+    if t._base is not None and t._tid != tr.id:
+        recorder.bind(tr, t)  # a stale view replays its movement
+    if t._tid == tr.id:
+        return tr.history(), t._slot
+    if t._hist is not None:
+        return t._hist, t._hslot
+    if t._aval.requires_grad and not t._leaf:
+        slot = recorder.bind(tr, t)
+        return tr.history(), slot
+    return None
+
+
+def operand_handles(hist: History, step: Step) -> tuple[Any, ...]:
+    return tuple(a.value if isinstance(a, Num) else hist.handle(a) for a in step.args)
+
+
+class Reverse:
+    """One reverse walk.
+
+    cotangents: history -> slot -> tensor (for a primitive with several results: a dict by result).
+    wanted: tensors whose cotangent is asked for, by place; if None, all leaves collect.
+    """
+
+    def __init__(self, keep: bool, wanted: dict[tuple[int, int], int] | None, wanted_leaves: set[int] | None) -> None:
+        self.keep = keep
+        self.wanted = wanted
+        self.wanted_leaves = wanted_leaves
+        self.results: dict[int, Tensor] = {}
+        self.leaves: dict[int, tuple[Tensor, Tensor]] = {}
+        self.cotangents: dict[int, dict[int, Any]] = {}
+        self.histories: dict[int, History] = {}
+        self.pythonic = False  # met a hook, a custom function or an older trace: cannot be a macro
+        self.freed: dict[int, set[int]] = {}
+        self.relevant: dict[int, set[int]] | None = None
+
+    def give(self, hist: History, slot: int, g: Tensor | None) -> None:
+        if g is None:
+            return
+        mine = self.cotangents.setdefault(hist.id, {})
+        self.histories[hist.id] = hist
+        old = mine.get(slot)
+        mine[slot] = g if old is None else old + g
+
+    def give_leaf(self, leaf: Tensor, g: Tensor) -> None:
+        if self.wanted_leaves is not None and id(leaf) not in self.wanted_leaves:
+            return
+        old = self.leaves.get(id(leaf))
+        self.leaves[id(leaf)] = (leaf, g if old is None else old[1] + g)
+
+    def finish_leaves(self) -> None:
+        """Run the hooks of leaves, on their whole gradient."""
+        for key, (leaf, g) in list(self.leaves.items()):
+            if leaf._hooks:
+                self.pythonic = True
+                for hook in list(leaf._hooks.values()):
+                    changed = hook(g)
+                    g = g if changed is None else changed
+                self.leaves[key] = (leaf, g)
+
+    def run(self) -> None:
+        done: set[int] = set()
+        while True:
+            pending = [i for i in self.cotangents if i not in done]
+            if not pending:
+                self.finish_leaves()
+                return
+            number = max(pending)
+            done.add(number)
+            if len(done) > 1 or self.histories[number].trace is not local.trace:
+                self.pythonic = True
+            self.walk(self.histories[number])
+
+    def walk(self, hist: History) -> None:
+        mine = self.cotangents[hist.id]
+        steps = hist.steps()
+        relevant = None if self.relevant is None else self.relevant.get(hist.id, set())
+        freed = self.freed.setdefault(hist.id, set())
+        already = freed_slots(hist)
+        for slot in sorted(steps, reverse=True):
+            if slot < 0 or slot not in mine:
+                continue
+            step = steps[slot]
+            if slot != step.slot:
+                continue
+            g = mine.pop(slot)
+            place = (hist.id, slot)
+            payload = hist.payload.get(slot)
+            hooks = hist.payload.get(("hook", slot))
+            if hooks is not None:
+                self.pythonic = True
+                for hook in list(hooks.values()):
+                    changed = hook(g)
+                    g = g if changed is None else changed
+            if self.wanted is not None and place in self.wanted:
+                self.results[self.wanted[place]] = g
+            if step.prim == "input":
+                self.into_input(hist, step, g)
+                continue
+            if not getattr(step.aval, "requires_grad", False) or (relevant is not None and slot not in relevant):
+                continue
+            if slot in already:
+                raise RuntimeError(
+                    "Trying to backward through the graph a second time (or directly access saved tensors after they "
+                    "have already been freed). Saved intermediate values of the graph are freed when you call "
+                    ".backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the "
+                    f"graph a second time. The operation is {step.prim}"
+                    + (f", recorded at {step.where[0]}:{step.where[1]}." if step.where else ".")
+                )
+            if step.prim not in KEEP_NOTHING:
+                freed.add(slot)
+            if isinstance(payload, CustomResult):
+                self.pythonic = True
+                payload.call.collect(payload.position, g)
+                if payload.position == 0 or not payload.call.more_below(payload.position, mine, hist):
+                    for x, gx in payload.call.run():
+                        self.into_tensor(x, gx)
+                continue
+            self.step(hist, step, g)
+
+    def into_input(self, hist: History, step: Step, g: Tensor) -> None:
+        position = step.inputs_before
+        origin = hist.origins.get(position)
+        if origin is not None:
+            self.pythonic = True
+            self.give(origin[0], origin[1], g)
+        elif step.aval is not None and step.aval.requires_grad:
+            self.give_leaf(hist.inputs[position], g)
+
+    def into_tensor(self, x: Tensor, g: Tensor | None) -> None:
+        """A cotangent for an operand of a custom function."""
+        if g is None or not x._aval.requires_grad:
+            return
+        if x._leaf:
+            self.give_leaf(x, g)
+            return
+        place = locate(x)
+        if place is not None:
+            self.give(place[0], place[1], g)
+
+    def step(self, hist: History, step: Step, g: Any) -> None:
+        prim = step.prim
+        args = operand_handles(hist, step)
+        if prim == "pick":
+            old = self.cotangents[hist.id].get(step.args[0])
+            parts = {} if old is None else old
+            k = step.attrs
+            parts[k] = g if k not in parts else parts[k] + g
+            self.cotangents[hist.id][step.args[0]] = parts
+            return
+        for slot, x, gx in zip(step.args, args, reverse_step(hist, step, args, g), strict=True):
+            if gx is None or type(slot) is not int or not x._aval.requires_grad:
+                continue
+            self.give(hist, slot, gx)
+
+
+def freed_slots(hist: History) -> set[int]:
+    """Slots of a history whose saved values an earlier backward has given up."""
+    found = set(hist.freed)
+    for step in hist.steps().values():
+        if step.prim == "freed":
+            found.update(step.attrs.slots)
+    return found
+
+
+class Freed:
+    """Attribute of the step that marks what a backward without retain_graph has freed."""
+
+    __slots__ = ("slots",)
+
+    def __init__(self, slots: frozenset[int]) -> None:
+        self.slots = slots
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Freed) and other.slots == self.slots
+
+    def __hash__(self) -> int:
+        return hash(self.slots)
+
+
+class CustomResult:
+    """Payload of a custom function's result: the call it belongs to and which result it is."""
+
+    __slots__ = ("call", "position")
+
+    def __init__(self, call: Any, position: int) -> None:
+        self.call, self.position = call, position
+
+
+def reverse_step(hist: History, step: Step, args: tuple, g: Any) -> tuple:
+    """Cotangents of the operands of one step."""
+    prim = step.prim
+    row = PARTIALS.get(prim)
+    if row is not None:
+        out = hist.handle(step.slot)
+        compute = step.compute
+        operands = [cast(x, compute) if isinstance(x, Tensor) and compute is not None else x for x in args]
+        extra = () if step.attrs is None else (step.attrs,)
+        result = []
+        for x, partial in zip(args, row, strict=True):
+            if not isinstance(x, Tensor) or not x._aval.requires_grad:
+                result.append(None)
+                continue
+            gx = scale(g, partial(out, *operands, *extra))
+            result.append(None if gx is None else fit(gx, x))
+        return tuple(result)
+    if prim in TRANSPOSES:
+        got = TRANSPOSES[prim](g, args, step.attrs)
+        if prim == "where":
+            return (None, *(fit(gx, x) if isinstance(x, Tensor) else None for gx, x in zip(got[1:], args[1:], strict=True)))
+        return got
+    if prim in REVERSE:
+        if PRIMS[prim].kind == "tuple":
+            parts = [record("pick", (hist.handle(step.slot),), k) for k in range(len(step.aval.parts))]
+            return REVERSE[prim]([g.get(k) for k in range(len(parts))], parts, args, step.attrs)
+        return REVERSE[prim](g, hist.handle(step.slot), args, step.attrs)
+    raise NotImplementedError(f"the derivative of {prim} is not implemented")
+
+
+def fit(g: Tensor, x: Tensor) -> Tensor:
+    """A cotangent in the operand's shape and dtype."""
+    return cast(sum_to(g, tuple(x._aval.shape)), x._aval.dtype)
+
+
+# --- which steps matter -----------------------------------------------------------------------------------------------
+
+
+def ancestry(roots: list[tuple[History, int]]) -> list[History]:
+    """The histories that the roots depend on, oldest first."""
+    found: dict[int, History] = {}
+    stack = [h for h, _ in roots]
+    while stack:
+        h = stack.pop()
+        if h.id in found:
+            continue
+        found[h.id] = h
+        stack.extend(o[0] for o in h.origins.values())
+        for payload in h.payload.values():
+            if isinstance(payload, CustomResult):
+                for x in payload.call.inputs:
+                    place = locate(x) if isinstance(x, Tensor) and x._aval.requires_grad and not x._leaf else None
+                    if place is not None:
+                        stack.append(place[0])
+    return [found[i] for i in sorted(found)]
+
+
+def dependents(histories: list[History], start: set[tuple[int, int]], leaves: set[int]) -> dict[int, set[int]]:
+    """Slots, by history, whose value depends on the starting places or leaves."""
+    out: dict[int, set[int]] = {}
+    for h in histories:
+        mine = out.setdefault(h.id, set())
+        steps = h.steps()
+        for slot in sorted(s for s in steps if s >= 0):
+            step = steps[slot]
+            if slot != step.slot:
+                continue
+            if (h.id, slot) in start:
+                mine.add(slot)
+            elif step.prim == "input":
+                origin = h.origins.get(step.inputs_before)
+                if origin is not None:
+                    if origin[1] in out.get(origin[0].id, ()):
+                        mine.add(slot)
+                elif id(h.inputs[step.inputs_before]) in leaves:
+                    mine.add(slot)
+            elif step.prim == "custom":
+                payload = h.payload[slot]
+                for x in payload.call.inputs:
+                    if isinstance(x, Tensor) and x._aval.requires_grad:
+                        place = None if x._leaf else locate(x)
+                        if (x._leaf and id(x) in leaves) or (place is not None and place[1] in out.get(place[0].id, ())):
+                            mine.add(slot)
+            elif any(type(a) is int and a in mine for a in step.args):
+                mine.add(slot)
+    return out
+
+
+# --- forward ----------------------------------------------------------------------------------------------------------------
+
+
+def forward(
+    roots: list[Tensor], starts: list[Tensor], tangents: list[Tensor]
+) -> list[Tensor | None]:
+    """Tangents of `roots` when the tensors `starts` have the given tangents."""
+    places = [locate(r) for r in roots]
+    histories = ancestry([p for p in places if p is not None])
+    known: dict[int, dict[int, Any]] = {h.id: {} for h in histories}
+    by_leaf = {id(x): t for x, t in zip(starts, tangents, strict=True) if x._leaf}
+    by_place = {}
+    for x, t in zip(starts, tangents, strict=True):
+        if not x._leaf:
+            place = locate(x)
+            if place is not None:
+                by_place[(place[0].id, place[1])] = t
+    for h in histories:
+        mine = known[h.id]
+        steps = h.steps()
+        for slot in sorted(s for s in steps if s >= 0):
+            step = steps[slot]
+            if slot != step.slot:
+                continue
+            if (h.id, slot) in by_place:
+                mine[slot] = by_place[(h.id, slot)]
+                continue
+            if step.prim == "input":
+                origin = h.origins.get(step.inputs_before)
+                t = known.get(origin[0].id, {}).get(origin[1]) if origin is not None else by_leaf.get(id(h.inputs[step.inputs_before]))
+                if t is not None:
+                    mine[slot] = t
+                continue
+            if step.prim == "custom":
+                t = h.payload[slot].call.forward_tangent(h.payload[slot].position, known, by_leaf)
+                if t is not None:
+                    mine[slot] = t
+                continue
+            if not getattr(step.aval, "requires_grad", False):
+                continue
+            incoming = tuple(mine.get(a) if type(a) is int else None for a in step.args)
+            if all(t is None for t in incoming):
+                continue
+            t = forward_step(h, step, incoming)
+            if t is not None:
+                mine[slot] = t
+    out = []
+    for root, place in zip(roots, places, strict=True):
+        if root._leaf:
+            out.append(by_leaf.get(id(root)))
+        else:
+            out.append(None if place is None else known[place[0].id].get(place[1]))
+    return out
+
+
+def forward_step(hist: History, step: Step, tangents: tuple) -> Any:
+    """The tangent of one step's result."""
+    prim = step.prim
+    args = operand_handles(hist, step)
+    row = PARTIALS.get(prim)
+    if row is not None:
+        out = hist.handle(step.slot)
+        operands = [cast(x, step.compute) if isinstance(x, Tensor) and step.compute is not None else x for x in args]
+        extra = () if step.attrs is None else (step.attrs,)
+        total: Tensor | None = None
+        for t, partial in zip(tangents, row, strict=True):
+            if t is None:
+                continue
+            part = scale(cast(t, step.compute) if step.compute is not None else t, partial(out, *operands, *extra))
+            if part is not None:
+                total = part if total is None else total + part
+        if total is not None and tuple(total._aval.shape) != tuple(step.aval.shape):
+            total = record("expand", (total,), tuple(step.aval.shape))
+        return total
+    if prim == "pick":
+        return tangents[0][step.attrs]
+    if prim in FORWARD:
+        if PRIMS[prim].kind == "tuple":
+            parts = [record("pick", (hist.handle(step.slot),), k) for k in range(len(step.aval.parts))]
+            return FORWARD[prim](tangents, parts, args, step.attrs)
+        return FORWARD[prim](tangents, hist.handle(step.slot), args, step.attrs)
+    if prim in TRANSPOSES:
+        out = forward_linear(prim, tangents, args, step.attrs)
+        if out is not None and tuple(out._aval.shape) != tuple(step.aval.shape):
+            out = record("expand", (out,), tuple(step.aval.shape))
+        return out
+    raise NotImplementedError(f"the forward derivative of {prim} is not implemented")

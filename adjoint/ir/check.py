@@ -1,0 +1,405 @@
+"""Is a graph well formed? The checker that runs behind every pass in tests.
+
+`check_graph` is the entry: order of nodes, arities, the shape rules, and per primitive what its
+rule takes for granted (a permutation permutes, a region lies inside, pointwise operands agree). The
+rows of `_CHECKS` hold the latter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from adjoint import dtypes
+from adjoint.dtypes import DType
+from adjoint.ir.graph import Graph, Node
+from adjoint.ir.prims import PRIMS, Shape
+
+
+class MalformedGraph(Exception):
+    """A graph breaks a rule of the language; the message names the node and the rule."""
+
+
+_BINARY = (
+    "add sub mul div maximum minimum floor_div remainder fmod pow atan2 bitwise_and bitwise_or bitwise_xor "
+    "shift_left shift_right eq ne lt le gt ge"
+)
+ARITY: dict[str, int] = {
+    name: 1 for name, prim in PRIMS.items() if prim.kind in ("pointwise", "movement")
+}
+ARITY |= {
+    name: 1 for name, prim in PRIMS.items() if prim.kind in ("reduce", "scan", "host", "tuple")
+}
+ARITY |= dict.fromkeys(_BINARY.split(), 2)
+ARITY |= {"where": 3, "input": 0, "scalar": 0, "const": 0, "full": 1, "iota": 0, "random_bits": 2}
+ARITY |= {"slice_update": 2, "matmul": 2, "take": 2, "put_add": 2, "put": 3, "solve": 2}
+_STARTS = {"slice": 0, "place": 1, "slice_update": 0}  # where in attrs the starts of a region are
+
+_FLOAT_ONLY = [
+    "sqrt",
+    "rsqrt",
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "sigmoid",
+    "erf",
+    "erfc",
+    "erfinv",
+    "lgamma",
+    "digamma",
+    "div",
+    "atan2",
+    "inv",
+    "cholesky",
+    "solve",
+    "det",
+    "slogdet",
+    "qr",
+    "eigh",
+    "svd",
+]
+_INTEGER_ONLY = {"shift_left", "shift_right"}
+_INTEGER_OR_BOOL = {"bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"}
+_NO_BOOL = {"neg", "sub", "sign", "floor_div", "remainder", "fmod", "pow", "integer_pow"}
+
+
+def operand_categories(name: str) -> tuple[int, ...]:
+    """The categories of dtypes (`DType.category`) that the first operand of a primitive may have."""
+    if name in _FLOAT_ONLY:
+        return (2,)
+    if name in _INTEGER_ONLY:
+        return (1,)
+    if name in _INTEGER_OR_BOOL:
+        return (0, 1)
+    return (1, 2) if name in _NO_BOOL else (0, 1, 2)
+
+
+def _describe(node: Node) -> str:
+    """Like repr(node), which a malformed node may not have: its dtype may be anything."""
+    args = ", ".join(f"%{a.index}" for a in node.args)
+    return f"%{node.index} = {node.prim.name}({args}) {node.attrs} : {node.parts or (node.dtype, node.shape)}"
+
+
+def _need(condition: bool, node: Node, rule: str) -> None:
+    if not condition:
+        operands = "".join(f"\n  {_describe(a)}" for a in node.args)
+        raise MalformedGraph(f"{_describe(node)}: expected {rule}{operands}")
+
+
+def _axes(node: Node, axes: tuple[int, ...], rank: int) -> None:
+    increasing = list(axes) == sorted(set(axes))
+    _need(
+        increasing and all(0 <= a < rank for a in axes),
+        node,
+        f"increasing axes of a value of rank {rank}, not {axes}",
+    )
+
+
+def _region(node: Node, shape: Shape, starts: tuple, sizes: Shape, steps: tuple) -> None:
+    _need(
+        len(starts) == len(sizes) == len(steps) == len(shape),
+        node,
+        "one start, size and step for each axis",
+    )
+    for n, start, size, step in zip(shape, starts, sizes, steps, strict=True):
+        _need(size >= 0 and step >= 1, node, "sizes from 0 and steps from 1")
+        reach = (size - 1) * step + 1 if size else 0
+        first = (
+            0 if start is None else start
+        )  # where it starts is known only when run; that it can fit is known now
+        _need(first >= 0 and first + reach <= n, node, f"a region within the axis of length {n}")
+
+
+def _check_boundary(node: Node) -> None:
+    _need(node.prim.name == "input" or node.shape == (), node, "a run-time scalar is 0-d")
+    _need(node.attrs[0] >= 0, node, "a position from 0")
+
+
+def _check_const(node: Node) -> None:
+    value, dtype = node.attrs
+    _need(isinstance(value, bool | int | float), node, "a Python number")
+    try:
+        dtype.np.type(value)
+    except OverflowError:
+        _need(False, node, f"a number that {dtype.name} holds")
+
+
+def _check_sized(node: Node) -> None:
+    shape = node.shape
+    _need(all(isinstance(n, int) and n >= 0 for n in shape), node, "lengths are integers from 0")
+    if node.prim.name == "random_bits":
+        _need(
+            all(a.shape == () and a.dtype is dtypes.int64 for a in node.args),
+            node,
+            "seed and offset 0-d int64",
+        )
+    elif node.prim.name == "full":
+        _need(node.args[0].shape == (), node, "the value is 0-d")
+
+
+def _check_expand(node: Node) -> None:
+    source, shape = node.args[0].shape, node.shape
+    _need(len(source) <= len(shape), node, "a result of at least the operand's rank")
+    tail = shape[len(shape) - len(source) :]
+    _need(
+        all(a in (1, b) for a, b in zip(source, tail, strict=True)),
+        node,
+        "lengths equal or expanded from 1",
+    )
+
+
+def _check_reshape(node: Node) -> None:
+    _need(
+        math.prod(node.shape) == math.prod(node.args[0].shape), node, "as many elements as before"
+    )
+
+
+def _check_permute(node: Node) -> None:
+    _need(sorted(node.attrs) == list(range(len(node.args[0].shape))), node, "each axis once")
+
+
+def _check_flip(node: Node) -> None:
+    _axes(node, node.attrs, len(node.shape))
+
+
+def _check_slice(node: Node) -> None:
+    starts, sizes, steps = node.attrs
+    _region(node, node.args[0].shape, starts, sizes, steps)
+
+
+def _check_place(node: Node) -> None:
+    shape, starts, steps = node.attrs
+    _region(node, shape, starts, node.args[0].shape, steps)
+
+
+def _check_slice_update(node: Node) -> None:
+    starts, steps = node.attrs
+    base, value = node.args[:2]
+    _need(base.dtype is value.dtype, node, "one dtype")
+    _region(node, base.shape, starts, value.shape, steps)
+
+
+def _check_cat(node: Node) -> None:
+    axis, first = node.attrs, node.args[0] if node.args else None
+    _need(first is not None, node, "at least one operand")
+    for a in node.args:
+        _need(
+            a.dtype is node.dtype and len(a.shape) == len(node.shape), node, "one dtype, one rank"
+        )
+        _need(
+            all(
+                i == axis or n == m
+                for i, (n, m) in enumerate(zip(a.shape, node.shape, strict=True))
+            ),
+            node,
+            "axes of equal length but one",
+        )
+    _axes(node, (axis,), len(node.shape))
+
+
+def _check_window(node: Node) -> None:
+    dims, sizes, strides, dilations = node.attrs
+    _need(
+        len(dims) == len(sizes) == len(strides) == len(dilations), node, "four tuples of one length"
+    )
+    _need(len(set(dims)) == len(dims), node, "each axis once")
+    _need(all(0 <= d < len(node.args[0].shape) for d in dims), node, "axes of the operand")
+    _need(
+        all(n >= 1 for n in (*sizes, *strides, *dilations)),
+        node,
+        "sizes, strides and dilations from 1",
+    )
+
+
+def _check_pick(node: Node) -> None:
+    parts = node.args[0].parts
+    _need(
+        parts is not None and 0 <= node.attrs < len(parts),
+        node,
+        "one of the results of its operand",
+    )
+
+
+def _check_reduce(node: Node) -> None:
+    _axes(node, node.attrs, len(node.args[0].shape))
+
+
+def _check_axis(node: Node) -> None:
+    _axes(node, (node.attrs,), len(node.args[0].shape))
+
+
+def _check_argsort(node: Node) -> None:
+    _axes(node, (node.attrs[0],), len(node.shape))
+
+
+def _check_matmul(node: Node) -> None:
+    a, b = node.args
+    _need(
+        a.dtype is b.dtype and len(a.shape) == len(b.shape) >= 2, node, "one dtype, one rank from 2"
+    )
+    _need(
+        a.shape[:-2] == b.shape[:-2] and a.shape[-1] == b.shape[-2],
+        node,
+        "(B..., m, k) with (B..., k, n)",
+    )
+
+
+def _check_take(node: Node) -> None:
+    _need(
+        len(node.args[0].shape) >= 1 and node.args[1].dtype is dtypes.int64,
+        node,
+        "an axis and an int64 index",
+    )
+
+
+def _check_put_add(node: Node) -> None:
+    index, values = node.args
+    _need(index.dtype is dtypes.int64, node, "an int64 index")
+    _need(values.shape[: len(index.shape)] == index.shape, node, "values for each index")
+
+
+def _check_put(node: Node) -> None:
+    base, index, values = node.args
+    _need(len(base.shape) >= 1 and index.dtype is dtypes.int64, node, "an axis and an int64 index")
+    _need(
+        values.dtype is base.dtype and values.shape == index.shape + base.shape[1:],
+        node,
+        "values for each index",
+    )
+
+
+def _check_square(node: Node) -> None:
+    shape = node.args[0].shape
+    _need(len(shape) >= 2 and shape[-1] == shape[-2], node, "square matrices")
+    if node.prim.name == "solve":
+        a, b = node.args
+        _need(a.dtype is b.dtype and len(b.shape) == len(a.shape), node, "one dtype, one rank")
+        _need(b.shape[:-1] == a.shape[:-1], node, "(B..., n, n) with (B..., n, k)")
+
+
+def _check_matrices(node: Node) -> None:
+    _need(len(node.args[0].shape) >= 2, node, "matrices")
+
+
+_CHECKS: dict[str, Callable[[Node], None]] = {
+    "input": _check_boundary,
+    "scalar": _check_boundary,
+    "const": _check_const,
+    "full": _check_sized,
+    "iota": _check_sized,
+    "random_bits": _check_sized,
+    "expand": _check_expand,
+    "reshape": _check_reshape,
+    "permute": _check_permute,
+    "flip": _check_flip,
+    "slice": _check_slice,
+    "place": _check_place,
+    "slice_update": _check_slice_update,
+    "cat": _check_cat,
+    "window": _check_window,
+    "pick": _check_pick,
+    **dict.fromkeys(("sum", "prod", "amax", "amin"), _check_reduce),
+    **dict.fromkeys(("argmax", "argmin", "cumsum", "cumprod"), _check_axis),
+    "argsort": _check_argsort,
+    "matmul": _check_matmul,
+    "take": _check_take,
+    "put_add": _check_put_add,
+    "put": _check_put,
+    **dict.fromkeys(("inv", "cholesky", "solve", "det", "slogdet", "eigh"), _check_square),
+    **dict.fromkeys(("qr", "svd"), _check_matrices),
+}
+
+
+def _check_pointwise(node: Node) -> None:
+    name, args = node.prim.name, node.args
+    _need(all(a.shape == node.shape for a in args), node, "operands of the result's shape")
+    if name == "where":
+        _need(args[0].dtype is dtypes.bool, node, "a boolean condition")
+        args = args[1:]
+    _need(all(a.dtype is args[0].dtype for a in args), node, "operands of one dtype")
+    if name == "cast":
+        _need(isinstance(node.attrs, DType), node, "a dtype to cast to")
+    if name == "integer_pow":
+        _need(type(node.attrs) is int, node, "a Python int as exponent")
+
+
+def _check_dtype(node: Node) -> None:
+    categories, dtype = operand_categories(node.prim.name), node.args[0].dtype
+    _need(dtype.category in categories, node, f"operands other than {dtype.name}")
+
+
+def _check_arity(node: Node) -> None:
+    name, expected = node.prim.name, ARITY[node.prim.name]
+    if name == "cat":
+        return
+    if name in _STARTS:  # a start that is not known brings an operand with it
+        dynamic = node.args[expected:]
+        unknown = sum(s is None for s in node.attrs[_STARTS[name]])
+        _need(len(dynamic) == unknown, node, "an operand for each start of None")
+        _need(
+            all(a.shape == () and a.dtype is dtypes.int64 for a in dynamic),
+            node,
+            "starts are 0-d int64",
+        )
+        return
+    _need(len(node.args) == expected, node, f"{expected} operands")
+
+
+def check_node(node: Node) -> None:
+    """One node against the rules of its primitive; MalformedGraph where it breaks one."""
+    name = node.prim.name
+    _need(PRIMS.get(name) is node.prim, node, "a primitive of the closed set")
+    _check_arity(node)
+    _need(
+        name == "pick" or all(a.parts is None for a in node.args),
+        node,
+        "a pick of one of several results",
+    )
+    if node.prim.kind == "pointwise":
+        _check_pointwise(node)
+    elif name in _CHECKS:
+        _CHECKS[name](node)
+    if node.args and name != "pick":
+        _check_dtype(node)
+    aval: Any = node.prim.rule([a.aval for a in node.args], node.attrs)
+    _need(node.aval == aval, node, f"what the rule of {name} gives, {aval}")
+
+
+def check_graph(graph: Graph) -> None:
+    """Raise MalformedGraph, naming the node and the rule, unless `graph` is well formed."""
+    nodes = graph.nodes
+    boundary: dict[tuple[str, int], Node] = {}
+    for i, node in enumerate(nodes):
+        _need(node.index == i, node, f"the index {i} of its place")
+        for a in node.args:
+            _need(
+                0 <= a.index < i and nodes[a.index] is a,
+                node,
+                "operands that come before their use",
+            )
+        check_node(node)
+        if node.prim.kind == "boundary":
+            other = boundary.setdefault((node.prim.name, node.attrs[0]), node)
+            _need(other is node, node, f"one node for each place, but there is {_describe(other)}")
+    for out in graph.outputs:
+        _need(
+            0 <= out.index < len(nodes) and nodes[out.index] is out, out, "outputs among the nodes"
+        )
+        _need(out.parts is None, out, "outputs of one value")

@@ -1,0 +1,258 @@
+"""The closed set of primitives: name, kind, result rule.
+
+Everything users call is composed of these. A primitive is one row of `PRIMS`; its NumPy meaning is the row of the
+same name in `ir/reference.py`, its derivative a row in `grad/`, its machine code a row in `codegen/`. Start at
+`PRIMS` at the end; `Prim.rule` maps operand avals and attributes to the result's aval.
+
+Inside the graph nothing is implicit: pointwise operands have the shape of the result (`expand` and `cast` are nodes
+of their own), axes are non-negative, reductions drop their axes, negative steps are `flip`s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from adjoint import dtypes
+from adjoint.dtypes import DType
+
+Shape = tuple[int, ...]
+Aval = tuple[Shape, DType]  # what is known of a value without its data
+
+
+@dataclass(frozen=True, eq=False)
+class Prim:
+    """One primitive.
+
+    kind: pointwise | create | movement | reduce | scan | contract | index | host | tuple | boundary.
+    rule: (operand avals, attrs) -> aval, or a tuple of avals for primitives with several results.
+    linear: True where the result is linear in its floating-point operands (indices and starts aside).
+    exact: True where compiled code and NumPy agree to the bit, so that a cold program may run in either.
+    """
+
+    name: str
+    kind: str
+    rule: Callable[[list[Aval], Any], Any]
+    linear: bool = False
+    exact: bool = False
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+# --- pointwise rules: all operands share the result's shape -------------------------------------------------------
+
+
+def _same(args: list[Aval], attrs: Any) -> Aval:
+    return args[0]
+
+
+def _compare(args: list[Aval], attrs: Any) -> Aval:
+    return args[0][0], dtypes.bool
+
+
+def _where(args: list[Aval], attrs: Any) -> Aval:
+    return args[1]
+
+
+def _cast(args: list[Aval], attrs: DType) -> Aval:
+    return args[0][0], attrs
+
+
+# --- creation: attrs carry the result --------------------------------------------------------------------------------
+
+
+def _boundary(args: list[Aval], attrs: Any) -> Aval:
+    return attrs[1], attrs[2]
+
+
+def _const(args: list[Aval], attrs: Any) -> Aval:
+    return (), attrs[1]
+
+
+def _full(args: list[Aval], attrs: Shape) -> Aval:
+    return attrs, args[0][1]
+
+
+def _iota(args: list[Aval], attrs: int) -> Aval:
+    return (attrs,), dtypes.int64
+
+
+def _random_bits(args: list[Aval], attrs: Shape) -> Aval:
+    return attrs, dtypes.int64
+
+
+# --- movement ---------------------------------------------------------------------------------------------------------
+
+
+def _to_shape(args: list[Aval], attrs: Shape) -> Aval:
+    return attrs, args[0][1]
+
+
+def _permute(args: list[Aval], attrs: tuple[int, ...]) -> Aval:
+    shape, dtype = args[0]
+    return tuple(shape[p] for p in attrs), dtype
+
+
+def _slice(args: list[Aval], attrs: tuple) -> Aval:
+    return attrs[1], args[0][1]
+
+
+def _place(args: list[Aval], attrs: tuple) -> Aval:
+    return attrs[0], args[0][1]
+
+
+def _cat(args: list[Aval], axis: int) -> Aval:
+    shape = list(args[0][0])
+    shape[axis] = sum(a[0][axis] for a in args)
+    return tuple(shape), args[0][1]
+
+
+def window_length(length: int, size: int, stride: int, dilation: int) -> int:
+    """How many windows of `size` elements fit; 0 where none does."""
+    return max(0, (length - dilation * (size - 1) - 1) // stride + 1)
+
+
+def _window(args: list[Aval], attrs: tuple) -> Aval:
+    dims, sizes, strides, dilations = attrs
+    shape = list(args[0][0])
+    for d, n, s, dil in zip(dims, sizes, strides, dilations, strict=True):
+        shape[d] = window_length(shape[d], n, s, dil)
+    return (*shape, *sizes), args[0][1]
+
+
+# --- reductions, scans, contractions, indexing --------------------------------------------------------------------
+
+
+def _reduce(args: list[Aval], axes: tuple[int, ...]) -> Aval:
+    shape, dtype = args[0]
+    return tuple(n for i, n in enumerate(shape) if i not in axes), dtype
+
+
+def _arg_reduce(args: list[Aval], axis: int) -> Aval:
+    shape = args[0][0]
+    return shape[:axis] + shape[axis + 1 :], dtypes.int64
+
+
+def _matmul(args: list[Aval], attrs: Any) -> Aval:
+    (a, dtype), (b, _) = args
+    return (*a[:-1], b[-1]), dtype
+
+
+def _take(args: list[Aval], attrs: Any) -> Aval:
+    (x, dtype), (index, _) = args
+    return (*index, *x[1:]), dtype
+
+
+def _put_add(args: list[Aval], n: int) -> Aval:
+    (index, _), (values, dtype) = args
+    return (n, *values[len(index) :]), dtype
+
+
+def _argsort(args: list[Aval], attrs: Any) -> Aval:
+    return args[0][0], dtypes.int64
+
+
+# --- decompositions (batched over leading axes) ----------------------------------------------------------------------
+
+
+def _det(args: list[Aval], attrs: Any) -> Aval:
+    return args[0][0][:-2], args[0][1]
+
+
+def _slogdet(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
+    return (_det(args, attrs), _det(args, attrs))
+
+
+def _solve(args: list[Aval], attrs: Any) -> Aval:
+    return args[1]
+
+
+def _qr(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
+    shape, dtype = args[0]
+    *batch, m, n = shape
+    k = min(m, n)
+    return ((*batch, m, k), dtype), ((*batch, k, n), dtype)
+
+
+def _eigh(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
+    shape, dtype = args[0]
+    return (shape[:-1], dtype), (shape, dtype)
+
+
+def _svd(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
+    shape, dtype = args[0]
+    *batch, m, n = shape
+    k = min(m, n)
+    return ((*batch, m, k), dtype), ((*batch, k), dtype), ((*batch, k, n), dtype)
+
+
+def _pick(args: list[Any], attrs: int) -> Aval:
+    return args[0][attrs]
+
+
+PRIMS: dict[str, Prim] = {}
+
+
+def _declare(kind: str, names: str, rule: Callable, linear: bool = False, exact: bool = False) -> None:
+    for name in names.split():
+        PRIMS[name] = Prim(name, kind, rule, linear, exact)
+
+
+# input: attrs (index, shape, dtype).  scalar: a run-time 64-bit word, attrs (index, (), dtype).  const: attrs (value, dtype).
+_declare("boundary", "input scalar", _boundary, exact=True)
+_declare("create", "const", _const, exact=True)
+_declare("create", "full", _full, linear=True, exact=True)  # operand: 0-d value; attrs: shape
+_declare("create", "iota", _iota, exact=True)  # 0, 1, ... n-1 as int64; attrs: n
+_declare("create", "random_bits", _random_bits, exact=True)  # operands seed, offset (0-d int64); attrs: shape
+
+_declare("pointwise", "neg", _same, linear=True, exact=True)
+_declare("pointwise", "abs sign sqrt floor ceil round trunc relu bitwise_not", _same, exact=True)
+_declare("pointwise", "rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh", _same)
+_declare("pointwise", "asinh acosh atanh sigmoid erf erfc erfinv lgamma digamma", _same)
+_declare("pointwise", "logical_not isnan isinf", _compare, exact=True)
+_declare("pointwise", "cast", _cast, linear=True, exact=True)  # attrs: dtype
+_declare("pointwise", "integer_pow", _same)  # attrs: exponent, a Python int; multiplications by squaring
+_declare("pointwise", "add sub", _same, linear=True, exact=True)
+_declare("pointwise", "mul div maximum minimum", _same, exact=True)
+_declare("pointwise", "floor_div remainder fmod pow atan2", _same)
+_declare("pointwise", "bitwise_and bitwise_or bitwise_xor shift_left shift_right", _same, exact=True)
+_declare("pointwise", "eq ne lt le gt ge", _compare, exact=True)
+_declare("pointwise", "where", _where, linear=True, exact=True)  # condition (bool), then, otherwise
+
+_declare("movement", "expand", _to_shape, linear=True, exact=True)  # attrs: shape; right-aligned broadcasting
+_declare("movement", "reshape", _to_shape, linear=True, exact=True)  # attrs: shape
+_declare("movement", "permute", _permute, linear=True, exact=True)  # attrs: result axis i is operand axis attrs[i]
+_declare("movement", "flip", _same, linear=True, exact=True)  # attrs: axes
+# slice: attrs (starts, sizes, steps); a start of None is the next 0-d int64 operand; steps >= 1.
+_declare("movement", "slice", _slice, linear=True, exact=True)
+# place: zeros of attrs[0] with the operand written at (starts, steps): the transpose of slice, and zero padding.
+_declare("movement", "place", _place, linear=True, exact=True)
+# slice_update: operand 0 with operand 1 written at attrs (starts, steps).
+_declare("movement", "slice_update", _same, linear=True, exact=True)
+_declare("movement", "cat", _cat, linear=True, exact=True)  # attrs: axis
+_declare("movement", "window", _window, linear=True, exact=True)  # attrs: (dims, sizes, strides, dilations)
+
+_declare("reduce", "sum", _reduce, linear=True)  # attrs: axes, increasing
+_declare("reduce", "prod", _reduce)
+_declare("reduce", "amax amin", _reduce, exact=True)  # NaN wins; on bool these are any and all
+_declare("reduce", "argmax argmin", _arg_reduce, exact=True)  # attrs: one axis; first of equals; NaN wins
+_declare("scan", "cumsum", _same, linear=True)  # attrs: axis
+_declare("scan", "cumprod", _same)
+_declare("contract", "matmul", _matmul)  # (B..., m, k) with (B..., k, n), equal batch axes
+
+# take: operand[index] on axis 0; negative indices count from the end; out of range raises IndexError when run.
+_declare("index", "take", _take, linear=True, exact=True)
+_declare("index", "put_add", _put_add, linear=True)  # zeros(n, ...) with values added at index; attrs: n
+_declare("index", "put", _same, linear=True, exact=True)  # operand 0 with values (2) written at index (1), last wins
+
+_declare("host", "argsort", _argsort, exact=True)  # attrs: (axis, descending); stable
+_declare("host", "inv cholesky", _same, exact=True)
+_declare("host", "solve", _solve, exact=True)  # A (B..., n, n), b (B..., n, k)
+_declare("host", "det", _det, exact=True)
+_declare("tuple", "slogdet", _slogdet, exact=True)
+_declare("tuple", "qr", _qr, exact=True)
+_declare("tuple", "eigh", _eigh, exact=True)
+_declare("tuple", "svd", _svd, exact=True)
+_declare("movement", "pick", _pick, linear=True, exact=True)  # attrs: which result of a primitive with several

@@ -1,0 +1,369 @@
+"""What each primitive means, in NumPy: the oracle for everything compiled.
+
+`REFERENCE[name](arrays, attrs)` takes a list of NumPy arrays and returns one array (a tuple for primitives with
+several results). `run_graph` interprets a whole graph. Rows are grouped as in `ir/prims.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from adjoint.ir.graph import Graph
+from adjoint.ir.prims import window_length
+
+Arrays = list[Any]
+
+
+def _vectorized(function: Callable[[float], float]) -> Callable:
+    def apply(a: Arrays, attrs: Any) -> np.ndarray:
+        flat = [function(float(v)) for v in a[0].ravel()]
+        return np.array(flat, dtype=a[0].dtype).reshape(a[0].shape)
+
+    return apply
+
+
+def _lgamma(x: float) -> float:
+    if x != x or math.isinf(x):
+        return x if x != x else math.inf
+    if x <= 0 and x == math.floor(x):
+        return math.inf
+    return math.lgamma(x)
+
+
+def digamma(x: float) -> float:
+    """Reflection for negatives, recurrence up to 10, then the asymptotic series (Abramowitz and Stegun 6.3.18)."""
+    if x != x or x == -math.inf:
+        return math.nan
+    if x == 0:
+        return math.copysign(math.inf, -x)
+    if x == math.inf:
+        return x
+    if x < 0:
+        if x == math.floor(x):
+            return math.nan
+        return digamma(1 - x) - math.pi / math.tan(math.pi * math.fmod(x, 1.0))
+    total = 0.0
+    while x < 10:
+        total -= 1 / x
+        x += 1
+    y = 1 / (x * x)
+    series = y * (1 / 12 - y * (1 / 120 - y * (1 / 252 - y * (1 / 240 - y * (1 / 132 - y * 691 / 32760)))))
+    return total + math.log(x) - 0.5 / x - series
+
+
+def erfinv(y: float) -> float:
+    """Giles' starting value (Approximating the erfinv function, 2010), then Newton steps on erf or erfc."""
+    if not -1 <= y <= 1:
+        return math.nan
+    if abs(y) == 1:
+        return math.copysign(math.inf, y)
+    w = -math.log((1 - y) * (1 + y))
+    if w < 5:
+        x = y * (1.50140941 + (w - 2.5) * (0.246640727 + (w - 2.5) * (-0.00417768164 - 0.00125372503 * (w - 2.5))))
+    else:
+        x = math.copysign(math.sqrt(w), y)
+    for _ in range(4):
+        if abs(y) < 0.5:
+            error = math.erf(x) - y
+        else:  # the difference of two numbers near one, without cancellation
+            error = math.copysign(1.0, y) * ((1 - abs(y)) - math.erfc(abs(x)))
+        slope = 2 / math.sqrt(math.pi) * math.exp(-x * x)
+        step = error / slope
+        x -= step / (1 + x * step)
+    return x
+
+
+def _remainder(a: Arrays, attrs: Any) -> np.ndarray:
+    return np.remainder(a[0], a[1])
+
+
+def _sigmoid(a: Arrays, attrs: Any) -> np.ndarray:
+    x = a[0]
+    e = np.exp(-np.abs(x))  # never overflows
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
+
+
+def _integer_pow(a: Arrays, n: int) -> np.ndarray:
+    base, out = a[0], np.ones_like(a[0])
+    k = abs(n)
+    while k:
+        if k & 1:
+            out = out * base
+        k >>= 1
+        if k:
+            base = base * base
+    return out if n >= 0 else (1 / out).astype(a[0].dtype)
+
+
+def _round(a: Arrays, attrs: Any) -> np.ndarray:
+    return np.rint(a[0]) if a[0].dtype.kind == "f" else a[0]
+
+
+def _keep_integers(function: Callable) -> Callable:
+    return lambda a, attrs: function(a[0]) if a[0].dtype.kind == "f" else a[0]
+
+
+def _cast(a: Arrays, dtype: Any) -> np.ndarray:
+    x = a[0]
+    if x.dtype.kind == "f" and dtype.category == 1:
+        # via int64, as machines convert; NumPy leaves out-of-range undefined and so do we
+        return x.astype(np.int64).astype(dtype.np)
+    return x.astype(dtype.np)
+
+
+# --- random bits -----------------------------------------------------------------------------------------------------
+
+
+def philox(seed: int, offset: int, n: int) -> np.ndarray:
+    """53 random bits for each of n counters: Philox4x32-10 (Salmon et al., SC 2011).
+
+    Counter words: element number (low, high), offset (low, high). Key words: seed (low, high). The result is
+    word 0 and the low 21 bits of word 1 above it.
+    """
+    mask = np.uint64(0xFFFFFFFF)
+    shift = np.uint64(32)
+    counter = np.arange(n, dtype=np.uint64)
+    c0, c1 = counter & mask, counter >> shift
+    c2 = np.full(n, offset & 0xFFFFFFFF, np.uint64)
+    c3 = np.full(n, (offset >> 32) & 0xFFFFFFFF, np.uint64)
+    k0, k1 = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
+    for _ in range(10):
+        p0, p1 = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
+        c0, c1, c2, c3 = (p1 >> shift) ^ c1 ^ np.uint64(k0), p1 & mask, (p0 >> shift) ^ c3 ^ np.uint64(k1), p0 & mask
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return (c0 | ((c1 & np.uint64(0x1FFFFF)) << shift)).astype(np.int64)
+
+
+def _random_bits(a: Arrays, shape: tuple) -> np.ndarray:
+    return philox(int(a[0]), int(a[1]), math.prod(shape)).reshape(shape)
+
+
+# --- movement ---------------------------------------------------------------------------------------------------------
+
+
+def _region(starts: tuple, sizes: tuple, steps: tuple, dynamic: Arrays) -> tuple:
+    rest = iter(dynamic)
+    begins = [int(next(rest)) if s is None else s for s in starts]
+    return tuple(slice(b, b + (n - 1) * k + 1 if n else b, k) for b, n, k in zip(begins, sizes, steps, strict=True))
+
+
+def _slice(a: Arrays, attrs: tuple) -> np.ndarray:
+    starts, sizes, steps = attrs
+    return a[0][_region(starts, sizes, steps, a[1:])]
+
+
+def _place(a: Arrays, attrs: tuple) -> np.ndarray:
+    shape, starts, steps = attrs
+    out = np.zeros(shape, a[0].dtype)
+    out[_region(starts, a[0].shape, steps, a[1:])] = a[0]
+    return out
+
+
+def _slice_update(a: Arrays, attrs: tuple) -> np.ndarray:
+    starts, steps = attrs
+    out = a[0].copy()
+    out[_region(starts, a[1].shape, steps, a[2:])] = a[1]
+    return out
+
+
+def _window(a: Arrays, attrs: tuple) -> np.ndarray:
+    dims, sizes, strides, dilations = attrs
+    x = a[0]
+    shape, steps = list(x.shape), list(x.strides)
+    extra = []
+    for d, n, s, dil in zip(dims, sizes, strides, dilations, strict=True):
+        shape[d] = window_length(x.shape[d], n, s, dil)
+        steps[d] = x.strides[d] * s
+        extra.append(x.strides[d] * dil)
+    return as_strided(x, (*shape, *sizes), (*steps, *extra), writeable=False)
+
+
+# --- reductions and indexing -------------------------------------------------------------------------------------
+
+
+def _amax(a: Arrays, axes: tuple) -> np.ndarray:
+    return np.max(a[0], axis=axes)
+
+
+def _amin(a: Arrays, axes: tuple) -> np.ndarray:
+    return np.min(a[0], axis=axes)
+
+
+def checked_index(index: np.ndarray, n: int) -> np.ndarray:
+    """Non-negative positions on an axis of length n; IndexError names the first offender."""
+    bad = (index < -n) | (index >= n)
+    if bad.any():
+        value = int(index[bad].flat[0])
+        raise IndexError(f"index {value} is out of bounds for dimension 0 with size {n}")
+    return np.where(index < 0, index + n, index)
+
+
+def _take(a: Arrays, attrs: Any) -> np.ndarray:
+    return a[0][checked_index(a[1], a[0].shape[0])]
+
+
+def _put_add(a: Arrays, n: int) -> np.ndarray:
+    index, values = a
+    out = np.zeros((n, *values.shape[index.ndim :]), values.dtype)
+    np.add.at(out, checked_index(index, n), values)
+    return out
+
+
+def _put(a: Arrays, attrs: Any) -> np.ndarray:
+    out = a[0].copy()
+    index = checked_index(a[1], out.shape[0])
+    out[index.ravel()] = a[2].reshape((index.size, *out.shape[1:]))
+    return out
+
+
+def _argsort(a: Arrays, attrs: tuple) -> np.ndarray:
+    axis, descending = attrs
+    x = a[0]
+    if not descending:
+        return np.argsort(x, axis=axis, kind="stable").astype(np.int64)
+    # stable and descending: sort the reversed sequence upwards and read it backwards; NaN counts as the largest
+    n = x.shape[axis]
+    return (n - 1 - np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)).astype(np.int64)
+
+
+# --- decompositions ----------------------------------------------------------------------------------------------------
+
+
+def _linalg(function: Callable, what: str) -> Callable:
+    def apply(a: Arrays, attrs: Any) -> Any:
+        try:
+            return function(*a)
+        except np.linalg.LinAlgError as error:
+            raise RuntimeError(f"linalg.{what}: the computation failed: {error}") from None
+
+    return apply
+
+
+def _simple(function: Callable) -> Callable:
+    return lambda a, attrs: function(*a)
+
+
+REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
+    "full": lambda a, shape: np.full(shape, a[0]),
+    "iota": lambda a, n: np.arange(n, dtype=np.int64),
+    "const": lambda a, attrs: np.array(attrs[0], dtype=attrs[1].np),
+    "random_bits": _random_bits,
+    "neg": _simple(np.negative),
+    "abs": _simple(np.abs),
+    "sign": _simple(np.sign),
+    "sqrt": _simple(np.sqrt),
+    "floor": _keep_integers(np.floor),
+    "ceil": _keep_integers(np.ceil),
+    "round": _round,
+    "trunc": _keep_integers(np.trunc),
+    "relu": lambda a, attrs: np.where(a[0] <= 0, a[0].dtype.type(0), a[0]),  # NaN stays
+    "bitwise_not": _simple(np.invert),
+    "rsqrt": lambda a, attrs: (1 / np.sqrt(a[0])).astype(a[0].dtype),
+    "exp": _simple(np.exp),
+    "exp2": _simple(np.exp2),
+    "expm1": _simple(np.expm1),
+    "log": _simple(np.log),
+    "log2": _simple(np.log2),
+    "log10": _simple(np.log10),
+    "log1p": _simple(np.log1p),
+    "sin": _simple(np.sin),
+    "cos": _simple(np.cos),
+    "tan": _simple(np.tan),
+    "asin": _simple(np.arcsin),
+    "acos": _simple(np.arccos),
+    "atan": _simple(np.arctan),
+    "sinh": _simple(np.sinh),
+    "cosh": _simple(np.cosh),
+    "tanh": _simple(np.tanh),
+    "asinh": _simple(np.arcsinh),
+    "acosh": _simple(np.arccosh),
+    "atanh": _simple(np.arctanh),
+    "sigmoid": _sigmoid,
+    "erf": _vectorized(math.erf),
+    "erfc": _vectorized(math.erfc),
+    "erfinv": _vectorized(erfinv),
+    "lgamma": _vectorized(_lgamma),
+    "digamma": _vectorized(digamma),
+    "logical_not": _simple(np.logical_not),
+    "isnan": _simple(np.isnan),
+    "isinf": _simple(np.isinf),
+    "cast": _cast,
+    "integer_pow": _integer_pow,
+    "add": _simple(np.add),
+    "sub": _simple(np.subtract),
+    "mul": _simple(np.multiply),
+    "div": _simple(np.divide),
+    "maximum": _simple(np.maximum),
+    "minimum": _simple(np.minimum),
+    "floor_div": _simple(np.floor_divide),
+    "remainder": _remainder,
+    "fmod": _simple(np.fmod),
+    "pow": _simple(np.power),
+    "atan2": _simple(np.arctan2),
+    "bitwise_and": _simple(np.bitwise_and),
+    "bitwise_or": _simple(np.bitwise_or),
+    "bitwise_xor": _simple(np.bitwise_xor),
+    "shift_left": _simple(np.left_shift),
+    "shift_right": _simple(np.right_shift),
+    "eq": _simple(np.equal),
+    "ne": _simple(np.not_equal),
+    "lt": _simple(np.less),
+    "le": _simple(np.less_equal),
+    "gt": _simple(np.greater),
+    "ge": _simple(np.greater_equal),
+    "where": _simple(np.where),
+    "expand": lambda a, shape: np.broadcast_to(a[0], shape),
+    "reshape": lambda a, shape: a[0].reshape(shape),
+    "permute": lambda a, perm: a[0].transpose(perm),
+    "flip": lambda a, axes: np.flip(a[0], axes),
+    "slice": _slice,
+    "place": _place,
+    "slice_update": _slice_update,
+    "cat": lambda a, axis: np.concatenate(a, axis),
+    "window": _window,
+    "pick": lambda a, k: a[0][k],
+    "sum": lambda a, axes: np.sum(a[0], axis=axes, dtype=a[0].dtype),
+    "prod": lambda a, axes: np.prod(a[0], axis=axes, dtype=a[0].dtype),
+    "amax": _amax,
+    "amin": _amin,
+    "argmax": lambda a, axis: np.argmax(a[0], axis=axis).astype(np.int64),
+    "argmin": lambda a, axis: np.argmin(a[0], axis=axis).astype(np.int64),
+    "cumsum": lambda a, axis: np.cumsum(a[0], axis=axis, dtype=a[0].dtype),
+    "cumprod": lambda a, axis: np.cumprod(a[0], axis=axis, dtype=a[0].dtype),
+    "matmul": _simple(np.matmul),
+    "take": _take,
+    "put_add": _put_add,
+    "put": _put,
+    "argsort": _argsort,
+    "inv": _linalg(np.linalg.inv, "inv"),
+    "cholesky": _linalg(np.linalg.cholesky, "cholesky"),
+    "solve": _linalg(np.linalg.solve, "solve"),
+    "det": _linalg(np.linalg.det, "det"),
+    "slogdet": _linalg(lambda x: tuple(np.linalg.slogdet(x)), "slogdet"),
+    "qr": _linalg(lambda x: tuple(np.linalg.qr(x)), "qr"),
+    "eigh": _linalg(lambda x: tuple(np.linalg.eigh(x)), "eigh"),
+    "svd": _linalg(lambda x: tuple(np.linalg.svd(x, full_matrices=False)), "svd"),
+}
+
+
+def run_graph(graph: Graph, inputs: list[np.ndarray], scalars: list[Any]) -> list[np.ndarray]:
+    """Interpret a graph. Inputs are arrays of the declared shapes; results are arrays, possibly views."""
+    values: dict[int, Any] = {}
+    with np.errstate(all="ignore"):
+        for node in graph.nodes:
+            name = node.prim.name
+            if name == "input":
+                out: Any = inputs[node.attrs[0]]
+            elif name == "scalar":
+                out = np.array(scalars[node.attrs[0]]).astype(node.dtype.np)
+            else:
+                out = REFERENCE[name]([values[a.index] for a in node.args], node.attrs)
+                if node.parts is None:
+                    out = np.asarray(out)
+            values[node.index] = out
+    return [values[o.index] for o in graph.outputs]

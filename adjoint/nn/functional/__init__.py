@@ -1,0 +1,32 @@
+"""The functions behind the layers: `torch.nn.functional` by name.
+
+One family per file; every function that computes is a composite of tensor operations, written as the
+formula it is. Only names are gathered here.
+"""
+
+from adjoint.nn.functional.activations import *  # noqa: F403
+from adjoint.nn.functional.attention import *  # noqa: F403
+from adjoint.nn.functional.convolution import (  # noqa: F401
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    fold,
+    unfold,
+)
+from adjoint.nn.functional.distance import *  # noqa: F403
+from adjoint.nn.functional.dropout import (  # noqa: F401
+    alpha_dropout,
+    dropout,
+    dropout1d,
+    dropout2d,
+    dropout3d,
+)
+from adjoint.nn.functional.linear import *  # noqa: F403
+from adjoint.nn.functional.losses import *  # noqa: F403
+from adjoint.nn.functional.normalization import *  # noqa: F403
+from adjoint.nn.functional.padding import pad  # noqa: F401
+from adjoint.nn.functional.pooling import *  # noqa: F403
+from adjoint.nn.functional.resampling import *  # noqa: F403

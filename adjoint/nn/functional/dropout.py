@@ -1,0 +1,83 @@
+"""Dropout: random zeros with the rest scaled up. The noise is drawn here, outside any composite."""
+
+from __future__ import annotations
+
+import adjoint as torch
+from adjoint.nn.functional.activations import SELU_ALPHA, SELU_SCALE
+from adjoint.ops.composite import composite
+from adjoint.tensor import Tensor
+
+__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "masked_by_noise"]
+
+
+def _check_probability(p: float) -> None:
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+
+
+@composite("NativeDropoutBackward0")
+def masked_by_noise(x: Tensor, noise: Tensor, p: float) -> Tensor:
+    """x / (1 - p) where the uniform noise is at least p, else 0; the noise broadcasts against x."""
+    scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
+    return x * ((noise >= p).to(x.dtype) * scale)
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zero each element with probability p and scale the others by 1/(1-p); the input itself if not training.
+
+    Raises ValueError for a probability outside [0, 1].
+    """
+    _check_probability(p)
+    if not training or p == 0.0:
+        return input
+    out = masked_by_noise(input, torch.rand(input.shape, dtype=torch.float32), p)
+    return input.copy_(out) if inplace else out
+
+
+def _channel_dropout(
+    name: str, spatial: int, input: Tensor, p: float, training: bool, inplace: bool
+) -> Tensor:
+    _check_probability(p)
+    if input.dim() not in (spatial + 1, spatial + 2):
+        raise RuntimeError(
+            f"{name}: expected an input of {spatial + 1} or {spatial + 2} dimensions, got shape {tuple(input.shape)}"
+        )
+    if not training or p == 0.0:
+        return input
+    kept = input.shape[: input.dim() - spatial]
+    noise = torch.rand((*kept, *(1,) * spatial), dtype=torch.float32)
+    out = masked_by_noise(input, noise, p)
+    return input.copy_(out) if inplace else out
+
+
+def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zero whole channels of (N, C, L) or (C, L)."""
+    return _channel_dropout("dropout1d", 1, input, p, training, inplace)
+
+
+def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zero whole channels of (N, C, H, W) or (C, H, W)."""
+    return _channel_dropout("dropout2d", 2, input, p, training, inplace)
+
+
+def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zero whole channels of (N, C, D, H, W) or (C, D, H, W)."""
+    return _channel_dropout("dropout3d", 3, input, p, training, inplace)
+
+
+@composite("AddBackward0")
+def _alpha_masked(x: Tensor, noise: Tensor, p: float) -> Tensor:
+    low = -SELU_ALPHA * SELU_SCALE
+    gain = ((1 - p) * (1 + p * low * low)) ** -0.5
+    return torch.where(noise >= p, x, low) * gain - p * low * gain
+
+
+def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    """Dropout that keeps mean and variance of SELU activations (Klambauer et al., 2017, section 2)."""
+    _check_probability(p)
+    if not training or p == 0.0:
+        return input
+    if p == 1.0:
+        return input * 0.0
+    out = _alpha_masked(input, torch.rand(input.shape, dtype=torch.float32), p)
+    return input.copy_(out) if inplace else out

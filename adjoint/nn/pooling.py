@@ -1,0 +1,222 @@
+"""Pooling layers: each keeps its arguments and calls the function of its name."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from adjoint.nn import functional as F
+from adjoint.nn.functional.convolution import Size
+from adjoint.nn.module import Module
+from adjoint.tensor import Tensor
+
+__all__ = [
+    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d",
+]  # fmt: skip
+
+
+class _MaxPool(Module):
+    spatial: ClassVar[int]
+
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+        self.dilation = dilation
+        self.return_indices = return_indices
+        self.ceil_mode = ceil_mode
+
+    def forward(self, input: Tensor) -> Any:
+        pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[self.spatial - 1]
+        return pool(
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.ceil_mode,
+            self.return_indices,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
+            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
+        )
+
+
+class MaxPool1d(_MaxPool):
+    """`F.max_pool1d` as a layer."""
+
+    spatial = 1
+
+
+class MaxPool2d(_MaxPool):
+    """`F.max_pool2d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.MaxPool2d(2)(torch.randn(1, 3, 6, 4)).shape
+    torch.Size([1, 3, 3, 2])
+    """
+
+    spatial = 2
+
+
+class MaxPool3d(_MaxPool):
+    """`F.max_pool3d` as a layer."""
+
+    spatial = 3
+
+
+class AvgPool1d(Module):
+    """`F.avg_pool1d` as a layer."""
+
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = _single(kernel_size)
+        self.stride = _single(kernel_size if stride is None else stride)
+        self.padding = _single(padding)
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.avg_pool1d(
+            input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
+        )
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+def _single(value: Size) -> tuple[int, ...]:
+    return (value,) if isinstance(value, int) else tuple(value)
+
+
+class _AvgPool(Module):
+    spatial: ClassVar[int]
+
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+        self.divisor_override = divisor_override
+
+    def forward(self, input: Tensor) -> Tensor:
+        return (F.avg_pool2d, F.avg_pool3d)[self.spatial - 2](
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.ceil_mode,
+            self.count_include_pad,
+            self.divisor_override,
+        )
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class AvgPool2d(_AvgPool):
+    """`F.avg_pool2d` as a layer."""
+
+    spatial = 2
+
+
+class AvgPool3d(_AvgPool):
+    """`F.avg_pool3d` as a layer."""
+
+    spatial = 3
+
+
+class _AdaptiveAvg(Module):
+    spatial: ClassVar[int]
+
+    def __init__(self, output_size: Any) -> None:
+        super().__init__()
+        self.output_size = output_size
+
+    def forward(self, input: Tensor) -> Tensor:
+        pool = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[self.spatial - 1]
+        return pool(input, self.output_size)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class AdaptiveAvgPool1d(_AdaptiveAvg):
+    """`F.adaptive_avg_pool1d` as a layer."""
+
+    spatial = 1
+
+
+class AdaptiveAvgPool2d(_AdaptiveAvg):
+    """`F.adaptive_avg_pool2d` as a layer."""
+
+    spatial = 2
+
+
+class AdaptiveAvgPool3d(_AdaptiveAvg):
+    """`F.adaptive_avg_pool3d` as a layer."""
+
+    spatial = 3
+
+
+class _AdaptiveMax(Module):
+    spatial: ClassVar[int]
+
+    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.return_indices = return_indices
+
+    def forward(self, input: Tensor) -> Any:
+        pool = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[self.spatial - 1]
+        return pool(input, self.output_size, self.return_indices)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class AdaptiveMaxPool1d(_AdaptiveMax):
+    """`F.adaptive_max_pool1d` as a layer."""
+
+    spatial = 1
+
+
+class AdaptiveMaxPool2d(_AdaptiveMax):
+    """`F.adaptive_max_pool2d` as a layer."""
+
+    spatial = 2
+
+
+class AdaptiveMaxPool3d(_AdaptiveMax):
+    """`F.adaptive_max_pool3d` as a layer."""
+
+    spatial = 3

@@ -1,0 +1,292 @@
+"""Creation: from data, filled with one value, and number ranges.
+
+A filled tensor is recorded (its value is a run-time number), so it costs no memory until somebody needs it; data are
+copied at once. `requires_grad=True` makes the result a leaf.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from adjoint import dtypes
+from adjoint.dtypes import DType
+from adjoint.ops.elementwise import cast
+from adjoint.ops.shape import sizes_of
+from adjoint.trace import recorder, views
+from adjoint.trace.aval import aval
+from adjoint.trace.handle import Tensor
+from adjoint.trace.recorder import local, realize, record
+
+
+def check_dtype(dtype: Any) -> DType | None:
+    if dtype is None or isinstance(dtype, DType):
+        return dtype
+    plain = {bool: dtypes.bool, int: dtypes.int64, float: local.trace.default_dtype}.get(dtype)
+    if plain is None:
+        raise TypeError(f"dtype must be a torch dtype such as torch.float32, not {dtype!r}")
+    return plain
+
+
+def check_device(device: Any) -> None:
+    if device is not None and str(device).split(":")[0] != "cpu":
+        raise RuntimeError(f"device {str(device)!r} is not available: Adjoint computes on the CPU; use device='cpu'")
+
+
+def require_leaf(t: Tensor, requires_grad: bool = True) -> Tensor:
+    """`requires_grad_`: make a tensor a leaf to differentiate with respect to (or stop being one)."""
+    if not requires_grad:
+        if t._aval.requires_grad and not t._leaf:
+            raise RuntimeError(
+                "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
+                "subgraph that doesn't require differentiation use var_no_grad = var.detach()."
+            )
+    elif not t._aval.dtype.is_floating_point:
+        raise RuntimeError(
+            f"only Tensors of floating point and complex dtype can require gradients (got {t._aval.dtype.name})"
+        )
+    if t._aval.requires_grad == requires_grad:
+        return t
+    if t._base is not None:  # a view becomes a leaf of its own: it no longer follows its base under autograd
+        data = realize(t)
+        t._base, t._chain, t._data = None, (), data
+    realize(t)
+    a = t._aval
+    t._aval = aval(a.shape, a.dtype, requires_grad)
+    t._leaf = requires_grad
+    t._tid, t._slot = 0, -1
+    return t
+
+
+def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+    """A new tensor with a copy of `data`: a number, nested sequences, a NumPy array or a tensor.
+
+    dtype: inferred if None (Python floats give the default dtype, ints int64). Raises ValueError for ragged nesting,
+    TypeError for data that are no numbers.
+
+    >>> import adjoint as torch
+    >>> torch.tensor([[1, 2], [3, 4]])
+    tensor([[1, 2],
+            [3, 4]])
+    """
+    dtype = check_dtype(dtype)
+    check_device(device)
+    if isinstance(data, Tensor):
+        out = cast(data.detach(), dtype or data._aval.dtype).clone()
+        return require_leaf(out) if requires_grad else out
+    array = to_array(data, dtype)
+    if requires_grad and array.dtype.kind != "f":
+        raise RuntimeError(
+            f"Only Tensors of floating point and complex dtype can require gradients (got {dtypes.from_numpy(array.dtype).name}); "
+            "write the numbers as floats or give dtype=torch.float32"
+        )
+    return recorder.tensor_from_array(array, requires_grad)
+
+
+def to_array(data: Any, dtype: DType | None) -> np.ndarray:
+    """NumPy array with the dtype PyTorch would choose."""
+    if isinstance(data, (np.ndarray, np.generic)):
+        array = np.asarray(data)
+        return np.array(array, dtype=dtype.np if dtype is not None else dtypes.from_numpy(array.dtype).np)
+    if isinstance(data, (list, tuple)):
+        data = _numbers(data)
+    elif not isinstance(data, (bool, int, float)):
+        if hasattr(data, "__array__"):
+            return to_array(np.asarray(data), dtype)
+        if isinstance(data, range):
+            data = list(data)
+        else:
+            raise TypeError(f"must be real number, not {type(data).__name__}: tensor() takes numbers, sequences, arrays or tensors")
+    try:
+        array = np.array(data)
+    except ValueError as error:
+        raise ValueError(f"expected sequences of equal length at every depth (ragged nesting): {error}") from None
+    if array.dtype.kind not in "biuf":
+        if array.size == 0 and array.dtype.kind == "O":
+            array = array.astype(np.float64)
+        else:
+            raise TypeError(f"can't convert data of type {array.dtype} to a tensor: too large an integer, or not numbers")
+    if dtype is not None:
+        return array.astype(dtype.np)
+    if array.dtype.kind == "f":
+        return array.astype(local.trace.default_dtype.np)
+    return array.astype(np.bool_ if array.dtype.kind == "b" else np.int64)
+
+
+def _numbers(data: Any) -> Any:
+    """Nested sequences with 0-d tensors inside as plain numbers."""
+    if isinstance(data, (list, tuple)):
+        if any(isinstance(d, (list, tuple, Tensor)) for d in data):
+            return [_numbers(d) for d in data]
+        return data
+    return data.tolist() if isinstance(data, Tensor) else data
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """`data` as a tensor, sharing memory with NumPy arrays and tensors where it can."""
+    dtype = check_dtype(dtype)
+    if isinstance(data, Tensor):
+        return data if dtype is None else cast(data, dtype)
+    if isinstance(data, np.ndarray) and (dtype is None or dtype.np == data.dtype):
+        return from_numpy(data)
+    return tensor(data, dtype=dtype, device=device)
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A tensor on the array's own memory: writes are seen on both sides.
+
+    Raises TypeError for anything but an array of a supported dtype. A non-contiguous or read-only array is copied.
+
+    >>> import numpy as np, adjoint as torch
+    >>> torch.from_numpy(np.array([1, 2]))
+    tensor([1, 2])
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
+    dtype = dtypes.from_numpy(array.dtype)
+    if not array.flags.c_contiguous or not array.flags.writeable or array.size == 0 or not array.dtype.isnative:
+        return recorder.tensor_from_array(np.array(array, dtype=dtype.np))
+    return views.share(array, dtype)
+
+
+# --- filled -----------------------------------------------------------------------------------------------------------
+
+
+def _filled(shape: tuple[int, ...], value: Any, dtype: DType, requires_grad: bool) -> Tensor:
+    for n in shape:
+        if n < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(shape)}")
+    if math.prod(shape) * dtype.itemsize >= 1 << 47:
+        raise RuntimeError(f"cannot allocate memory for a tensor of shape {list(shape)} and dtype {dtype.name}: the size overflows")
+    if requires_grad:
+        return recorder.tensor_from_array(np.full(shape, value, dtype.np), True)
+    return record("full", (value,), (tuple(shape), dtype))
+
+
+def _options(dtype: Any, device: Any, fallback: DType | None = None) -> DType:
+    check_device(device)
+    return check_dtype(dtype) or fallback or local.trace.default_dtype
+
+
+def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, layout: Any = None) -> Tensor:
+    """Zeros of the given sizes.
+
+    >>> import adjoint as torch
+    >>> torch.zeros(2, 3)
+    tensor([[0., 0., 0.],
+            [0., 0., 0.]])
+    """
+    return _filled(sizes_of(_size(size)), 0, _options(dtype, device), requires_grad)
+
+
+def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, layout: Any = None) -> Tensor:
+    return _filled(sizes_of(_size(size)), 1, _options(dtype, device), requires_grad)
+
+
+def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, layout: Any = None, memory_format: Any = None) -> Tensor:
+    """Uninitialised in PyTorch; here zeros, which cost the same."""
+    return _filled(sizes_of(_size(size)), 0, _options(dtype, device), requires_grad)
+
+
+def _size(size: tuple) -> tuple:
+    return size if size else ((),)
+
+
+def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """One value everywhere; its kind decides the dtype if none is given."""
+    shape = sizes_of((size,)) if isinstance(size, (list, tuple)) else (int(size),)
+    check_device(device)
+    chosen = check_dtype(dtype)
+    if isinstance(fill_value, Tensor):
+        value = fill_value if chosen is None else cast(fill_value, chosen)
+        return record("expand", (value.reshape(()),), shape)
+    if chosen is None:
+        chosen = dtypes.bool if isinstance(fill_value, bool) else dtypes.int64 if isinstance(fill_value, int) else local.trace.default_dtype
+    return _filled(shape, fill_value, chosen, requires_grad)
+
+
+def _like(x: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    return _filled(tuple(x._aval.shape), value, _options(dtype, device, x._aval.dtype), requires_grad)
+
+
+def zeros_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+    return _like(input, 0, dtype, device, requires_grad)
+
+
+def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+    return _like(input, 1, dtype, device, requires_grad)
+
+
+def empty_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+    return _like(input, 0, dtype, device, requires_grad)
+
+
+def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    return _like(input, fill_value, dtype, device, requires_grad)
+
+
+def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones on the diagonal of an n by m matrix (n by n)."""
+    columns = n if m is None else m
+    i = record("reshape", (record("iota", (), int(n)),), (int(n), 1))
+    out = cast(i == record("iota", (), int(columns)), _options(dtype, device))
+    return require_leaf(out) if requires_grad else out
+
+
+# --- ranges -----------------------------------------------------------------------------------------------------------
+
+
+def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """start, start + step, ... below end; int64 if all three are ints.
+
+    >>> import adjoint as torch
+    >>> torch.arange(0, 6, 2)
+    tensor([0, 2, 4])
+    """
+    if end is None:
+        start, end = 0, start
+    start, end, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step))
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if (end - start) / step < 0:
+        raise RuntimeError(f"upper bound and lower bound inconsistent with step sign: arange({start}, {end}, {step})")
+    whole = all(isinstance(v, int) for v in (start, end, step))
+    chosen = _options(dtype, device, dtypes.int64 if whole else None)
+    n = -(-(end - start) // step) if whole else math.ceil((end - start) / step)
+    out = record("iota", (), int(n))
+    if chosen.is_floating_point and not whole:
+        out = cast(cast(out, dtypes.float64) * float(step) + float(start), chosen)
+    else:
+        if step != 1:
+            out = out * int(step)
+        if start != 0:
+            out = out + int(start)
+        out = cast(out, chosen)
+    return require_leaf(out) if requires_grad else out
+
+
+def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """`steps` evenly spaced numbers from start to end, both included; computed from both ends so that they are exact.
+
+    >>> import adjoint as torch
+    >>> torch.linspace(0, 1, 5)
+    tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
+    """
+    start, end = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end))
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
+    chosen = _options(dtype, device)
+    gap = (end - start) / (steps - 1) if steps > 1 else 0.0
+    i = cast(record("iota", (), int(steps)), dtypes.float64)
+    up = i * float(gap) + float(start)
+    down = (float(steps - 1) - i) * -float(gap) + float(end)
+    out = cast(record("where", (i < steps / 2, up, down)) if steps > 1 else up, chosen)
+    return require_leaf(out) if requires_grad else out
+
+
+def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    exponent = linspace(start, end, steps, dtype=dtypes.float64)
+    out = cast(record("pow", (float(base), exponent)), _options(dtype, None))
+    return require_leaf(out) if requires_grad else out

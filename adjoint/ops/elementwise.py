@@ -1,0 +1,401 @@
+"""Pointwise functions and operators.
+
+The three makers at the top build the recording fast paths: one dictionary look-up for an operation that is known at
+this place of the trace. Everything unusual (first time, NumPy scalars, other classes) goes on to `record`. The tables
+at the end name every function that is a single primitive; composites of primitives follow them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from adjoint import dtypes
+from adjoint.dtypes import DType
+from adjoint.trace.handle import Parameter, Tensor, new_handle
+from adjoint.trace.macro import composite
+from adjoint.trace.recorder import bind, local, record
+
+Number = int | float | bool
+
+
+def plain(x: Any, what: str) -> Any:
+    """A tensor or a Python number from an operand: NumPy scalars and 0-d arrays become numbers."""
+    if isinstance(x, (Tensor, float, int)):
+        return x
+    if isinstance(x, np.generic) and x.dtype.kind in "biuf":
+        return x.item()
+    if isinstance(x, np.ndarray):
+        raise TypeError(
+            f"unsupported operand type(s) for {what}: 'Tensor' and 'numpy.ndarray'; convert it with torch.from_numpy() "
+            "or torch.tensor()"
+        )
+    raise TypeError(f"{what}: expected a tensor or a number, got {type(x).__name__}: {x!r:.60}")
+
+
+def make_unary(prim: str) -> Callable[[Tensor], Tensor]:
+    def apply(a: Tensor) -> Tensor:
+        tr = local.trace
+        try:
+            tid = tr.id
+            key = (prim, a._slot if a._tid == tid else bind(tr, a))
+        except AttributeError:
+            raise TypeError(f"{prim}(): argument 'input' must be Tensor, not {type(a).__name__}") from None
+        step = tr.node.children.get(key)
+        if step is None or tr.id != tid:
+            return record(prim, (a,))
+        tr.node = step
+        out = new_handle(Tensor)
+        out._tid = tid
+        out._slot = step.slot
+        out._aval = step.aval
+        tr.handles.append(out)
+        return out
+
+    return apply
+
+
+def make_binary(prim: str, defer: bool = False) -> Callable[[Any, Any], Any]:
+    """The operator method `a prim b` with `a` a tensor; `defer` gives NotImplemented for foreign operands."""
+
+    def apply(a: Tensor, b: Any) -> Any:
+        tr = local.trace
+        tid = tr.id
+        kind = type(b)
+        if kind is Tensor or kind is Parameter:
+            key = (
+                prim,
+                a._slot if a._tid == tid else bind(tr, a),
+                b._slot if b._tid == tid else bind(tr, b),
+            )
+            step = tr.node.children.get(key)
+            if step is None or tr.id != tid:
+                return record(prim, (a, b))
+        elif (kind is float or kind is int) and not tr.static:
+            key = (prim, a._slot if a._tid == tid else bind(tr, a), kind)
+            step = tr.node.children.get(key)
+            if step is None or tr.id != tid:
+                return record(prim, (a, b))
+            tr.scalars.append(b)
+        else:
+            if defer and not isinstance(b, (Tensor, int, float, np.generic)):
+                return NotImplemented
+            return record(prim, (a, plain(b, prim)))
+        tr.node = step
+        out = new_handle(Tensor)
+        out._tid = tid
+        out._slot = step.slot
+        out._aval = step.aval
+        tr.handles.append(out)
+        return out
+
+    return apply
+
+
+def make_reflected(prim: str) -> Callable[[Tensor, Any], Any]:
+    """The operator method `b prim a` with `a` a tensor and `b` a number."""
+
+    def apply(a: Tensor, b: Any) -> Any:
+        tr = local.trace
+        tid = tr.id
+        kind = type(b)
+        if (kind is float or kind is int) and not tr.static:
+            key = (prim, kind, a._slot if a._tid == tid else bind(tr, a))
+            step = tr.node.children.get(key)
+            if step is None or tr.id != tid:
+                return record(prim, (b, a))
+            tr.scalars.append(b)
+            tr.node = step
+            out = new_handle(Tensor)
+            out._tid = tid
+            out._slot = step.slot
+            out._aval = step.aval
+            tr.handles.append(out)
+            return out
+        if not isinstance(b, (Tensor, int, float, np.generic)):
+            return NotImplemented
+        return record(prim, (plain(b, prim), a))
+
+    return apply
+
+
+def binary_function(prim: str) -> Callable[[Any, Any], Tensor]:
+    """The function form: either operand may be the number."""
+    method = make_binary(prim)
+
+    def apply(input: Any, other: Any) -> Tensor:
+        if isinstance(input, Tensor):
+            return method(input, other)
+        if not isinstance(other, Tensor):
+            raise TypeError(
+                f"{prim}(): argument 'input' must be Tensor, not {type(input).__name__}; wrap it with torch.tensor()"
+            )
+        return record(prim, (plain(input, prim), other))
+
+    return apply
+
+
+UNARY = (
+    "neg abs sign sqrt floor ceil trunc relu bitwise_not rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin "
+    "acos atan sinh cosh tanh asinh acosh atanh sigmoid erf erfc erfinv lgamma digamma logical_not isnan isinf"
+).split()
+BINARY = (
+    "mul maximum minimum floor_div remainder fmod atan2 eq ne lt le gt ge "
+    "bitwise_and bitwise_or bitwise_xor shift_left shift_right"
+).split()
+
+functions: dict[str, Callable] = {name: make_unary(name) for name in UNARY}
+functions.update({name: binary_function(name) for name in BINARY})
+method_add, method_sub, method_mul, method_div = (make_binary(n, defer=True) for n in ("add", "sub", "mul", "div"))
+reflected_sub, reflected_div = make_reflected("sub"), make_reflected("div")
+_add, _sub, _div, _pow = (binary_function(n) for n in ("add", "sub", "div", "pow"))
+mul = functions["mul"]
+exp, log, neg, sqrt, tanh, sigmoid, relu, absolute = (
+    functions[n] for n in ("exp", "log", "neg", "sqrt", "tanh", "sigmoid", "relu", "abs")
+)  # fmt: skip
+maximum, minimum = functions["maximum"], functions["minimum"]
+log1p, expm1, sin, cos, erf = (functions[n] for n in ("log1p", "expm1", "sin", "cos", "erf"))
+
+
+def cast(x: Tensor, dtype: DType) -> Tensor:
+    """The tensor in another dtype (itself if it has it already)."""
+    return x if x._aval.dtype is dtype else record("cast", (x,), dtype)
+
+
+def add(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
+    """`input + alpha * other`, broadcast.
+
+    >>> import adjoint as torch
+    >>> torch.add(torch.tensor([1, 2]), 10)
+    tensor([11, 12])
+    """
+    return _add(input, other if alpha == 1 else other * alpha)
+
+
+def sub(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
+    """`input - alpha * other`, broadcast."""
+    return _sub(input, other if alpha == 1 else other * alpha)
+
+
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """`input / other`; `rounding_mode` None (true division), "floor" or "trunc".
+
+    >>> import adjoint as torch
+    >>> torch.div(torch.tensor([7, -7]), 2, rounding_mode="floor")
+    tensor([ 3, -4])
+    """
+    if rounding_mode is None:
+        return _div(input, other)
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode == "trunc":
+        out = functions["trunc"](_div(input, other))
+        kinds = [x._aval.dtype for x in (input, other) if isinstance(x, Tensor)]
+        if all(not k.is_floating_point for k in kinds) and not any(isinstance(x, float) for x in (input, other)):
+            out = cast(out, dtypes.promote(kinds[0], kinds[-1]))
+        return out
+    raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found {rounding_mode!r}")
+
+
+def floor_divide(input: Any, other: Any) -> Tensor:
+    """The quotient rounded towards minus infinity. Integer division by the number zero raises ZeroDivisionError."""
+    if not isinstance(other, Tensor) and other == 0 and not isinstance(other, float):
+        if isinstance(input, Tensor) and not input._aval.dtype.is_floating_point:
+            raise RuntimeError("ZeroDivisionError: integer floor_divide by zero")
+    return functions["floor_div"](input, other)
+
+
+def remainder(input: Any, other: Any) -> Tensor:
+    """Python's modulus: the result has the sign of `other`."""
+    if not isinstance(other, Tensor) and other == 0 and not isinstance(other, float):
+        if isinstance(input, Tensor) and not input._aval.dtype.is_floating_point:
+            raise RuntimeError("ZeroDivisionError: integer remainder by zero")
+    return functions["remainder"](input, other)
+
+
+def pow(input: Any, exponent: Any) -> Tensor:
+    """`input ** exponent`. A whole-number exponent up to 64 is part of the program and computed by multiplication.
+
+    Raises RuntimeError for an integer tensor to a negative whole power, as PyTorch does.
+
+    >>> import adjoint as torch
+    >>> torch.pow(torch.tensor([1., 2., 3.]), 2)
+    tensor([1., 4., 9.])
+    """
+    if isinstance(exponent, np.generic):
+        exponent = exponent.item()
+    if isinstance(input, Tensor) and isinstance(exponent, (int, float)):
+        dtype = input._aval.dtype
+        whole = exponent == math.floor(exponent) if abs(exponent) < 1e9 else False
+        if not dtype.is_floating_point:
+            if isinstance(exponent, int):
+                if exponent < 0:
+                    raise RuntimeError(
+                        f"Integers to negative integer powers are not allowed: {dtype.name} tensor ** {exponent}; "
+                        "convert it with .float() first"
+                    )
+                base = cast(input, dtypes.int64) if dtype is dtypes.bool else input
+                return record("integer_pow", (base,), int(exponent))
+            input = cast(input, local.trace.default_dtype)
+        if whole and abs(exponent) <= 64:
+            tr = local.trace
+            tid = tr.id
+            n = int(exponent)
+            key = ("integer_pow", input._slot if input._tid == tid else bind(tr, input), n)
+            step = tr.node.children.get(key)
+            if step is None or tr.id != tid:
+                return record("integer_pow", (input,), n)
+            tr.node = step
+            out = new_handle(Tensor)
+            out._tid, out._slot, out._aval = tid, step.slot, step.aval
+            tr.handles.append(out)
+            return out
+        if exponent == 0.5:
+            return sqrt(input)
+    return _pow(input, exponent)
+
+
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """To the nearest whole number (halves to even), or to `decimals` decimal places."""
+    if decimals == 0:
+        return record("round", (input,))
+    scale = 10.0**decimals
+    return record("round", (input * scale,)) / scale
+
+
+def square(input: Tensor) -> Tensor:
+    return pow(input, 2)
+
+
+def reciprocal(input: Tensor) -> Tensor:
+    return _div(1.0, input)
+
+
+def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
+    """`input` where the boolean `condition` holds, else `other`; with the condition alone, the indices of True.
+
+    >>> import adjoint as torch
+    >>> x = torch.tensor([-1., 2.])
+    >>> torch.where(x > 0, x, 0.)
+    tensor([0., 2.])
+    """
+    if input is None and other is None:
+        return condition.nonzero(as_tuple=True)
+    return record("where", (condition, plain(input, "where"), plain(other, "where")))
+
+
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """Values limited to [min, max]; the gradient is 1 on the closed interval and 0 outside."""
+    if min is None and max is None:
+        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    out = input
+    if min is not None:
+        out = _clamp_below(out, min)
+    if max is not None:
+        out = _clamp_above(out, max)
+    return out
+
+
+def _clamp_below(x: Tensor, low: Any) -> Tensor:
+    # comparing, not maximum(): at a tie the whole gradient goes to x, and NaN stays
+    return where(functions["lt"](x, low), low, x)
+
+
+def _clamp_above(x: Tensor, high: Any) -> Tensor:
+    return where(functions["gt"](x, high), high, x)
+
+
+def isfinite(input: Tensor) -> Tensor:
+    return functions["logical_not"](functions["isnan"](input - input)) if input._aval.dtype.is_floating_point else input == input
+
+
+def logical_and(input: Tensor, other: Tensor) -> Tensor:
+    return functions["bitwise_and"](cast(input, dtypes.bool), cast(other, dtypes.bool))
+
+
+def logical_or(input: Tensor, other: Tensor) -> Tensor:
+    return functions["bitwise_or"](cast(input, dtypes.bool), cast(other, dtypes.bool))
+
+
+def logical_xor(input: Tensor, other: Tensor) -> Tensor:
+    return functions["bitwise_xor"](cast(input, dtypes.bool), cast(other, dtypes.bool))
+
+
+@composite("LerpBackward0")
+def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    """`input + weight * (end - input)`."""
+    return input + weight * (end - input)
+
+
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    return input + value * tensor1 * tensor2
+
+
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    return input + value * tensor1 / tensor2
+
+
+def xlogy(input: Any, other: Any) -> Tensor:
+    """`input * log(other)`, 0 where input is 0 (and other is not NaN)."""
+    product = input * log(other)
+    return where((input == 0) & (other == other), 0.0, product)
+
+
+def logaddexp(input: Tensor, other: Tensor) -> Tensor:
+    """log(exp(input) + exp(other)) without overflow."""
+    high = maximum(input, other).detach()
+    high = where(functions["isinf"](high), 0.0, high)
+    return log(exp(input - high) + exp(other - high)) + high
+
+
+def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
+    close = (input == other) | ((input - other).abs() <= atol + rtol * other.abs()) & isfinite(other) & isfinite(input)
+    if equal_nan and input._aval.dtype.is_floating_point:
+        close = close | (functions["isnan"](input) & functions["isnan"](other))
+    return close
+
+
+def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    info = np.finfo(input._aval.dtype.np)
+    high = float(info.max) if posinf is None else posinf
+    low = float(info.min) if neginf is None else neginf
+    out = where(functions["isnan"](input), nan, input)
+    out = where(out == math.inf, high, out)
+    return where(out == -math.inf, low, out)
+
+
+def heaviside(input: Tensor, values: Tensor) -> Tensor:
+    return where(input == 0, values, cast(input > 0, input._aval.dtype))
+
+
+def hypot(input: Tensor, other: Tensor) -> Tensor:
+    return sqrt(input * input + other * other)
+
+
+def copysign(input: Tensor, other: Any) -> Tensor:
+    return where(functions["lt"](other, 0), -absolute(input), absolute(input))
+
+
+def deg2rad(input: Tensor) -> Tensor:
+    return input * (math.pi / 180)
+
+
+def rad2deg(input: Tensor) -> Tensor:
+    return input * (180 / math.pi)
+
+
+def frac(input: Tensor) -> Tensor:
+    return input - functions["trunc"](input)
+
+
+def logit(input: Tensor, eps: float | None = None) -> Tensor:
+    x = input if eps is None else clamp(input, eps, 1 - eps)
+    return log(x / (1 - x))
+
+
+def softplus_stable(x: Tensor) -> Tensor:
+    """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|))."""
+    return relu(x) + log1p(exp(-absolute(x)))

@@ -1,0 +1,276 @@
+"""Random numbers: counter-based, so that a seed and a call number determine every value on every machine.
+
+A `Generator` holds a seed and counts calls; each call is an independent stream of Philox4x32-10 indexed by element.
+Seed and call number are run-time arguments of the trace. Uniform numbers are exact multiples of 2**-24 (float32) or
+2**-53 (float64); normal ones come from two uniforms by Box and Muller (1958).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+from adjoint import dtypes
+from adjoint.dtypes import DType
+from adjoint.ops import elementwise as ew
+from adjoint.ops.create import check_device, check_dtype, require_leaf
+from adjoint.ops.elementwise import cast, where
+from adjoint.ops.shape import sizes_of
+from adjoint.ops.sort import argsort
+from adjoint.trace.handle import Tensor
+from adjoint.trace.recorder import local, record
+from adjoint.trace.views import assign, check_in_place
+
+
+class Generator:
+    """A stream of random calls: `manual_seed` restarts it.
+
+    >>> import adjoint as torch
+    >>> g = torch.Generator().manual_seed(3)
+    >>> a = torch.rand(2, generator=g)
+    >>> bool((a == torch.rand(2, generator=torch.Generator().manual_seed(3))).all())
+    True
+    """
+
+    def __init__(self, device: Any = "cpu") -> None:
+        check_device(device)
+        self._seed = 67280421310721
+        self._calls = 0
+
+    def manual_seed(self, seed: int) -> Generator:
+        self._seed, self._calls = int(seed) & 0x7FFFFFFFFFFFFFFF, 0
+        return self
+
+    def seed(self) -> int:
+        self.manual_seed(int.from_bytes(os.urandom(8), "little"))
+        return self._seed
+
+    def initial_seed(self) -> int:
+        return self._seed
+
+    def get_state(self) -> tuple[int, int]:
+        return self._seed, self._calls
+
+    def set_state(self, state: tuple[int, int]) -> Generator:
+        self._seed, self._calls = state
+        return self
+
+    def __repr__(self) -> str:
+        return f"<torch.Generator seed={self._seed} calls={self._calls}>"
+
+
+default_generator = Generator()
+
+
+def manual_seed(seed: int) -> Generator:
+    """Start the default generator anew from `seed`; the same program then draws the same numbers."""
+    return default_generator.manual_seed(seed)
+
+
+def seed() -> int:
+    return default_generator.seed()
+
+
+def initial_seed() -> int:
+    return default_generator.initial_seed()
+
+
+def get_rng_state() -> tuple[int, int]:
+    return default_generator.get_state()
+
+
+def set_rng_state(state: tuple[int, int]) -> None:
+    default_generator.set_state(state)
+
+
+def bits(shape: tuple[int, ...], generator: Generator | None) -> Tensor:
+    """53 random bits per element; never baked into a macro, whatever is being recorded."""
+    g = default_generator if generator is None else generator
+    g._calls += 1
+    tr = local.trace
+    static, tr.static = tr.static, 0
+    try:
+        return record("random_bits", (g._seed, g._calls), tuple(shape))
+    finally:
+        tr.static = static
+
+
+def uniform(shape: tuple[int, ...], dtype: DType, generator: Generator | None) -> Tensor:
+    """Multiples of 2**-24 or 2**-53 in [0, 1)."""
+    drawn = bits(shape, generator)
+    if dtype is dtypes.float64:
+        return cast(drawn, dtypes.float64) * 2.0**-53
+    return cast(drawn >> 29, dtype) * 2.0**-24
+
+
+def gaussian(shape: tuple[int, ...], dtype: DType, generator: Generator | None) -> Tensor:
+    """sqrt(-2 log u) cos(2 pi v), with u in (0, 1]."""
+    u = 1.0 - uniform(shape, dtype, generator)
+    v = uniform(shape, dtype, generator)
+    return ew.sqrt(ew.log(u) * -2.0) * ew.cos(v * (2 * math.pi))
+
+
+def _prepare(size: tuple, dtype: Any, device: Any) -> tuple[tuple[int, ...], DType]:
+    check_device(device)
+    shape = sizes_of(size if size else ((),))
+    for n in shape:
+        if n < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(shape)}")
+    chosen = check_dtype(dtype) or local.trace.default_dtype
+    if not chosen.is_floating_point:
+        raise RuntimeError(f'"rand" not implemented for {chosen.name}: random real numbers need a floating dtype')
+    return shape, chosen
+
+
+def _finish(out: Tensor, requires_grad: bool) -> Tensor:
+    return require_leaf(out) if requires_grad else out
+
+
+def rand(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **size_keyword: Any) -> Tensor:
+    """Uniform on [0, 1)."""
+    shape, chosen = _prepare(_from_keyword(size, size_keyword), dtype, device)
+    return _finish(uniform(shape, chosen, generator), requires_grad)
+
+
+def randn(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **size_keyword: Any) -> Tensor:
+    """Standard normal."""
+    shape, chosen = _prepare(_from_keyword(size, size_keyword), dtype, device)
+    return _finish(gaussian(shape, chosen, generator), requires_grad)
+
+
+def _from_keyword(size: tuple, keywords: dict) -> tuple:
+    if "size" in keywords:
+        return (tuple(keywords["size"]),)
+    if keywords:
+        raise TypeError(f"got an unexpected keyword argument {next(iter(keywords))!r}")
+    return size
+
+
+def rand_like(input: Tensor, *, dtype: Any = None, generator: Generator | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    return rand(tuple(input._aval.shape), dtype=dtype or input._aval.dtype, generator=generator, requires_grad=requires_grad)
+
+
+def randn_like(input: Tensor, *, dtype: Any = None, generator: Generator | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    return randn(tuple(input._aval.shape), dtype=dtype or input._aval.dtype, generator=generator, requires_grad=requires_grad)
+
+
+def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+    """Integers from low (0) to high - 1. The bias of the remainder is below 2**-53 times the range."""
+    if size is None:
+        low, high, size = 0, low, high
+    if not high > low:
+        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+    shape = sizes_of((size,)) if isinstance(size, (list, tuple)) else (int(size),)
+    out = bits(shape, generator) % int(high - low) + int(low)
+    return cast(out, check_dtype(dtype) or dtypes.int64)
+
+
+def randint_like(input: Tensor, low: int, high: Any = None, *, dtype: Any = None) -> Tensor:
+    if high is None:
+        low, high = 0, low
+    return randint(low, high, tuple(input._aval.shape), dtype=dtype or input._aval.dtype)
+
+
+def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+    """The numbers 0 to n - 1 in random order."""
+    return cast(argsort(bits((int(n),), generator), 0), check_dtype(dtype) or dtypes.int64)
+
+
+def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Normal numbers of the given mean and standard deviation (numbers with `size`, or tensors).
+
+    Raises RuntimeError for a negative standard deviation.
+
+    >>> import adjoint as torch
+    >>> torch.normal(0.0, 1.0, (2, 3)).shape
+    torch.Size([2, 3])
+    """
+    if not isinstance(std, Tensor) and std < 0:
+        raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+    if size is None:
+        like = mean if isinstance(mean, Tensor) else std
+        if not isinstance(like, Tensor):
+            raise TypeError("normal() with two numbers needs a size: torch.normal(0.0, 1.0, (2, 3))")
+        shape = (mean + std)._aval.shape if isinstance(mean, Tensor) and isinstance(std, Tensor) else like._aval.shape
+        drawn = gaussian(tuple(shape), like._aval.dtype, generator)
+    else:
+        shape, chosen = _prepare((tuple(size),) if isinstance(size, (list, tuple)) else (size,), dtype, device)
+        drawn = gaussian(shape, chosen, generator)
+    return _finish(drawn * std + mean, requires_grad)
+
+
+def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+    """1 with the probability each element of `input` states, else 0."""
+    u = uniform(tuple(input._aval.shape), input._aval.dtype, generator)
+    return cast(u < (input.detach() if p is None else p), input._aval.dtype)
+
+
+def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None) -> Tensor:
+    """Indices drawn from rows of non-negative weights.
+
+    Without replacement by the order of exponential waiting times (Efraimidis and Spirakis 2006).
+    """
+    weights = input.detach()
+    n = weights._aval.shape[-1]
+    if not replacement and num_samples > n:
+        raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
+    rows = tuple(weights._aval.shape[:-1])
+    if not replacement:
+        waiting = -ew.log(1.0 - uniform((*rows, n), dtypes.float64, generator)) / cast(weights, dtypes.float64)
+        waiting = where(weights > 0, waiting, math.inf)
+        return argsort(waiting, -1)[..., :num_samples]
+    cumulative = cast(weights, dtypes.float64).cumsum(-1)
+    total = cumulative[..., -1:]
+    u = uniform((*rows, num_samples), dtypes.float64, generator) * total
+    return (u.unsqueeze(-1) >= cumulative.unsqueeze(-2)).sum(-1).clamp(max=n - 1)
+
+
+def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """Poisson counts, by the host's generator seeded from this stream."""
+    import numpy as np
+
+    from adjoint.trace.recorder import tensor_from_array
+
+    g = default_generator if generator is None else generator
+    g._calls += 1
+    drawn = np.random.Generator(np.random.Philox(key=g._seed, counter=g._calls << 64)).poisson(input.detach().numpy())
+    return tensor_from_array(np.asarray(drawn).astype(input._aval.dtype.np))
+
+
+# --- in place -----------------------------------------------------------------------------------------------------------
+
+
+def _fill(t: Tensor, value: Tensor) -> Tensor:
+    check_in_place(t)
+    return assign(t, cast(value, t._aval.dtype))
+
+
+def _float_of(t: Tensor) -> DType:
+    return t._aval.dtype if t._aval.dtype.is_floating_point else local.trace.default_dtype
+
+
+def uniform_(t: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
+    if a > b:
+        raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}")
+    return _fill(t, uniform(tuple(t._aval.shape), _float_of(t), generator) * (b - a) + a)
+
+
+def normal_(t: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
+    if std < 0:
+        raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+    return _fill(t, gaussian(tuple(t._aval.shape), _float_of(t), generator) * std + mean)
+
+
+def bernoulli_(t: Tensor, p: Any = 0.5, generator: Generator | None = None) -> Tensor:
+    return _fill(t, cast(uniform(tuple(t._aval.shape), _float_of(t), generator) < p, t._aval.dtype))
+
+
+def exponential_(t: Tensor, lambd: float = 1.0, generator: Generator | None = None) -> Tensor:
+    return _fill(t, -ew.log(1.0 - uniform(tuple(t._aval.shape), _float_of(t), generator)) / lambd)
+
+
+def random_(t: Tensor, low: int = 0, high: int | None = None, generator: Generator | None = None) -> Tensor:
+    if high is None:
+        low, high = 0, low or (1 << 24 if t._aval.dtype.is_floating_point else 1 << min(8 * t._aval.dtype.itemsize - 1, 53))
+    return _fill(t, bits(tuple(t._aval.shape), generator) % (high - low) + low)

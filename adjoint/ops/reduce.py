@@ -1,0 +1,366 @@
+"""Reductions and scans over all, one or several axes, and what is made of them.
+
+`dim` may be an int, a sequence or None (all axes); NumPy's spellings `axis` and `keepdims` are accepted.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from adjoint import dtypes
+from adjoint.dtypes import DType
+from adjoint.ops import elementwise as ew
+from adjoint.ops.elementwise import cast, where
+from adjoint.ops.shape import axes_of, axis_of
+from adjoint.trace.handle import Tensor, new_handle
+from adjoint.trace.macro import composite
+from adjoint.trace.recorder import bind, local, record
+
+
+class ValuesIndices(NamedTuple):
+    """What reductions along one axis with positions return."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def _pick_names(dim: Any, keepdim: bool, axis: Any, keepdims: bool | None) -> tuple[Any, bool]:
+    return (dim if axis is None else axis), (keepdim if keepdims is None else keepdims)
+
+
+def _keep(out: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
+    return record("reshape", (out,), tuple(1 if i in axes else n for i, n in enumerate(shape)))
+
+
+def reduce(prim: str, x: Tensor, axes: tuple[int, ...], keepdim: bool = False) -> Tensor:
+    """A reducing primitive over axes."""
+    tr = local.trace
+    tid = tr.id
+    key = (prim, x._slot if x._tid == tid else bind(tr, x), axes)
+    step = tr.node.children.get(key)
+    if step is None or tr.id != tid:
+        out = record(prim, (x,), axes)
+    else:
+        tr.node = step
+        out = new_handle(Tensor)
+        out._tid, out._slot, out._aval = tid, step.slot, step.aval
+        tr.handles.append(out)
+    return _keep(out, x._aval.shape, axes) if keepdim else out
+
+
+def _accumulator(x: Tensor, dtype: DType | None) -> Tensor:
+    """Sums and products of integers and bools are int64."""
+    if dtype is not None:
+        return cast(x, dtype)
+    return x if x._aval.dtype.is_floating_point else cast(x, dtypes.int64)
+
+
+def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None, axis: Any = None, keepdims: bool | None = None) -> Tensor:
+    """The sum over axes; integers and bools add up in int64.
+
+    >>> import adjoint as torch
+    >>> torch.sum(torch.ones(2, 3), dim=1)
+    tensor([3., 3.])
+    """
+    dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
+    x = _accumulator(input, dtype)
+    return reduce("sum", x, axes_of(dim, len(x._aval.shape)), keepdim)
+
+
+def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None, axis: Any = None, keepdims: bool | None = None) -> Tensor:
+    dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
+    x = _accumulator(input, dtype)
+    return reduce("prod", x, axes_of(dim, len(x._aval.shape)), keepdim)
+
+
+@composite("MeanBackward0")
+def _mean(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
+    n = math.prod(x._aval.shape[a] for a in axes)
+    return reduce("sum", x, axes, keepdim) / (n if n else math.nan)
+
+
+def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None, axis: Any = None, keepdims: bool | None = None) -> Tensor:
+    """The arithmetic mean over axes. Raises RuntimeError for integers (convert first)."""
+    dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
+    x = input if dtype is None else cast(input, dtype)
+    if not x._aval.dtype.is_floating_point:
+        raise RuntimeError(
+            "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
+            f"Got: {x._aval.dtype.name}; use .float().mean()"
+        )
+    return _mean(x, axes_of(dim, len(x._aval.shape)), keepdim)
+
+
+@composite("VarBackward0")
+def _var(x: Tensor, axes: tuple[int, ...], correction: float, keepdim: bool) -> Tensor:
+    n = math.prod(x._aval.shape[a] for a in axes)
+    centred = x - reduce("sum", x, axes, True) / (n if n else math.nan)
+    freedom = n - correction
+    total = reduce("sum", centred * centred, axes, keepdim)
+    return total / freedom if freedom > 0 else total * math.nan if n == 0 else total / 0.0
+
+
+def _correction(unbiased: bool | None, correction: float | None) -> float:
+    if correction is not None:
+        return correction
+    return 1.0 if unbiased is None or unbiased else 0.0
+
+
+def var(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None, axis: Any = None, keepdims: bool | None = None) -> Tensor:
+    """The variance over axes, divided by n - correction (1 unless told otherwise)."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
+    if not input._aval.dtype.is_floating_point:
+        raise RuntimeError(f"std and var only support floating point and complex dtypes, got {input._aval.dtype.name}")
+    return _var(input, axes_of(dim, len(input._aval.shape)), float(_correction(unbiased, correction)), keepdim)
+
+
+def std(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None, axis: Any = None, keepdims: bool | None = None) -> Tensor:
+    """The square root of `var`."""
+    return ew.sqrt(var(input, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims))
+
+
+def var_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None) -> tuple[Tensor, Tensor]:
+    return var(input, dim, unbiased, keepdim, correction=correction), mean(input, dim, keepdim)
+
+
+def std_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None) -> tuple[Tensor, Tensor]:
+    return std(input, dim, unbiased, keepdim, correction=correction), mean(input, dim, keepdim)
+
+
+def _check_not_empty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
+    if _empty(x, axes):
+        raise RuntimeError(
+            f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with "
+            f"the 'dim' argument: shape {list(x._aval.shape)} has no element to choose"
+        ) if x._aval.size == 0 and len(axes) == len(x._aval.shape) else IndexError(
+            f"{name}(): Expected reduction dim {axes[0]} to have non-zero size."
+        )
+
+
+def amax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The largest over axes; equal maxima share the gradient evenly. NaN wins."""
+    axes = axes_of(dim, len(input._aval.shape))
+    _check_not_empty("amax", input, axes)
+    return reduce("amax", input, axes, keepdim)
+
+
+def amin(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    axes = axes_of(dim, len(input._aval.shape))
+    _check_not_empty("amin", input, axes)
+    return reduce("amin", input, axes, keepdim)
+
+
+def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None) -> Tensor:
+    """Position of the (first) largest, of the flattened tensor if `dim` is None."""
+    return _arg("argmax", input, dim if axis is None else axis, keepdim)
+
+
+def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None) -> Tensor:
+    return _arg("argmin", input, dim if axis is None else axis, keepdim)
+
+
+def _arg(prim: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
+    shape = x._aval.shape
+    if dim is None:
+        _check_not_empty(prim, x, tuple(range(len(shape))))
+        out = record(prim, (record("reshape", (x,), (x._aval.size,)),), 0)
+        return _keep(out, shape, tuple(range(len(shape)))) if keepdim else out
+    axis = axis_of(dim, len(shape))
+    if not shape:
+        return record("full", (0,), ((), dtypes.int64))
+    _check_not_empty(prim, x, (axis,))
+    out = record(prim, (x,), axis)
+    return _keep(out, shape, (axis,)) if keepdim else out
+
+
+def _extreme(prim: str, x: Tensor, dim: int, keepdim: bool) -> ValuesIndices:
+    """Values and positions along one axis; the gradient goes to the chosen position."""
+    from adjoint.ops.index import gather
+
+    shape = x._aval.shape
+    if not shape:
+        return ValuesIndices(x.clone(), _arg("arg" + prim, x, dim, False))
+    axis = axis_of(dim, len(shape))
+    index = _arg("arg" + prim, x, axis, True)
+    values = gather(x, axis, index)
+    if not keepdim:
+        flat = shape[:axis] + shape[axis + 1 :]
+        values, index = record("reshape", (values,), tuple(flat)), record("reshape", (index,), tuple(flat))
+    return ValuesIndices(values, index)
+
+
+def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None, axis: Any = None, keepdims: bool | None = None) -> Any:
+    """The largest value; with `dim` the pair (values, indices); with another tensor the larger of each pair.
+
+    >>> import adjoint as torch
+    >>> torch.max(torch.tensor([[1, 5], [7, 3]]), dim=1).indices
+    tensor([1, 0])
+    """
+    dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
+    if isinstance(dim, Tensor) or other is not None:
+        return ew.maximum(input, dim if other is None else other)
+    if dim is None:
+        return amax(input)
+    return _extreme("max", input, dim, keepdim)
+
+
+def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None, axis: Any = None, keepdims: bool | None = None) -> Any:
+    """The smallest value; forms as in `max`."""
+    dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
+    if isinstance(dim, Tensor) or other is not None:
+        return ew.minimum(input, dim if other is None else other)
+    if dim is None:
+        return amin(input)
+    return _extreme("min", input, dim, keepdim)
+
+
+def any(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Tensor:
+    x = cast(input, dtypes.bool)
+    axes = axes_of(dim if axis is None else axis, len(x._aval.shape))
+    if _empty(x, axes):
+        return cast(reduce("sum", cast(x, dtypes.int64), axes, keepdim), dtypes.bool)
+    return reduce("amax", x, axes, keepdim)
+
+
+def all(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Tensor:
+    x = cast(input, dtypes.bool)
+    axes = axes_of(dim if axis is None else axis, len(x._aval.shape))
+    if _empty(x, axes):
+        return cast(reduce("prod", cast(x, dtypes.int64), axes, keepdim), dtypes.bool)
+    return reduce("amin", x, axes, keepdim)
+
+
+def _empty(x: Tensor, axes: tuple[int, ...]) -> bool:
+    return 0 in [x._aval.shape[a] for a in axes]
+
+
+def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
+    return sum(input != 0, dim)
+
+
+def cumsum(input: Tensor, dim: int | None = None, *, dtype: DType | None = None, axis: int | None = None) -> Tensor:
+    """Running sums along an axis."""
+    return _scan("cumsum", input, dim if axis is None else axis, dtype)
+
+
+def cumprod(input: Tensor, dim: int | None = None, *, dtype: DType | None = None, axis: int | None = None) -> Tensor:
+    return _scan("cumprod", input, dim if axis is None else axis, dtype)
+
+
+def _scan(prim: str, input: Tensor, dim: Any, dtype: DType | None) -> Tensor:
+    if dim is None:
+        raise TypeError(f"{prim}() missing 1 required positional arguments: \"dim\"")
+    x = _accumulator(input, dtype)
+    axis = axis_of(dim, len(x._aval.shape))
+    return record(prim, (x,), axis) if x._aval.shape else x.clone()
+
+
+def cummax(input: Tensor, dim: int) -> ValuesIndices:
+    """Running maximum and where it was (the latest of equals)."""
+    return _running(input, dim, "max")
+
+
+def cummin(input: Tensor, dim: int) -> ValuesIndices:
+    return _running(input, dim, "min")
+
+
+def _running(x: Tensor, dim: int, kind: str) -> ValuesIndices:
+    import numpy as np
+
+    from adjoint.ops.index import gather
+    from adjoint.trace.recorder import tensor_from_array
+
+    axis = axis_of(dim, len(x._aval.shape))
+    a = np.moveaxis(x.detach().numpy(), axis, -1)
+    best = (np.maximum if kind == "max" else np.minimum).accumulate(a, axis=-1)
+    n = a.shape[-1]
+    here = np.where((a == best) | np.isnan(a), np.arange(n), 0)
+    index = np.maximum.accumulate(here, axis=-1)
+    positions = tensor_from_array(np.ascontiguousarray(np.moveaxis(index, -1, axis)).astype(np.int64))
+    return ValuesIndices(gather(x, axis, positions), positions)
+
+
+@composite("LogsumexpBackward0")
+def _logsumexp(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
+    high = reduce("amax", x, axes, True).detach()
+    high = where(ew.functions["isinf"](high), 0.0, high)
+    total = ew.log(reduce("sum", ew.exp(x - high), axes, True)) + high
+    if keepdim:
+        return total
+    return record("reshape", (total,), tuple(n for i, n in enumerate(x._aval.shape) if i not in axes))
+
+
+def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+    """log(sum(exp(x))) over axes without overflow: the maximum is taken out first."""
+    x = input if input._aval.dtype.is_floating_point else cast(input, local.trace.default_dtype)
+    return _logsumexp(x, axes_of(dim, len(x._aval.shape)), keepdim)
+
+
+def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: DType | None = None) -> Tensor:
+    """The p-norm over axes (2 by default, of all elements if `dim` is None).
+
+    >>> import adjoint as torch
+    >>> torch.norm(torch.tensor([3., -4.]))
+    tensor(5.)
+    """
+    x = input if dtype is None else cast(input, dtype)
+    if not x._aval.dtype.is_floating_point:
+        raise RuntimeError(
+            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x._aval.dtype.name}"
+        )
+    if p == "nuc":
+        from adjoint.ops.linalg import svdvals
+
+        return sum(svdvals(x), -1)
+    order = 2.0 if p in ("fro", None) else float(p)
+    return vector_norm(x, order, axes_of(dim, len(x._aval.shape)), keepdim)
+
+
+@composite("LinalgVectorNormBackward0")
+def vector_norm(x: Tensor, order: float, axes: tuple[int, ...], keepdim: bool) -> Tensor:
+    """The gradient at a zero vector is 0 for every order (the least-norm subgradient)."""
+    if order == math.inf:
+        return reduce("amax", ew.absolute(x), axes, keepdim)
+    if order == -math.inf:
+        return reduce("amin", ew.absolute(x), axes, keepdim)
+    if order == 0:
+        return reduce("sum", cast(x != 0, x._aval.dtype), axes, keepdim)
+    if order == 1:
+        return reduce("sum", ew.absolute(x), axes, keepdim)
+    if order == 2:
+        total = reduce("sum", x * x, axes, keepdim)
+        zero = total == 0
+        return where(zero, 0.0, ew.sqrt(where(zero, 1.0, total)))
+    total = reduce("sum", ew.pow(ew.absolute(x), order), axes, keepdim)
+    zero = total == 0
+    return where(zero, 0.0, ew.pow(where(zero, 1.0, total), 1 / order))
+
+
+def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
+    return norm(input - other, p)
+
+
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower median; with `dim` also its position."""
+    from adjoint.ops.index import gather
+    from adjoint.ops.sort import argsort
+    from adjoint.ops.shape import narrow
+
+    if dim is None:
+        flat = record("reshape", (input,), (input._aval.size,))
+        return record("reshape", (median(flat, 0).values,), ())
+    axis = axis_of(dim, len(input._aval.shape))
+    order = argsort(input, axis)
+    index = narrow(order, axis, (input._aval.shape[axis] - 1) // 2, 1)
+    values = gather(input, axis, index)
+    if keepdim:
+        return ValuesIndices(values, index)
+    shape = tuple(n for i, n in enumerate(input._aval.shape) if i != axis)
+    return ValuesIndices(record("reshape", (values,), shape), record("reshape", (index,), shape))
+
+
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    return amin(input, dim, keepdim), amax(input, dim, keepdim)

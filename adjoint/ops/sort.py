@@ -1,0 +1,125 @@
+"""Sorting and what needs it. The order is a host step (stable); values are gathered, so gradients flow to them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from adjoint.ops.index import gather
+from adjoint.ops.shape import axis_of, narrow
+from adjoint.trace.handle import Tensor
+from adjoint.trace.recorder import record, tensor_from_array
+
+
+class Sorted(NamedTuple):
+    values: Tensor
+    indices: Tensor
+
+
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """The positions that sort an axis; equal elements keep their order."""
+    shape = input._aval.shape
+    if not shape:
+        return record("full", (0,), ((), _int64()))
+    return record("argsort", (input,), (axis_of(dim, len(shape)), bool(descending)))
+
+
+def _int64() -> Any:
+    from adjoint import dtypes
+
+    return dtypes.int64
+
+
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Sorted:
+    """Values in order along an axis, and where they were.
+
+    >>> import adjoint as torch
+    >>> torch.sort(torch.tensor([3., 1., 2.])).values
+    tensor([1., 2., 3.])
+    """
+    order = argsort(input, dim, descending)
+    if not input._aval.shape:
+        return Sorted(input.clone(), order)
+    return Sorted(gather(input, dim, order), order)
+
+
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Sorted:
+    """The k largest (or smallest) along an axis, in order."""
+    shape = input._aval.shape
+    axis = axis_of(dim, len(shape))
+    if not shape:
+        return Sorted(input.clone(), record("full", (0,), ((), _int64())))
+    if not 0 <= k <= shape[axis]:
+        raise RuntimeError(f"selected index k out of range: k = {k} for an axis of size {shape[axis]}")
+    order = narrow(argsort(input, axis, largest), axis, 0, k)
+    return Sorted(gather(input, axis, order), order)
+
+
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sorted:
+    axis = axis_of(dim, len(input._aval.shape))
+    order = narrow(argsort(input, axis), axis, k - 1, 1)
+    values = gather(input, axis, order)
+    return Sorted(values, order) if keepdim else Sorted(values.squeeze(axis), order.squeeze(axis))
+
+
+def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
+    """The distinct values in order; their number is known only by looking."""
+    values, inverse, counts = np.unique(input.detach().numpy(), return_inverse=True, return_counts=True)
+    out = [tensor_from_array(values)]
+    if return_inverse:
+        out.append(tensor_from_array(inverse.reshape(input._aval.shape).astype(np.int64)))
+    if return_counts:
+        out.append(tensor_from_array(counts.astype(np.int64)))
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    w = None if weights is None else weights.detach().numpy()
+    return tensor_from_array(np.bincount(input.detach().numpy(), w, minlength))
+
+
+def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
+    values = input.detach().numpy()
+    low, high = (float(values.min()), float(values.max())) if min == max == 0 else (min, max)
+    if low == high:
+        low, high = low - 1, high + 1
+    counts, _ = np.histogram(values, bins, (low, high))
+    return tensor_from_array(counts.astype(values.dtype))
+
+
+def searchsorted(sorted_sequence: Tensor, input: Any, *, right: bool = False, side: str | None = None) -> Tensor:
+    """Where values would be inserted in sorted rows to keep them sorted."""
+    right = right or side == "right"
+    rows = sorted_sequence.detach().numpy()
+    values = input.detach().numpy() if isinstance(input, Tensor) else np.asarray(input)
+    way = "right" if right else "left"
+    if rows.ndim == 1:
+        return tensor_from_array(np.asarray(np.searchsorted(rows, values, way)).astype(np.int64))
+    flat = rows.reshape(-1, rows.shape[-1])
+    found = [np.searchsorted(r, v, way) for r, v in zip(flat, values.reshape(len(flat), -1), strict=True)]
+    return tensor_from_array(np.stack(found).reshape(values.shape).astype(np.int64))
+
+
+def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Linear interpolation between order statistics; q a number or a vector of numbers in [0, 1]."""
+    x = input if dim is not None else input.reshape(-1)
+    axis = axis_of(0 if dim is None else dim, len(x._aval.shape))
+    values = sort(x, axis).values
+    n = x._aval.shape[axis]
+    points = [q] if isinstance(q, (int, float)) else q.tolist() if isinstance(q, Tensor) and q.dim() else [float(q)]
+    out = []
+    for p in points:
+        if not 0 <= p <= 1:
+            raise RuntimeError("quantile() q values must be in the range [0, 1]")
+        place = p * (n - 1)
+        low = int(place)
+        high = low + 1 if low + 1 < n else low
+        a, b = narrow(values, axis, low, 1), narrow(values, axis, high, 1)
+        got = a + (b - a) * (place - low)
+        out.append(got if keepdim else got.squeeze(axis))
+    if isinstance(q, Tensor) and q.dim():
+        from adjoint.ops.shape import stack
+
+        return stack(out, 0)
+    return out[0]

@@ -1,0 +1,27 @@
+"""Optimizers and learning-rate schedules: `torch.optim` by name.
+
+`optimizer.py` holds the machinery; the other files hold formulas, grouped by family.
+"""
+
+from adjoint.optim import lr_scheduler
+from adjoint.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam
+from adjoint.optim.adaptive import Adadelta, Adagrad, RMSprop, Rprop
+from adjoint.optim.lbfgs import LBFGS
+from adjoint.optim.optimizer import Optimizer
+from adjoint.optim.sgd import SGD
+
+__all__ = [
+    "LBFGS",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "lr_scheduler",
+]

@@ -1,0 +1,300 @@
+"""`Optimizer`, the base class, and `FormulaOptimizer`, which turns one formula per optimizer into steps.
+
+Structures: `param_groups` (dicts of parameters and hyper-parameters) and `state` (a dict per parameter:
+tensors such as moments, and counters as plain Python numbers). Read `FormulaOptimizer.step` first: it
+collects the parameters that have a gradient, and hands them with the formula and this step's numbers to
+`update`, which replaces the values in place. The numbers are run-time arguments, so that a changing
+learning rate compiles nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from copy import deepcopy
+from typing import Any, ClassVar
+
+import adjoint as torch
+from adjoint.nn.module import HookHandle
+from adjoint.ops.composite import update
+from adjoint.tensor import Tensor
+
+__all__ = ["FormulaOptimizer", "Optimizer"]
+
+Group = dict[str, Any]
+
+
+class Optimizer:
+    """Base class: parameter groups, state, saving and loading. Subclasses define `step`.
+
+    `params` is an iterable of tensors, of (name, tensor) pairs, or of dicts with the key "params" and
+    hyper-parameters of their own; `defaults` fills in what a group leaves out. Raises TypeError for a
+    single tensor or anything that is not a tensor, ValueError for an empty list or a tensor that was
+    computed.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: Group) -> None:
+        if isinstance(params, Tensor):
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
+                "torch.Tensor"
+            )
+        self.defaults = defaults
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.param_groups: list[Group] = []
+        self.steps_taken = 0  # what a scheduler looks at to see whether it was called too early
+        self._pre_hooks: dict[int, Callable[..., Any]] = OrderedDict()
+        self._post_hooks: dict[int, Callable[..., Any]] = OrderedDict()
+        groups = list(params)
+        if not groups:
+            raise ValueError("optimizer got an empty parameter list")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(group)
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add one group, for example of layers that were frozen so far.
+
+        Raises TypeError for members that are not tensors, ValueError for tensors that are no leaves or that
+        are already in a group.
+        """
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+        params = param_group["params"]
+        if isinstance(params, set):
+            raise TypeError(
+                "optimizer parameters need to be organized in ordered collections, but the ordering of tensors in "
+                "sets will change between runs. Please use a list instead."
+            )
+        params = [params] if isinstance(params, Tensor) else list(params)
+        if params and isinstance(params[0], tuple):
+            param_group["param_names"] = [name for name, _ in params]
+            params = [param for _, param in params]
+        for param in params:
+            if not isinstance(param, Tensor):
+                raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(param)}")
+            if not param.is_leaf:
+                raise ValueError("can't optimize a non-leaf Tensor")
+        taken = {id(p) for group in self.param_groups for p in group["params"]}
+        if any(id(param) in taken for param in params):
+            raise ValueError("some parameters appear in more than one parameter group")
+        if len({id(param) for param in params}) != len(params):
+            raise ValueError("optimizer contains a parameter group with duplicate parameters")
+        param_group["params"] = params
+        for name, default in self.defaults.items():
+            param_group.setdefault(name, default)
+        self.param_groups.append(param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients, or with `set_to_none=False` replace them by zeros."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                if set_to_none:
+                    param.grad = None
+                elif param.grad is not None:
+                    param.grad = torch.zeros_like(param.grad)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One update. `closure`, if given, computes the loss and its gradients, and its value is returned."""
+        raise NotImplementedError
+
+    # ---- saving and loading ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"state": per parameter number, "param_groups": hyper-parameters and parameter numbers}."""
+        numbers: dict[int, int] = {}
+        groups = []
+        for group in self.param_groups:
+            packed = {name: value for name, value in group.items() if name != "params"}
+            for param in group["params"]:
+                numbers.setdefault(id(param), len(numbers))
+            packed["params"] = [numbers[id(param)] for param in group["params"]]
+            groups.append(packed)
+        state = {
+            (numbers[id(key)] if isinstance(key, Tensor) else key): value
+            for key, value in self.state.items()
+            if value
+        }
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over a `state_dict` of the same optimizer on the same layout of parameters.
+
+        Raises ValueError when the groups differ in number or size.
+        """
+        groups = state_dict["param_groups"]
+        if len(groups) != len(self.param_groups):
+            raise ValueError("loaded state dict has a different number of parameter groups")
+        for own, given in zip(self.param_groups, groups, strict=True):
+            if len(own["params"]) != len(given["params"]):
+                raise ValueError(
+                    "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
+                )
+        numbers = itertools.chain.from_iterable(group["params"] for group in groups)
+        params = itertools.chain.from_iterable(group["params"] for group in self.param_groups)
+        by_number = dict(zip(numbers, params, strict=True))
+        self.state = defaultdict(dict)
+        for key, value in state_dict["state"].items():
+            # A JSON file turns the numbers into text.
+            number = int(key) if isinstance(key, str) and key.isdigit() else key
+            if number in by_number:
+                param = by_number[number]
+                self.state[param] = {
+                    name: _loaded(name, entry, param) for name, entry in value.items()
+                }
+            else:
+                self.state[key] = deepcopy(value)
+        self.param_groups = [
+            {"params": own["params"], **{k: deepcopy(v) for k, v in given.items() if k != "params"}}
+            for own, given in zip(self.param_groups, groups, strict=True)
+        ]
+
+    # ---- hooks and printing --------------------------------------------------------------------------------
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
+        """Call `hook(optimizer, args, kwargs)` before each step of a built-in optimizer."""
+        handle = HookHandle(self._pre_hooks)
+        self._pre_hooks[handle.id] = hook
+        return handle
+
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> HookHandle:
+        """Call `hook(optimizer, args, kwargs)` after each step of a built-in optimizer."""
+        handle = HookHandle(self._post_hooks)
+        self._post_hooks[handle.id] = hook
+        return handle
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
+        return "\n".join([*lines, ")"])
+
+
+def _loaded(name: str, value: Any, param: Tensor) -> Any:
+    """One saved entry of a parameter's state: counters as numbers, tensors copied in the parameter's dtype."""
+    if not isinstance(value, Tensor):
+        return deepcopy(value)
+    if name == "step":
+        return int(value.item())
+    value = value.detach().clone()
+    return value.to(param.dtype) if param.is_floating_point() else value
+
+
+def evaluated(closure: Callable[[], Any] | None) -> Any:
+    """What `closure` returns, run with gradients enabled; None without a closure."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
+class FormulaOptimizer(Optimizer):
+    """An optimizer that is a formula: new values of a parameter and its state from the old ones.
+
+    A subclass names the formula (`rule`), the state tensors it takes after the parameter and its gradient
+    (`tensors`), and the numbers of a step (`numbers`, run-time arguments) and switches (`switches`, part of
+    the program). `rule(param, grad, *state, *numbers, *switches)` returns the new parameter and state.
+    """
+
+    rule: ClassVar[Callable[..., tuple[Tensor, ...]]]
+
+    def tensors(self, group: Group) -> tuple[str, ...]:
+        """Names of the state tensors the formula takes and returns, in order."""
+        return ()
+
+    def fresh(self, name: str, param: Tensor, group: Group) -> Tensor:
+        """The first value of a state tensor."""
+        return torch.zeros_like(param)
+
+    def advance(self, state: dict[str, Any], group: Group) -> Hashable:
+        """Move a parameter's counters on; parameters with equal results share one `numbers`."""
+        state["step"] = step = state.get("step", 0) + 1
+        return step
+
+    def numbers(self, group: Group, clock: Any) -> tuple[float, ...]:
+        """The numbers of this step."""
+        raise NotImplementedError
+
+    def switches(self, group: Group) -> tuple[Hashable, ...]:
+        """What decides the shape of the formula."""
+        return ()
+
+    def choose_rule(self, group: Group) -> Callable[..., tuple[Tensor, ...]]:
+        """The formula for a group; `rule` unless its arguments depend on the group."""
+        return type(self).rule
+
+    def _begin(
+        self, names: tuple[str, ...], state: dict[str, Any], param: Tensor, group: Group
+    ) -> None:
+        with torch.no_grad():
+            for name in names:
+                if name not in state:
+                    state[name] = self.fresh(name, param, group)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient; returns what `closure` returned, if it was given."""
+        loss = evaluated(closure)
+        if self._pre_hooks:
+            for hook in list(self._pre_hooks.values()):
+                hook(self, (), {})
+        advance = self.advance
+        for group in self.param_groups:
+            names = self.tensors(group)
+            rows: dict[Hashable, list[tuple[Tensor, ...]]] = {}
+            for param in group["params"]:
+                grad = param.grad
+                if grad is None:
+                    continue
+                state = self.state[param]
+                clock = advance(state, group)
+                try:
+                    row = (param, grad, *[state[name] for name in names])
+                except KeyError:
+                    self._begin(names, state, param, group)
+                    row = (param, grad, *[state[name] for name in names])
+                if clock in rows:
+                    rows[clock].append(row)
+                else:
+                    rows[clock] = [row]
+            outputs = (0, *range(2, 2 + len(names)))
+            rule, switches = self.choose_rule(group), self.switches(group)
+            for clock, same in rows.items():
+                update(rule, same, self.numbers(group, clock), switches, outputs)
+        self.steps_taken += 1
+        if self._post_hooks:
+            for hook in list(self._post_hooks.values()):
+                hook(self, (), {})
+        return loss
+
+
+def check_non_negative(**values: float) -> None:
+    """Raise ValueError, naming the argument, for a number that is negative."""
+    names = {"lr": "learning rate", "eps": "epsilon value", "weight_decay": "weight_decay value"}
+    for name, value in values.items():
+        if not value >= 0.0:
+            raise ValueError(f"Invalid {names.get(name, name + ' value')}: {value}")
+
+
+def check_betas(betas: tuple[float, float]) -> None:
+    """Raise ValueError for an averaging factor outside [0, 1)."""
+    for i, beta in enumerate(betas):
+        if not 0.0 <= beta < 1.0:
+            raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+
+
+def accepted(**hints: Any) -> Group:
+    """PyTorch's choices of implementation (foreach, fused, ...): kept with the group, without effect here."""
+    if hints.get("differentiable"):
+        raise NotImplementedError("differentiable=True is not supported: steps are taken without gradient")
+    return hints
+
+
+def descent(
+    param: Tensor, grad: Tensor, decay: Any, maximize: bool, decays: bool
+) -> Tensor:
+    """The direction that the formulas start from: the gradient, turned if maximizing, plus L2 decay."""
+    grad = -grad if maximize else grad
+    return grad + decay * param if decays else grad

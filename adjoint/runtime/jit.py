@@ -1,0 +1,312 @@
+"""LLVM IR in, machine code addresses out.
+
+Owns the process's one LLVM engine, the description of the machine it compiles for (`Target`), and
+the cache that makes identical kernels compile once. llvmlite is imported by the first call that
+needs it, never by importing this module. Read `compile_kernels` first: it is what programs use;
+`compile_module` below it takes a whole module of IR (the driver of the worker pool).
+
+How a module is compiled was chosen by measurement (llvmlite 0.50, one AVX-512 core; milliseconds
+for the register-blocked inner kernel of a matrix product, a fused pointwise kernel of 60
+operations on 16 lanes, and straight-line scalar code of 3,000 operations):
+
+    passes, code generation, loader                   product   pointwise   straight line
+    O3,  level 2, one MCJIT engine for each module       14.9        6.8           > 50
+    O1,  level 1, object code into one engine             7.5        5.3          42.1
+    instcombine+simplifycfg, level 1, same                4.6        3.6          34.2
+    none, level 1, same                                   4.2        3.3          32.6
+    none, level 0, same                                   1.4        1.6           4.8
+
+The code of all rows runs at the same speed, but for level 0: there the product is 7 times and the
+pointwise kernel 1.1 times slower, and straight-line code as fast as ever (one basic block has no
+loop from which anything could be moved). The IR that reaches this module is already vectorised and
+free of duplicates, so no IR pass pays for itself; what matters (strength reduction, hoisting of
+constants, scheduling, register allocation) is part of code generation. Hence: no IR passes, level
+1, and level 0 for long functions without a branch. An empty module costs 0.75 ms, which is why the
+kernels of a program share one.
+
+Object code is loaded by LLJIT with JITLink: MCJIT loads an object 0.05 ms faster, but may put code
+and constants further apart than the small code model can reach.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import re
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adjoint import config
+
+__all__ = [
+    "CodegenError",
+    "Module",
+    "Target",
+    "available",
+    "compile_kernels",
+    "compile_module",
+    "counters",
+    "target",
+]
+
+
+class CodegenError(RuntimeError):
+    """LLVM refused IR that this package generated. Always a defect of the package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The machine that code is generated for.
+
+    cpu, features: as LLVM names them.  vector_bytes: width of the registers that generated code
+    uses (64, 32 or 16).  triple: LLVM's name of architecture, vendor, system and ABI.
+    """
+
+    cpu: str
+    features: str
+    vector_bytes: int
+    triple: str
+
+    def lanes(self, itemsize: int) -> int:
+        """How many elements of `itemsize` bytes fill one register."""
+        return self.vector_bytes // itemsize
+
+
+@dataclass(slots=True)
+class Counters:
+    """What this module has done since the process started.
+
+    kernels_compiled: distinct kernels turned into code.  kernels_reused: requests answered from
+    the cache.  compile_seconds: time spent in LLVM.  code_bytes: size of all object files.
+    """
+
+    kernels_compiled: int = 0
+    kernels_reused: int = 0
+    compile_seconds: float = 0.0
+    code_bytes: int = 0
+
+
+class Module:
+    """Loaded code. The addresses stay valid while this object lives."""
+
+    __slots__ = ("_addresses", "_tracker")
+
+    def __init__(self, addresses: dict[str, int], tracker: object) -> None:
+        self._addresses = addresses
+        self._tracker = tracker
+
+    def address(self, name: str) -> int:
+        """Entry point of the function (or address of the global) `name`; KeyError if absent."""
+        return self._addresses[name]
+
+
+counters = Counters()
+
+_lock = threading.RLock()
+_llvm: Any = None  # llvmlite.binding once loaded; False when it cannot be used
+_engine: _Engine | None = None
+_kernels: dict[bytes, int] = {}  # digest of a kernel's text -> address of its code
+_loaded: list[Module] = []  # keeps the code of `_kernels` in memory
+
+# Functions without a branch and longer than this are compiled at level 0 (see the table above);
+# shorter ones compile fast either way and keep the better code.
+_STRAIGHT_LINE = 400
+
+# A narrower instruction set than the machine's, by the value of ADJOINT_TARGET.
+_FORCED = {
+    "avx2": ("x86-64-v3", 32),
+    "sse2": ("x86-64", 16),
+}
+
+
+def available() -> bool:
+    """Whether native code can be generated here (loads llvmlite on the first call)."""
+    return bool(_load_llvm())
+
+
+def target() -> Target:
+    """The machine that `compile_kernels` generates for.
+
+    ADJOINT_TARGET=native (default), avx2 or sse2 narrows the instruction set; ValueError for any
+    other value or for one this machine does not have. RuntimeError when llvmlite is missing.
+    """
+    return _get_engine().target
+
+
+def compile_kernels(kernels: Sequence[tuple[str, str, Iterable[str]]]) -> list[int]:
+    """Machine code for each (name, text of one `define`, `declare` lines), in order.
+
+    Equal kernels, that is equal texts but for the function's own name, share one address, in this
+    call and over the life of the process. All new ones are compiled in one module.
+    """
+    texts, digests = [], []
+    for name, text, declarations in kernels:
+        text = text.replace(f"@{name}(", "@kernel(", 1)
+        declared = tuple(declarations)
+        texts.append((text, declared))
+        digests.append(_digest(text, *declared))
+    with _lock:
+        new = {d: t for d, t in zip(digests, texts, strict=True) if d not in _kernels}
+        counters.kernels_reused += len(kernels) - len(new)
+        if new:
+            started = time.perf_counter()
+            straight = {d: t for d, t in new.items() if _is_straight_line(t[0])}
+            loops = {d: t for d, t in new.items() if d not in straight}
+            for level, group in ((0, straight), (1, loops)):
+                if group:
+                    _compile_group(group, level)
+            counters.kernels_compiled += len(new)
+            counters.compile_seconds += time.perf_counter() - started
+        return [_kernels[d] for d in digests]
+
+
+def compile_module(ir_text: str, level: int = 1) -> Module:
+    """A whole module of IR compiled and loaded. `level`: effort of code generation, 0 to 3.
+
+    The result answers `.address(name)` for every function it defines. CodegenError with LLVM's
+    message when the IR is not well formed.
+    """
+    with _lock:
+        engine = _get_engine()
+        code, names = _object_code(engine, ir_text, level)
+        counters.code_bytes += len(code)
+        return engine.load(code, names)
+
+
+class _Engine:
+    """The LLVM engine of this process: target, code generators by level, loader."""
+
+    def __init__(self) -> None:
+        llvm = _load_llvm()
+        if not llvm:
+            raise RuntimeError("native code needs llvmlite: pip install llvmlite")
+        self.llvm = llvm
+        self.target, self._create = _describe_machine(llvm)
+        self._machines: dict[int, Any] = {}
+        self._jit = llvm.create_lljit_compiler(self._create(1), use_jit_link=True)
+        self._count = 0
+
+    def machine(self, level: int) -> Any:
+        """The code generator with effort `level` (making one costs 0.2 ms, so each is kept)."""
+        if level not in self._machines:
+            self._machines[level] = self._create(level)
+        return self._machines[level]
+
+    def load(self, code: bytes, names: Sequence[str]) -> Module:
+        """Put object code into executable memory, in a library of its own."""
+        self._count += 1
+        builder = self.llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+        for name in names:
+            builder.export_symbol(name)
+        tracker = builder.link(self._jit, f"adjoint{self._count}")
+        return Module({name: tracker[name] for name in names}, tracker)
+
+
+def _object_code(engine: _Engine, ir_text: str, level: int) -> tuple[bytes, list[str]]:
+    """Object file and names of the functions that a module of IR defines for others.
+
+    The one place where code is generated: a cache on disk belongs here, under a digest of
+    (ir_text, level, engine.target, versions of LLVM and of this package).
+    """
+    try:
+        module = engine.llvm.parse_assembly(ir_text)
+        module.verify()
+        hidden = (engine.llvm.Linkage.internal, engine.llvm.Linkage.private)
+        names = [
+            f.name for f in module.functions if not f.is_declaration and f.linkage not in hidden
+        ]
+        return engine.machine(level).emit_object(module), names
+    except RuntimeError as error:
+        raise CodegenError(f"LLVM refused generated code: {error}") from error
+
+
+def _compile_group(group: dict[bytes, tuple[str, tuple[str, ...]]], level: int) -> None:
+    """Compile kernels of one effort in one module and enter them into `_kernels`."""
+    # Numbering by position makes the module's text depend on nothing but its kernels.
+    declared: dict[str, None] = {}
+    lines = []
+    for number, (text, declarations) in enumerate(group.values()):
+        declared.update(dict.fromkeys(declarations))
+        lines.append(text.replace("@kernel(", f"@kernel{number}(", 1))
+    module = compile_module("\n".join([*lines, *declared]), level)
+    _loaded.append(module)
+    for number, digest in enumerate(group):
+        _kernels[digest] = module.address(f"kernel{number}")
+
+
+def _is_straight_line(text: str) -> bool:
+    return text.count("\n") > _STRAIGHT_LINE and re.search(r"^\s+br ", text, re.M) is None
+
+
+def _digest(*parts: str) -> bytes:
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).digest()
+
+
+def _load_llvm() -> Any:
+    """llvmlite.binding, initialised; False where it is missing or may not make code executable."""
+    global _llvm
+    if _llvm is None:
+        with _lock:
+            try:
+                llvm = importlib.import_module("llvmlite.binding")
+                llvm.check_jit_execution()
+                llvm.initialize_native_target()
+                llvm.initialize_native_asmprinter()
+                _llvm = llvm
+            except (ImportError, OSError):
+                _llvm = False
+    return _llvm
+
+
+def _get_engine() -> _Engine:
+    global _engine
+    if _engine is None:
+        with _lock:
+            if _engine is None:
+                _engine = _Engine()
+    return _engine
+
+
+def _describe_machine(llvm: Any) -> tuple[Target, Any]:
+    """The Target, and a function from level to an LLVM target machine for it."""
+    triple = llvm.get_process_triple()
+    host = llvm.get_host_cpu_features()
+    wanted = config.get("ADJOINT_TARGET")
+    if wanted == "native":
+        cpu, features = llvm.get_host_cpu_name(), host.flatten()
+        if all(host.get(f) for f in ("avx512f", "avx512vl", "avx512bw", "avx512dq")):
+            width = 64
+            # LLVM splits 512-bit vectors in two on machines where wide code used to lower the
+            # clock; every kernel here is written for full registers.
+            features += ",-prefer-256-bit"
+        else:
+            width = 32 if host.get("avx2") and host.get("fma") else 16
+    elif wanted in _FORCED and triple.startswith("x86_64"):
+        cpu, width = _FORCED[wanted]
+        features = ""
+        if wanted == "avx2" and not (host.get("avx2") and host.get("fma")):
+            raise ValueError("ADJOINT_TARGET=avx2, but this machine has no AVX2 with FMA")
+    else:
+        choices = ", ".join(["native", *_FORCED])
+        raise ValueError(f"ADJOINT_TARGET={wanted!r} on {triple}: expected one of {choices}")
+
+    def create(level: int) -> Any:
+        return llvm.Target.from_triple(triple).create_target_machine(
+            cpu=cpu, features=features, opt=level, reloc="pic", codemodel="small", jit=True
+        )
+
+    return Target(cpu, features, width, triple), create
+
+
+def _after_fork() -> None:
+    # Another thread of the parent may have held the lock; the code itself is shared and stays.
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,413 @@
+"""A compiled graph, ready to run: `compile_graph(graph)` and `Program.run(buffers, scalars)`.
+
+`_Build` turns the schedule of a graph into slots of memory and steps; `Program` owns the result: tables of kernel
+records for the native driver, host steps in NumPy between them, and the `_Frame`s (one for each thread that is inside
+`run`) with their arenas of intermediates. Where LLVM is missing the whole graph is interpreted by `ir/reference.py`.
+Start at `Program.run`, then `_Build`.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from adjoint.codegen.gemm import gemm_kernel
+from adjoint.codegen.nest import STATUS, Kernel, NestKernel
+from adjoint.dtypes import DType
+from adjoint.ir.graph import Graph, Node
+from adjoint.ir.reference import REFERENCE, run_graph
+from adjoint.runtime import jit, memory, pool
+from adjoint.runtime.memory import Buffer
+from adjoint.schedule.group import Grouping, Special
+from adjoint.schedule.memory_plan import plan_memory
+from adjoint.schedule.prepare import prepare
+
+_COLD_ELEMENTS = 4096  # a program of exact primitives on so few elements is interpreted the first time
+_LONG_NS = 20_000  # programs estimated longer than this give up the interpreter's lock while they run
+
+
+class Program:
+    """Runs one graph; any number of threads may do so at once.
+
+    kernels: names of the machine-code kernels in order, n_kernels their number.  bytes_moved, flops: estimates for one
+    run.  text: the scheduled loops.  All of these compile the program if its first run has not.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.inputs = [n for n in graph.nodes if n.prim.name == "input"]
+        self.n_inputs = 1 + max((n.attrs[0] for n in self.inputs), default=-1)
+        self._lock = threading.Lock()
+        self._built: _Build | None = None
+        self._native = jit.available()
+        self._cold = self._native and _may_start_cold(graph)
+        if self._native and not self._cold:
+            self._build()
+
+    def _build(self) -> _Build:
+        built = self._built
+        if built is None:
+            with self._lock:
+                if self._built is None:
+                    self._built = _Build(self.graph, self.n_inputs)
+                built = self._built
+                self._frames = [_Frame(built)]
+        return built
+
+    @property
+    def kernels(self) -> list[str]:
+        return self._build().names if self._native else []
+
+    @property
+    def n_kernels(self) -> int:
+        return len(self.kernels)
+
+    @property
+    def bytes_moved(self) -> int:
+        return self._build().bytes if self._native else 0
+
+    @property
+    def flops(self) -> int:
+        return self._build().flops if self._native else 0
+
+    @property
+    def text(self) -> str:
+        return "\n\n".join(self._build().descriptions) if self._native else repr(self.graph)
+
+    def run(self, buffers: list[Buffer], scalars: list[Any]) -> list[Buffer]:
+        """Compute the outputs, each in a fresh buffer.
+
+        buffers, scalars: what the graph's input and scalar nodes name by index. IndexError or RuntimeError as the
+        reference raises them.
+        """
+        built = self._built
+        if built is None:
+            if self._cold or not self._native:
+                self._cold = False
+                return self.interpret(buffers, scalars)
+            built = self._build()
+        if len(buffers) != built.n_inputs:  # the graph does not use the last ones
+            buffers = buffers[: built.n_inputs]
+        allocate = memory.allocate
+        out = [allocate(n) for n in built.out_bytes]
+        try:
+            frame = self._frames.pop()  # atomic: a frame is never in two threads
+        except IndexError:
+            frame = _Frame(built)
+        try:
+            try:
+                built.pack(
+                    frame.table,
+                    0,
+                    *[b.ptr for b in buffers],
+                    *[b.ptr for b in out],
+                    *([scalars[i] for i in built.scalar_indices] if built.scalar_indices else ()),
+                )
+            except struct.error:
+                built.pack(frame.table, 0, *[b.ptr for b in buffers], *[b.ptr for b in out], *built.words(scalars))
+            if built.segment is not None:
+                count, address, entry = built.segment
+                if entry(address, count, frame.buffers, frame.scalars):
+                    pool.start()
+            else:
+                for step in built.steps:
+                    step(frame, buffers, out)
+            wrong = frame.status is not None and frame.status[0]
+            if wrong:
+                frame.status[0] = 0
+        finally:
+            self._frames.append(frame)
+        if wrong:
+            return self.interpret(buffers, scalars)  # raises the reference's error, with its message
+        return out
+
+    def interpret(self, buffers: list[Buffer], scalars: list[Any]) -> list[Buffer]:
+        """The same through the NumPy reference."""
+        arrays: list[Any] = [None] * self.n_inputs
+        for node in self.inputs:
+            index, shape, dtype = node.attrs
+            arrays[index] = buffers[index].array(dtype.np, shape)
+        results = run_graph(self.graph, arrays, scalars)
+        out = []
+        for node, value in zip(self.graph.outputs, results, strict=True):
+            buffer = memory.allocate(node.size * node.dtype.itemsize)
+            np.copyto(buffer.array(node.dtype.np, node.shape), value)
+            out.append(buffer)
+        return out
+
+
+def compile_graph(graph: Graph) -> Program:
+    """The program of a graph. Machine code is made at once, or at the second run of a small exact program."""
+    return Program(graph)
+
+
+def _may_start_cold(graph: Graph) -> bool:
+    total = 0
+    for node in graph.nodes:
+        if not node.prim.exact or node.parts is not None:
+            return False
+        total += node.size
+        if total > _COLD_ELEMENTS:
+            return False
+    return True
+
+
+class _Frame:
+    """What one run writes: the table of buffer addresses and scalar words, and the arena they point into."""
+
+    __slots__ = ("table", "buffers", "scalars", "arena", "status")
+
+    def __init__(self, built: _Build) -> None:
+        self.arena = memory.allocate(built.arena_bytes)
+        self.table = np.zeros(max(1, built.n_words), np.int64)
+        self.buffers = self.table.__array_interface__["data"][0]
+        self.scalars = self.buffers + 8 * (built.n_inputs + built.n_outputs)
+        first = built.n_inputs + built.n_outputs + len(built.scalar_keys)
+        for k, offset in enumerate(built.fixed_offsets):
+            self.table[first + k] = self.arena.ptr + offset
+        self.status = None
+        if built.status_offset is not None:
+            self.status = self.arena.mem[built.status_offset : built.status_offset + 8].view(np.int64)
+            self.status[0] = 0
+
+
+Step = Callable[[_Frame, list[Buffer], list[Buffer]], None]
+
+
+class _Build:
+    """The way from a graph to steps.
+
+    The table of one run holds, in this order: addresses of inputs, addresses of outputs, scalar words, addresses of
+    everything in the arena. `slots` says where a node's address stands.
+    """
+
+    def __init__(self, graph: Graph, n_inputs: int) -> None:
+        self.n_inputs, self.n_outputs = n_inputs, len(graph.outputs)
+        graph = prepare(graph)
+        grouping = Grouping(graph)
+        order = grouping.order()
+        self.out_bytes = [o.size * o.dtype.itemsize for o in graph.outputs]
+        self.copies: list[tuple[int, int]] = []
+        self.slots: dict[Any, int] = {n: n.attrs[0] for n in graph.nodes if n.prim.name == "input"}
+        first: dict[Node, int] = {}
+        for k, o in enumerate(graph.outputs):
+            if o in first:
+                self.copies.append((first[o], k))
+            else:
+                first[o] = k
+                self.slots[o] = n_inputs + k
+        stored: set[Node] = set(first)
+        for unit in order:
+            stored.update(unit.reads)
+        width = jit.target().vector_bytes
+        self.names: list[str] = []
+        self.descriptions: list[str] = []
+        self.flops = self.bytes = 0
+        self.scalar_keys: list[tuple[int, DType]] = []
+        made: list[tuple[Any, list]] = []  # (unit, its kernels)
+        texts: list[tuple[str, str, list[str]]] = []
+        for unit in order:
+            if isinstance(unit, Special):
+                kernels = self._product(unit, width, texts) if unit.kind == "matmul" else []
+                made.append((unit, kernels))
+                continue
+            if not any(r.target in stored for r in unit.roots):
+                continue
+            kernel = NestKernel(unit, stored, width).finish()
+            self.flops += kernel.flops
+            self.bytes += kernel.bytes
+            self.descriptions.append(_describe(unit, stored))
+            for key in kernel.scalars:
+                if key not in self.scalar_keys:
+                    self.scalar_keys.append(key)
+            texts.append(("kernel", kernel.text, kernel.declarations))
+            self.names.append("+".join(dict.fromkeys(r.node.prim.name for r in unit.roots if r.target in stored)))
+            made.append((unit, [kernel]))
+        self._place(made, order)
+        self._finish(made, jit.compile_kernels(texts))
+
+    def _product(self, unit: Special, width: int, texts: list) -> list:
+        node = unit.node
+        x, y = node.args
+        *batch, m, k = x.shape
+        n = y.shape[-1]
+        gemm = gemm_kernel(
+            "kernel",
+            node.dtype.name,
+            int(np.prod(batch, dtype=int)),
+            m,
+            n,
+            k,
+            unit.layouts[0][1],
+            unit.layouts[1][1],
+            vector_bytes=width,
+        )
+        self.flops += 2 * node.size * k
+        self.bytes += node.dtype.itemsize * (x.size + y.size + node.size)
+        for phase in gemm.phases:
+            texts.append((phase.name, phase.text, list(phase.declarations)))
+            self.names.append("matmul")
+        self.descriptions.append(f"matmul {node!r} strides {unit.layouts[0][1]} {unit.layouts[1][1]}")
+        return [gemm]
+
+    def _place(self, made: list[tuple[Any, list]], order: list) -> None:
+        """Slots and arena offsets of everything that is neither input nor output."""
+        position = {id(unit): i for i, (unit, _) in enumerate(made)}
+        life: dict[Any, list[int]] = {}
+
+        def touch(key: Any, at: int) -> None:
+            if key in self.slots:
+                return
+            span = life.setdefault(key, [at, at])
+            span[0], span[1] = min(span[0], at), max(span[1], at)
+
+        uses_status = False
+        for unit, kernels in made:
+            at = position[id(unit)]
+            if isinstance(unit, Special):
+                for n in unit.reads:
+                    touch(n, at)
+                for n in unit.results:
+                    if n.parts is None:
+                        touch(n, at)
+                if unit.kind == "matmul" and kernels[0].scratch_bytes:
+                    touch(("scratch", unit.id), at)
+            else:
+                for b in kernels[0].buffers:
+                    if b == STATUS:
+                        uses_status = True
+                    else:
+                        touch(b, at)
+        blocks = []
+        for key, (start, end) in life.items():
+            size = key.size * key.dtype.itemsize if isinstance(key, Node) else 0
+            if not isinstance(key, Node):
+                size = next(ks[0].scratch_bytes for u, ks in made if u.id == key[1])
+            blocks.append((key, size, start, end))
+        offsets, top = plan_memory(blocks)
+        self.status_offset = top if uses_status else None
+        if uses_status:
+            offsets[STATUS] = top
+            top += 64
+        self.arena_bytes = top
+        base = self.n_inputs + self.n_outputs + len(self.scalar_keys)
+        self.fixed_offsets: list[int] = []
+        self.offset_of = offsets
+        for key, offset in offsets.items():
+            self.slots[key] = base + len(self.fixed_offsets)
+            self.fixed_offsets.append(offset)
+        self.n_words = base + len(self.fixed_offsets)
+        words = "".join("d" if d.is_floating_point else "q" for _, d in self.scalar_keys)
+        self.pack = struct.Struct(f"={self.n_inputs + self.n_outputs}Q{words}").pack_into
+        self.scalar_indices = [i for i, _ in self.scalar_keys]
+
+    def words(self, scalars: list[Any]) -> list[Any]:
+        """Scalars converted to what the table holds, as NumPy would convert them."""
+        out: list[Any] = []
+        for i, dtype in self.scalar_keys:
+            if dtype.is_floating_point:
+                out.append(float(scalars[i]))
+            else:
+                out.append(int(np.array(scalars[i]).astype(dtype.np)))
+        return out
+
+    def _finish(self, made: list[tuple[Any, list]], addresses: list[int]) -> None:
+        """Record tables for the driver, with host steps between them."""
+        self.steps: list[Step] = []
+        records: list[tuple[int, np.ndarray, int, bool]] = []
+        self.tables: list[pool.RecordTable] = []
+        self.segment: tuple | None = None
+        at = iter(addresses)
+        entry = pool.entries()[1 if self.flops * 0.02 + self.bytes * 0.03 > _LONG_NS else 0]
+
+        def flush() -> None:
+            if records:
+                table = pool.RecordTable(records)
+                self.tables.append(table)
+                self.steps.append(_native_step(table, entry))
+                records.clear()
+
+        for unit, kernels in made:
+            if isinstance(unit, Special) and unit.kind == "host":
+                flush()
+                self.steps.append(self._host_step(unit))
+            elif isinstance(unit, Special):
+                keys: list[Any] = [unit.layouts[0][0], unit.layouts[1][0], unit.node]
+                if kernels[0].scratch_bytes:
+                    keys.append(("scratch", unit.id))
+                index = np.array([self.slots[k] for k in keys], np.int32)
+                parallel = unit.node.size * unit.node.args[0].shape[-1] > 1_000_000
+                for phase in kernels[0].phases:
+                    records.append((next(at), index, phase.nblocks, parallel))
+            else:
+                kernel: Kernel = kernels[0]
+                numbers = [self.slots[b] for b in kernel.buffers]
+                numbers += [self.scalar_keys.index(key) for key in kernel.scalars]
+                records.append((next(at), np.array(numbers or [0], np.int32), kernel.nblocks, kernel.parallel))
+        flush()
+        for source, target in self.copies:
+            self.steps.append(_copy_step(source, target, self.out_bytes[source]))
+        if len(self.steps) == 1 and self.tables:
+            self.segment = (self.tables[0].count, self.tables[0].address, entry)
+
+    def _array(self, node: Node) -> Callable[[_Frame, list[Buffer], list[Buffer]], np.ndarray]:
+        """How to see a node's memory as an array."""
+        slot, dtype, shape = self.slots[node], node.dtype.np, node.shape
+        if slot < self.n_inputs:
+            return lambda frame, buffers, out: buffers[slot].array(dtype, shape)
+        if slot < self.n_inputs + self.n_outputs:
+            k = slot - self.n_inputs
+            return lambda frame, buffers, out: out[k].array(dtype, shape)
+        start, nbytes = self.offset_of[node], node.size * node.dtype.itemsize
+        return lambda frame, buffers, out: frame.arena.mem[start : start + nbytes].view(dtype).reshape(shape)
+
+    def _host_step(self, unit: Special) -> Step:
+        node = unit.node
+        function, attrs = REFERENCE[node.prim.name], node.attrs
+        sources = [self._array(a) if a.size else _empty(a) for a in node.args]
+        if node.parts is None:
+            targets = [(None, self._array(node))]
+        else:
+            targets = [(p.attrs, self._array(p)) for p in unit.results[1:] if p in self.slots]
+
+        def step(frame: _Frame, buffers: list[Buffer], out: list[Buffer]) -> None:
+            with np.errstate(all="ignore"):
+                results = function([s(frame, buffers, out) for s in sources], attrs)
+            for part, target in targets:
+                np.copyto(target(frame, buffers, out), results if part is None else results[part])
+
+        return step
+
+
+def _empty(node: Node) -> Callable[[_Frame, list[Buffer], list[Buffer]], np.ndarray]:
+    value = np.zeros(node.shape, node.dtype.np)
+    return lambda frame, buffers, out: value
+
+
+def _native_step(table: pool.RecordTable, entry: Callable[..., int]) -> Step:
+    def step(frame: _Frame, buffers: list[Buffer], out: list[Buffer]) -> None:
+        if entry(table.address, table.count, frame.buffers, frame.scalars):
+            pool.start()
+
+    return step
+
+
+def _copy_step(source: int, target: int, nbytes: int) -> Step:
+    def step(frame: _Frame, buffers: list[Buffer], out: list[Buffer]) -> None:
+        out[target].mem[:nbytes] = out[source].mem[:nbytes]
+
+    return step
+
+
+def _describe(nest: Any, stored: set[Node]) -> str:
+    loops = ", ".join(f"{v!r}<{v.extent}{' reduced' if v.reduced else ''}" for v in nest.vars)
+    lines = [f"nest [{loops}]"]
+    lines += [f"  {v!r}" for v in nest.values]
+    lines += [f"  {r.kind} {r.target!r} <- v{r.value.id}" for r in nest.roots if r.target in stored]
+    return "\n".join(lines)
+
+

@@ -1,0 +1,457 @@
+"""Which nodes get memory, and which share a loop nest.
+
+`choose_roots` decides what is computed once (reductions, outputs, what is expensive and used more than once); all other
+nodes are written into the expressions of their users. `Grouping` walks the roots in topological order and puts each
+into a nest that already reads the same data, if it can be computed there and no cycle between nests arises; the trial
+is the lowering itself. Read `Grouping.place`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from adjoint.ir.graph import Graph, Node
+from adjoint.schedule.lower import LOWERED, Lowering, Misaligned, Split
+from adjoint.schedule.values import WEIGHTS, Nest, Root
+
+CHEAP = 8  # additions: less than this is computed again rather than stored
+_DEEP = 60  # pointwise operations in a row before one becomes a root of its own
+_MOST_VALUES = 1500
+_MOST_SCALARS = 8000
+_MOST_READS = 48
+_MOST_TRIALS = 6
+INLINE_CAT = 4096
+
+_SCANS = ("cumsum", "cumprod")
+_SCATTERS = ("put", "put_add")
+_FOLDS = ("sum", "prod", "amax", "amin")
+
+
+class Special:
+    """A step that is not a loop nest: a matrix product or a host computation.
+
+    operands: nodes read (for a product: the nodes whose memory is read).  layouts: for a product, element strides.
+    """
+
+    __slots__ = ("id", "kind", "node", "reads", "preds", "results", "layouts")
+
+    def __init__(self, ident: int, kind: str, node: Node, reads: list[Node]) -> None:
+        self.id, self.kind, self.node = ident, kind, node
+        self.reads = dict.fromkeys(reads)
+        self.preds = 0
+        self.results = [node]
+        self.layouts: tuple = ()
+
+
+class Choices:
+    """roots: nodes with memory of their own or a place in a nest.  inlined: reductions written out.  outputs: kept."""
+
+    def __init__(self) -> None:
+        self.roots: set[Node] = set()
+        self.inlined: set[Node] = set()
+        self.layouts: dict[Node, tuple] = {}  # matrix product -> (node, strides) of both operands
+
+
+def is_host(node: Node) -> bool:
+    """Whether the node is computed by the NumPy reference, between native segments."""
+    if node.prim.kind in ("host", "tuple"):
+        return True
+    if node.prim.name in ("amax", "amin", "argmax", "argmin") and node.args[0].size == 0:
+        return node.size > 0
+    if node.prim.name == "take":
+        return node.args[0].size == 0 and node.size > 0
+    if node.prim.name in _SCATTERS:
+        return False
+    return node.prim.kind in ("movement", "create") and node.prim.name not in LOWERED and node.prim.name != "pick"
+
+
+def small_reduction(node: Node) -> bool:
+    """Whether a reduction is written out in its users. Decided by shapes and windows alone."""
+    if node.prim.name not in _FOLDS or node.prim.name == "partial":
+        return False
+    operand, axes = node.args[0], node.attrs
+    extent = math.prod(operand.shape[a] for a in axes)
+    if extent > 16:
+        return False
+    last = max((i for i, n in enumerate(operand.shape) if n > 1), default=-1)
+    if axes[-1] != last:
+        return True
+    return extent <= 4 or _reads_window(operand)
+
+
+def _reads_window(node: Node) -> bool:
+    for _ in range(8):
+        if node.prim.name == "window":
+            return True
+        if node.prim.kind not in ("pointwise", "movement") or not node.args:
+            return False
+        node = node.args[0]
+    return False
+
+
+def layout_of(node: Node) -> tuple[Node, tuple[int, ...]] | None:
+    """The node whose memory a chain of movements reads, with element strides; None where it cannot be read in place."""
+    chain = []
+    while node.prim.name in ("permute", "expand", "reshape"):
+        chain.append(node)
+        node = node.args[0]
+    strides: list[int] = list(_contiguous(node.shape))
+    shape = node.shape
+    for step in reversed(chain):
+        if step.prim.name == "permute":
+            strides = [strides[p] for p in step.attrs]
+        elif step.prim.name == "expand":
+            lead = len(step.shape) - len(shape)
+            strides = [0] * lead + [
+                0 if n == 1 and m != 1 else s for n, m, s in zip(shape, step.shape[lead:], strides, strict=True)
+            ]
+        else:
+            moved = _reshape_strides(shape, strides, step.shape)
+            if moved is None:
+                return None
+            strides = moved
+        shape = step.shape
+    return node, tuple(strides)
+
+
+def _contiguous(shape: tuple[int, ...]) -> list[int]:
+    return list(itertools.accumulate(reversed(shape[1:]), lambda a, b: a * b, initial=1))[::-1] if shape else []
+
+
+def _reshape_strides(old: tuple[int, ...], strides: list[int], new: tuple[int, ...]) -> list[int] | None:
+    """Strides after a reshape without copying, as in NumPy; None where a copy is needed."""
+    kept = [(n, s) for n, s in zip(old, strides, strict=True) if n != 1]
+    out: list[int] = []
+    i = 0
+    j = 0
+    while j < len(new):
+        if new[j] == 1:
+            out.append(0)
+            j += 1
+            continue
+        if i == len(kept):
+            return None
+        have, want, end, first = kept[i][0], new[j], i + 1, j
+        j += 1
+        while have != want:
+            if have < want:
+                if end == len(kept):
+                    return None
+                have *= kept[end][0]
+                end += 1
+            else:
+                if j == len(new):
+                    return None
+                want *= new[j]
+                j += 1
+        for a in range(i, end - 1):
+            if kept[a][1] != kept[a + 1][1] * kept[a + 1][0]:
+                return None
+        step = kept[end - 1][1]
+        run = []
+        for n in reversed(new[first:j]):
+            run.append(step)
+            step *= n
+        out += reversed(run)
+        i = end
+    return out
+
+
+def product_layouts(node: Node) -> list[tuple[Node, tuple[int, int, int]]]:
+    """For each operand of a matrix product: whose memory, and (batch, row, column) strides."""
+    out = []
+    for x in node.args:
+        found = layout_of(x)
+        strides = None
+        if found is not None:
+            *batch, row, column = found[1]
+            merged = _reshape_strides(x.shape[:-2], batch, (math.prod(x.shape[:-2]),)) if batch else [0]
+            strides = None if merged is None else (merged[0], row, column)
+        if found is None or strides is None:
+            m, n = x.shape[-2:]
+            found, strides = (x, ()), (m * n, n, 1)
+        out.append((found[0], strides))
+    return out
+
+
+def choose_roots(graph: Graph) -> Choices:
+    """Decide what is computed once. Costs are in additions per element, uses in the eyes of the expensive node."""
+    choices = Choices()
+    must: set[Node] = set(graph.outputs)
+    uses: dict[Node, int] = {n: 0 for n in graph.nodes}
+    for node in reversed(graph.nodes):
+        name = node.prim.name
+        if name == "matmul":
+            choices.layouts[node] = tuple(product_layouts(node))
+            must.update(source for source, _ in choices.layouts[node])
+        elif is_host(node):
+            must.update(node.args)
+        passes_on = node.prim.kind == "movement" and node not in must
+        for a in node.args:
+            if passes_on:
+                enlarges = name in ("expand", "window") and node.size > a.size
+                uses[a] += max(uses[node], 2) if enlarges else uses[node]
+            else:
+                uses[a] += 2 if name == "take" and a is node.args[0] else 1
+    cost: dict[Node, int] = {}
+    depth: dict[Node, int] = {}
+    for node in graph.nodes:
+        name, kind = node.prim.name, node.prim.kind
+        if name in ("input", "scalar", "const"):
+            cost[node], depth[node] = 1 if name == "input" else 0, 0
+            if node in must and name != "input":  # a host step or a product wants the number in memory
+                choices.roots.add(node)
+            continue
+        total = sum([cost[a] for a in node.args])
+        deep = 1 + max([depth[a] for a in node.args], default=0)
+        if kind in ("reduce", "scan", "contract") or is_host(node) or name == "pick" or name in _SCATTERS:
+            if kind == "reduce" and not is_host(node) and small_reduction(node) and total <= 100:
+                choices.inlined.add(node)
+                total *= math.prod(node.args[0].shape[a] for a in node.attrs)
+                hard = node in must
+            else:
+                hard = True
+        elif name == "cat" and (len(node.args) > 4 or node.size > INLINE_CAT):
+            hard = True
+        else:
+            hard = node in must
+            if kind != "movement":
+                total += WEIGHTS.get(name, 1)
+        total = min(total, 1 << 20)
+        soft = total > CHEAP and uses[node] > 1 and (kind in ("pointwise", "reduce") or name == "random_bits")
+        if hard or soft or (deep > _DEEP and kind in ("pointwise", "reduce")):
+            choices.roots.add(node)
+            total, deep = 1, 0
+        cost[node], depth[node] = total, deep
+    return choices
+
+
+class Grouping:
+    """Nests and special steps of a graph.
+
+    units: every step by id (a topological order is found by `order`).  maker: the units that write a root.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.choices = choose_roots(graph)
+        self.units: list[Nest | Special] = []
+        self.maker: dict[Node, list[int]] = {}
+        self._lowerings: dict[int, Lowering] = {}
+        self._readers: dict[Node, list[int]] = {}
+        for node in graph.nodes:
+            if node in self.choices.roots and node.size:
+                self._add(node)
+
+    def _add(self, node: Node) -> None:
+        name = node.prim.name
+        if name == "matmul":
+            layouts = self.choices.layouts[node]
+            unit = Special(len(self.units), "matmul", node, [layouts[0][0], layouts[1][0]])
+            unit.layouts = layouts
+            self._add_special(unit)
+        elif name == "pick":
+            host = self.units[self.maker[node.args[0]][0]]
+            assert isinstance(host, Special)
+            host.results.append(node)
+            self.maker[node] = [host.id]
+        elif is_host(node):
+            self._add_special(Special(len(self.units), "host", node, list(node.args)))
+        elif node in self.choices.inlined:
+            self.place(Root("full", node, node))
+        elif node.prim.kind == "reduce":
+            self.place(Root("partial" if name == "partial" else "reduce", node, node))
+        elif name in _SCANS:
+            self.place(Root("scan", node, node))
+        elif name in _SCATTERS:
+            self._add_scatter(node)
+        elif name == "cat":
+            start = 0
+            for a in node.args:
+                offset = [0] * len(node.shape)
+                offset[node.attrs] = start
+                start += a.shape[node.attrs]
+                if a.size:
+                    self.place(Root("piece", node, node, a, tuple(offset)))
+        else:
+            self.place(Root("full", node, node))
+
+    def _add_special(self, unit: Special) -> None:
+        self.units.append(unit)
+        self.maker[unit.node] = [unit.id]
+        self._depend(unit, list(unit.reads))
+
+    def _add_scatter(self, node: Node) -> None:
+        if node.prim.name == "put":
+            base = Root("piece", node, node, node.args[0], (0,) * len(node.shape))
+            self.place(base)
+        nest = self._open(node.args[-1].shape, closed=True)
+        lowering = self._lowerings[nest.id]
+        self._enter(lowering, Root("scatter", node, node))
+        first = self.maker.get(node, [])
+        for m in first:  # the copy of the base comes before
+            nest.preds |= 1 << m | self.units[m].preds
+        self.maker[node] = [*first, nest.id]
+        self._depend(nest, lowering.new_reads())
+
+    # --- placing ------------------------------------------------------------------------------------------------------
+
+    def place(self, root: Root) -> None:
+        """Put a root into the best nest that takes it, or into a new one."""
+        node = root.node
+        shape = node.shape
+        if root.kind in ("reduce", "partial", "scan"):
+            shape = node.args[0].shape
+        elif root.source is not None:
+            shape = root.source.shape
+        size = math.prod(shape)
+        if root.kind != "scan":
+            tried = 0
+            for ident, depends in self._candidates(node if root.source is None else root.source):
+                nest = self.units[ident]
+                if not isinstance(nest, Nest) or nest.closed or tried >= _MOST_TRIALS:
+                    continue
+                limit = _MOST_SCALARS if nest.size == 1 else _MOST_VALUES
+                if len(nest.values) > limit or len(nest.reads) > _MOST_READS:
+                    continue
+                if nest.size == size:
+                    kinds = [root.kind]
+                elif root.kind == "full" and depends and nest.sealed and nest.chunk is None and nest.rows() == size:
+                    kinds = ["row"]
+                else:
+                    continue
+                if nest.sealed and root.kind in ("full", "piece") and nest.size == size and nest.rows() == size:
+                    kinds = ["full"]
+                tried += 1
+                for kind in kinds:
+                    if self._try(nest, root, kind):
+                        self.maker.setdefault(node, []).append(ident)
+                        return
+        nest = self._open(shape, closed=root.kind == "scan")
+        lowering = self._lowerings[nest.id]
+        self._enter(lowering, root)
+        self.maker.setdefault(node, []).append(nest.id)
+        self._depend(nest, lowering.new_reads())
+
+    def _candidates(self, node: Node) -> list[tuple[int, bool]]:
+        """Nests that make what the node uses, latest first, then nests that read the same."""
+        makers: set[int] = set()
+        readers: set[int] = set()
+        for leaf in self._leaves_of(node):
+            made = self.maker.get(leaf)
+            if made is not None:
+                makers.update(made)
+            readers.update(self._readers.get(leaf, ()))
+        out = [(i, True) for i in sorted(makers, reverse=True)]
+        return out + [(i, False) for i in sorted(readers - makers, reverse=True)[:_MOST_TRIALS]]
+
+    def _leaves_of(self, node: Node) -> dict[Node, None]:
+        """Inputs and roots that the node's own expression reads."""
+        found: dict[Node, None] = {}
+        stack = list(node.args)
+        seen = set(stack)
+        while stack:
+            a = stack.pop()
+            if a in self.choices.roots or a.prim.name == "input":
+                found[a] = None
+                continue
+            for x in a.args:
+                if x not in seen:
+                    seen.add(x)
+                    stack.append(x)
+        return found
+
+    def _open(self, shape: tuple[int, ...], closed: bool = False) -> Nest:
+        nest = Nest(len(self.units))
+        nest.closed = closed
+        self.units.append(nest)
+        lowering = Lowering(nest, self.choices)
+        self._lowerings[nest.id] = lowering
+        for n in shape:
+            if n > 1:
+                lowering.loop(n)
+        nest.size = math.prod(shape)
+        return nest
+
+    def _enter(self, lowering: Lowering, root: Root) -> None:
+        while True:
+            try:
+                lowering.add_root(root)
+                return
+            except Split as split:
+                lowering.restart(split.var, split.inner)
+
+    def _try(self, nest: Nest, root: Root, kind: str) -> bool:
+        lowering = self._lowerings[nest.id]
+        state = _State(nest, lowering)
+        root.kind = kind if root.kind in ("full", "row") else root.kind
+        try:
+            self._enter(lowering, root)
+        except Misaligned:
+            pass
+        else:
+            fresh = lowering.new_reads()
+            if self._acyclic(nest, fresh):
+                self._depend(nest, fresh)
+                return True
+        state.restore()
+        root.kind = "full" if root.kind == "row" else root.kind
+        return False
+
+    def _acyclic(self, nest: Nest, reads: list[Node]) -> bool:
+        bit = 1 << nest.id
+        for n in reads:
+            for m in self.maker.get(n, ()):
+                if m == nest.id or self.units[m].preds & bit:
+                    return False
+        return True
+
+    def _depend(self, unit: Nest | Special, reads: list[Node]) -> None:
+        added = 0
+        for n in reads:
+            for m in self.maker.get(n, ()):
+                added |= 1 << m | self.units[m].preds
+            self._readers.setdefault(n, []).append(unit.id)
+            if isinstance(unit, Nest):
+                unit.reads[n] = None
+        unit.preds |= added
+        if added:
+            bit = 1 << unit.id
+            for other in self.units:
+                if other.preds & bit:
+                    other.preds |= added
+
+    def order(self) -> list[Nest | Special]:
+        """The steps in an order in which everything is made before it is read."""
+        return sorted(self.units, key=lambda u: (u.preds.bit_count(), u.id))
+
+
+class _State:
+    """What a failed trial must put back."""
+
+    def __init__(self, nest: Nest, lowering: Lowering) -> None:
+        self.nest, self.lowering = nest, lowering
+        self.fields = {k: getattr(nest, k) for k in ("vars", "values", "known", "opaque", "chunk", "sealed")}
+        self.vars = list(nest.vars)
+        self.flags = [v.reduced for v in nest.vars]
+        self.roots = [(r, getattr(r, "value", None), r.place, r.flat) for r in nest.roots]
+        self.members, self.memo = lowering.members, lowering.memo
+        self.visited = lowering.visited
+        self.accounted = set(lowering.visited)
+
+    def restore(self) -> None:
+        for k, v in self.fields.items():
+            setattr(self.nest, k, v)
+        self.nest.vars[:] = self.vars
+        for v, flag in zip(self.nest.vars, self.flags, strict=True):
+            v.reduced = flag
+        self.nest.roots = [r for r, *_ in self.roots]
+        for r, value, place, flat in self.roots:
+            r.value, r.place, r.flat = value, place, flat
+        self.lowering.members, self.lowering.memo = self.members, self.memo
+        self.visited.clear()
+        self.visited.update(self.accounted)
+        self.lowering.visited = self.visited
+        for node in [n for n, r in self.members.items() if all(r is not k for k, *_ in self.roots)]:
+            del self.members[node]

@@ -1,0 +1,214 @@
+"""From the graph as recorded to the graph as scheduled: a few rewrites that only code generation wants.
+
+`prepare` rebuilds the graph node by node with the rules of `_REWRITES`: long reductions are cut into partial results
+of fixed pieces (the internal primitive `partial`), small or thin matrix products become a multiplication and a sum,
+reductions over nothing or over one element become constants and reshapes. All choices depend on shapes alone, so equal
+reductions give equal bits in whatever program they occur.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from adjoint import dtypes
+from adjoint.ir.graph import Graph, GraphBuilder, Node
+from adjoint.ir.prims import PRIMS, Aval, Prim, Shape
+
+# Reductions longer than this are cut: along the last axis for threads, elsewhere also for locality.
+LONG_ROW = 32768
+LONG_COLUMN = 1024
+PIECE = 16384  # elements of one piece of a long row
+GEMM_DTYPES = ("float32", "float64", "int32", "int64")
+SMALL_PRODUCT = 4096  # multiplications of one product below which a plain loop is as good as a packed kernel
+
+
+def _partial_rule(args: list[Aval], attrs: Any) -> Aval:
+    _, axis, chunk, axes = attrs
+    shape, dtype = args[0]
+    pieces = -(-shape[axis] // chunk)
+    return (pieces, *(n for i, n in enumerate(shape) if i not in axes)), dtype
+
+
+# attrs: (reduction, axis that is cut, steps of it in a piece, reduced axes); result: pieces, then the kept axes.
+PARTIAL = Prim("partial", "reduce", _partial_rule)
+
+
+class Builder(GraphBuilder):
+    """A GraphBuilder that also knows `partial`."""
+
+    def partial(self, operand: Node, attrs: Any) -> Node:
+        key = ("partial", (operand.index,), attrs)
+        found = self._known.get(key)
+        if found is None:
+            found = Node(PARTIAL, (operand,), attrs, len(self.nodes))
+            self._known[key] = found
+            self.nodes.append(found)
+        return found
+
+    def copy(self, prim: Prim, args: tuple[Node, ...], attrs: Any) -> Node:
+        if prim is PARTIAL:
+            return self.partial(args[0], attrs)
+        return self.node(prim.name, *args, attrs=attrs)
+
+
+def prepare(graph: Graph) -> Graph:
+    """An equal graph, better suited to loops."""
+    builder = Builder()
+    new: dict[Node, Node] = {}
+    for node in graph.nodes:
+        args = tuple([new[a] for a in node.args])
+        rule = _REWRITES.get(node.prim.name)
+        made = rule(builder, node, args) if rule is not None else None
+        if made is None:
+            made = builder.copy(node.prim, args, node.attrs)
+        new[node] = made
+    # an output that lies in memory already, or is a mere number, is copied to memory of its own
+    outputs = []
+    for node in graph.outputs:
+        made = new[node]
+        if made.prim.name in ("input", "const", "scalar"):
+            made = builder.node("reshape", made, attrs=made.shape)
+        outputs.append(made)
+    return builder.finish(outputs)
+
+
+def _reshape_to(b: Builder, x: Node, shape: Shape) -> Node:
+    return x if x.shape == shape else b.node("reshape", x, attrs=shape)
+
+
+def _movement(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
+    """Reshapes and expansions to the operand's own shape are the operand; a reshape of a reshape is one."""
+    x = args[0]
+    if x.shape == node.shape and node.prim.name in ("reshape", "expand"):
+        return x
+    if node.prim.name == "reshape" and x.prim.name == "reshape":
+        return _reshape_to(b, x.args[0], node.shape)
+    return None
+
+
+def _permute(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
+    return args[0] if node.attrs == tuple(range(len(node.attrs))) else None
+
+
+_EMPTY = {"sum": 0, "prod": 1}
+
+
+def _reduce(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
+    x, axes, name = args[0], node.attrs, node.prim.name
+    extent = math.prod(x.shape[a] for a in axes)
+    if extent == 1:
+        return _reshape_to(b, x, node.shape)
+    if extent == 0:
+        return b.const(_EMPTY[name], node.dtype, node.shape) if name in _EMPTY else None
+    if node.size == 0:
+        return b.const(0, node.dtype, node.shape)
+    last = axes[-1] == max((i for i, n in enumerate(x.shape) if n > 1), default=-1)
+    kept = x.size // extent
+    if extent >= (LONG_ROW if last or kept == 1 else LONG_COLUMN) and name in ("sum", "prod", "amax", "amin"):
+        axis = max(axes, key=lambda a: x.shape[a])
+        rest = extent // x.shape[axis]
+        if last or kept == 1:
+            chunk = max(1, PIECE // rest)
+        else:
+            chunk = max(1, min(2048, max(32, -(-extent // 64))) // rest)
+        if chunk < x.shape[axis]:
+            pieces = b.partial(x, (name, axis, chunk, axes))
+            return _reduce_again(b, name, pieces)
+    return None
+
+
+def _reduce_again(b: Builder, name: str, pieces: Node) -> Node:
+    node = Node(PRIMS[name], (pieces,), (0,), -1)
+    return _reduce(b, node, (pieces,)) or b.node(name, pieces, attrs=(0,))
+
+
+def _arg_reduce(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
+    if args[0].shape[node.attrs] == 1 or node.size == 0:
+        return b.const(0, dtypes.int64, node.shape)
+    return None
+
+
+def _scan(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
+    x = args[0]
+    return x if x.size == 0 or x.shape[node.attrs] == 1 else None
+
+
+def _is_transposed(x: Node) -> bool:
+    """Whether the last axis but one is the contiguous one."""
+    while x.prim.name in ("expand", "reshape") and x.args[0].shape[-2:] == x.shape[-2:]:
+        x = x.args[0]
+    rank = len(x.shape)
+    return x.prim.name == "permute" and rank >= 2 and x.attrs[-2:] == (rank - 1, rank - 2)
+
+
+def _swap(b: Builder, x: Node) -> Node:
+    rank = len(x.shape)
+    return b.node("permute", x, attrs=(*range(rank - 2), rank - 1, rank - 2))
+
+
+def _matmul(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
+    x, y = args
+    *batch, m, k = x.shape
+    n = y.shape[-1]
+    batch = tuple(batch)
+    if node.size == 0 or k == 0:
+        return b.const(0, node.dtype, node.shape)
+    supported = node.dtype.name in GEMM_DTYPES
+    if n == 1 and m > 1:
+        # a matrix times a vector: sum along whichever axis of the matrix is contiguous
+        vector = b.node("reshape", y, attrs=(*batch, 1, k))
+        return _product_sum(b, node, x, vector, (*batch, m, k), _is_transposed(x))
+    if m == 1:
+        row = _swap(b, y)
+        vector = b.node("reshape", x, attrs=(*batch, 1, k))
+        return _product_sum(b, node, row, vector, (*batch, n, k), not _is_transposed(y))
+    if supported and m * n * k > SMALL_PRODUCT:
+        return None
+    wide = (*batch, m, k, n)
+    left = b.node("expand", b.node("reshape", x, attrs=(*batch, m, k, 1)), attrs=wide)
+    right = b.node("expand", b.node("reshape", y, attrs=(*batch, 1, k, n)), attrs=wide)
+    return _sum(b, b.node("mul", left, right), len(batch) + 1)
+
+
+def _product_sum(b: Builder, node: Node, matrix: Node, vector: Node, shape: Shape, columns: bool) -> Node:
+    """sum over the last axis of matrix * vector; `columns`: with that axis last but one in the loops."""
+    if columns:
+        matrix, vector = _swap(b, matrix), _swap(b, vector)
+        shape = (*shape[:-2], shape[-1], shape[-2])
+    if vector.shape != shape:
+        vector = b.node("expand", vector, attrs=shape)
+    product = b.node("mul", matrix, vector)
+    return _reshape_to(b, _sum(b, product, len(shape) - (2 if columns else 1)), node.shape)
+
+
+def _sum(b: Builder, x: Node, axis: int) -> Node:
+    node = Node(PRIMS["sum"], (x,), (axis,), -1)
+    return _reduce(b, node, (x,)) or b.node("sum", x, attrs=(axis,))
+
+
+def _put_add(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
+    return b.const(0, node.dtype, node.shape) if args[1].size == 0 or node.size == 0 else None
+
+
+def _put(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
+    return args[0] if args[2].size == 0 or node.size == 0 else None
+
+
+_REWRITES: dict[str, Callable[[Builder, Node, tuple[Node, ...]], Node | None]] = {
+    "reshape": _movement,
+    "expand": _movement,
+    "permute": _permute,
+    "sum": _reduce,
+    "prod": _reduce,
+    "amax": _reduce,
+    "amin": _reduce,
+    "argmax": _arg_reduce,
+    "argmin": _arg_reduce,
+    "cumsum": _scan,
+    "cumprod": _scan,
+    "matmul": _matmul,
+    "put_add": _put_add,
+    "put": _put,
+}

@@ -1,0 +1,19 @@
+"""`torch.special`: special functions.
+
+>>> import adjoint as torch
+>>> torch.special.expit(torch.tensor([0.]))
+tensor([0.5000])
+"""
+
+from adjoint.ops.elementwise import functions, logit, xlogy
+from adjoint.ops.reduce import logsumexp
+from adjoint.ops.special import entr, sinc, trigamma
+
+expit, erf, erfc, erfinv = (functions[n] for n in ("sigmoid", "erf", "erfc", "erfinv"))
+gammaln, digamma, log1p, expm1, exp2 = (functions[n] for n in ("lgamma", "digamma", "log1p", "expm1", "exp2"))
+psi = digamma
+
+__all__ = [
+    "digamma", "entr", "erf", "erfc", "erfinv", "exp2", "expit", "expm1", "gammaln", "log1p", "logit", "logsumexp",
+    "psi", "sinc", "trigamma", "xlogy",
+]  # fmt: skip

@@ -1,0 +1,604 @@
+"""The methods of `Tensor`: a table of delegations to `adjoint.ops`, and what only a method can do.
+
+`attach()` runs once when the package is imported. In-place methods compute the new value with the plain function and
+assign it (`in_place`); conversions to Python and NumPy read the value and so run the trace.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from adjoint import dtypes
+from adjoint.dtypes import DType
+from adjoint.ops import create, elementwise, index, linalg, random, reduce, shape, sort
+from adjoint.ops.elementwise import cast, functions
+from adjoint.trace import recorder, views
+from adjoint.trace.aval import aval, contiguous_strides
+from adjoint.trace.handle import Parameter, Tensor, new_handle
+from adjoint.trace.recorder import local, realize, refresh_special
+from adjoint.trace.views import assign, check_in_place, is_leaf
+
+_hook_numbers = itertools.count()
+
+
+# --- reading values ------------------------------------------------------------------------------------------------------
+
+
+def item(self: Tensor) -> Any:
+    """The value of a tensor with one element, as a Python number. RuntimeError otherwise."""
+    a = self._aval
+    if a.size != 1:
+        raise RuntimeError(f"a Tensor with {a.size} elements cannot be converted to Scalar")
+    return realize(self).array(a.dtype.np, (1,))[0].item()
+
+
+def tolist(self: Tensor) -> Any:
+    a = self._aval
+    return realize(self).array(a.dtype.np, a.shape).tolist()
+
+
+def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
+    """A NumPy array on the tensor's memory: writes are seen on both sides.
+
+    Raises RuntimeError for a tensor that requires grad (detach it first, or `force=True`).
+    """
+    if self._aval.requires_grad:
+        if not force:
+            raise RuntimeError(
+                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+            )
+        return views.export(self.detach())
+    return views.export(self)
+
+
+def to_array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    array = numpy(self)
+    if dtype is not None and np.dtype(dtype) != array.dtype:
+        return array.astype(dtype)
+    return array.copy() if copy else array
+
+
+def truth(self: Tensor) -> bool:
+    a = self._aval
+    if a.size != 1:
+        raise RuntimeError(
+            "Boolean value of Tensor with no values is ambiguous"
+            if a.size == 0
+            else "Boolean value of Tensor with more than one value is ambiguous: use .any() or .all()"
+        )
+    return bool(item(self))
+
+
+def to_index(self: Tensor) -> int:
+    if self._aval.dtype.is_floating_point or self._aval.size != 1:
+        raise TypeError("only integer tensors of a single element can be converted to an index")
+    return int(item(self))
+
+
+def length(self: Tensor) -> int:
+    if not self._aval.shape:
+        raise TypeError("len() of a 0-d tensor")
+    return self._aval.shape[0]
+
+
+def iterate(self: Tensor) -> Iterator[Tensor]:
+    if not self._aval.shape:
+        raise TypeError("iteration over a 0-d tensor")
+    return iter([index.getitem(self, i) for i in range(self._aval.shape[0])])
+
+
+def contains(self: Tensor, element: Any) -> bool:
+    return bool((self == element).any())
+
+
+def represent(self: Tensor) -> str:
+    from adjoint.printing import tensor_text
+
+    return tensor_text(self)
+
+
+def format_tensor(self: Tensor, spec: str) -> str:
+    if not self._aval.shape:
+        return format(item(self), spec)
+    return object.__format__(self, spec)
+
+
+# --- dtype and device ----------------------------------------------------------------------------------------------------
+
+
+def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Another dtype and/or device ("cpu"); or those of another tensor."""
+    dtype = kwargs.get("dtype")
+    device = kwargs.get("device")
+    for a in args:
+        if isinstance(a, DType):
+            dtype = a
+        elif isinstance(a, Tensor):
+            dtype = a._aval.dtype
+        elif isinstance(a, (str, create_device)):
+            device = a
+    create.check_device(device)
+    out = self if dtype is None else cast(self, create.check_dtype(dtype))  # type: ignore[arg-type]
+    return out.clone() if kwargs.get("copy") and out is self else out
+
+
+class create_device:
+    """A place where tensors live; there is one, "cpu".
+
+    >>> import adjoint as torch
+    >>> torch.device("cpu")
+    device(type='cpu')
+    """
+
+    def __init__(self, type: Any = "cpu", index: int | None = None) -> None:
+        name = str(type)
+        create.check_device(name)
+        self.type = "cpu"
+        self.index = index
+
+    def __repr__(self) -> str:
+        return "device(type='cpu')"
+
+    def __str__(self) -> str:
+        return self.type
+
+    def __eq__(self, other: object) -> bool:
+        return str(other).split(":")[0] == self.type
+
+    def __hash__(self) -> int:
+        return hash(self.type)
+
+
+create_device.__name__ = create_device.__qualname__ = "device"
+CPU = create_device("cpu")
+
+
+def type_of(self: Tensor, dtype: Any = None) -> Any:
+    names = {"float32": "FloatTensor", "float64": "DoubleTensor", "int64": "LongTensor", "int32": "IntTensor"}
+    if dtype is None:
+        return "torch." + names.get(self._aval.dtype.name, self._aval.dtype.name.capitalize() + "Tensor")
+    if isinstance(dtype, str):
+        dtype = next(dtypes.by_name(k) for k, v in names.items() if dtype.endswith(v))
+    return cast(self, create.check_dtype(dtype))  # type: ignore[arg-type]
+
+
+# --- autograd -------------------------------------------------------------------------------------------------------------
+
+
+def backward(self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
+    """Add the gradient of this tensor (contracted with `gradient`) to the `.grad` of the leaves it depends on."""
+    from adjoint.autograd.engine import backward as run
+
+    run(self, gradient, retain_graph, create_graph, inputs)
+
+
+class Hook:
+    """What `register_hook` returns; `remove()` takes the hook away."""
+
+    def __init__(self, table: dict[int, Any], number: int) -> None:
+        self._table, self._number = table, number
+
+    def remove(self) -> None:
+        self._table.pop(self._number, None)
+
+    def __enter__(self) -> Hook:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.remove()
+
+
+def register_hook(self: Tensor, hook: Callable[[Tensor], Any]) -> Hook:
+    """Call `hook(gradient)` whenever this tensor's gradient is computed; what it returns replaces the gradient."""
+    if not self._aval.requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    number = next(_hook_numbers)
+    table = _hook_table(self)
+    table[number] = hook
+    return Hook(table, number)
+
+
+def _hook_table(self: Tensor) -> dict[int, Any]:
+    if self._leaf:
+        if self._hooks is None:
+            self._hooks = {}
+            if self._tid == local.trace.id:  # bound already: its input step says nothing of hooks
+                local.trace.mark("hook", ("leaf", self._slot))
+        refresh_special(self)
+        self._special = True
+        return self._hooks
+    from adjoint.grad.walk import locate
+
+    hist, slot = locate(self)  # type: ignore[misc]
+    if hist.trace is not None:
+        hist.trace.mark("hook", slot)
+    return hist.payload.setdefault(("hook", slot), {})
+
+
+def retain_grad(self: Tensor) -> None:
+    """Keep the gradient of a non-leaf in its `.grad`."""
+    if not self._aval.requires_grad:
+        raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+    if self._leaf or self._retains:
+        return
+    self._retains = True
+    import weakref
+
+    ref = weakref.ref(self)
+
+    def keep(g: Tensor) -> None:
+        t = ref()
+        if t is not None:
+            t.grad = g if t.grad is None else t.grad + g
+
+    _hook_table(self)[next(_hook_numbers)] = keep
+
+
+def set_requires_grad(self: Tensor, value: bool) -> None:
+    create.require_leaf(self, bool(value))
+
+
+def data_of(self: Tensor) -> Tensor:
+    return views.alias_view(self)
+
+
+def set_data(self: Tensor, value: Tensor) -> None:
+    """`t.data = value`: another value (and shape) without history."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+    buffer = realize(value)
+    fresh = recorder.Buffer.from_array(buffer.array(value._aval.dtype.np, value._aval.shape))
+    requires = self._aval.requires_grad
+    self._tid, self._slot, self._data = 0, -1, fresh
+    self._base, self._chain, self._hist, self._escape = None, (), None, None
+    self._aval = aval(value._aval.shape, value._aval.dtype, requires)
+    refresh_special(self)
+
+
+# --- in place -------------------------------------------------------------------------------------------------------------
+
+
+def in_place(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
+    """The in-place method of a function: compute, check that the result fits, assign."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        check_in_place(self)
+        return assign(self, fitting(self, function(self, *args, **kwargs), name))
+
+    method.__name__ = name
+    method.__doc__ = f"In-place version of `{name.rstrip('_')}`; returns the tensor itself."
+    return method
+
+
+def fitting(t: Tensor, value: Tensor, name: str) -> Tensor:
+    a, b = t._aval, value._aval
+    if a.shape != b.shape:
+        raise RuntimeError(
+            f"output with shape {list(a.shape)} doesn't match the broadcast shape {list(b.shape)}: {name} cannot change "
+            "the shape of the tensor it writes to"
+        )
+    if a.dtype is not b.dtype:
+        if b.dtype.category > a.dtype.category:
+            raise RuntimeError(f"result type {_kind(b.dtype)} can't be cast to the desired output type {_kind(a.dtype)}")
+        return cast(value, a.dtype)
+    return value
+
+
+def _kind(d: DType) -> str:
+    return {"float32": "Float", "float64": "Double", "int64": "Long", "int32": "Int", "bool": "Bool"}.get(d.name, d.name)
+
+
+def augmented(name: str, function: Callable[..., Any]) -> Callable[[Tensor, Any], Any]:
+    """`a += b` and its relatives."""
+
+    def method(self: Tensor, other: Any) -> Any:
+        if local.trace.grad:
+            check_in_place(self)
+        value = function(self, other)
+        if value is NotImplemented:
+            return value
+        a, b = self._aval, value._aval
+        if a.shape != b.shape or a.dtype is not b.dtype:
+            value = fitting(self, value, name)
+        return assign(self, value)
+
+    return method
+
+
+def zero_(self: Tensor) -> Tensor:
+    check_in_place(self)
+    return assign(self, recorder.record("full", (0,), (tuple(self._aval.shape), self._aval.dtype)))
+
+
+def fill_(self: Tensor, value: Any) -> Tensor:
+    check_in_place(self)
+    return assign(self, index.fill_value(self, value))
+
+
+def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+    check_in_place(self)
+    return assign(self, index.fit(src, tuple(self._aval.shape), self._aval.dtype))
+
+
+def detach_(self: Tensor) -> Tensor:
+    buffer = realize(self)
+    self._data, self._hist, self._tid = buffer, None, 0
+    self._aval = aval(self._aval.shape, self._aval.dtype, False)
+    refresh_special(self)
+    return self
+
+
+def fill_diagonal_(self: Tensor, value: float) -> Tensor:
+    m, n = self._aval.shape[-2:]
+    on = shape.triangle_mask(m, n, 0, True) & shape.triangle_mask(m, n, 0, False)
+    return in_place(lambda t: elementwise.where(on, value, t), "fill_diagonal_")(self)
+
+
+# --- copies -----------------------------------------------------------------------------------------------------------------
+
+
+def deepcopy(self: Tensor, memo: dict) -> Tensor:
+    if id(self) in memo:
+        return memo[id(self)]
+    if not is_leaf(self):
+        raise RuntimeError(
+            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment. "
+            "If you were attempting to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage."
+        )
+    a = self._aval
+    array = realize(self).array(a.dtype.np, a.shape)
+    out = recorder.tensor_from_array(array, a.requires_grad)
+    if type(self) is not Tensor:
+        out.__class__ = type(self)
+    if self.grad is not None:
+        out.grad = self.grad.clone().detach()
+    memo[id(self)] = out
+    return out
+
+
+def rebuild(cls: type, array: np.ndarray, requires_grad: bool) -> Tensor:
+    """Unpickling."""
+    out = recorder.tensor_from_array(array, requires_grad)
+    out.__class__ = cls
+    return out
+
+
+def reduce_tensor(self: Tensor, protocol: int) -> tuple:
+    a = self._aval
+    return rebuild, (type(self), realize(self).array(a.dtype.np, a.shape).copy(), a.requires_grad)
+
+
+def new_tensor(cls: type, *args: Any, **kwargs: Any) -> Tensor:
+    """`Tensor(data)` and `Parameter(data, requires_grad=True)`."""
+    return new_handle(cls)
+
+
+def init_tensor(self: Tensor, *args: Any) -> None:
+    """The legacy constructor: `Tensor([1, 2])` from data, `Tensor(2, 3)` by sizes."""
+    if args and all(isinstance(a, int) for a in args):
+        source = create.zeros(*args)
+    else:
+        source = create.tensor(args[0] if args else [], dtype=local.trace.default_dtype)
+    adopt(self, source, False)
+
+
+def init_parameter(self: Tensor, data: Any = None, requires_grad: bool = True) -> None:
+    """A trainable tensor: a leaf with the value of `data`."""
+    source = create.zeros(0) if data is None else data
+    if not isinstance(source, Tensor):
+        source = create.tensor(source)
+    adopt(self, source, requires_grad)
+
+
+def adopt(self: Tensor, source: Tensor, requires_grad: bool) -> None:
+    """Become a leaf with the value of `source` (sharing its buffer, which never changes under it)."""
+    if requires_grad and not source._aval.dtype.is_floating_point:
+        raise RuntimeError(
+            f"Only Tensors of floating point and complex dtype can require gradients (got {source._aval.dtype.name})"
+        )
+    data = realize(source.detach() if source._base is not None else source)
+    if source._escape is not None:
+        data = recorder.Buffer.from_array(data.array(source._aval.dtype.np, source._aval.shape))
+    self._tid, self._slot, self._data = 0, -1, data
+    self._aval = aval(source._aval.shape, source._aval.dtype, requires_grad)
+    self._leaf = requires_grad
+    self.grad = None
+
+
+# --- the tables ---------------------------------------------------------------------------------------------------------------
+
+SAME_NAME = {
+    elementwise: "add sub div pow round square reciprocal clamp floor_divide remainder isfinite logical_and logical_or "
+    "logical_xor lerp addcmul addcdiv xlogy logaddexp isclose nan_to_num heaviside hypot copysign deg2rad rad2deg frac logit",
+    reduce: "sum prod mean var std amax amin argmax argmin max min any all count_nonzero cumsum cumprod cummax cummin "
+    "logsumexp norm dist median aminmax",
+    shape: "reshape view permute transpose movedim t squeeze unsqueeze flatten unflatten expand broadcast_to contiguous "
+    "clone detach flip narrow select split chunk unbind repeat tile repeat_interleave roll tril triu diag trace unfold",
+    index: "gather take_along_dim index_select take scatter scatter_add index_add index_copy index_fill index_put "
+    "masked_fill masked_select masked_scatter nonzero",
+    sort: "argsort sort topk kthvalue unique bincount histc quantile",
+    linalg: "matmul mm mv dot bmm outer addmm baddbmm addmv inv det slogdet logdet qr svd pinv matrix_power cross kron",
+    random: "uniform_ normal_ bernoulli_ exponential_ random_ bernoulli multinomial",
+}  # fmt: skip
+ALIASES = {
+    "absolute": "abs", "negative": "neg", "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div",
+    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
+    "arctan2": "atan2", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
+    "clip": "clamp", "swapaxes": "transpose", "swapdims": "transpose", "moveaxis": "movedim", "ger": "outer",
+    "inverse": "inv", "fix": "trunc", "negative_": "neg_", "mul_": "mul_",
+}  # fmt: skip
+IN_PLACE = (
+    "add sub mul div pow neg abs exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh "
+    "sigmoid relu floor ceil round trunc clamp reciprocal square remainder fmod floor_divide lerp addcmul addcdiv "
+    "masked_fill masked_scatter scatter scatter_add index_add index_copy index_fill index_put cumsum cumprod tril triu "
+    "erf erfinv nan_to_num logical_not bitwise_not bitwise_and bitwise_or bitwise_xor eq ne lt le gt ge addmm"
+).split()
+CASTS = {"float": dtypes.float32, "double": dtypes.float64, "long": dtypes.int64, "int": dtypes.int32,
+         "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool}  # fmt: skip
+
+
+def _comparison(name: str) -> Callable[[Tensor, Any], Any]:
+    function = functions[name]
+
+    def compare(self: Tensor, other: Any) -> Any:
+        if not isinstance(other, (Tensor, int, float, np.generic)):
+            return NotImplemented
+        return function(self, other)
+
+    return compare
+
+
+def attach() -> None:
+    """Put every method on `Tensor`."""
+    T: Any = Tensor
+    methods: dict[str, Any] = dict(functions)
+    for module, names in SAME_NAME.items():
+        for name in names.split():
+            methods[name] = getattr(module, name)
+    methods["diagonal"] = shape.diagonal_of
+    methods["cholesky"] = linalg.cholesky
+    methods["size"] = shape.size_of
+    for new, old in ALIASES.items():
+        if old in methods:
+            methods[new] = methods[old]
+    for name in IN_PLACE:
+        methods[name + "_"] = in_place(methods[name], name + "_")
+    methods["mul"] = lambda self, other: functions["mul"](self, other)
+    for name, dtype in CASTS.items():
+        methods[name] = lambda self, memory_format=None, dtype=dtype: cast(self, dtype)
+    methods.update(
+        item=item, tolist=tolist, numpy=numpy, to=to, type=type_of, cpu=lambda self: self,
+        backward=backward, register_hook=register_hook, retain_grad=retain_grad,
+        requires_grad_=create.require_leaf, zero_=zero_, fill_=fill_, copy_=copy_, detach_=detach_,
+        fill_diagonal_=fill_diagonal_, dim=lambda self: len(self._aval.shape),
+        ndimension=lambda self: len(self._aval.shape), numel=lambda self: self._aval.size,
+        nelement=lambda self: self._aval.size, element_size=lambda self: self._aval.dtype.itemsize,
+        stride=lambda self, dim=None: self._aval.strides if dim is None else self._aval.strides[dim],
+        is_contiguous=lambda self, memory_format=None: _contiguous(self),
+        is_floating_point=lambda self: self._aval.dtype.is_floating_point,
+        is_complex=lambda self: self._aval.dtype.is_complex,
+        type_as=lambda self, other: cast(self, other._aval.dtype),
+        expand_as=lambda self, other: shape.expand(self, tuple(other._aval.shape)),
+        view_as=lambda self, other: shape.view(self, tuple(other._aval.shape)),
+        reshape_as=lambda self, other: shape.reshape(self, tuple(other._aval.shape)),
+        new_zeros=lambda self, *size, dtype=None, **k: create.zeros(*size, dtype=dtype or self._aval.dtype, **k),
+        new_ones=lambda self, *size, dtype=None, **k: create.ones(*size, dtype=dtype or self._aval.dtype, **k),
+        new_empty=lambda self, *size, dtype=None, **k: create.empty(*size, dtype=dtype or self._aval.dtype, **k),
+        new_full=lambda self, size, value, dtype=None: create.full(size, value, dtype=dtype or self._aval.dtype),
+        new_tensor=lambda self, data, dtype=None: create.tensor(data, dtype=dtype or self._aval.dtype),
+        where=lambda self, condition, other: elementwise.where(condition, self, other),
+        equal=lambda self, other: equal(self, other),
+        allclose=lambda self, other, rtol=1e-05, atol=1e-08, equal_nan=False: allclose(self, other, rtol, atol, equal_nan),
+        is_same_size=lambda self, other: self._aval.shape == other._aval.shape,
+        get_device=lambda self: -1, data_ptr=lambda self: realize(self).ptr,
+        clamp_min=lambda self, low: elementwise.clamp(self, min=low),
+        clamp_max=lambda self, high: elementwise.clamp(self, max=high),
+        clamp_min_=in_place(lambda t, low: elementwise.clamp(t, min=low), "clamp_min_"),
+        clamp_max_=in_place(lambda t, high: elementwise.clamp(t, max=high), "clamp_max_"),
+        squeeze_=_restructure(shape.squeeze), unsqueeze_=_restructure(shape.unsqueeze), t_=_restructure(shape.t),
+        transpose_=_restructure(shape.transpose),
+        softmax=lambda self, dim, dtype=None: _functional("softmax")(self, dim=dim),
+        log_softmax=lambda self, dim, dtype=None: _functional("log_softmax")(self, dim=dim),
+    )  # fmt: skip
+    for name, function in methods.items():
+        setattr(T, name, function)
+    T.__add__ = T.__radd__ = elementwise.method_add
+    T.__sub__, T.__rsub__ = elementwise.method_sub, elementwise.reflected_sub
+    T.__mul__ = T.__rmul__ = elementwise.method_mul
+    T.__truediv__, T.__rtruediv__ = elementwise.method_div, elementwise.reflected_div
+    T.__neg__, T.__pos__, T.__abs__ = functions["neg"], lambda self: self, functions["abs"]
+    T.__pow__ = elementwise.pow
+    T.__rpow__ = lambda self, other: elementwise.pow(other, self)
+    T.__matmul__ = lambda self, other: linalg.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+    T.__floordiv__ = elementwise.floor_divide
+    T.__rfloordiv__ = lambda self, other: elementwise.floor_divide(other, self)
+    T.__mod__ = elementwise.remainder
+    T.__rmod__ = lambda self, other: elementwise.remainder(other, self)
+    T.__and__ = T.__rand__ = functions["bitwise_and"]
+    T.__or__ = T.__ror__ = functions["bitwise_or"]
+    T.__xor__ = T.__rxor__ = functions["bitwise_xor"]
+    T.__invert__ = _invert
+    T.__lshift__, T.__rshift__ = functions["shift_left"], functions["shift_right"]
+    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+        setattr(T, f"__{name}__", _comparison(name))
+    T.__hash__ = lambda self: id(self)
+    for name, function in dict(
+        iadd=elementwise.method_add, isub=elementwise.method_sub, imul=elementwise.method_mul,
+        itruediv=elementwise.method_div, ipow=elementwise.pow, ifloordiv=elementwise.floor_divide,
+        imod=elementwise.remainder, iand=functions["bitwise_and"], ior=functions["bitwise_or"],
+        ixor=functions["bitwise_xor"],
+    ).items():  # fmt: skip
+        setattr(T, f"__{name}__", augmented(f"{name[1:]}_", function))
+    T.__getitem__, T.__setitem__ = index.getitem, index.setitem
+    T.__len__, T.__iter__, T.__contains__ = length, iterate, contains
+    T.__bool__, T.__index__ = truth, to_index
+    T.__float__ = lambda self: float(item(self))
+    T.__int__ = lambda self: int(item(self))
+    T.__repr__ = T.__str__ = represent
+    T.__format__ = format_tensor
+    T.__array__ = to_array
+    T.__array_priority__ = 1000
+    T.__array_ufunc__ = None
+    T.__deepcopy__, T.__reduce_ex__ = deepcopy, reduce_tensor
+    T.__init__ = init_tensor
+    Parameter.__init__ = init_parameter  # type: ignore[method-assign,assignment]
+    properties = dict(
+        shape=lambda self: self._aval.shape, dtype=lambda self: self._aval.dtype, device=lambda self: CPU,
+        ndim=lambda self: len(self._aval.shape), is_leaf=is_leaf, T=shape.reverse_axes, mT=shape.matrix_transpose,
+        H=shape.reverse_axes, mH=shape.matrix_transpose, real=lambda self: self, grad_fn=_grad_fn,
+        itemsize=lambda self: self._aval.dtype.itemsize, nbytes=lambda self: self._aval.nbytes,
+        is_cuda=lambda self: False, is_sparse=lambda self: False, layout=lambda self: "torch.strided",
+        retains_grad=lambda self: self._retains, names=lambda self: (None,) * len(self._aval.shape),
+        output_nr=lambda self: 0,
+    )  # fmt: skip
+    for name, function in properties.items():
+        setattr(T, name, property(function))
+    T.requires_grad = property(lambda self: self._aval.requires_grad, set_requires_grad)
+    T.data = property(data_of, set_data)
+
+
+def _contiguous(self: Tensor) -> bool:
+    a = self._aval
+    return a.strides == contiguous_strides(a.shape) or a.size <= 1
+
+
+def _grad_fn(self: Tensor) -> Any:
+    from adjoint.autograd.graph import grad_fn
+
+    return grad_fn(self)
+
+
+def _functional(name: str) -> Callable:
+    from adjoint.nn import functional
+
+    return getattr(functional, name)
+
+
+def _invert(self: Tensor) -> Tensor:
+    return functions["logical_not" if self._aval.dtype is dtypes.bool else "bitwise_not"](self)
+
+
+def _restructure(function: Callable) -> Callable:
+    """`unsqueeze_` and its like: the same tensor object with another shape."""
+
+    def method(self: Tensor, *args: Any) -> Tensor:
+        new = function(self, *args)
+        plain = shape.clone(new)
+        self._aval = new._aval
+        views.point(self, plain)
+        return self
+
+    return method
+
+
+def equal(input: Tensor, other: Tensor) -> bool:
+    """Whether shapes and all values are the same, as a Python bool."""
+    return input._aval.shape == other._aval.shape and bool((input == other).all())
+
+
+def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+    return bool(elementwise.isclose(input, other, rtol, atol, equal_nan).all())

@@ -1,0 +1,1 @@
+"""What tests of Adjoint share: random graphs of primitives and comparison to the bit (`graphs.py`)."""

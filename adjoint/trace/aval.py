@@ -1,0 +1,81 @@
+"""What is known of a tensor without its data: shape, dtype, strides, whether it requires grad.
+
+An `Aval` is interned: equal ones are the same object, so a trie key may hold it and compare by identity.
+"""
+
+from __future__ import annotations
+
+from adjoint.dtypes import DType
+
+
+class Size(tuple):
+    """A shape; prints as PyTorch's does.
+
+    >>> import adjoint as torch
+    >>> torch.zeros(2, 3).shape
+    torch.Size([2, 3])
+    """
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        n = 1
+        for d in self:
+            n *= d
+        return n
+
+    def __repr__(self) -> str:
+        return f"torch.Size([{', '.join(map(str, self))}])"
+
+    def __getitem__(self, item):
+        got = tuple.__getitem__(self, item)
+        return Size(got) if isinstance(item, slice) else got
+
+    def __add__(self, other):
+        return Size(tuple(self) + tuple(other))
+
+
+class Aval:
+    """Interned description; `strides` are in elements, of the view in its base (contiguous for everything else)."""
+
+    __slots__ = ("shape", "dtype", "requires_grad", "strides", "size", "nbytes")
+
+    shape: Size
+    dtype: DType
+    requires_grad: bool
+    strides: tuple[int, ...]
+    size: int
+    nbytes: int
+
+    def __repr__(self) -> str:
+        grad = ", requires_grad" if self.requires_grad else ""
+        return f"{self.dtype.name}{list(self.shape)}{grad}"
+
+
+_known: dict[tuple, Aval] = {}
+
+
+def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Row-major strides in elements; as in PyTorch an axis of length 0 counts as 1."""
+    strides, step = [], 1
+    for d in reversed(shape):
+        strides.append(step)
+        step *= max(d, 1)
+    return tuple(reversed(strides))
+
+
+def aval(
+    shape: tuple[int, ...], dtype: DType, requires_grad: bool = False, strides: tuple[int, ...] | None = None
+) -> Aval:
+    """The one Aval with these fields."""
+    if strides is None:
+        strides = contiguous_strides(shape)
+    key = (shape, dtype, requires_grad, strides)
+    found = _known.get(key)
+    if found is None:
+        found = Aval()
+        found.shape, found.dtype, found.requires_grad, found.strides = Size(shape), dtype, requires_grad, strides
+        found.size = found.shape.numel()
+        found.nbytes = found.size * dtype.itemsize
+        found = _known.setdefault(key, found)
+    return found

@@ -1,0 +1,53 @@
+"""The tensor handle: a small object that points either to a buffer or to a slot of a trace.
+
+The public methods of `Tensor` are attached by `adjoint.tensor`; here are only the fields, so that the recorder, which
+makes handles, needs nothing above it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from adjoint.trace.aval import Aval
+
+
+class Tensor:
+    """A multi-dimensional array of one dtype that may take part in differentiation.
+
+    Fields (all private; class attributes are the defaults of fields that most tensors never set):
+    _tid, _slot: the value is slot `_slot` of the trace numbered `_tid` while that trace is being recorded;
+        `-_tid` marks a leaf that was updated in this trace.
+    _data: the Buffer with the value, once known.
+    _special: binding needs the slow path (memory handed out, history in an older trace, hooks on a leaf).
+    _base, _chain: this is a view: `_chain` of movement operations applied to `_base`.
+    _leaf: created by the user as a variable to differentiate with respect to.
+    _hist, _hslot: the History in which the value was computed, and its slot there, for a non-leaf that outlived its trace.
+    """
+
+    _tid: int
+    _slot: int
+    _aval: Aval
+    _data: Any = None
+    _special: bool = False
+    _base: Any = None
+    _chain: tuple = ()
+    _views: Any = None
+    _hist: Any = None
+    _hslot: int = -1
+    _leaf: bool = False
+    _escape: Any = None
+    _hooks: Any = None
+    _retains: bool = False
+    _version: int = 0
+    grad: Any = None
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class Parameter(Tensor):
+    """A tensor that a module registers as trainable; `adjoint.tensor` gives it its constructor."""
+
+
+new_handle = Tensor.__new__

@@ -1,0 +1,166 @@
+"""What remains of a trace for derivatives that are taken after it has ended.
+
+A `History` shares the lists of its trace: inputs, their memory, run-time numbers, payloads of hooks and custom
+functions. `values` holds what the program kept. A value that was not kept is recomputed on demand from those by
+recording its steps again in the current trace (`revive`), which fuses them into whatever needs them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adjoint.trace.handle import Tensor, new_handle
+from adjoint.trace.trie import Num, Step, path
+
+
+class History:
+    """The past of tensors that outlived their trace.
+
+    id: the trace's number.  node: the last step (while the trace lives: wherever it stands now).
+    inputs, buffers, scalars: as in Trace.  origins: input position -> (History, slot) it continues.
+    payload: slot -> hooks or custom function.  values: slot -> Buffer that was kept.
+    """
+
+    def __init__(self, id, trace, inputs, buffers, scalars, origins, payload, values) -> None:
+        self.id, self.trace = id, trace
+        self.inputs: list[Tensor] = inputs
+        self.buffers: list[Any] = buffers
+        self.scalars: list[Any] = scalars
+        self.origins: dict[int, tuple[History, int]] = origins
+        self.payload: dict[int, Any] = payload
+        self.values: dict[int, Any] = values
+        self.freed: set[int] = set()
+        self._node: Step | None = None
+        self._steps: dict[int, Step] | None = None
+        self._revived: tuple[int, dict[int, Tensor]] = (0, {})
+
+    def finish(self, node: Step) -> None:
+        """The trace has ended at `node`."""
+        self._node, self.trace = node, None
+
+    @property
+    def node(self) -> Step:
+        return self.trace.node if self.trace is not None else self._node
+
+    def steps(self) -> dict[int, Step]:
+        """Steps by slot, in order; those without a value under negative keys."""
+        if self._steps is None or self.trace is not None:
+            found: dict[int, Step] = {}
+            for k, step in enumerate(path(self.node)):
+                if step.aval is None:
+                    found[-1 - k] = step
+                else:
+                    for slot, _ in step.scalars:
+                        found[slot] = step
+                    found[step.slot] = step
+            self._steps = found
+        return self._steps
+
+    def handle(self, slot: int) -> Tensor:
+        """A tensor for the value of a slot, connected to this history."""
+        step = self.steps()[slot]
+        t = new_handle(Tensor)
+        t._tid, t._slot, t._hslot, t._hist = self.id, slot, slot, self
+        t._special = True
+        if slot == step.slot:
+            if step.prim == "input":
+                return self.input_handle(step)
+            t._aval = step.aval
+        else:
+            from adjoint.trace.aval import aval
+
+            t._aval = aval((), dict(step.scalars)[slot])
+        data = self.values.get(slot)
+        if data is not None:
+            t._data = data
+        if self.trace is not None:
+            t._hist, t._special = (None, False) if data is None else (self, True)
+            if data is not None and self.trace.eager:
+                t._hist, t._special = None, False
+        return t
+
+    def input_handle(self, step: Step) -> Tensor:
+        """The value an input had when this trace first used it (it may have been updated since)."""
+        position = step.inputs_before
+        original = self.inputs[position]
+        buffer = self.buffers[position]
+        if self.trace is None and original._data is buffer and original._escape is None:
+            return original
+        t = new_handle(Tensor)
+        t._aval, t._data = step.aval, buffer
+        t._hist, t._hslot = self, step.slot
+        if self.trace is not None:
+            t._tid, t._slot, t._hist = self.id, step.slot, None
+            if not self.trace.eager:
+                t._data = None
+        else:
+            t._tid, t._slot, t._special = 0, -1, True
+        return t
+
+    def revive(self, tr: Any, slot: int) -> int:
+        """Record again, in the current trace, what computes `slot`; returns its slot there."""
+        from adjoint.trace import recorder
+
+        if self.trace is not None and self.trace is not tr:
+            recorder.flush(self.trace)
+        order: list[int] = []
+        if self._revived[0] != tr.id:
+            self._revived = (tr.id, {})
+        known = self._revived[1]
+        stack = [slot]
+        steps = self.steps()
+        seen: set[int] = set()
+        while stack:
+            s = stack.pop()
+            if s in seen or s in known:
+                continue
+            seen.add(s)
+            order.append(s)
+            step = steps[s]
+            if s == step.slot and s not in self.values and step.prim != "input":
+                stack.extend(a for a in step.args if type(a) is int)
+        for s in sorted(order):
+            step = steps[s]
+            if s != step.slot:
+                known[s] = self._scalar(tr, step, s)
+            elif s in self.values or step.prim == "input":
+                known[s] = self.handle(s)
+            else:
+                known[s] = self._again(step, known)
+            if tr.id != self._revived[0]:  # flushed on the way: what lives was given its value
+                self._revived = (tr.id, known)
+        t = known[slot]
+        if t._tid != tr.id:
+            return recorder.bind(tr, t)
+        return t._slot
+
+    def _scalar(self, tr: Any, step: Step, slot: int) -> Tensor:
+        from adjoint.trace import recorder
+
+        k = [s for s, _ in step.scalars].index(slot)
+        value, dtype = self.scalars[step.scalars_before + k], step.scalars[k][1]
+        static, tr.static = tr.static, 0
+        try:
+            return recorder.record("full", (value,), ((), dtype))
+        finally:
+            tr.static = static
+
+    def _again(self, step: Step, known: dict[int, Tensor]) -> Tensor:
+        from adjoint.trace import recorder
+
+        if step.prim in ("alias", "custom", "clone", "override"):
+            source = known[step.args[1 if step.prim == "override" else 0]]
+            return recorder.alias(source, "alias", False) if step.prim == "alias" else source
+        tr = recorder.local.trace
+        operands = []
+        static, tr.static = tr.static, 0
+        for a in step.args:
+            if isinstance(a, Num):
+                tr.static = 1
+                operands.append(a.value)
+            else:
+                operands.append(known[a])
+        try:
+            return recorder.record(step.prim, tuple(operands), step.attrs)
+        finally:
+            tr.static = static

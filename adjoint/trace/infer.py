@@ -1,0 +1,152 @@
+"""Result shape and dtype of a recorded operation: broadcasting, promotion, and the errors of both.
+
+`infer(prim, operands, attrs, default_dtype)` serves the recorder when a step is first made. An operand is an `Aval`,
+the type of a run-time number, or a baked `Num`. The answer is (shape, dtype, compute dtype, dtype of each run-time
+number). For primitives with several results shape is the tuple of their avals and dtype is None.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adjoint import dtypes
+from adjoint.dtypes import DType
+from adjoint.ir.prims import PRIMS
+from adjoint.trace.aval import Aval, aval
+from adjoint.trace.trie import Num
+
+COMPARE = frozenset("eq ne lt le gt ge".split())
+FLOAT_ONLY = frozenset(
+    "sqrt rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh "
+    "atanh sigmoid erf erfc erfinv lgamma digamma div atan2".split()
+)
+BITWISE = frozenset("bitwise_and bitwise_or bitwise_xor bitwise_not shift_left shift_right".split())
+SYMBOL = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "matmul": "@"}
+
+
+def category_of(number_type: type) -> int:
+    """0 bool, 1 int, 2 float: the category a Python number brings to promotion."""
+    if number_type is bool:
+        return 0
+    if issubclass(number_type, int):
+        return 1
+    if issubclass(number_type, float):
+        return 2
+    raise TypeError(f"unsupported operand: a tensor operation got a {number_type.__name__}; use a number or a tensor")
+
+
+def broadcast(prim: str, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """The common shape; RuntimeError in PyTorch's words, with the call restated."""
+    out: list[int] = []
+    rank = max((len(s) for s in shapes), default=0)
+    for axis in range(1, rank + 1):
+        size = 1
+        for s in shapes:
+            if axis <= len(s):
+                n = s[-axis]
+                if n != size and n != 1:
+                    if size != 1:
+                        listed = " and ".join(str(list(s)) for s in shapes)
+                        raise RuntimeError(
+                            f"The size of tensor a ({size}) must match the size of tensor b ({n}) at non-singleton "
+                            f"dimension {rank - axis}: {prim} of shapes {listed}; shapes are aligned from the right "
+                            "and a size of 1 stretches, so reshape or unsqueeze one of them"
+                        )
+                    size = n
+        out.append(size)
+    return tuple(reversed(out))
+
+
+def common_dtype(operands: list[Any], default: DType) -> DType:
+    """Promotion by PyTorch's order: tensors with axes, then 0-d tensors, then numbers decide only by category."""
+    full: DType | None = None
+    point: DType | None = None
+    number = -1
+    for x in operands:
+        if isinstance(x, Aval):
+            if x.shape:
+                full = x.dtype if full is None else dtypes.promote(full, x.dtype)
+            else:
+                point = x.dtype if point is None else dtypes.promote(point, x.dtype)
+        else:
+            number = max(number, category_of(type(x.value) if isinstance(x, Num) else x))
+    if full is not None and point is not None:
+        dtype = full if full.category >= point.category else dtypes.promote(full, point)
+    else:
+        dtype = full if full is not None else point  # type: ignore[assignment]
+    if dtype is None:
+        return (dtypes.bool, dtypes.int64, default)[number]
+    return dtypes.promote_scalar(dtype, number, default) if number >= 0 else dtype
+
+
+def infer(prim: str, operands: list[Any], attrs: Any, default: DType) -> tuple[Any, Any, Any, list[Any]]:
+    declared = PRIMS[prim]
+    if declared.kind != "pointwise":
+        return infer_structured(prim, operands, attrs)
+    shape = broadcast(prim, [x.shape for x in operands if isinstance(x, Aval)])
+    if prim == "cast":
+        return shape, attrs, None, [None]
+    if prim == "where":
+        condition = operands[0]
+        if isinstance(condition, Aval) and condition.dtype is not dtypes.bool:
+            raise RuntimeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}")
+        compute = common_dtype(operands[1:], default)
+        types = [None, *(compute if not isinstance(x, Aval) else None for x in operands[1:])]
+        return shape, compute, compute, types
+    compute = common_dtype(operands, default)
+    if prim in FLOAT_ONLY and not compute.is_floating_point:
+        compute = default
+    if prim in BITWISE and compute.is_floating_point:
+        raise RuntimeError(f'"{prim}" not implemented for {compute}: bitwise operations take bool or integer tensors')
+    if compute is dtypes.bool and prim in ("sub", "neg"):
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, "
+            "use the `~` or `logical_not()` operator instead."
+        )
+    if prim in ("isnan", "isinf", "logical_not"):
+        out = dtypes.bool
+    else:
+        out = dtypes.bool if prim in COMPARE else compute
+    types = [compute if not isinstance(x, Aval) else None for x in operands]
+    return shape, out, compute, types
+
+
+def infer_structured(prim: str, operands: list[Any], attrs: Any) -> tuple[Any, Any, Any, list[Any]]:
+    """Everything but pointwise: the primitive's own rule, after checks."""
+    types: list[Any] = [None if isinstance(x, Aval) else dtypes.int64 for x in operands]
+    if prim == "full":
+        shape, dtype = attrs
+        return shape, dtype, None, [None if isinstance(operands[0], Aval) else dtype]
+    if prim == "iota":
+        return (attrs,), dtypes.int64, None, []
+    if prim == "random_bits":
+        return attrs, dtypes.int64, None, types
+    if prim == "matmul":
+        a, b = operands
+        if a.dtype is not b.dtype:
+            raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {a.dtype.name} != {b.dtype.name}")
+        if a.shape[-1] != b.shape[-2]:
+            raise RuntimeError(
+                f"mat1 and mat2 shapes cannot be multiplied ({a.shape[-2]}x{a.shape[-1]} and {b.shape[-2]}x{b.shape[-1]})"
+            )
+    if prim == "pick":
+        shape, dtype = operands[0].parts[attrs]
+        return shape, dtype, None, [None]
+    pairs = [(tuple(x.shape), x.dtype) if isinstance(x, Aval) else ((), dtypes.int64) for x in operands]
+    result = PRIMS[prim].rule(pairs, attrs)
+    if PRIMS[prim].kind == "tuple":
+        return TupleAval(result, any(x.requires_grad for x in operands)), None, None, types
+    return result[0], result[1], None, types
+
+
+class TupleAval:
+    """The avals of a primitive with several results (never seen by users; `pick` selects one)."""
+
+    __slots__ = ("parts", "requires_grad", "shape", "dtype")
+
+    def __init__(self, parts: tuple, requires_grad: bool) -> None:
+        self.parts, self.requires_grad = parts, requires_grad
+        self.shape, self.dtype = (), parts[0][1]
+
+    def part(self, k: int) -> Aval:
+        return aval(*self.parts[k])

@@ -1,0 +1,250 @@
+"""Macros: Python that records the same steps every time is replaced by one look-up.
+
+A macro hangs on the step where it starts, under a key of everything it depends on (what it does, the slots of its
+tensors, its static arguments). The first time it runs as Python; then the trie remembers where it led, and later calls
+jump there. Intermediates are dropped from the handles that may be alive on the first walk as on every jump, so that
+both select the same program. A macro is only remembered if it stayed within one trace and used no run-time numbers or
+tensors besides its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from adjoint.trace import recorder
+from adjoint.trace.handle import Tensor, new_handle
+from adjoint.trace.recorder import Trace, bind, flush, local
+from adjoint.trace.trie import Step
+
+MAX_MACROS = 256  # per step; the oldest goes first
+
+
+class Scope:
+    """One call of a composite, as the recorded steps remember it: the name its gradient node will carry."""
+
+    __slots__ = ("name", "start")
+
+    def __init__(self, name: str, start: int) -> None:
+        self.name, self.start = name, start
+
+
+class Macro:
+    """end: where the steps lead.  results: what to return, as (slot, aval) or the position of an argument."""
+
+    __slots__ = ("end", "results", "single", "extra")
+
+    def __init__(self, end: Step, results: list[Any], single: bool, extra: Any = None) -> None:
+        self.end, self.results, self.single, self.extra = end, results, single, extra
+
+
+def remember(step: Step, key: Any, macro: Macro) -> None:
+    if step.macros is None:
+        step.macros = {}
+    elif len(step.macros) >= MAX_MACROS:
+        step.macros.pop(next(iter(step.macros)))
+    step.macros[key] = macro
+
+
+def make_handle(tr: Trace, slot: int, a: Any) -> Tensor:
+    out = new_handle(Tensor)
+    out._tid, out._slot, out._aval = tr.id, slot, a
+    tr.handles.append(out)
+    return out
+
+
+def bind_all(tr: Trace, tensors: tuple) -> tuple[int, ...]:
+    """Slots of several tensors, all in one trace."""
+    while True:
+        tid = tr.id
+        slots = tuple([t._slot if t._tid == tid else bind(tr, t) for t in tensors])
+        if tr.id == tid:
+            return slots
+
+
+def composite(name: str) -> Callable[[Callable], Callable]:
+    """Make a function of tensors a macro; `name` is the name of its gradient node, for example "SoftmaxBackward0".
+
+    The function takes tensors (or None) and hashable static arguments and returns a tensor or a tuple of tensors. It
+    must not draw random numbers, read values, change its arguments, depend on anything else, or return a view of one.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            tr = local.trace
+            if tr.static or tr.eager:
+                return scoped(tr, name, function, args, kwargs)
+            tensors, rest = [], []
+            for a in args:
+                if isinstance(a, Tensor):
+                    tensors.append(a)
+                    rest.append(Tensor)
+                else:
+                    rest.append(a)
+            names = None
+            if kwargs:
+                for k, a in kwargs.items():
+                    if isinstance(a, Tensor):
+                        tensors.append(a)
+                        rest.append((k, Tensor))
+                    else:
+                        rest.append((k, type(a), a))
+            try:
+                slots = bind_all(tr, tensors)  # type: ignore[arg-type]
+                key = (call, slots, tuple(rest))
+                macro = tr.node.macros.get(key) if tr.node.macros is not None else None
+            except TypeError:  # an argument that cannot be a key
+                return scoped(tr, name, function, args, kwargs)
+            if macro is None or tr.flush_after:
+                return first_time(tr, key, name, function, args, kwargs, tensors)
+            tr.node = macro.end
+            results = [tensors[r] if type(r) is int else make_handle(tr, *r) for r in macro.results]
+            return results[0] if macro.single else tuple(results)
+
+        call.__name__ = function.__name__
+        call.__qualname__ = function.__qualname__
+        call.__doc__ = function.__doc__
+        call.__module__ = function.__module__
+        call.__wrapped__ = function  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+def scoped(tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
+    """Run a composite's body, marking its steps as one."""
+    outer = tr.scope
+    if outer is None:
+        tr.scope = Scope(name, tr.node.slot)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        tr.scope = outer
+
+
+def first_time(
+    tr: Trace, key: Any, name: str, function: Callable, args: tuple, kwargs: dict, tensors: list
+) -> Any:
+    start, tid = tr.node, tr.id
+    handles, inputs, scalars = len(tr.handles), len(tr.inputs), len(tr.scalars)
+    tr.static += 1
+    try:
+        out = scoped(tr, name, function, args, kwargs)
+    finally:
+        tr.static -= 1
+    if tr.id != tid:
+        return out
+    single = isinstance(out, Tensor)
+    outs = [out] if single else list(out)
+    results: list[Any] = []
+    plain = []
+    for o in outs:
+        position = next((i for i, t in enumerate(tensors) if t is o), None)
+        if position is not None:
+            results.append(position)
+            plain.append(o)
+        elif not isinstance(o, Tensor) or o._tid != tid:
+            return out
+        else:
+            results.append((o._slot, o._aval))
+            plain.append(o)
+    del tr.handles[handles:]
+    for i, o in enumerate(plain):
+        if type(results[i]) is not int:
+            plain[i] = make_handle(tr, *results[i])
+    if len(tr.inputs) == inputs and len(tr.scalars) == scalars and not tr.flush_after:
+        remember(start, key, Macro(tr.node, results, single))
+    if tr.flush_after:
+        flush(tr)
+    return plain[0] if single else tuple(plain)
+
+
+def update(
+    rule: Callable,
+    groups: list[tuple[Tensor, ...]],
+    scalars: tuple[float, ...] = (),
+    static: tuple = (),
+    outputs: tuple[int, ...] = (0,),
+) -> None:
+    """In-place update of many tensors by one formula, as optimizers do, without gradient.
+
+    For every tuple of tensors in `groups`, `rule(*tensors, *scalar_tensors, *static)` returns the new values of the
+    tensors at the positions `outputs`. The scalars are run-time arguments (0-d float64 tensors inside the rule), so a
+    changing learning rate compiles nothing.
+    """
+    from adjoint.trace import views
+
+    tr = local.trace
+    grad = tr.grad
+    tr.set_mode(False)
+    try:
+        numbers = [recorder.record("full", (float(v),), ((), recorder.dtypes.float64)) for v in scalars]
+        if tr.eager:
+            for group in groups:
+                _apply(views, rule, group, numbers, static, outputs)
+            return
+        flat = [t for group in groups for t in group]
+        slots = bind_all(tr, (*numbers, *flat))
+        key = (rule, slots, static, outputs)
+        macro = tr.node.macros.get(key) if tr.node.macros is not None else None
+        if macro is None or tr.flush_after or any(t._base is not None for t in flat):
+            start, tid = tr.node, tr.id
+            handles, inputs, count = len(tr.handles), len(tr.inputs), len(tr.scalars)
+            tr.static += 1
+            try:
+                results = []
+                for group in groups:
+                    new = rule(*group, *numbers, *static)
+                    results.append([_fit(v, group[k]) for v, k in zip(new, outputs, strict=True)])
+            finally:
+                tr.static -= 1
+            end = tr.node
+            flat_results = [v for new in results for v in new]
+            for group, new in zip(groups, results, strict=True):
+                for k, v in zip(outputs, new, strict=True):
+                    views.assign(group[k], v)
+            if (
+                tr.id == tid
+                and len(tr.inputs) == inputs
+                and len(tr.scalars) == count
+                and not tr.flush_after
+                and all(v._tid == tid for v in flat_results)
+                and tr.node is end
+            ):
+                del tr.handles[handles:]
+                remember(start, key, Macro(end, [v._slot for v in flat_results], False))
+            return
+        tr.node = macro.end
+        tid = tr.id
+        mutated = tr.mutated
+        place = iter(macro.results)
+        shared = []
+        for group in groups:
+            for k in outputs:
+                t = group[k]
+                slot = next(place)
+                if t._escape is not None or t._views is not None or t._hist is not None:
+                    shared.append((t, make_handle(tr, slot, t._aval)))
+                    continue
+                if t._data is not None:
+                    mutated[id(t)] = t
+                    t._data = None
+                t._tid = -tid if t._leaf and t._aval.requires_grad else tid
+                t._slot = slot
+                t._version += 1
+        for t, value in shared:  # after the others: writing shared memory ends the trace
+            views.point(t, value)
+    finally:
+        local.trace.set_mode(grad)
+
+
+def _fit(value: Tensor, target: Tensor) -> Tensor:
+    if value._aval.dtype is not target._aval.dtype:
+        return recorder.record("cast", (value,), target._aval.dtype)
+    return value
+
+
+def _apply(views: Any, rule: Callable, group: tuple, numbers: list, static: tuple, outputs: tuple) -> None:
+    new = rule(*group, *numbers, *static)
+    for v, k in zip([_fit(v, group[k]) for v, k in zip(new, outputs, strict=True)], outputs, strict=True):
+        views.assign(group[k], v)

@@ -1,0 +1,651 @@
+"""The recorder: appends each operation to this thread's trace, and runs the trace when a value is needed.
+
+`Trace` is one thread's trace in the making. `bind` makes a concrete tensor an input of it; `record` is the general way
+to append a primitive (the operators in `adjoint.ops` look a known child up by themselves first, which is the fast
+path, and come here only when there is none). `flush` ends a trace: it selects or builds the program for what is still
+alive and runs it. Read `record`, then `flush`.
+
+In reference mode (`ADJOINT_EAGER=1`) the same steps are recorded, but each value is computed at once by NumPy, and the
+steps are not shared through the trie.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+import weakref
+from sys import getrefcount
+from typing import Any
+
+import numpy as np
+
+from adjoint import dtypes
+from adjoint.dtypes import DType
+from adjoint.ir.prims import PRIMS
+from adjoint.runtime.memory import Buffer, allocate
+from adjoint.trace import lower, repeat
+from adjoint.trace.aval import Aval, aval, contiguous_strides
+from adjoint.trace.handle import Tensor, new_handle
+from adjoint.trace.history import History
+from adjoint.trace.infer import infer
+from adjoint.trace.trie import NO_CHILDREN, Num, Step
+
+MAX_STEPS = 8192  # a trace never grows longer than this
+SNAPSHOT_BYTES = 65536  # shared memory up to this size is copied when read, beyond it the trace runs at once
+ALIVE = 3  # references to a handle that only the trace holds: the list, the loop variable, the argument
+
+_ids = itertools.count(1)
+_package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+counters = {"operations": 0, "traces": 0, "programs": 0, "flushes": 0, "nodes": 0}
+
+
+def _root(eager: bool) -> Step:
+    step = Step(None, None, "root")
+    if eager:
+        step.children = NO_CHILDREN
+    return step
+
+
+_roots: dict[tuple, Step] = {}
+
+
+class Trace:
+    """What one thread has recorded since its last flush.
+
+    id: number of this trace, never reused.  node: place in the trie.  inputs, buffers: concrete tensors in order of
+    first use, and their memory at that time.  scalars: run-time numbers in order.  handles: tensors that may be alive.
+    mutated: concrete tensors that were given a new value here.  grad: gradient mode.  static: numbers are baked in.
+    values: in reference mode the value of each slot that a derivative may need.
+    """
+
+    def __init__(self) -> None:
+        self.grad = True
+        self.static = 0
+        self.eager = default_eager
+        self.default_dtype = dtypes.float32
+        self.scope: Any = None
+        self.start()
+
+    def start(self) -> None:
+        self.id = next(_ids)
+        self.node = self.root()
+        self.inputs: list[Tensor] = []
+        self.buffers: list[Any] = []
+        self.scalars: list[Any] = []
+        self.handles: list[Tensor] = []
+        self.mutated: dict[int, Tensor] = {}
+        self.origins: dict[int, tuple] = {}
+        self.payload: dict[int, Any] = {}
+        self.values: dict[int, Any] = {}
+        self.flush_after = False
+        self.hist: History | None = None
+        self.period: tuple[int, int] | None = None
+
+    def root(self) -> Step:
+        if self.eager:
+            return _root(True)
+        key = (self.grad, self.default_dtype)
+        found = _roots.get(key)
+        if found is None:
+            found = _roots[key] = _root(False)
+        return found
+
+    def history(self) -> History:
+        """The record of this trace that outlives it (shared lists; completed by `flush`)."""
+        if self.hist is None:
+            self.hist = History(
+                self.id, self, self.inputs, self.buffers, self.scalars, self.origins, self.payload, self.values
+            )
+            _live[self.id] = self.hist
+        return self.hist
+
+    def set_mode(self, grad: bool) -> None:
+        """Gradient mode is a step of the path, so operations need no key for it."""
+        if grad is not self.grad:
+            self.grad = grad
+            if self.node.parent is None:
+                self.node = self.root()
+            else:
+                self.mark("mode", grad)
+
+    def set_default_dtype(self, dtype: DType) -> None:
+        if dtype is not self.default_dtype:
+            self.default_dtype = dtype
+            if self.node.parent is None:
+                self.node = self.root()
+            else:
+                self.mark("mode", dtype)
+
+    def mark(self, prim: str, attrs: Any) -> Step:
+        """Append a step without a value."""
+        key = (prim, attrs)
+        step = self.node.kids.get(key)
+        if step is None:
+            step = new_step(self, key, prim, (), attrs)
+            publish(self, step)
+        self.node = step
+        return step
+
+
+_live: weakref.WeakValueDictionary[int, History] = weakref.WeakValueDictionary()
+default_eager = os.environ.get("ADJOINT_EAGER", "") not in ("", "0")
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.trace = Trace()
+
+
+local = _Local()
+
+
+def current() -> Trace:
+    """This thread's trace."""
+    return local.trace
+
+
+# --- making steps ------------------------------------------------------------------------------------------------------
+
+
+def user_frame() -> tuple[str, int, str] | None:
+    """File, line and function of the innermost call from outside the package."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_package):
+        frame = frame.f_back  # type: ignore[assignment]
+    if frame is None:
+        return None
+    return frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
+
+
+def new_step(tr: Trace, key: Any, prim: str, args: tuple, attrs: Any) -> Step:
+    step = Step(tr.node, key, prim, args, attrs)
+    step.scope = tr.scope
+    if tr.eager:
+        step.children = NO_CHILDREN
+    return step
+
+
+def publish(tr: Trace, step: Step) -> None:
+    """Make a finished step findable (only after it succeeded; in reference mode never)."""
+    if not tr.eager:
+        tr.node.kids[step.key] = step
+        counters["nodes"] += 1
+
+
+# --- binding ---------------------------------------------------------------------------------------------------------------
+
+
+def bind(tr: Trace, t: Tensor) -> int:
+    """Slot of a tensor that is not yet part of the trace. May flush; then `tr.id` has changed."""
+    if t._special or t._data is None:
+        return bind_slow(tr, t)
+    key = t._aval
+    step = tr.node.kids.get(key)
+    if step is None:
+        step = new_input(tr, key, key)
+    tr.node = step
+    tr.inputs.append(t)
+    tr.buffers.append(t._data)
+    t._tid = tr.id
+    t._slot = slot = step.slot
+    return slot
+
+
+def new_input(tr: Trace, key: Any, a: Aval) -> Step:
+    step = new_step(tr, key, "input", (), None)
+    step.slot += 1
+    step.aval = a
+    publish(tr, step)
+    return step
+
+
+def bind_slow(tr: Trace, t: Tensor) -> int:
+    """Binding of everything but a plain concrete tensor."""
+    if t._tid == tr.id and t._slot >= 0 and (t._data is None or tr.eager):
+        return t._slot
+    if t._tid == -tr.id:  # a leaf updated in this trace: the natural end of an iteration
+        if not (tr.grad and t._aval.requires_grad):
+            return t._slot
+        flush(tr)
+        return bind(tr, t)
+    if t._data is None:
+        if t._base is not None:
+            from adjoint.trace.views import replay
+
+            fresh = replay(t)
+            t._tid, t._slot, t._aval = fresh._tid, fresh._slot, fresh._aval
+            t._data, t._hist, t._special = fresh._data, fresh._hist, fresh._special
+            if t._tid != tr.id:
+                return bind(tr, t)
+            tr.handles.append(t)
+            return t._slot
+        error = t.__dict__.get("_error")
+        if error is not None:
+            raise type(error)(*error.args)
+        if t._hist is not None:
+            return t._hist.revive(tr, t._hslot)
+        owner = _live.get(abs(t._tid))
+        if owner is not None and owner.trace is not None and owner.trace is not tr:
+            flush(owner.trace)  # recorded by another thread
+            if t._data is not None:
+                return bind(tr, t)
+        for other in list(_threads):
+            if other.id == abs(t._tid) and other is not tr:
+                flush(other)
+                return bind(tr, t)
+        raise RuntimeError("this tensor has no value: the operation that should have produced it was interrupted")
+    data = t._data
+    kind = "input"
+    if t._escape is not None:
+        if not t._escape.active():
+            t._escape = None
+            refresh_special(t)
+            return bind(tr, t)
+        if data.nbytes <= SNAPSHOT_BYTES:
+            data = Buffer.from_array(data.array(np.uint8, (t._aval.nbytes,)))
+        else:
+            tr.flush_after = True
+            kind = "shared"
+    origin = None
+    if t._hist is not None and t._aval.requires_grad:
+        origin = (t._hist, t._hslot)
+    key = (t._aval, kind, origin is not None, t._hooks is not None)
+    step = tr.node.kids.get(key)
+    if step is None:
+        step = new_input(tr, key, t._aval)
+        step.attrs = "history" if origin is not None else "hooked" if t._hooks is not None else None
+        if kind == "shared":
+            step.children = NO_CHILDREN
+    tr.node = step
+    if origin is not None:
+        tr.origins[len(tr.inputs)] = origin
+    tr.inputs.append(t)
+    tr.buffers.append(data)
+    if kind == "shared" or data is t._data or t._escape is None:
+        t._tid, t._slot = tr.id, step.slot
+    if t._escape is not None:
+        t._tid = 0  # read the memory anew the next time
+        t._slot = step.slot
+    return step.slot
+
+
+def refresh_special(t: Tensor) -> None:
+    t._special = t._escape is not None or t._hist is not None or bool(t._hooks)
+
+
+_threads: weakref.WeakSet[Trace] = weakref.WeakSet()
+
+
+# --- recording -----------------------------------------------------------------------------------------------------------
+
+
+def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
+    """Append a primitive and return the handle of its result.
+
+    operands: tensors and Python numbers (run-time arguments, or baked in while a macro is being recorded).
+    Raises what the shape rule raises, at the caller's line, before anything is recorded.
+    """
+    tr = local.trace
+    _threads.add(tr)
+    while True:
+        tid = tr.id
+        slots: list[Any] = []
+        numbers: list[Any] = []
+        for x in operands:
+            if isinstance(x, Tensor):
+                slots.append(x._slot if x._tid == tid else bind(tr, x))
+            elif tr.static:
+                slots.append(Num(x))
+            else:
+                slots.append(type(x))
+                numbers.append(x)
+        if tr.id != tid:
+            continue
+        key: tuple = (prim, *slots) if attrs is None else (prim, *slots, attrs)
+        step = tr.node.kids.get(key)
+        if step is None:
+            if tr.node.cut or tr.node.depth >= MAX_STEPS or repeat.ends_here(tr):
+                flush(tr)
+                continue
+            step = make_step(tr, key, prim, operands, slots, attrs)
+            publish(tr, step)
+        break
+    out = new_handle(Tensor)
+    out._tid, out._slot, out._aval = tid, step.slot, step.aval
+    if tr.eager:
+        evaluate(tr, step, operands, numbers, out)
+    tr.node = step
+    if numbers:
+        tr.scalars.extend(numbers)
+    tr.handles.append(out)
+    if tr.flush_after:
+        flush(tr)
+    return out
+
+
+def make_step(tr: Trace, key: Any, prim: str, operands: tuple, slots: list, attrs: Any) -> Step:
+    """A new place in the trie: shape and dtype rules, gradient requirement, source line."""
+    step = new_step(tr, key, prim, (), attrs)
+    avals = [x._aval if isinstance(x, Tensor) else type(x) if isinstance(s, type) else s for x, s in zip(operands, slots, strict=True)]
+    shape, dtype, compute, scalar_types = infer(prim, avals, attrs, tr.default_dtype)
+    args, scalars = [], []
+    for s, d in zip(slots, scalar_types, strict=True):
+        if isinstance(s, type):
+            step.slot += 1
+            scalars.append((step.slot, d))
+            s = step.slot
+        args.append(s)
+    step.args, step.scalars, step.compute = tuple(args), tuple(scalars), compute
+    step.slot += 1
+    grad = (
+        tr.grad
+        and dtype is not None
+        and dtype.is_floating_point
+        and prim not in NOT_DIFFERENTIABLE
+        and any(isinstance(x, Tensor) and x._aval.requires_grad for x in operands)
+    )
+    strides = view_strides(prim, operands, attrs, shape) if prim in STRIDED else None
+    step.aval = aval(shape, dtype, grad, strides) if dtype is not None else shape
+    if prim == "pick":
+        source = operands[0]._aval
+        step.aval = aval(shape, dtype, grad or (tr.grad and source.requires_grad))
+    step.where = user_frame()
+    return step
+
+
+STRIDED = frozenset(("expand", "permute", "slice", "reshape"))
+
+
+def view_strides(prim: str, operands: tuple, attrs: Any, shape: tuple) -> tuple[int, ...] | None:
+    """Strides the result has as a view of its operand; None where it can only be a copy."""
+    x = operands[0]._aval
+    if prim == "permute":
+        return tuple(x.strides[p] for p in attrs)
+    if prim == "slice":
+        return tuple(s * k for s, k in zip(x.strides, attrs[2], strict=True))
+    if prim == "expand":
+        lead = len(shape) - len(x.shape)
+        kept = zip(x.shape, x.strides, shape[lead:], strict=True)
+        return (0,) * lead + tuple(0 if n != m else s for n, s, m in kept)
+    return reshape_strides(x.shape, x.strides, shape)
+
+
+def reshape_strides(old: tuple, strides: tuple, new: tuple) -> tuple[int, ...] | None:
+    """Strides of a reshape that needs no copy, or None: groups of old axes that are contiguous among themselves
+    are split anew."""
+    size = 1
+    for d in old:
+        size *= d
+    if size == 0:
+        return contiguous_strides(new)
+    kept = [(n, s) for n, s in zip(old, strides, strict=True) if n != 1]
+    merged: list[list[int]] = []
+    for n, s in kept:
+        if merged and merged[-1][1] == n * s:
+            merged[-1] = [merged[-1][0] * n, s]
+        else:
+            merged.append([n, s])
+    out: list[int] = []
+    for n in reversed(new):
+        if n == 1:
+            out.append(out[-1] if out else 1)
+            continue
+        if not merged or merged[-1][0] % n:
+            return None
+        size, step = merged[-1]
+        out.append(step)
+        if size == n:
+            merged.pop()
+        else:
+            merged[-1] = [size // n, step * n]
+    return tuple(reversed(out))
+
+
+NOT_DIFFERENTIABLE = frozenset(
+    "alias sign floor ceil round trunc eq ne lt le gt ge logical_not isnan isinf argmax argmin argsort "
+    "iota random_bits bitwise_not bitwise_and bitwise_or bitwise_xor shift_left shift_right".split()
+)
+
+
+def alias(t: Tensor, prim: str, requires_grad: bool, payload: Any = None, attrs: Any = None) -> Tensor:
+    """A new handle of the same value with another gradient requirement: `detach` and custom functions' results."""
+    tr = local.trace
+    while True:
+        tid = tr.id
+        slot = t._slot if t._tid == tid else bind(tr, t)
+        if tr.id == tid:
+            break
+    key = (prim, slot, attrs)
+    step = tr.node.kids.get(key)
+    if step is None:
+        step = new_step(tr, key, prim, (slot,), attrs)
+        step.slot += 1
+        step.aval = aval(t._aval.shape, t._aval.dtype, requires_grad)
+        step.where = user_frame()
+        publish(tr, step)
+    tr.node = step
+    out = new_handle(Tensor)
+    out._tid, out._slot, out._aval = tid, step.slot, step.aval
+    if tr.eager:
+        out._data = t._data if t._data is not None else tr.values[slot]
+        tr.values[step.slot] = out._data
+    if payload is not None:
+        tr.payload[step.slot] = payload
+    tr.handles.append(out)
+    if tr.flush_after:
+        flush(tr)
+    return out
+
+
+def evaluate(tr: Trace, step: Step, operands: tuple, numbers: list, out: Tensor) -> None:
+    """Reference mode: compute the step at once."""
+    values = []
+    rest = iter(numbers)
+    kinds = dict(step.scalars)
+    for x, s in zip(operands, step.args, strict=True):
+        if isinstance(x, Tensor):
+            values.append(value_of(tr, x))
+        elif isinstance(s, Num):
+            values.append(x)
+        else:
+            number = np.asarray(next(rest)).astype(kinds[s].np)
+            values.append(number)
+            if needs_value(step, out):
+                tr.values[s] = Buffer.from_array(number)
+    result = lower.reference_step(step, values)
+    if isinstance(result, tuple):
+        out._data = result
+    else:
+        out._data = Buffer.from_array(np.asarray(result))
+    for x, s in zip(operands, step.args, strict=True):
+        if isinstance(x, Tensor) and s not in tr.values and needs_value(step, x):
+            tr.values[s] = x._data
+    if needs_value(step, out) or isinstance(result, tuple):
+        tr.values[step.slot] = out._data
+
+
+def needs_value(step: Step, t: Tensor) -> bool:
+    return getattr(step.aval, "requires_grad", True)
+
+
+def value_of(tr: Trace, t: Tensor) -> Any:
+    """NumPy value of a bound tensor in reference mode."""
+    data = t._data if t._data is not None else tr.values.get(t._slot)
+    if isinstance(data, tuple):
+        return data
+    return data.array(t._aval.dtype.np, t._aval.shape)
+
+
+# --- ending a trace --------------------------------------------------------------------------------------------------------
+
+
+class Compiled:
+    """A program and how to call it: which slots it computes, which of them are kept for derivatives."""
+
+    __slots__ = ("program", "saved", "count")
+
+    def __init__(self, program: Any, saved: tuple[int, ...], count: int) -> None:
+        self.program, self.saved, self.count = program, saved, count
+
+
+def flush(tr: Trace) -> None:
+    """Run what is recorded, give every living handle its value, and start a new trace."""
+    counters["flushes"] += 1
+    if tr.eager:
+        finish_eager(tr)
+        return
+    alive = [h for h in tr.handles if getrefcount(h) > ALIVE and h._base is None and h._data is None]
+    if tr.mutated:
+        alive.extend(tr.mutated.values())
+    if not alive:
+        close(tr, None)
+        return
+    node = tr.node
+    key = tuple([h._slot for h in alive])
+    programs = node.programs
+    compiled = programs.get(key) if programs is not None else None
+    if compiled is None:
+        try:
+            compiled = build(tr, key, alive)
+        except BaseException:
+            rescue(tr, alive)
+            raise
+    try:
+        results = compiled.program.run(tr.buffers, tr.scalars)
+    except (IndexError, RuntimeError, ZeroDivisionError, np.linalg.LinAlgError, OverflowError) as error:
+        rescue(tr, alive)
+        first = next((h.__dict__["_error"] for h in alive if "_error" in h.__dict__), None)
+        if first is not None:
+            raise type(first)(*first.args) from None
+        raise error
+    except BaseException:
+        rescue(tr, alive)
+        raise
+    saved = compiled.saved
+    if saved or tr.hist is not None:
+        hist = tr.history()
+        for slot, data in zip(saved, results[len(alive) :], strict=True):
+            hist.values[slot] = data
+    tid = tr.id
+    for h, data in zip(alive, results, strict=False):
+        h._data = data
+        if h._aval.requires_grad and h._tid == tid:
+            h._hist, h._hslot, h._special = tr.history(), h._slot, True
+        escape = h._escape
+        if escape is not None:
+            escape.write_back(h)
+    close(tr, tr.hist)
+
+
+def close(tr: Trace, hist: History | None) -> None:
+    if tr.hist is not None:
+        tr.hist.finish(tr.node)
+    counters["operations"] += tr.node.depth
+    tr.start()
+
+
+def finish_eager(tr: Trace) -> None:
+    for h in tr.handles:
+        if h._aval.__class__ is Aval and h._aval.requires_grad and h._tid == tr.id and getrefcount(h) > ALIVE:
+            h._hist, h._hslot, h._special = tr.history(), h._slot, True
+    close(tr, tr.hist)
+
+
+def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
+    """Compile the program of this path for these living results."""
+    from adjoint.rewrite import simplify
+    from adjoint.runtime.program import compile_graph
+
+    keep = [h for h in alive if h._aval.requires_grad and h._tid == tr.id]
+    saved = lower.slots_to_save(tr.node, [h._slot for h in keep]) if keep else ()
+    saved = tuple(s for s in saved if s not in key)
+    graph = lower.graph_of(tr.node, (*key, *saved))
+    program = compile_graph(simplify(graph))
+    counters["programs"] += 1
+    compiled = Compiled(program, saved, len(key))
+    if tr.node.programs is None:
+        tr.node.programs = {}
+    elif len(tr.node.programs) > 64:
+        tr.node.programs.pop(next(iter(tr.node.programs)))
+    tr.node.programs[key] = compiled
+    return compiled
+
+
+def rescue(tr: Trace, alive: list[Tensor]) -> None:
+    """After a failure: compute step by step what can be computed, mark the rest with its error, start anew."""
+    values, errors = lower.run_steps(tr.node, tr.buffers, tr.scalars)
+    tid = tr.id
+    for h in alive:
+        if h._slot in values:
+            h._data = Buffer.from_array(np.ascontiguousarray(values[h._slot]))
+            if h._escape is not None:
+                h._escape.write_back(h)
+            if h._aval.requires_grad and h._tid == tid:
+                h._hist, h._hslot, h._special = tr.history(), h._slot, True
+        elif id(h) in tr.mutated and h in tr.inputs:  # the update failed: the old value stays
+            h._data = original(tr, h)
+        else:
+            h.__dict__["_error"] = errors.get(h._slot, RuntimeError("an operation this tensor depends on failed"))
+    close(tr, tr.hist)
+
+
+def original(tr: Trace, h: Tensor) -> Any:
+    return next(b for t, b in zip(tr.inputs, tr.buffers, strict=True) if t is h)
+
+
+def realize(t: Tensor) -> Any:
+    """The Buffer with a tensor's value, running whatever is pending."""
+    data = t._data
+    if data is not None:
+        return data
+    tr = local.trace
+    if t._base is not None and t._tid != tr.id:
+        from adjoint.trace.views import replay
+
+        fresh = replay(t)
+        return realize(fresh)
+    if t._base is not None:  # a pending view: compute a contiguous copy beside it
+        copy = record("reshape", (t,), tuple(t._aval.shape))
+        return realize(copy)
+    if abs(t._tid) == tr.id:
+        _threads.add(tr)
+        if t._data is None and not any(h is t for h in tr.handles) and id(t) not in tr.mutated:
+            tr.handles.append(t)
+        flush(tr)
+    else:
+        slot = bind(tr, t)
+        if t._data is None:
+            holder = new_handle(Tensor)
+            holder._tid, holder._slot, holder._aval = tr.id, slot, t._aval
+            if tr.eager:
+                holder._data = tr.values.get(slot)
+            else:
+                tr.handles.append(holder)
+                flush(tr)
+            t._data = holder._data
+    if t._data is None:
+        error = t.__dict__.get("_error")
+        if error is not None:
+            raise type(error)(*error.args)
+        raise RuntimeError("this tensor has no value: the operation that should have produced it was interrupted")
+    return t._data
+
+
+def tensor_from_buffer(data: Any, shape: tuple[int, ...], dtype: DType, requires_grad: bool = False) -> Tensor:
+    """A concrete leaf."""
+    t = new_handle(Tensor)
+    t._tid, t._slot, t._data = 0, -1, data
+    t._aval = aval(tuple(shape), dtype, requires_grad)
+    if requires_grad:
+        t._leaf = True
+    return t
+
+
+def tensor_from_array(array: np.ndarray, requires_grad: bool = False) -> Tensor:
+    """A concrete leaf with a copy of the array."""
+    return tensor_from_buffer(Buffer.from_array(array), array.shape, dtypes.from_numpy(array.dtype), requires_grad)
+
+
+__all__ = ["Trace", "current", "bind", "record", "alias", "flush", "realize", "allocate", "PRIMS"]

@@ -1,0 +1,95 @@
+"""The trie of known traces.
+
+A `Step` is a place in the trie: one recorded operation, reached by one path from a root. It knows the result
+(slot, aval), what it was applied to (slots of earlier steps), and what may follow (`children`). Reading `parent`
+links backwards gives the program; `path` does that. Programs compiled for the path that ends here hang on the step.
+
+`children` is what the fast recording path looks into. Places after which every operation must take the slow path
+(escaped memory, reference mode) have `NO_CHILDREN` there; the slow path uses `kids`, which always tells the truth.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adjoint.dtypes import DType
+from adjoint.trace.aval import Aval
+
+
+class Num:
+    """A compile-time number among a step's operands (only macros and derivative rules bake numbers in)."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+    def _key(self) -> tuple:
+        return type(self.value), repr(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Num) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+
+class _NoChildren(dict):
+    """Finds nothing, so that the fast path hands over to the slow one."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return default
+
+
+NO_CHILDREN: dict = _NoChildren()
+
+
+class Step:
+    """One place in the trie.
+
+    prim: primitive name, or one of the trace's own steps: "root", "input", "scalar", "alias", "override", "custom",
+        "mode", "mark".
+    args: operand slots (int) and baked numbers (`Num`), in the primitive's order.
+    scalars: (slot, dtype) of each run-time number this step appends to the trace's list.
+    slot: the slot of the result; slots number values along the path, so it is also the highest slot so far.
+    compute: the dtype in which pointwise operands meet.
+    where: file, line and function of the user's call that first recorded this step.
+    cut: a repeating pattern ends here: the trace stops before the next operation.
+    """
+
+    __slots__ = (
+        "parent", "key", "prim", "args", "attrs", "scalars", "slot", "aval", "compute", "where", "depth",
+        "children", "kids", "macros", "programs", "cut", "scope", "inputs_before", "scalars_before",
+    )  # fmt: skip
+
+    def __init__(self, parent: Step | None, key: Any, prim: str, args: tuple = (), attrs: Any = None) -> None:
+        self.parent, self.key, self.prim, self.args, self.attrs = parent, key, prim, args, attrs
+        self.scalars: tuple[tuple[int, DType], ...] = ()
+        self.aval: Aval | None = None
+        self.compute: DType | None = None
+        self.where: tuple[str, int, str] | None = None
+        self.children: dict[Any, Step] = {}
+        self.kids = self.children
+        self.macros: dict[Any, Any] | None = None
+        self.programs: dict[Any, Any] | None = None
+        self.cut = False
+        self.scope: Any = None
+        if parent is None:
+            self.slot, self.depth, self.inputs_before, self.scalars_before = -1, 0, 0, 0
+        else:
+            self.slot, self.depth = parent.slot, parent.depth + 1
+            self.inputs_before = parent.inputs_before + (parent.prim == "input")
+            self.scalars_before = parent.scalars_before + len(parent.scalars)
+
+
+def path(step: Step | None) -> list[Step]:
+    """The steps from the root (left out) to `step`."""
+    out = []
+    while step is not None and step.parent is not None:
+        out.append(step)
+        step = step.parent
+    out.reverse()
+    return out

@@ -1,0 +1,294 @@
+"""Views and mutation over values that never change.
+
+Inside a trace every value is immutable. A view is the movement operations (`_chain`) that lead to it from its base; an
+in-place operation computes a new value, points the handle to it and, through a view, points the base to the base's old
+value with the view's part replaced. The base's other views are marked stale and replay their chain when next used.
+Memory that was handed out (`numpy()`, `from_numpy`) is `Escape`d: it is read anew at every use and written at once.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+
+from adjoint.dtypes import DType
+from adjoint.runtime.memory import Buffer
+from adjoint.trace import recorder
+from adjoint.trace.aval import aval
+from adjoint.trace.handle import Tensor
+from adjoint.trace.recorder import alias, flush, local, realize, record, refresh_special
+
+
+def make_view(t: Tensor, prim: str, attrs: Any, starts: tuple[int, ...] = ()) -> Tensor:
+    """The result of a movement primitive as a view of `t`'s base."""
+    out = record(prim, (t, *starts), attrs)
+    return link(out, t, (prim, attrs, starts))
+
+
+def link(out: Tensor, t: Tensor, move: tuple) -> Tensor:
+    """Register `out` as `move` applied to `t`."""
+    base = t._base if t._base is not None else t
+    out._base, out._chain = base, (*t._chain, move)
+    views = base._views
+    ref = weakref.ref(out)
+    if views is None:
+        base._views = [ref]
+    else:
+        if len(views) >= 8:
+            views[:] = [r for r in views if r() is not None]
+        views.append(ref)
+    return out
+
+
+def alias_view(t: Tensor) -> Tensor:
+    """`detach`: the same memory without history."""
+    return link(alias(t, "alias", False), t, ("alias", None, ()))
+
+
+def apply_move(value: Tensor, move: tuple) -> Tensor:
+    prim, attrs, starts = move
+    if prim == "alias":
+        return alias(value, "alias", False)
+    static, local.trace.static = local.trace.static, 0
+    try:
+        return record(prim, (value, *starts), attrs)
+    finally:
+        local.trace.static = static
+
+
+def replay(t: Tensor) -> Tensor:
+    """The present value of a stale view, as a fresh handle."""
+    tr = local.trace
+    grad = tr.grad
+    if t._aval.requires_grad != grad:
+        tr.set_mode(t._aval.requires_grad)
+    try:
+        value = t._base
+        for move in t._chain:
+            value = apply_move(value, move)
+    finally:
+        tr.set_mode(grad)
+    return value
+
+
+# --- mutation -----------------------------------------------------------------------------------------------------------
+
+
+def is_leaf(t: Tensor) -> bool:
+    return not t._aval.requires_grad or t._leaf
+
+
+def check_in_place(t: Tensor) -> None:
+    """Raise what PyTorch raises for an in-place change that autograd cannot allow."""
+    if not local.trace.grad:
+        return
+    base = t._base
+    if base is None:
+        if t._leaf and t._aval.requires_grad:
+            raise RuntimeError(
+                "a leaf Variable that requires grad is being used in an in-place operation: a tensor of shape "
+                f"{list(t._aval.shape)} created with requires_grad=True was changed in place; do it under "
+                "torch.no_grad(), or write the result to a new tensor"
+            )
+    elif base._leaf and base._aval.requires_grad and not any(m[0] == "alias" for m in t._chain):
+        raise RuntimeError(
+            "a view of a leaf Variable that requires grad is being used in an in-place operation: change it under "
+            "torch.no_grad(), or clone() the leaf first"
+        )
+
+
+def assign(t: Tensor, value: Tensor) -> Tensor:
+    """Give `t` (and everything that shares its memory) a new value of its shape and dtype; returns `t`."""
+    base = t._base
+    if base is None:
+        point(t, value)
+        return t
+    if any(n != 1 and s == 0 for n, s in zip(t._aval.shape, t._aval.strides, strict=True)):
+        raise RuntimeError(
+            "unsupported operation: more than one element of the written-to tensor refers to a single memory location "
+            f"(a tensor of shape {list(t._aval.shape)} made by expand); clone() it before changing it in place"
+        )
+    detached = any(m[0] == "alias" for m in t._chain)
+    tr = local.trace
+    grad = tr.grad
+    if detached:
+        tr.set_mode(False)
+    try:
+        levels = [base]
+        for move in t._chain[:-1]:
+            levels.append(apply_move(levels[-1], move))
+        for move, before in zip(reversed(t._chain), reversed(levels), strict=True):
+            value = undo_move(before, move, value)
+        point(base, value)
+    finally:
+        tr.set_mode(grad)
+    return t
+
+
+def undo_move(before: Tensor, move: tuple, value: Tensor) -> Tensor:
+    """The value `before` with the part that `move` shows replaced by `value`."""
+    prim, attrs, starts = move
+    if prim == "alias":
+        return value
+    if prim == "reshape":
+        return record("reshape", (value,), tuple(before._aval.shape))
+    if prim == "permute":
+        inverse = [0] * len(attrs)
+        for i, p in enumerate(attrs):
+            inverse[p] = i
+        return record("permute", (value,), tuple(inverse))
+    if prim == "slice":
+        begins, _, steps = attrs
+        static, local.trace.static = local.trace.static, 0
+        try:
+            return record("slice_update", (before, value, *starts), (begins, steps))
+        finally:
+            local.trace.static = static
+    if prim == "expand":  # only axes of size one were added or kept
+        return record("reshape", (value,), tuple(before._aval.shape))
+    if prim == "pick_diagonal":
+        raise RuntimeError("in-place change through diagonal() is not supported; use masked assignment")
+    raise RuntimeError(f"in-place change through a view made by {prim} is not supported; clone() it first")
+
+
+def point(t: Tensor, value: Tensor) -> None:
+    """Let the handle `t` stand for `value` from now on; its views become stale."""
+    tr = local.trace
+    leaf = t._leaf and t._aval.requires_grad and not (tr.grad and value._aval.requires_grad)
+    if value._tid != tr.id or value is t:
+        if value is t:
+            return
+        slot = value._slot if value._tid == tr.id else recorder.bind(tr, value)
+    else:
+        slot = value._slot
+    escape = t._escape
+    if tr.eager:
+        t._data = value._data if value._data is not None else realize(value)
+        t._tid = -tr.id if leaf else tr.id
+        if leaf:
+            t._tid = 0  # reading it again binds the new value as a leaf
+    elif value._data is not None and value._tid != tr.id:
+        t._data, t._tid = value._data, 0
+    else:
+        if t._data is not None or t._tid != tr.id:
+            if t._tid != -tr.id:
+                tr.mutated[id(t)] = t
+                if escape is None:
+                    t._data = None
+        t._tid = -tr.id if leaf else tr.id
+    t._slot = slot
+    t._version += 1
+    if not leaf:
+        if t._aval is not value._aval:
+            a = t._aval
+            t._aval = aval(a.shape, a.dtype, value._aval.requires_grad and tr.grad, None)
+        t._leaf = False
+        if t._hist is not None:
+            t._hist = None
+            refresh_special(t)
+    if t._views is not None:
+        for ref in t._views:
+            v = ref()
+            if v is not None:
+                v._tid, v._data, v._hist = 0, None, None
+                v._special = False
+                if v._aval.requires_grad != t._aval.requires_grad and not any(m[0] == "alias" for m in v._chain):
+                    v._aval = aval(v._aval.shape, v._aval.dtype, t._aval.requires_grad, v._aval.strides)
+    if escape is not None:
+        if tr.eager:
+            escape.write_back(t)
+        else:
+            t._data = None
+            flush(tr)
+
+
+# --- memory shared with the outside -------------------------------------------------------------------------------------
+
+
+class Exporter:
+    """Owner of an array that was handed out; while it lives somebody may write to the buffer."""
+
+    __slots__ = ("__array_interface__", "buffer", "__weakref__")
+
+    def __init__(self, buffer: Any, dtype: DType, shape: tuple[int, ...]) -> None:
+        self.buffer = buffer
+        self.__array_interface__ = {
+            "data": (buffer.ptr, False),
+            "typestr": dtype.np.str,
+            "shape": tuple(shape),
+            "version": 3,
+        }
+
+
+class Escape:
+    """A tensor's memory is also seen from outside."""
+
+    __slots__ = ("buffer", "exporter", "array")
+
+    def __init__(self, buffer: Any, exporter: Any = None, array: Any = None) -> None:
+        self.buffer = buffer
+        self.exporter = weakref.ref(exporter) if exporter is not None else None
+        self.array = array
+
+    def active(self) -> bool:
+        return self.exporter is None or self.exporter() is not None
+
+    def write_back(self, t: Tensor) -> None:
+        """Copy the tensor's new value into the shared memory, which stays the tensor's memory."""
+        n = t._aval.nbytes
+        if t._data is not self.buffer:
+            self.buffer.array(np.uint8, (n,))[:] = t._data.array(np.uint8, (n,))
+            t._data = self.buffer
+
+
+def export(t: Tensor) -> np.ndarray:
+    """A NumPy array that shares the tensor's memory, both ways."""
+    base = t._base if t._base is not None else t
+    buffer = realize(base)
+    a = base._aval
+    escape = base._escape
+    if escape is not None and escape.array is not None:
+        array = escape.array.reshape(a.shape) if escape.array.shape != tuple(a.shape) else escape.array
+    else:
+        exporter = escape.exporter() if escape is not None and escape.exporter is not None else None
+        if exporter is None:
+            exporter = Exporter(buffer, a.dtype, a.shape)
+            base._escape = Escape(buffer, exporter)
+            base._special = True
+            base._tid = 0 if base._tid >= 0 else base._tid
+        array = np.asarray(exporter)
+        if a.size == 0:
+            array = np.empty(a.shape, a.dtype.np)
+    for prim, attrs, starts in t._chain:
+        array = move_array(array, prim, attrs, starts)
+    return array
+
+
+def move_array(array: np.ndarray, prim: str, attrs: Any, starts: tuple) -> np.ndarray:
+    """A view's movement, on the NumPy side."""
+    if prim == "alias":
+        return array
+    if prim == "reshape":
+        return array.reshape(attrs)
+    if prim == "permute":
+        return array.transpose(attrs)
+    if prim == "expand":
+        return np.broadcast_to(array, attrs)
+    begins, sizes, steps = attrs
+    rest = iter(starts)
+    index = []
+    for b, n, k in zip(begins, sizes, steps, strict=True):
+        b = next(rest) if b is None else b
+        index.append(slice(b, b + (n - 1) * k + 1 if n else b, k))
+    return array[tuple(index)]
+
+
+def share(array: np.ndarray, dtype: DType) -> Tensor:
+    """A tensor on the memory of a C-contiguous array."""
+    buffer = Buffer.wrap(array)
+    t = recorder.tensor_from_buffer(buffer, array.shape, dtype)
+    t._escape = Escape(buffer, None, array)
+    t._special = True
+    return t

@@ -1,0 +1,10 @@
+"""Things around the training loop: `utils.data` feeds it, `utils.host_random` draws on the host.
+
+Read `data/loader.py` first.
+"""
+
+from __future__ import annotations
+
+from adjoint.utils import data
+
+__all__ = ["data"]

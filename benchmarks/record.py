@@ -1,0 +1,137 @@
+"""The records of a benchmark: what is run (`Workload`, `Case`) and what came out (`Row`, `Limit`).
+
+A workload holds one builder per library. A builder receives the library's module and the workload's
+NumPy arrays and returns a `Case`: one iteration of user code, and a way to read what it computed.
+The same function builds the case for Adjoint and for PyTorch's eager mode wherever possible: that
+the text is shared is the proof that the code is unmodified. Read `Workload` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Arrays = dict[str, Any]  # NumPy arrays and scalars by name
+Results = Sequence[np.ndarray | np.generic]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One library's version of a workload, ready to run.
+
+    `step` is one iteration as a user would write it. `read` waits for everything that has been
+    asked for and returns it as arrays; it ends every timed batch, so that lazy or asynchronous work
+    cannot hide.
+    """
+
+    step: Callable[[], Any]
+    read: Callable[[], Results]
+
+
+def repeatable(function: Callable[[], Results]) -> Case:
+    """A case without state: every step computes, delivers and returns the same arrays."""
+    last: list[Results] = []
+
+    def step() -> None:
+        last[:] = (function(),)
+
+    return Case(step, lambda: last[0])
+
+
+Builder = Callable[[ModuleType, Arrays], Case]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A row of the table: what is computed, by whom, and how fast it has to be.
+
+    Adjoint passes when the fastest of `peers` takes at least `target` times as long. `check_steps`
+    steps are run and compared before anything is timed; with `repeats` (every step computes the
+    same values) the comparison is made once more after the timing. `bytes_touched` is the least
+    memory traffic one step can have, each input read once and each output written once; zero means
+    that everything stays in cache. `atol` has one entry per result, the last one standing for the
+    rest.
+    """
+
+    name: str
+    title: str
+    target: float
+    peers: tuple[str, ...]
+    make: Callable[[np.random.Generator], Arrays]
+    builders: dict[str, Builder]
+    rtol: float
+    atol: tuple[float, ...]
+    check_steps: int = 1
+    repeats: bool = True
+    bytes_touched: int = 0
+
+
+@dataclass
+class Row:
+    """What was measured for one workload; times are seconds per step.
+
+    `absent` gives the reason for each library that is installed but has no times here, `worst` the
+    part of the tolerance that each used, and `wrong` the libraries whose results disagreed.
+    """
+
+    workload: Workload
+    batches: dict[str, list[float]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    worst: dict[str, float] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    def median(self, library: str) -> float | None:
+        """Median time of one step, or None where the library was not measured."""
+        times = self.batches.get(library)
+        return float(np.median(times)) if times else None
+
+    def peer(self) -> str | None:
+        """The fastest of the workload's peers that were measured."""
+        found = [name for name in self.workload.peers if name in self.batches]
+        return min(found, key=lambda name: np.median(self.batches[name]), default=None)
+
+    def ratio(self) -> tuple[float, float, float] | None:
+        """Ratio of medians, and the 10th and 90th percentile of the ratio within single rounds."""
+        peer = self.peer()
+        if peer is None or not self.batches.get("adjoint"):
+            return None
+        ours, theirs = np.array(self.batches["adjoint"]), np.array(self.batches[peer])
+        low, high = np.percentile(theirs / ours, (10, 90))
+        return float(np.median(theirs) / np.median(ours)), float(low), float(high)
+
+    def verdict(self) -> str:
+        """`pass`, `MISS`, or why there is no verdict."""
+        if "adjoint" in self.absent:
+            return "MISS"  # installed, and either failed or computed something else
+        ratio = self.ratio()
+        if ratio is not None:
+            return "pass" if ratio[0] >= self.workload.target else "MISS"
+        if "adjoint" in self.batches:
+            return "no peer installed"
+        return "not measured"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A figure with an upper limit: a start-up time, a number of programs, a growth of memory.
+
+    `failed` says that Adjoint is installed and could not be measured all the same.
+    """
+
+    name: str
+    title: str
+    value: float | None
+    limit: float
+    unit: str
+    note: str = ""
+    failed: bool = False
+
+    def verdict(self) -> str:
+        """`pass`, `MISS`, or `not measured` (the note says why)."""
+        if self.value is None:
+            return "MISS" if self.failed else "not measured"
+        return "pass" if self.value <= self.limit else "MISS"

@@ -1,0 +1,143 @@
+"""Buffers: alignment, recycling exactly when nobody can see the memory, bounded free memory."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from adjoint.runtime import memory
+from adjoint.runtime.memory import Buffer, allocate, size_class, stats, trim
+
+
+@pytest.fixture(autouse=True)
+def empty_pool():
+    trim()
+    yield
+    trim()
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, 63, 64, 65, 513, 1025, 4097, 1 << 15, (1 << 20) + 1])
+def test_aligned_and_large_enough(nbytes: int) -> None:
+    buffers = [allocate(nbytes) for _ in range(10)]
+    for buffer in buffers:
+        assert buffer.ptr % memory.ALIGNMENT == 0
+        assert buffer.nbytes >= nbytes and buffer.mem.nbytes == buffer.nbytes
+        assert buffer.ptr == buffer.mem.ctypes.data
+    starts = sorted((b.ptr, b.nbytes) for b in buffers)
+    assert all(p + n <= q for (p, n), (q, _) in zip(starts, starts[1:], strict=False))
+
+
+def test_size_classes_are_multiples_of_a_line_with_little_waste() -> None:
+    for nbytes in [*range(1, 3000), *(int(1.37**i) for i in range(27, 100))]:
+        capacity = size_class(nbytes)
+        assert capacity >= nbytes and capacity % 64 == 0
+        assert capacity <= max(nbytes + 64, nbytes * 1.126)
+        assert size_class(capacity) == capacity
+
+
+@pytest.mark.parametrize("nbytes", [40, 3_000_000])
+def test_memory_returns_when_the_buffer_is_dropped(nbytes: int) -> None:
+    buffer = allocate(nbytes)
+    address = buffer.ptr
+    other = allocate(nbytes)
+    assert other.ptr != address
+    del buffer
+    assert address in {allocate(nbytes).ptr for _ in range(4)}
+
+
+def test_not_while_an_array_sees_it() -> None:
+    buffer = allocate(400)
+    address = buffer.ptr
+    view = buffer.array(np.float32, (10, 10))[2:, ::3].T
+    del buffer
+    held = [allocate(400) for _ in range(20)]
+    assert address not in {b.ptr for b in held}
+    del view
+    held += [allocate(400) for _ in range(20)]
+    assert address in {b.ptr for b in held}
+
+
+def test_steady_use_allocates_nothing() -> None:
+    def step() -> None:
+        values = [allocate(n) for n in (100, 100, 5000, 2 << 20)]
+        values[0] = allocate(100)
+
+    for _ in range(5):
+        step()
+    before = stats()["allocations"]
+    for _ in range(50):
+        step()
+    assert stats()["allocations"] == before
+
+
+def test_stats_count_live_and_free() -> None:
+    before = stats()
+    kept = [allocate(1000) for _ in range(5)]
+    dropped = [allocate(1000) for _ in range(3)]
+    del dropped
+    after = stats()
+    assert after["live_buffers"] - before["live_buffers"] == 5
+    assert after["live_bytes"] - before["live_bytes"] == 5 * 1024
+    assert after["pooled_buffers"] - before["pooled_buffers"] == 3
+    assert trim() >= 3 * 1024
+    assert stats()["pooled_buffers"] == 0 and stats()["live_buffers"] >= len(kept)
+
+
+def test_free_memory_is_bounded(monkeypatch) -> None:
+    monkeypatch.setattr(memory, "_FREE_LIMIT", 1 << 20)
+    monkeypatch.setattr(memory, "_CHECK_STEP", 1 << 18)
+    monkeypatch.setattr(memory, "_check_at", 0)
+    for i in range(400):  # every size its own class, each dropped at once
+        allocate(60_000 + 8192 * (i % 97))
+        assert stats()["pooled_bytes"] <= 6 << 20
+    assert stats()["pooled_bytes"] > 0
+
+
+def test_from_array_copies_and_wrap_shares() -> None:
+    source = np.arange(12.0).reshape(3, 4)
+    copy = Buffer.from_array(source.T)
+    assert np.array_equal(copy.array(np.float64, (4, 3)), source.T)
+    shared = Buffer.wrap(source)
+    shared.array(np.float64, (12,))[5] = -1.0
+    assert source[1, 1] == -1.0 and shared.ptr == source.ctypes.data
+    assert copy.array(np.float64, (4, 3))[1, 1] == 5.0
+    with pytest.raises(ValueError, match="C-contiguous"):
+        Buffer.wrap(source.T)
+
+
+def test_wrap_keeps_the_memory_alive_and_takes_odd_shapes() -> None:
+    buffer = Buffer.wrap(np.full(1000, 7, np.int16))
+    assert (buffer.array(np.int16, (1000,)) == 7).all()
+    assert Buffer.wrap(np.array(2.5)).array(np.float64, ()) == 2.5
+    assert Buffer.wrap(np.empty((0, 3))).nbytes == 0
+    assert Buffer.from_array(np.empty((0, 3), bool)).array(bool, (0, 3)).shape == (0, 3)
+
+
+def test_too_small_a_buffer_is_refused() -> None:
+    with pytest.raises(TypeError):
+        allocate(64).array(np.float64, (9,))
+
+
+def test_no_buffer_is_given_to_two_threads() -> None:
+    failures: list[str] = []
+
+    def work(number: int) -> None:
+        held: list[tuple[Buffer, np.ndarray]] = []
+        for i in range(3000):
+            buffer = allocate(256)
+            view = buffer.array(np.int64, (32,))
+            view[:] = number * 10_000 + i
+            held.append((buffer, view))
+            if len(held) > i % 7:
+                oldest, seen = held.pop(0)
+                if not (seen == seen[0]).all() or seen[0] // 10_000 != number:
+                    failures.append(f"thread {number} finds {seen[:3]} in {oldest}")
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
