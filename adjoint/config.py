@@ -64,8 +64,8 @@ FLAGS: dict[str, Flag] = {
             "ADJOINT_DEBUG",
             _count,
             0,
-            "what to print to stderr: 1 programs compiled, 2 kernels, 3 graphs before and after simplification, "
-            "4 LLVM IR, 5 everything",
+            "what to print to stderr: 1 programs compiled, 2 kernels, "
+            "3 graphs before and after simplification, 4 LLVM IR, 5 everything",
         ),
         Flag(
             "ADJOINT_DISABLE",
@@ -119,9 +119,7 @@ def get(name: str) -> Any:
 
 
 def code_key() -> tuple[tuple[str, Any], ...]:
-    """The flags that can change generated code, with their values: part of every compiled program's
-    key.
-    """
+    """The flags that can change generated code, with their values, a part of program keys."""
     return tuple((name, get(name)) for name, flag in FLAGS.items() if flag.affects_code)
 
 

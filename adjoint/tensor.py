@@ -311,7 +311,7 @@ def augmented(name: str, function: Callable[..., Any]) -> Callable[[Tensor, Any]
 
 def zero_(self: Tensor) -> Tensor:
     check_in_place(self)
-    return assign(self, recorder.record("full", (0,), (tuple(self._aval.shape), self._aval.dtype)))
+    return assign(self, recorder.record_full(0, tuple(self._aval.shape), self._aval.dtype))
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:

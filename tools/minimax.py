@@ -120,7 +120,8 @@ def coefficients(fit: Fit, element: str) -> tuple[list[float], float]:
         for i in range(points)
     ]
     target, weight = [fit.target(u) for u in grid], [fit.weight(u) for u in grid]
-    rest, scale, found = list(target), list(weight), []
+    rest, scale = list(target), list(weight)
+    found: list[float] = []
     for left in range(count, 0, -1):
         # Only the first terms are large enough for their rounding to be worth a new fit.
         if len(found) < 6:
@@ -350,9 +351,9 @@ def main(names: list[str]) -> None:
     text = [
         '"""Polynomial coefficients of the vector mathematics, constant term first.',
         "",
-        "Written by `tools/minimax.py` (a Remez exchange in 200-bit arithmetic); change it there.",
-        "`TABLES[name][element]` is a tuple of numbers exact in the element type. The comment above each",
-        "says what the polynomial approximates, where, and its weighted error in bits.",
+        "Written by `tools/minimax.py` (a Remez exchange); change the fits there.",
+        "`TABLES[name][element]` is a tuple of numbers exact in the element type. The comment",
+        "above each says what the polynomial approximates, where, and its weighted error in bits.",
         '"""',
         "",
         "TABLES: dict[str, dict[str, tuple[float, ...]]] = {",

@@ -125,8 +125,14 @@ def jump(tr: Any, macro: Macro) -> None:
                 more = []
             more.append((leaf, g))
     if more is not None:
-        for leaf, g in more:
-            accumulate(leaf, g, a.requires_grad)
+        grad = tr.grad
+        if not a.requires_grad:
+            tr.set_mode(False)
+        try:
+            for leaf, g in more:
+                accumulate(leaf, g, a.requires_grad)
+        finally:
+            local.trace.set_mode(grad)
 
 
 def accumulate(leaf: Tensor, g: Tensor, create_graph: bool = False) -> None:

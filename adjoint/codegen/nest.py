@@ -31,6 +31,7 @@ _UNROLL = 4  # vectors of a row that are kept in registers instead of a loop
 _SPILL_COST = 6  # additions: values dearer than this are kept for later stages
 _SPILL_BYTES = 65536  # at most so much stack for one kept value
 _ACCUMULATORS = 4
+_STREAM_BYTES = 64 << 20  # kernels that move more than this write past the caches
 
 
 @dataclass
@@ -72,6 +73,7 @@ class NestKernel:
         self.buffers: list[Any] = []
         self.scalars: list[tuple[int, DType]] = []
         self.scatter = any(r.kind == "scatter" for r in self.roots)
+        self.streaming = False
         self.scan = any(r.kind == "scan" for r in self.roots)
         self._choose_loops()
         self._choose_blocks()
@@ -154,15 +156,31 @@ class NestKernel:
                 self.lanes = self._column_lanes(last_row.extent)
             else:
                 self.rows = rows
+        self.swapped = self._strided_across_rows()
         for g in self.rows:
-            g.depth = 2
+            g.depth = 3 if self.swapped else 2
         if self.vec is not None:
-            self.vec.depth = _ROW_DEPTH
+            self.vec.depth = 2 if self.swapped else 3
         for k, g in enumerate(self.cols):
             g.depth = _ROW_DEPTH + 1 + k
         self.group_of = {v: g for g in (*rows, *self.cols) for v in g.members}
         self.depth_of_bit = {v.mask: g.depth for v, g in self.group_of.items()}
         self.vec_mask = self.vec.mask if self.vec is not None and self.lanes > 1 else 0
+
+    def _strided_across_rows(self) -> bool:
+        """Whether some load runs along memory with the rows and not with the lanes, as in a transposition.
+
+        The loop over rows then goes inside: the cache lines that one gather touches serve the next rows too.
+        """
+        if self.vec is None or self.row_mode or self.cols or not self.rows or self.scatter:
+            return False
+        lane, row = self.vec.last, self.rows[-1].last
+        for v in self.needed:
+            if v.op == "load":
+                steps = dict(v.attrs[1][1])
+                if abs(steps.get(lane, 0)) > 16 and abs(steps.get(row, 0)) in (1, 2, 3, 4):
+                    return True
+        return False
 
     def _row_lanes(self, lengths: list[int]) -> int:
         full = self.width
@@ -212,6 +230,11 @@ class NestKernel:
                 self.row_block = 1
             else:
                 self.row_block = max(1, target // (self.n_vec * n_cols))
+        if self.swapped:  # tiles small enough for the first caches of lines and of pages
+            self.row_block = min(self.n_rows, 256)
+            self.vec_block = min(self.n_vec, max(8 * self.lanes, 128))
+        if self.nest.column:
+            self.row_block = self.nest.column
         self.pieces = pieces
         self.row_blocks = -(-self.n_rows // self.row_block)
         self.vec_blocks = -(-self.n_vec // self.vec_block)
@@ -238,54 +261,63 @@ class NestKernel:
             block = "0"
         piece, rest = self._divmod(block, self.row_blocks * self.vec_blocks)
         row_block, vec_block = self._divmod(rest, self.vec_blocks)
-        self.piece = piece
+        self.piece, self.block_of_rows = piece, row_block
+        self.first_row = "true"
         self.piece_range = self._range(piece, self.chunk, self.chunk_group.extent if self.chunk_group else 0)
         row_range = self._range(row_block, self.row_block, self.n_rows)
         vec_range = self._range(vec_block, self.vec_block, self.n_vec)
-        # depth 2: rows
-        row = self._open_rows(row_range)
-        for g in reversed(self.rows):
-            quotient, value = self._divmod(row, g.extent) if g is not self.rows[0] else ("0", row)
-            levels.stack[2].memo["var", g.last] = value
-            row = quotient
-        # depth 3: the vectorised loop over a row variable
-        vector_loop = False
-        if self.vec is not None and not self.row_mode:
-            if self.n_vec == self.lanes:
-                levels.push()
-                counter = "0"
-            else:
-                counter, _ = levels.open(vec_range[0], vec_range[1], self.lanes, [])
-                vector_loop = True
-                if self.n_vec % self.lanes:  # the last vector overlaps the one before
-                    em.declare("i64 @llvm.smin.i64(i64, i64)")
-                    counter = em.op(f"call i64 @llvm.smin.i64(i64 {counter}, i64 {self.n_vec - self.lanes})")
-            levels.stack[3].memo["var", self.vec.last] = counter
-        else:
-            levels.push()
+        # depths 2 and 3: rows, and the vectorised loop over a row variable; the other way round when swapped
+        openers = [lambda: self._open_rows(row_range), lambda: self._open_vectors(vec_range)]
+        looped = [opener() for opener in (reversed(openers) if self.swapped else openers)]
         self._stages()
-        if vector_loop:
-            levels.close([])
-        else:
-            levels.pop()
-        if self.row_range_loop:
-            levels.close([])
-        else:
-            levels.pop()
+        for loop in reversed(looped):
+            if loop:
+                levels.close([])
+            else:
+                levels.pop()
         if self.nblocks > 1:
             levels.close([])
         else:
             levels.pop()
         levels.use(0)
+        if self.streaming:
+            em.line("fence seq_cst")
         em.line("ret void")
         return self._assemble()
 
-    def _open_rows(self, row_range: tuple[str, str]) -> str:
-        self.row_range_loop = self.n_rows > 1 and self.row_block > 1
-        if self.row_range_loop:
-            return self.levels.open(row_range[0], row_range[1], 1, [])[0]
-        self.levels.push()
-        return row_range[0]
+    def _open_rows(self, row_range: tuple[str, str]) -> bool:
+        """Begin the loop over all rows, and find the variables from the row's number; whether it is a loop."""
+        loop = self.n_rows > 1 and self.row_block > 1
+        row = row_range[0]
+        if loop:
+            row = self.levels.open(row_range[0], row_range[1], 1, [])[0]
+            if self.nest.column:
+                self.first_row = self.em.op(f"icmp eq i64 {row}, {row_range[0]}")
+        else:
+            self.levels.push()
+        for g in reversed(self.rows):
+            quotient, value = self._divmod(row, g.extent) if g is not self.rows[0] else ("0", row)
+            self.levels.stack[-1].memo["var", g.last] = value
+            row = quotient
+        return loop
+
+    def _open_vectors(self, vec_range: tuple[str, str]) -> bool:
+        """Begin the vectorised loop over a row variable, if there is one."""
+        if self.vec is None or self.row_mode:
+            self.levels.push()
+            return False
+        loop = self.n_vec != self.lanes
+        if loop:
+            em = self.em
+            counter, _ = self.levels.open(vec_range[0], vec_range[1], self.lanes, [])
+            if self.n_vec % self.lanes:  # the last vector overlaps the one before
+                em.declare("i64 @llvm.smin.i64(i64, i64)")
+                counter = em.op(f"call i64 @llvm.smin.i64(i64 {counter}, i64 {self.n_vec - self.lanes})")
+        else:
+            self.levels.push()
+            counter = "0"
+        self.levels.stack[-1].memo["var", self.vec.last] = counter
+        return loop
 
     def _assemble(self) -> Kernel:
         body = "\n".join(self.levels.stack[0].region.lines)
@@ -296,6 +328,8 @@ class NestKernel:
             f"entry:\n{body}\n}}\n"
         )
         declarations = list(self.em.declarations)
+        if self.streaming:
+            declarations.append("!0 = !{i32 1}")
         return Kernel(
             text, declarations, self.buffers, self.scalars, self.nblocks, self.parallel, self.flops, self.bytes
         )
@@ -330,7 +364,7 @@ class NestKernel:
                 self._evaluate([r.value, *_dynamic(r.place)])
                 self._store(r)
             return
-        full = [r for r in self.roots if r.kind in ("full", "piece", "scan")]
+        full = [r for r in self.roots if r.kind in ("full", "piece", "scan", "column")]
         folds = [v for v in self.needed if v.op == "reduce"]
         last = max([r.value.stage for r in full] + [v.stage - 1 for v in folds] + [0])
         passes = []
@@ -933,10 +967,11 @@ class NestKernel:
         em, v, dtype = self.em, root.value, root.node.dtype
         depth = len(self.levels.stack) - 1
         e = root.place
-        if root.kind == "partial":
+        if root.kind in ("partial", "column"):
             rows = math.prod(root.node.shape[1:])
+            piece = self.piece if root.kind == "partial" else self.block_of_rows
             self.levels.use(depth)
-            moved = em.op(f"mul i64 {self.piece}, {rows}") if self.piece.startswith("%") else str(int(self.piece) * rows)
+            moved = em.op(f"mul i64 {piece}, {rows}") if piece.startswith("%") else str(int(piece) * rows)
         else:
             moved = "0"
         scalar, step, irregular = self._parts(e)
@@ -959,13 +994,18 @@ class NestKernel:
             offset = em.op(f"add i64 {offset}, {moved}")
         pointer = em.op(f"getelementptr {element}, ptr {base}, i64 {offset}")
         mask = self._mask(lanes)
+        if root.kind == "column":
+            x = self._added_to_column(root, pointer, x, lanes, mask)
         if root.kind == "scatter" and root.node.prim.name == "put_add":
             old = em.op(f"load {kind}, ptr {pointer}, align {size}")
             if dtype is dtypes.bool:
                 x = em.op(f"or {kind} {old}, {x}")
             else:
                 x = em.op(f"{'fadd' if dtype.is_floating_point else 'add'} {kind} {old}, {x}")
-        if mask is None:
+        if mask is None and lanes > 1 and self._streams(root, lanes * size):
+            self.streaming = True
+            em.line(f"store {kind} {x}, ptr {pointer}, align 64, !nontemporal !0")
+        elif mask is None:
             em.line(f"store {kind} {x}, ptr {pointer}, align {size}")
         else:
             name = f"v{lanes}{sc.mangled(1, element)}"
@@ -973,6 +1013,39 @@ class NestKernel:
             em.line(
                 f"call void @llvm.masked.store.{name}.p0({kind} {x}, ptr {pointer}, i32 {size}, <{lanes} x i1> {mask})"
             )
+
+    def _added_to_column(self, root: Root, pointer: str, x: str, lanes: int, mask: str | None) -> str:
+        """What a column's partial result becomes with one more row; the first row of a block starts from nothing."""
+        em, dtype = self.em, root.node.dtype
+        kind = vector_type(dtype.llvm, lanes)
+        fold = fold_of(root.node.attrs[0], dtypes.uint8 if dtype is dtypes.bool else dtype, lanes)
+        if mask is None:
+            old = em.op(f"load {kind}, ptr {pointer}, align {dtype.itemsize}")
+        else:
+            name = f"v{lanes}{sc.mangled(1, dtype.llvm)}"
+            em.declare(f"{kind} @llvm.masked.load.{name}.p0(ptr, i32, <{lanes} x i1>, {kind})")
+            old = em.op(
+                f"call {kind} @llvm.masked.load.{name}.p0(ptr {pointer}, i32 {dtype.itemsize}, <{lanes} x i1> {mask}, "
+                f"{kind} zeroinitializer)"
+            )
+        start = fold.initial(em)[0][1]
+        old = em.op(f"select i1 {self.first_row}, {kind} {start}, {kind} {old}")
+        return fold.combine(em, [old], [x])[0]
+
+    def _streams(self, root: Root, nbytes: int) -> bool:
+        """Whether a store should go past the caches: a kernel that moves more than they hold, whole aligned lines."""
+        if self.bytes < _STREAM_BYTES or root.kind != "full" or nbytes % 64 or self.vec is None or self.swapped:
+            return False
+        size = root.node.dtype.itemsize
+        if root.node.size * size < _STREAM_BYTES // 8 or self.n_vec % self.lanes:
+            return False
+        if root.place[0] * size % 64:
+            return False
+        return all(
+            k * size * (self.lanes if var is self.vec.last else 1) % 64 == 0
+            for var, k in root.place[1]
+            if var not in self.absorbed
+        )
 
     def _scatter_lanes(self, base: str, where: str, x: str, element: str, size: int, lanes: int) -> None:
         em = self.em

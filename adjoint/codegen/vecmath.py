@@ -35,18 +35,18 @@ FUNCTIONS: dict[str, Callable[..., Lanes]] = {
         exp, exp2, expm1, sigmoid, sinh, cosh, tanh,
         log, log1p, log2, log10, pow, asinh, acosh, atanh,
         sin, cos, tan, asin, acos, atan, atan2,
-        erf, erfc, erfinv, fmod,
+        erf, erfc, erfinv, lgamma, digamma, fmod,
     )
-} | {"lgamma": lgamma, "digamma": digamma}  # fmt: skip
+}  # fmt: skip
 
 
 def emit_math(em: Emitter, name: str, element: str, lanes: int, *args: str) -> str:
-    """Write `name(*args)` for `lanes` elements of "float" or "double" and return the SSA name of
-    the result.
+    """Write `name(*args)` for `lanes` elements and return the SSA name of the result.
 
-    args are SSA names or literals of type `<lanes x element>`, plain `element` for one lane. sin,
-    cos and tan branch on huge arguments, so the current block (`em.block`) may change. Raises
-    KeyError for an unknown function or element.
+    element is "float" or "double", args are SSA names or literals of type `<lanes x element>`, or
+    `element` for one lane. sin, cos and tan branch on huge arguments, so the current block
+    (`em.block`) may change, and they put two module-level definitions among `em.declarations`.
+    Raises KeyError for an unknown function or element.
 
     >>> em = Emitter()
     >>> result = emit_math(em, "exp", "float", 8, "%x")

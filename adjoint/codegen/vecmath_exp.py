@@ -1,10 +1,9 @@
-"""Exponentials of vectors: exp, exp2, expm1, sigmoid, and sinh, cosh, tanh, which are built from
-them.
+"""Exponentials of vectors: exp, exp2, expm1, sigmoid, sinh, cosh, tanh.
 
 All share one reduction, x = k*log(2) + r with |r| <= log(2)/2, after Cody and Waite (Software
 Manual for the Elementary Functions, 1980). k stays in the low bits of a shifted float, so no
-conversion to integers is needed. Read `reduce_by_log2` and `times_power_of_two` first; `exp` shows
-how they fit.
+conversion to integers is needed. Read `reduce_by_log2` and `times_power_of_two` first; `exp`
+shows how they fit.
 """
 
 from __future__ import annotations
@@ -42,8 +41,9 @@ def exp_polynomial(r: Lanes) -> Lanes:
 
 
 def power_of_two(shifted: Lanes, offset: int | Lanes = 0) -> Lanes:
-    """2**(k + offset), where `shifted` holds k; the sum must be a normal exponent (or one more:
-    infinity).
+    """2**(k + offset), where `shifted` holds k.
+
+    The sum must be the exponent of a normal number, or one more, which gives infinity.
     """
     biased = shifted.bits() + (
         offset if isinstance(offset, Lanes) else offset + shifted.format.bias
@@ -52,8 +52,9 @@ def power_of_two(shifted: Lanes, offset: int | Lanes = 0) -> Lanes:
 
 
 def times_power_of_two(value: Lanes, shifted: Lanes) -> Lanes:
-    """value * 2**k in two steps, so that denormal results are rounded once and k may pass the
-    largest exponent.
+    """value * 2**k in two steps.
+
+    So a denormal result is rounded once, and k may pass the largest exponent.
     """
     form = value.format
     down = form.bits * 2
@@ -104,9 +105,7 @@ def expm1(x: Lanes) -> Lanes:
 
 
 def sigmoid(x: Lanes) -> Lanes:
-    """1 / (1 + exp(-x)), as e / (1 + e) with e = exp(-|x|) for negative x: no overflow, no
-    cancellation.
-    """
+    """1 / (1 + exp(-x)), or e / (1 + e) with e = exp(-|x|) for negative x: no overflow."""
     r, shifted, _ = reduce_by_log2((-x.abs()).at_least(EXP_RANGE[x.element][0]))
     e = times_small_power_of_two(exp_polynomial(r), shifted)
     total = e + 1.0

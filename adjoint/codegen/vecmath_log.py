@@ -106,6 +106,7 @@ def log10(x: Lanes) -> Lanes:
 
 
 def log1p(x: Lanes) -> Lanes:
+    """log of the unrounded sum 1 + x."""
     total, rest = two_sum(x.constant(1.0), x)
     value = (x < INF).choose(log_of_sum(total, rest), x)
     value = (x > -1.0).choose(value, x.equals(-1.0).choose(x.constant(-INF), NAN))
@@ -113,8 +114,9 @@ def log1p(x: Lanes) -> Lanes:
 
 
 def log_plus_root(x: Lanes, one: float) -> Lanes:
-    """log(x + sqrt(x*x + one)) for x >= 0, x >= 1 when one is -1; the argument of log is computed
-    in two parts.
+    """log(x + sqrt(x*x + one)) for x >= 0, and x >= 1 where one is -1.
+
+    The argument of the logarithm is computed in two parts.
     """
     large = x > 2.0 ** (x.format.mantissa // 2 + 4)  # the root is x there, and x*x might overflow
     square, square_rest = two_product(x, x)
@@ -157,11 +159,10 @@ def atanh(x: Lanes) -> Lanes:
 
 
 def log2_in_two_parts(x: Lanes) -> tuple[Lanes, Lanes]:
-    """log2 of positive finite x with an error of about 2**-13 units in the last place of the first
-    part.
+    """log2 of positive finite x in two parts, with about 13 bits more than the type has.
 
-    With s = f / (2 + f) and z = s*s: log2(1 + f) = s * (C + z*C/3 + z*z*P(z)), C = 2/log(2). Every
-    term but the last is carried in two parts.
+    With s = f / (2 + f) and z = s*s: log2(1 + f) = s * (C + z*C/3 + z*z*P(z)), C = 2/log(2).
+    Every term but the last is carried in two parts.
     """
     f, e = split(x)
     bottom, bottom_rest = fast_two_sum(f.constant(2.0), f)
@@ -184,8 +185,9 @@ def log2_in_two_parts(x: Lanes) -> tuple[Lanes, Lanes]:
 
 
 def pow(x: Lanes, y: Lanes) -> Lanes:
-    """x**y = 2**(y * log2|x|) with the sign and the special cases of IEEE 754 (9.2.1) and C (annex
-    F.10.4.4).
+    """x**y = 2**(y * log2|x|).
+
+    Signs and special cases are those of IEEE 754 (9.2.1) and C (annex F.10.4.4).
     """
     size = x.abs()
     log, log_rest = log2_in_two_parts(size)

@@ -8,7 +8,9 @@ zero; their float versions are the double ones, rounded. Read `erf` first; `shif
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 
 from adjoint.codegen.vecmath_exp import (
     LN2,
@@ -46,8 +48,9 @@ def erf(x: Lanes) -> Lanes:
 
 
 def erfc(x: Lanes) -> Lanes:
-    """(1 - x) - x*P(x*x) for |x| < 0.8, else
-    exp(-a*a) * q * Q(q - c) with a = |x| and q = 1 / (1 + a/4).
+    """(1 - x) - x*P(x*x) for |x| < 0.8, else exp(-a*a) * q * Q(q - c) or 2 minus that.
+
+    Here a = |x| and q = 1 / (1 + a/4), with what its rounding loses.
     """
     high, low = LN2[x.element]
     z = x * x
@@ -77,8 +80,9 @@ def erfc(x: Lanes) -> Lanes:
 
 
 def erfinv(x: Lanes) -> Lanes:
-    """x * P(w) with w = -log(1 - x*x), or x * Q(sqrt(w)) for large w (the form of Giles, GPU
-    Computing Gems 10).
+    """x * P(w) with w = -log(1 - x*x), or x * Q(sqrt(w)) for large w.
+
+    The form is that of Giles (GPU Computing Gems, Jade edition, chapter 10).
     """
     w = -log((-x).fma(x, 1.0))
     centre = (w - 2.5).polynomial(TABLES["erfinv"][x.element])
@@ -90,20 +94,20 @@ def erfinv(x: Lanes) -> Lanes:
     return x.abs().equals(1.0).choose(x.constant(INF).with_sign_of(x), value)
 
 
-def in_double(function):  # noqa: ANN001, ANN201 - a decorator of Lanes -> Lanes
+def in_double(function: Callable[[Lanes], Lanes]) -> Callable[[Lanes], Lanes]:
     """The same function for float, by way of double."""
 
+    @functools.wraps(function)
     def widened(x: Lanes) -> Lanes:
         if x.element == "double":
             return function(x)
         return function(x.convert("fpext", "double")).convert("fptrunc", "float")
 
-    widened.__doc__ = function.__doc__
     return widened
 
 
 def sin_cos_of_pi(x: Lanes) -> tuple[Lanes, Lanes]:
-    """`(|sin(pi*x)|, cos(pi*f) >= 0)` with f the distance from x to the nearest integer."""
+    """`(|sin(pi*x)|, |cos(pi*x)|)`."""
     distance = (x - x.rint()).abs()
     steep = distance > 0.25
     angle = steep.choose(0.5 - distance, distance) * math.pi
@@ -113,8 +117,9 @@ def sin_cos_of_pi(x: Lanes) -> tuple[Lanes, Lanes]:
 
 
 def lgamma_positive(y: Lanes) -> Lanes:
-    """log(gamma(y)) for y > 0: a polynomial between the zeros at 1 and 2, Stirling's series from 8
-    on.
+    """log(gamma(y)) for y > 0.
+
+    A polynomial between the zeros at 1 and 2 and around, Stirling's series from 8 on.
     """
     product, low = y.constant(1.0), y
     for _ in range(5):  # brings 3..8 down to 2..3: gamma(y) = (y-1) * gamma(y-1)
@@ -150,9 +155,7 @@ def lgamma(x: Lanes) -> Lanes:
 
 
 def shifted_digamma(y: Lanes) -> Lanes:
-    """digamma(y) for y >= 0: digamma(y + n) - (1/y + ... + 1/(y+n-1)), with the sum as one
-    fraction.
-    """
+    """digamma(y) = digamma(y + n) - (1/y + ... + 1/(y+n-1)) for y >= 0, the sum as one fraction."""
     top, bottom = y.constant(0.0), y.constant(1.0)
     for _ in range(10):
         low = y < 10.0
@@ -167,8 +170,9 @@ def shifted_digamma(y: Lanes) -> Lanes:
 
 @in_double
 def digamma(x: Lanes) -> Lanes:
-    """The derivative of log(gamma(x)); below 0 digamma(1-x) - pi / tan(pi*x) (DLMF 5.5.4). NaN at
-    -1, -2, ...
+    """The derivative of log(gamma(x)); below 0 it is digamma(1-x) - pi / tan(pi*x) (DLMF 5.5.4).
+
+    NaN at -1, -2, ..., minus infinity at 0.
     """
     negative = x < 0.0
     value = shifted_digamma(negative.choose(1.0 - x, x))

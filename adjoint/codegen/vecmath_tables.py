@@ -1,12 +1,13 @@
 """Polynomial coefficients of the vector mathematics, constant term first.
 
-Written by `tools/minimax.py` (a Remez exchange in 200-bit arithmetic); change the fits there.
-`TABLES[name][element]` is a tuple of numbers exact in the element type. The comment above each entry
-says what the polynomial approximates, where, and its weighted error in bits.
+Written by `tools/minimax.py` (a Remez exchange); change the fits there.
+`TABLES[name][element]` is a tuple of numbers exact in the element type. The comment
+above each says what the polynomial approximates, where, and its weighted error in bits.
 """
 
 TABLES: dict[str, dict[str, tuple[float, ...]]] = {
-    # (exp(r) - 1 - r) / r**2 on [-0.3475, 0.3475]: float 28.2, double 57.8 bits
+    # (exp(r) - 1 - r) / r**2 on [-0.3475, 0.3475]:
+    # float 28.2, double 57.8 bits
     "exp": {
         "float": (
             0.4999999403953552,
@@ -28,7 +29,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             2.4953655714970104e-08,
         ),
     },
-    # (2**r - 1) / r on [-0.502, 0.502]: float 27.5, double 55.5 bits
+    # (2**r - 1) / r on [-0.502, 0.502]:
+    # float 27.5, double 55.5 bits
     "exp2": {
         "float": (
             0.6931472420692444,
@@ -52,7 +54,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             4.081003657720828e-10,
         ),
     },
-    # (log(1+f) - f + f*f/2) / f**3 on [-0.2932, 0.4145]: float 27.3 bits
+    # (log(1+f) - f + f*f/2) / f**3 on [-0.2932, 0.4145]:
+    # float 27.3 bits
     "log": {
         "float": (
             0.3333333134651184,
@@ -65,7 +68,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             -0.07643742114305496,
         ),
     },
-    # (2*atanh(s)/s - 2) / z, z = s*s on [1e-12, 0.02945]: double 58.5 bits
+    # (2*atanh(s)/s - 2) / z, z = s*s on [1e-12, 0.02945]:
+    # double 58.5 bits
     "log_ratio": {
         "double": (
             0.6666666666666735,
@@ -77,7 +81,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             0.14798243328095598,
         ),
     },
-    # 2/log(2) * (atanh(s)/s - 1 - z/3) / z**2 on [1e-12, 0.02945]: float 35.2, double 71.9 bits
+    # 2/log(2) * (atanh(s)/s - 1 - z/3) / z**2 on [1e-12, 0.02945]:
+    # float 35.2, double 71.9 bits
     "log_pow": {
         "float": (
             0.5770801901817322,
@@ -95,7 +100,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             0.17282606771007902,
         ),
     },
-    # (sin(r)/r - 1) / z, z = r*r on [1e-12, 0.63]: float 27.9, double 57.8 bits
+    # (sin(r)/r - 1) / z, z = r*r on [1e-12, 0.63]:
+    # float 27.9, double 57.8 bits
     "sin": {
         "float": (
             -0.16666653752326965,
@@ -111,7 +117,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             1.58930309987538e-10,
         ),
     },
-    # (cos(r) - 1 + z/2) / z**2 on [1e-12, 0.63]: float 33.1, double 63.9 bits
+    # (cos(r) - 1 + z/2) / z**2 on [1e-12, 0.63]:
+    # float 33.1, double 63.9 bits
     "cos": {
         "float": (
             0.04166664555668831,
@@ -127,7 +134,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             -1.1356713164611295e-11,
         ),
     },
-    # (tan(r)/r - 1) / z on [1e-12, 0.63]: float 29.1, double 55.5 bits
+    # (tan(r)/r - 1) / z on [1e-12, 0.63]:
+    # float 29.1, double 55.5 bits
     "tan": {
         "float": (
             0.3333335518836975,
@@ -155,7 +163,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             2.210946232260235e-05,
         ),
     },
-    # (asin(x)/x - 1) / z on [1e-12, 0.25]: float 27.6, double 55.9 bits
+    # (asin(x)/x - 1) / z on [1e-12, 0.25]:
+    # float 27.6, double 55.9 bits
     "asin": {
         "float": (
             0.16666753590106964,
@@ -179,7 +188,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             0.03195846169139467,
         ),
     },
-    # (atan(x)/x - 1) / z on [1e-12, 1]: float 28.6, double 56.1 bits
+    # (atan(x)/x - 1) / z on [1e-12, 1]:
+    # float 28.6, double 56.1 bits
     "atan": {
         "float": (
             -0.33333301544189453,
@@ -215,7 +225,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             1.3490832970582015e-05,
         ),
     },
-    # (sinh(x)/x - 1) / z on [1e-12, 1]: float 31.5, double 61.8 bits
+    # (sinh(x)/x - 1) / z on [1e-12, 1]:
+    # float 31.5, double 61.8 bits
     "sinh": {
         "float": (
             0.1666666716337204,
@@ -233,7 +244,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             7.775696744932763e-13,
         ),
     },
-    # (tanh(x)/x - 1) / z on [1e-12, 0.36]: float 28.5, double 57.8 bits
+    # (tanh(x)/x - 1) / z on [1e-12, 0.36]:
+    # float 28.5, double 57.8 bits
     "tanh": {
         "float": (
             -0.33333298563957214,
@@ -256,7 +268,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             -1.7193701751620033e-05,
         ),
     },
-    # erf(x)/x - 1 on [1e-12, 1]: float 29.4, double 56.3 bits
+    # erf(x)/x - 1 on [1e-12, 1]:
+    # float 29.4, double 56.3 bits
     "erf": {
         "float": (
             0.12837916612625122,
@@ -283,7 +296,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             1.4395171122634088e-10,
         ),
     },
-    # -log(erfc(x)) / x on [0.999, 6]: float 28.6, double 55.1 bits
+    # -log(erfc(x)) / x on [0.999, 6]:
+    # float 28.6, double 55.1 bits
     "erf_tail": {
         "float": (
             1.1284805536270142,
@@ -313,7 +327,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             8.586981718183243e-12,
         ),
     },
-    # exp(a*a)*erfc(a)/q at q = u + 15/32, q = 1/(1 + a/4) on [-0.3414, 0.3647]: float 27.7, double 54.1 bits
+    # exp(a*a)*erfc(a)/q at q = u + 15/32, q = 1/(1 + a/4) on [-0.3414, 0.3647]:
+    # float 27.7, double 54.1 bits
     "erfc": {
         "float": (
             0.2594636380672455,
@@ -356,7 +371,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             8.072595437878272,
         ),
     },
-    # erfinv(x)/x at w = u + 2.5 on [-2.5, 2.5]: float 22.9, double 53.0 bits
+    # erfinv(x)/x at w = u + 2.5 on [-2.5, 2.5]:
+    # float 22.9, double 53.0 bits
     "erfinv": {
         "float": (
             1.5014094114303589,
@@ -397,7 +413,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             -3.4056054255380988e-19,
         ),
     },
-    # erfinv(x)/x at sqrt(w) = u + 3 on [-0.7641, 1]: float 22.9, double 53.9 bits
+    # erfinv(x)/x at sqrt(w) = u + 3 on [-0.7641, 1]:
+    # float 22.9, double 53.9 bits
     "erfinv_mid": {
         "float": (
             2.832976818084717,
@@ -436,7 +453,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             -8.228356469136959e-09,
         ),
     },
-    # erfinv(x)/x at sqrt(w) = u + 5 on [-1, 1.01]: double 52.0 bits
+    # erfinv(x)/x at sqrt(w) = u + 5 on [-1, 1.01]:
+    # double 52.0 bits
     "erfinv_tail": {
         "double": (
             4.8499064014085835,
@@ -458,7 +476,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
             -4.4330493000617236e-11,
         ),
     },
-    # lgamma(z) / ((z-1)*(z-2)) at z = u + 2 on [-0.999999, 1]: double 55.9 bits
+    # lgamma(z) / ((z-1)*(z-2)) at z = u + 2 on [-0.999999, 1]:
+    # double 55.9 bits
     "lgamma": {
         "double": (
             0.42278433509846713,

@@ -324,8 +324,9 @@ def tan(x: Lanes) -> Lanes:
 
 
 def arcsine_parts(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
-    """`(big, s, tail)`: asin(s) = s + tail, with s = |x|, or sqrt((1 - |x|) / 2) where |x| > 1/2 is
-    big.
+    """`(big, s, tail)` with asin(s) = s + tail.
+
+    s is |x|, or sqrt((1 - |x|) / 2) where |x| > 1/2 is big.
     """
     size = x.abs()
     big = size > 0.5
@@ -335,8 +336,9 @@ def arcsine_parts(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
 
 
 def asin(x: Lanes) -> Lanes:
-    """asin(x) = pi/2 - 2*asin(sqrt((1 - x) / 2)) for x > 1/2, with pi/2 = pi/4 + pi/4: pi/4 - 2*s
-    is exact there.
+    """asin(x) = pi/2 - 2*asin(sqrt((1 - x) / 2)) for x > 1/2.
+
+    pi/2 is taken as pi/4 + pi/4, because pi/4 - 2*s is exact near x = 1/2.
     """
     big, s, tail = arcsine_parts(x)
     high, low = HALF_PI[x.element]
@@ -372,8 +374,9 @@ def atan(x: Lanes) -> Lanes:
 
 
 def atan2(y: Lanes, x: Lanes) -> Lanes:
-    """The angle of the point (x, y), from -pi to pi; signed zeros and infinities as in C (annex
-    F.10.1.4).
+    """The angle of the point (x, y), from -pi to pi.
+
+    Signed zeros and infinities are as in C (annex F.10.1.4).
     """
     high, low = HALF_PI[x.element]
     width, height = x.abs(), y.abs()

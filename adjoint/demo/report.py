@@ -123,7 +123,7 @@ def _curves(history: History) -> str:
     # The mean over each epoch shows the trend through the noise of single batches.
     per = len(steps) // len(epochs)
     means = [
-        (k * per, sum(history.step_loss[(k - 1) * per : k * per]) / per)
+        ((k - 0.5) * per, sum(history.step_loss[(k - 1) * per : k * per]) / per)
         for k in range(1, len(epochs) + 1)
     ]
     loss = line_chart(

@@ -27,7 +27,7 @@ def locate(t: Tensor) -> tuple[History, int] | None:
     tr = local.trace
     if t._base is not None and t._tid != tr.id:
         recorder.bind(tr, t)  # a stale view replays its movement
-    if t._tid == tr.id:
+    if t._tid == tr.id and t._slot >= 0:
         return tr.history(), t._slot
     if t._hist is not None:
         return t._hist, t._hslot
@@ -99,7 +99,7 @@ class Reverse:
 
     def walk(self, hist: History) -> None:
         mine = self.cotangents[hist.id]
-        steps = hist.steps()
+        steps = dict(hist.steps())  # as of now: the derivative's own steps are not part of the walk
         relevant = None if self.relevant is None else self.relevant.get(hist.id, set())
         freed = self.freed.setdefault(hist.id, set())
         already = freed_slots(hist)

@@ -22,8 +22,8 @@ class MalformedGraph(Exception):
 
 
 _BINARY = (
-    "add sub mul div maximum minimum floor_div remainder fmod pow atan2 bitwise_and bitwise_or bitwise_xor "
-    "shift_left shift_right eq ne lt le gt ge"
+    "add sub mul div maximum minimum floor_div remainder fmod pow atan2 "
+    "bitwise_and bitwise_or bitwise_xor shift_left shift_right eq ne lt le gt ge"
 )
 ARITY: dict[str, int] = {
     name: 1 for name, prim in PRIMS.items() if prim.kind in ("pointwise", "movement")
@@ -81,7 +81,7 @@ _NO_BOOL = {"neg", "sub", "sign", "floor_div", "remainder", "fmod", "pow", "inte
 
 
 def operand_categories(name: str) -> tuple[int, ...]:
-    """The categories of dtypes (`DType.category`) that the first operand of a primitive may have."""
+    """The dtype categories (`DType.category`) that the first operand of a primitive may have."""
     if name in _FLOAT_ONLY:
         return (2,)
     if name in _INTEGER_ONLY:
@@ -94,7 +94,8 @@ def operand_categories(name: str) -> tuple[int, ...]:
 def _describe(node: Node) -> str:
     """Like repr(node), which a malformed node may not have: its dtype may be anything."""
     args = ", ".join(f"%{a.index}" for a in node.args)
-    return f"%{node.index} = {node.prim.name}({args}) {node.attrs} : {node.parts or (node.dtype, node.shape)}"
+    aval = node.parts or (node.shape, node.dtype)
+    return f"%{node.index} = {node.prim.name}({args}) {node.attrs} : {aval}"
 
 
 def _need(condition: bool, node: Node, rule: str) -> None:

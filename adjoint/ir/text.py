@@ -20,8 +20,7 @@ from adjoint.ir.graph import Graph, Node
 from adjoint.ir.prims import PRIMS
 from adjoint.ir.reference import REFERENCE
 
-# The attributes of each primitive in the order in which `Node.attrs` holds them; one name means no
-# tuple around it.
+# The attributes of each primitive in the order of `Node.attrs`, which is no tuple where it is one.
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "const": ("value", "dtype"),
     "full": ("shape",),
@@ -113,8 +112,7 @@ def program_text(graph: Graph, name: str = "program") -> str:
     return "\n".join(lines) + "\n"
 
 
-# --- what the text calls
-# -------------------------------------------------------------------------------------------
+# --- what the text calls --------------------------------------------------------------------------
 
 
 def _callable(name: str) -> Any:

@@ -18,7 +18,7 @@ from adjoint.ops.shape import sizes_of
 from adjoint.trace import recorder, views
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor
-from adjoint.trace.recorder import local, realize, record
+from adjoint.trace.recorder import local, realize, record, record_full
 
 
 def check_dtype(dtype: Any) -> DType | None:
@@ -162,7 +162,7 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: DType, requires_grad: boo
         raise RuntimeError(f"cannot allocate memory for a tensor of shape {list(shape)} and dtype {dtype.name}: the size overflows")
     if requires_grad:
         return recorder.tensor_from_array(np.full(shape, value, dtype.np), True)
-    return record("full", (value,), (tuple(shape), dtype))
+    return record_full(value, tuple(shape), dtype)
 
 
 def _options(dtype: Any, device: Any, fallback: DType | None = None) -> DType:

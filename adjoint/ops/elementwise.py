@@ -17,7 +17,7 @@ from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.trace.handle import Parameter, Tensor, new_handle
 from adjoint.trace.macro import composite
-from adjoint.trace.recorder import bind, local, record
+from adjoint.trace.recorder import bind, local, record, record_one
 
 Number = int | float | bool
 
@@ -162,7 +162,7 @@ log1p, expm1, sin, cos, erf = (functions[n] for n in ("log1p", "expm1", "sin", "
 
 def cast(x: Tensor, dtype: DType) -> Tensor:
     """The tensor in another dtype (itself if it has it already)."""
-    return x if x._aval.dtype is dtype else record("cast", (x,), dtype)
+    return x if x._aval.dtype is dtype else record_one("cast", x, dtype)
 
 
 def add(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
@@ -225,6 +225,8 @@ def pow(input: Any, exponent: Any) -> Tensor:
     >>> torch.pow(torch.tensor([1., 2., 3.]), 2)
     tensor([1., 4., 9.])
     """
+    if type(exponent) is int and isinstance(input, Tensor) and input._aval.dtype.category == 2 and -64 <= exponent <= 64:
+        return record_one("integer_pow", input, exponent)
     if isinstance(exponent, np.generic):
         exponent = exponent.item()
     if isinstance(input, Tensor) and isinstance(exponent, (int, float)):
@@ -241,18 +243,7 @@ def pow(input: Any, exponent: Any) -> Tensor:
                 return record("integer_pow", (base,), int(exponent))
             input = cast(input, local.trace.default_dtype)
         if whole and abs(exponent) <= 64:
-            tr = local.trace
-            tid = tr.id
-            n = int(exponent)
-            key = ("integer_pow", input._slot if input._tid == tid else bind(tr, input), n)
-            step = tr.node.children.get(key)
-            if step is None or tr.id != tid:
-                return record("integer_pow", (input,), n)
-            tr.node = step
-            out = new_handle(Tensor)
-            out._tid, out._slot, out._aval = tid, step.slot, step.aval
-            tr.handles.append(out)
-            return out
+            return record_one("integer_pow", input, int(exponent))
         if exponent == 0.5:
             return sqrt(input)
     return _pow(input, exponent)

@@ -18,7 +18,7 @@ from adjoint.ops.shape import axis_of, expand
 from adjoint.trace import recorder
 from adjoint.trace.handle import Parameter, Tensor
 from adjoint.trace.macro import composite
-from adjoint.trace.recorder import record
+from adjoint.trace.recorder import record, record_full, record_two
 from adjoint.trace.views import assign, check_in_place, make_view
 
 INTEGERS = (dtypes.int64, dtypes.int32, dtypes.int16, dtypes.int8, dtypes.uint8)
@@ -29,9 +29,11 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     kind = type(index)
     if kind is Tensor or kind is Parameter:
         if index._aval.dtype is dtypes.int64 and x._aval.shape:
-            return record("take", (x, index))
+            return record_two("take", x, index)
     elif kind is int:
         return _first_int(x, index)
+    elif kind is slice and index.step is None and x._aval.shape:
+        return _first_slice(x, index)
     part, advanced = basic(x, index)
     if advanced:
         return take_indexed(part, advanced)
@@ -50,6 +52,18 @@ def _first_int(x: Tensor, index: int) -> Tensor:
     rest = shape[1:]
     part = make_view(x, "slice", ((None, *(0,) * len(rest)), (1, *rest), (1,) * len(shape)), (index % n,))
     return make_view(part, "reshape", tuple(rest))
+
+
+def _first_slice(x: Tensor, index: slice) -> Tensor:
+    shape = x._aval.shape
+    n = shape[0]
+    begin, end, _ = slice(_bound(index.start), _bound(index.stop)).indices(n)
+    count = end - begin if end > begin else 0
+    if count == n:
+        return make_view(x, "reshape", tuple(shape))
+    rest = tuple(shape[1:])
+    attrs = ((None, *(0,) * len(rest)), (count, *rest), (1,) * len(shape))
+    return make_view(x, "slice", attrs, (begin if count else 0,))
 
 
 def as_index(item: Any) -> Any:
@@ -272,7 +286,7 @@ def fill_value(target: Tensor, value: Any) -> Tensor:
     if not isinstance(value, Tensor):
         if not isinstance(value, (int, float)):
             raise TypeError(f"can't assign a {type(value).__name__} to a torch.{dtype.name} tensor")
-        return record("full", (value,), (shape, dtype))
+        return record_full(value, shape, dtype)
     return fit(value, shape, dtype)
 
 

@@ -17,9 +17,9 @@ from adjoint.ops.elementwise import cast
 from adjoint.ops.reduce import reduce, vector_norm
 from adjoint.ops.shape import axes_of, diagonal_of, matrix_transpose, tril
 
-from adjoint.trace.handle import Tensor, new_handle
+from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
-from adjoint.trace.recorder import bind, local, record
+from adjoint.trace.recorder import record, record_two
 
 
 def _need(name: str, x: Any) -> None:
@@ -43,21 +43,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         _need("matmul", input)
         _need("matmul", other)
     if len(a) == 2 and len(b) == 2:
-        tr = local.trace
-        tid = tr.id
-        key = (
-            "matmul",
-            input._slot if input._tid == tid else bind(tr, input),
-            other._slot if other._tid == tid else bind(tr, other),
-        )
-        step = tr.node.children.get(key)
-        if step is None or tr.id != tid:
-            return record("matmul", (input, other))
-        tr.node = step
-        out = new_handle(Tensor)
-        out._tid, out._slot, out._aval = tid, step.slot, step.aval
-        tr.handles.append(out)
-        return out
+        return record_two("matmul", input, other)
     return general_matmul(input, other)
 
 

@@ -13,9 +13,9 @@ from adjoint.dtypes import DType
 from adjoint.ops import elementwise as ew
 from adjoint.ops.elementwise import cast, where
 from adjoint.ops.shape import axes_of, axis_of
-from adjoint.trace.handle import Tensor, new_handle
+from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
-from adjoint.trace.recorder import bind, local, record
+from adjoint.trace.recorder import local, record, record_one
 
 
 class ValuesIndices(NamedTuple):
@@ -35,17 +35,7 @@ def _keep(out: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
 
 def reduce(prim: str, x: Tensor, axes: tuple[int, ...], keepdim: bool = False) -> Tensor:
     """A reducing primitive over axes."""
-    tr = local.trace
-    tid = tr.id
-    key = (prim, x._slot if x._tid == tid else bind(tr, x), axes)
-    step = tr.node.children.get(key)
-    if step is None or tr.id != tid:
-        out = record(prim, (x,), axes)
-    else:
-        tr.node = step
-        out = new_handle(Tensor)
-        out._tid, out._slot, out._aval = tid, step.slot, step.aval
-        tr.handles.append(out)
+    out = record_one(prim, x, axes)
     return _keep(out, x._aval.shape, axes) if keepdim else out
 
 

@@ -118,6 +118,10 @@ def strong_wolfe(
     return low, count
 
 
+def _number(loss: Any) -> float:
+    return loss.item() if isinstance(loss, Tensor) else float(loss)
+
+
 class LBFGS(Optimizer):
     """Limited-memory BFGS (Liu and Nocedal, 1989) on one group of parameters; `step` needs a closure.
 
@@ -198,7 +202,7 @@ class LBFGS(Optimizer):
                 return closure()
 
         first = loss_now()
-        loss, evaluations = float(first), 1
+        loss, evaluations = _number(first), 1
         self.steps_taken += 1
         with torch.no_grad():
             gradient = self._gradient()
@@ -222,7 +226,7 @@ class LBFGS(Optimizer):
                         t: float, start: list[Tensor] = start, along: Tensor = along
                     ) -> Point:
                         self._move(start, along, t)
-                        value = float(loss_now())
+                        value = _number(loss_now())
                         g = self._gradient()
                         return t, value, g, g.dot(along).item()
 
@@ -240,7 +244,7 @@ class LBFGS(Optimizer):
                 else:
                     self._move(start, along, length)
                     if iteration < group["max_iter"]:
-                        loss = float(loss_now())
+                        loss = _number(loss_now())
                         gradient = self._gradient()
                         evaluations += 1
                 state.update(previous=old_gradient, direction=along, length=length)
@@ -262,6 +266,6 @@ class LBFGS(Optimizer):
             ys = y.dot(s).item()
             if ys > 1e-10:
                 pairs.append((s, y, 1.0 / ys))
-                del pairs[: len(pairs) - history]
+                del pairs[: max(len(pairs) - history, 0)]
                 state["scale"] = ys / y.dot(y).item()
         return direction(gradient, pairs, state.get("scale", 1.0))

@@ -1,8 +1,8 @@
 """Algebra that holds to the bit for every operand: NaN, infinities, both zeros, wrapping integers.
 
 Each rule states its identity in its docstring. What floating point does not grant is left alone;
-the best known cases: x * 0 (NaN), x - x (NaN), x + 0.0 (-0.0), -(x - y) (the zero's sign), x + y -
-y (rounding), not (x < y) (NaN). The sign and payload of a NaN are not part of its value.
+the best known cases: x * 0 (NaN), x - x (NaN), x + 0.0 (-0.0), -(x - y) (the zero's sign),
+x + y - y (rounding), not (x < y) (NaN). The sign and payload of a NaN are not part of its value.
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ _NEVER_NEGATIVE_ZERO = frozenset(PRIMS[n] for n in ("abs", "relu", "exp", "exp2"
 
 def _in_order(name: str) -> Rule:
     def in_order(b: Rewriter, args: Args, attrs: None) -> Node | None:
-        """y + x -> x + y: constants last, otherwise the older first, so that equal applications
-        meet.
-        """
+        """y + x -> x + y: constants last, else the older first, so that equals meet"""
         x, y = args
         x_constant, y_constant = constant(x) is not None, constant(y) is not None
         if x_constant > y_constant or (x_constant == y_constant and x.index > y.index):
@@ -162,9 +160,7 @@ def div_one(b: Rewriter, args: Args, attrs: None) -> Node | None:
 
 
 def div_power_of_two(b: Rewriter, args: Args, attrs: None) -> Node | None:
-    """x / 2**k -> x * 2**-k, both being the same real number, rounded once; a multiplication is
-    much cheaper
-    """
+    """x / 2**k -> x * 2**-k: the same real number, rounded once, and much cheaper"""
     x, y = args
     c = constant(y)
     if c is None or not math.isfinite(c) or abs(math.frexp(c)[0]) != 0.5:
@@ -237,9 +233,7 @@ def _same_again(name: str) -> Rule:
 
 
 def round_whole(b: Rewriter, args: Args, attrs: None) -> Node | None:
-    """floor(round(x)) -> round(x), and floor(x) -> x for integers: whole numbers are rounded
-    already
-    """
+    """floor(round(x)) -> round(x), and floor(x) -> x for integers"""
     x = args[0]
     whole = not is_float(x) or x.prim in _ROUNDING or (x.prim is CAST and not is_float(x.args[0]))
     return x if whole else None
@@ -257,9 +251,7 @@ def not_not(b: Rewriter, args: Args, attrs: None) -> Node | None:
 
 
 def not_equal(b: Rewriter, args: Args, attrs: None) -> Node | None:
-    """not (x == y) -> x != y and the reverse; NaN is unequal to all in both. Order comparisons do
-    not mirror.
-    """
+    """not (x == y) -> x != y and the reverse, for NaN too (orders do not mirror so)"""
     x = args[0]
     if x.prim is EQ:
         return b.make("ne", *x.args)

@@ -30,9 +30,7 @@ def _joint_shape(sources: list[Node]) -> Shape:
 
 def _expand_last(name: str) -> Rule:
     def expand_last(b: Rewriter, args: Args, attrs: Any) -> Node | None:
-        """f(expand(x), expand(y)) -> expand(f(x, y)), where x and y together are smaller than the
-        result
-        """
+        """f(expand(x), expand(y)) -> expand(f(x, y)), where x and y make a smaller shape"""
         for a in args:
             if a.prim is not EXPAND:
                 return None

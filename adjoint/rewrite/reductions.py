@@ -1,5 +1,4 @@
-"""Reductions and scans that need no loop: over nothing, over one element, over copies of one
-element.
+"""Reductions and scans that need no loop: over nothing, one element, or copies of one.
 
 Sums of floating-point numbers are rounded, so that n copies of x need not add up to n * x; they do
 where every partial sum is a number of the dtype, whatever the order.
@@ -71,9 +70,7 @@ def _copies(shape: Shape, axes: tuple[int, ...]) -> int:
 
 
 def sum_of_constant(b: Rewriter, args: Args, axes: tuple[int, ...]) -> Node | None:
-    """n copies of a number c add up to n * c where c has so few digits that no partial sum is
-    rounded
-    """
+    """sum(expand(c)) -> n * c where c has so few digits that no partial sum is rounded"""
     x = args[0]
     c = constant(x)
     if c is None or not is_float(x) or not math.isfinite(c):
@@ -90,7 +87,7 @@ def sum_of_constant(b: Rewriter, args: Args, axes: tuple[int, ...]) -> Node | No
 
 
 def sum_of_copies(b: Rewriter, args: Args, axes: tuple[int, ...]) -> Node | None:
-    """n copies of an integer x add up to n * x, both modulo the width"""
+    """sum(expand(x)) -> n * x for integers, both modulo the width"""
     x = args[0]
     if x.dtype.category != 1 or x.prim is not EXPAND or not stretched_axes(x).issuperset(axes):
         return None

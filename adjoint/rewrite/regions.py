@@ -1,5 +1,4 @@
-"""Movement of parts: slice, place, slice_update, cat and window, composed and cancelled against
-each other.
+"""Movement of parts: slice, place, slice_update, cat and window, composed and cancelled.
 
 A region is, for each axis, a start, a size and a step. `Region` holds the starts as integers or as
 the 0-d nodes that give them when run; two starts are known to be equal when they are the same
@@ -46,9 +45,7 @@ class Region:
         return all(_equal(s, t) for s, t in zip(self.starts, other.starts, strict=True))
 
     def then(self, inner: Region) -> Region | None:
-        """The region of `inner`, which counts from this one; None where a start would have to be
-        computed.
-        """
+        """`inner`, which counts from this one; None where a start would have to be computed."""
         starts: list[Start] = []
         for s, k, t in zip(self.starts, self.steps, inner.starts, strict=True):
             if isinstance(s, int) and isinstance(t, int):
@@ -132,9 +129,7 @@ OUTSIDE = "outside"
 
 
 def _locate(shape: Shape, part: Region, whole: Region) -> Region | str | None:
-    """Where `part` lies in `whole`, both regions of `shape`: as a region of the latter, OUTSIDE, or
-    None if unknown.
-    """
+    """`part` as a region of `whole`, both given in `shape`; or OUTSIDE; or None if unknown."""
     starts: list[Start] = []
     steps: list[int] = []
     unknown = False
@@ -169,8 +164,7 @@ def _locate(shape: Shape, part: Region, whole: Region) -> Region | str | None:
     return None if unknown else Region(tuple(starts), part.sizes, tuple(steps))
 
 
-# --- slice
-# -----------------------------------------------------------------------------------------------------------
+# --- slice ----------------------------------------------------------------------------------------
 
 
 def slice_whole(b: Rewriter, args: Args, attrs: tuple) -> Node | None:
@@ -184,9 +178,7 @@ def slice_nothing(b: Rewriter, args: Args, attrs: tuple) -> Node | None:
 
 
 def slice_known(b: Rewriter, args: Args, attrs: tuple) -> Node | None:
-    """starts that are constants, or can only be 0, and steps over a single element, are written
-    into the attributes
-    """
+    """starts that are constants or can only be 0 are attributes, steps of one element are 1"""
     region = _part(args[0].shape, attrs, args[1:])
     starts, sizes, steps, dynamic = region.attributes()
     if (starts, steps) == (attrs[0], attrs[2]):
@@ -271,8 +263,7 @@ def slice_cat(b: Rewriter, args: Args, attrs: tuple) -> Node | None:
     return _make_slice(b, x.args[at], Region(starts, region.sizes, region.steps))
 
 
-# --- place
-# -----------------------------------------------------------------------------------------------------------
+# --- place ----------------------------------------------------------------------------------------
 
 
 def place_whole(b: Rewriter, args: Args, attrs: tuple) -> Node | None:
@@ -320,8 +311,7 @@ def _combine_placed(name: str) -> Rule:
     return combine_placed
 
 
-# --- slice_update
-# ----------------------------------------------------------------------------------------------------
+# --- slice_update ---------------------------------------------------------------------------------
 
 
 def update_whole(b: Rewriter, args: Args, attrs: tuple) -> Node | None:
@@ -368,8 +358,7 @@ def update_zeros(b: Rewriter, args: Args, attrs: tuple) -> Node | None:
     return _make_place(b, value, x.shape, region)
 
 
-# --- cat, window
-# -----------------------------------------------------------------------------------------------------
+# --- cat, window ----------------------------------------------------------------------------------
 
 
 def cat_parts(b: Rewriter, args: Args, axis: int) -> Node | None:

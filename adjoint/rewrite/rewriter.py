@@ -1,5 +1,4 @@
-"""The machine that applies rules: a graph is built anew from its boundary on, each node through the
-rules of its name.
+"""The machine that applies rules: a graph is built anew, each node through the rules of its name.
 
 A rule is a function (rewriter, operands, attributes) that returns the node to take instead, or None
 to let the application stand. Operands are already simplified, and so is everything a rule makes,
@@ -68,8 +67,7 @@ class Rewriter:
         return self._builder.finish([made[o.index] for o in graph.outputs])
 
 
-# --- what rules ask
-# ------------------------------------------------------------------------------------------------
+# --- what rules ask -------------------------------------------------------------------------------
 
 
 def constant(x: Node) -> Any:
@@ -80,7 +78,7 @@ def constant(x: Node) -> Any:
 
 
 def uniform(x: Node) -> Node | None:
-    """The 0-d node whose value every element of `x` has, where the graph shows that there is one."""
+    """The 0-d node whose value every element of `x` has, where the graph shows one."""
     if x.shape == ():
         return x
     return x.args[0] if x.prim is EXPAND and x.args[0].shape == () else None

@@ -10,9 +10,9 @@ def collect(recorded: dict[str, int]) -> dict[str, Any]:
     """operations, programs, kernels, compile_seconds, buffers and bytes; zeros for what never started."""
     out: dict[str, Any] = dict(recorded)
     jit = sys.modules.get("adjoint.runtime.jit")
-    counters = getattr(jit, "counters", {}) if jit is not None else {}
-    out["kernels"] = counters.get("kernels_compiled", 0)
-    out["compile_seconds"] = counters.get("compile_seconds", 0.0)
+    counters = jit.counters if jit is not None else None
+    out["kernels"] = counters.kernels_compiled if counters is not None else 0
+    out["compile_seconds"] = counters.compile_seconds if counters is not None else 0.0
     program = sys.modules.get("adjoint.runtime.program")
     out["bytes_moved"] = getattr(program, "counters", {}).get("bytes_moved", 0) if program is not None else 0
     memory = sys.modules.get("adjoint.runtime.memory")

@@ -218,7 +218,7 @@ def _aligned_bytes(capacity: int, number: int) -> np.ndarray:
     start = -raw.__array_interface__["data"][0] % ALIGNMENT + shift
     # Through a memoryview: NumPy makes an array's views refer to the array that owns the memory,
     # but here they have to refer to `mem`, whose count is read.
-    return np.frombuffer(memoryview(raw)[start : start + capacity], np.uint8)
+    return np.frombuffer(raw.data[start : start + capacity], np.uint8)
 
 
 def _drain(ring: _Ring) -> Iterator[Buffer]:

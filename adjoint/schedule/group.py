@@ -12,7 +12,7 @@ import itertools
 import math
 
 from adjoint.ir.graph import Graph, Node
-from adjoint.schedule.lower import LOWERED, Lowering, Misaligned, Split
+from adjoint.schedule.lower import LOWERED, MOST_SPLITS, Lowering, Misaligned, Split
 from adjoint.schedule.values import WEIGHTS, Nest, Root
 
 CHEAP = 8  # additions: less than this is computed again rather than stored
@@ -287,8 +287,7 @@ class Grouping:
             base = Root("piece", node, node, node.args[0], (0,) * len(node.shape))
             self.place(base)
         nest = self._open(node.args[-1].shape, closed=True)
-        lowering = self._lowerings[nest.id]
-        self._enter(lowering, Root("scatter", node, node))
+        lowering = self._begin(nest, node.args[-1].shape, Root("scatter", node, node))
         first = self.maker.get(node, [])
         for m in first:  # the copy of the base comes before
             nest.preds |= 1 << m | self.units[m].preds
@@ -329,8 +328,7 @@ class Grouping:
                         self.maker.setdefault(node, []).append(ident)
                         return
         nest = self._open(shape, closed=root.kind == "scan")
-        lowering = self._lowerings[nest.id]
-        self._enter(lowering, root)
+        lowering = self._begin(nest, shape, root)
         self.maker.setdefault(node, []).append(nest.id)
         self._depend(nest, lowering.new_reads())
 
@@ -365,14 +363,26 @@ class Grouping:
     def _open(self, shape: tuple[int, ...], closed: bool = False) -> Nest:
         nest = Nest(len(self.units))
         nest.closed = closed
-        self.units.append(nest)
-        lowering = Lowering(nest, self.choices)
-        self._lowerings[nest.id] = lowering
-        for n in shape:
-            if n > 1:
-                lowering.loop(n)
         nest.size = math.prod(shape)
+        self.units.append(nest)
         return nest
+
+    def _begin(self, nest: Nest, shape: tuple[int, ...], root: Root) -> Lowering:
+        """Lower the first root of a nest; where split loops do not suit it, with loops left whole."""
+        for splits in (MOST_SPLITS, 0):
+            nest.vars, nest.values, nest.known, nest.opaque, nest.roots = [], [], {}, {}, []
+            nest.chunk, nest.column, nest.sealed = None, 0, False
+            lowering = self._lowerings[nest.id] = Lowering(nest, self.choices, splits)
+            for n in shape:
+                if n > 1:
+                    lowering.loop(n)
+            try:
+                self._enter(lowering, root)
+                return lowering
+            except Misaligned:
+                if splits == 0:
+                    raise
+        raise AssertionError
 
     def _enter(self, lowering: Lowering, root: Root) -> None:
         while True:
@@ -396,7 +406,7 @@ class Grouping:
                 self._depend(nest, fresh)
                 return True
         state.restore()
-        root.kind = "full" if root.kind == "row" else root.kind
+        root.kind = {"row": "full", "column": "partial"}.get(root.kind, root.kind)
         return False
 
     def _acyclic(self, nest: Nest, reads: list[Node]) -> bool:
@@ -432,7 +442,7 @@ class _State:
 
     def __init__(self, nest: Nest, lowering: Lowering) -> None:
         self.nest, self.lowering = nest, lowering
-        self.fields = {k: getattr(nest, k) for k in ("vars", "values", "known", "opaque", "chunk", "sealed")}
+        self.fields = {k: getattr(nest, k) for k in ("vars", "values", "known", "opaque", "chunk", "column", "sealed")}
         self.vars = list(nest.vars)
         self.flags = [v.reduced for v in nest.vars]
         self.roots = [(r, getattr(r, "value", None), r.place, r.flat) for r in nest.roots]

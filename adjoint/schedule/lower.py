@@ -20,7 +20,7 @@ from adjoint.schedule.values import Nest, Root, Value
 
 Index = tuple[Expr, ...]
 
-_MOST_SPLITS = 8
+MOST_SPLITS = 8
 
 
 class Misaligned(Exception):
@@ -52,9 +52,9 @@ class Lowering:
     visited: values whose loads `new_reads` has already told.  splits: how often a loop may still be split.
     """
 
-    def __init__(self, nest: Nest, choices: Choices) -> None:
+    def __init__(self, nest: Nest, choices: Choices, splits: int) -> None:
         self.nest, self.choices = nest, choices
-        self.splits = _MOST_SPLITS
+        self.splits = splits
         self.members: dict[Node, Root] = {}
         self.memo: dict[tuple, Value] = {}
         self.visited: set[int] = set()
@@ -79,7 +79,7 @@ class Lowering:
             else:
                 plan.append((v.extent, v.reduced))
         nest.vars, nest.values, nest.known, nest.opaque = [], [], {}, {}
-        nest.chunk, nest.sealed = None, False
+        nest.chunk, nest.column, nest.sealed = None, 0, False
         self.memo, self.visited = {}, set()
         for extent, reduced in plan:
             self.loop(extent, reduced)
@@ -134,7 +134,7 @@ class Lowering:
             else:
                 root.value = self.compute(node, index, None)
                 root.place = root.flat = ex.linear(index, ex.strides_of(node.shape))
-        elif root.kind in ("reduce", "partial", "scan"):
+        elif root.kind in ("reduce", "partial", "column", "scan"):
             self._add_reduction(root)
         else:
             self._add_scatter(root)
@@ -149,6 +149,8 @@ class Lowering:
         index, groups = self.fit(operand.shape)
         axes = reduced_axes(node)
         wanted = {v for i in axes for v in groups[i]}
+        if root.kind in ("partial", "column") and self._add_column(root, index, groups, wanted):
+            return
         if nest.sealed:
             if any(v.reduced != (v in wanted) for v in nest.vars):
                 raise Misaligned
@@ -184,6 +186,28 @@ class Lowering:
                 raise Misaligned
             nest.chunk = found
         nest.sealed = True
+
+    def _add_column(self, root: Root, index: Index, groups: list[list[Var]], wanted: set[Var]) -> bool:
+        """A partial reduction over the rows of a nest whose other reductions run over its columns.
+
+        Its pieces are blocks of rows, each added up in memory row by row: the same order, and so the same bits, as in
+        a nest of its own.
+        """
+        node, nest = root.node, self.nest
+        operation, axis, chunk, axes = node.attrs
+        rows = [v for v in nest.vars if not v.reduced]
+        if not nest.sealed or nest.chunk or not nest.vars[-1].reduced or set(rows) != wanted:
+            return False
+        if groups[axis][0] is not rows[0]:
+            return False
+        block = chunk * math.prod(v.extent for v in rows) // math.prod(v.extent for v in groups[axis])
+        if nest.column not in (0, block):
+            return False
+        root.value = self.value(node.args[0], index, None)
+        kept = [e for i, e in enumerate(index) if i not in axes]
+        root.place = ex.linear(kept, ex.strides_of(node.shape[1:]))
+        root.kind, nest.column = "column", block
+        return True
 
     def _add_scatter(self, root: Root) -> None:
         """Values (operand last) go to the rows of the target that the index names, in order."""

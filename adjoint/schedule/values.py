@@ -64,7 +64,8 @@ class Root:
     """A graph node that a nest computes.
 
     kind: "full" (a value at every point), "row" (a value at every point of the unreduced loops), "reduce", "scan",
-    "scatter" (stored at a computed place) or "piece" (a full value stored inside a larger tensor).
+    "scatter" (stored at a computed place), "piece" (a full value stored inside a larger tensor), "partial" (a reduction
+    of one piece of the reduced loops) or "column" (a reduction of one block of the rows of a nest that reduces columns).
     node: the graph node; target: the node whose memory receives it.  value: what is stored (for a reduction: its
     result).  place: flat position in the target.  flat: flat position in `node`'s own shape, to recognise aligned uses.
     """
@@ -84,10 +85,11 @@ class Nest:
 
     vars: loop variables in the order of the tensor's axes.  roots: in the order in which they joined.
     chunk: where a reduction is cut into partial results, (variable, extent of one piece), else None.
+    column: how many rows make one block, where a root reduces over rows, else 0.
     preds: bit set of the nests on which this one depends.
     """
 
-    __slots__ = ("id", "vars", "roots", "size", "values", "known", "opaque", "chunk", "preds", "reads", "closed", "sealed")
+    __slots__ = ("id", "vars", "roots", "size", "values", "known", "opaque", "chunk", "column", "preds", "reads", "closed", "sealed")
 
     def __init__(self, ident: int) -> None:
         self.id = ident
@@ -98,6 +100,7 @@ class Nest:
         self.known: dict[Any, Value] = {}
         self.opaque: dict[Any, Var] = {}
         self.chunk: tuple[Var, int] | None = None
+        self.column = 0
         self.preds = 0
         self.reads: dict[Node, None] = {}
         self.closed = False  # no further root may join

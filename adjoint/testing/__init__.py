@@ -1,1 +1,1 @@
-"""What tests of Adjoint share: random graphs of primitives and comparison to the bit (`graphs.py`)."""
+"""What tests share: random graphs of primitives (`graphs`), comparison to the bit (`values`)."""

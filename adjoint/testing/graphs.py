@@ -1,5 +1,4 @@
-"""Random well-typed graphs over all primitives, with inputs in their domains: material for fuzzing
-passes and compilers.
+"""Random well-typed graphs over all primitives, to try passes and compilers on.
 
 `random_case(seed)` gives a `Case`: a graph, arrays, run-time scalars. While a graph is drawn each
 node is evaluated as well (`Sketch.values`), so that what depends on values, such as an index in
@@ -51,9 +50,7 @@ class TooLarge(Exception):
 
 @dataclass(frozen=True)
 class Case:
-    """A graph with what it takes to run it. seed: the argument of `random_case` that gives it
-    again.
-    """
+    """A graph with what it takes to run it. seed: what `random_case` makes it from."""
 
     graph: Graph
     inputs: list[np.ndarray]
@@ -78,9 +75,7 @@ class Sketch:
     # -- nodes
 
     def add(self, name: str, *args: Node, attrs: Any = None) -> Node:
-        """The application of a primitive, evaluated; TooLarge beyond MAX_SIZE elements or MAX_RANK
-        axes.
-        """
+        """The application of a primitive, evaluated; TooLarge beyond MAX_SIZE or MAX_RANK."""
         aval = PRIMS[name].rule([a.aval for a in args], attrs)
         for shape, _ in aval if PRIMS[name].kind == "tuple" else (aval,):
             # empty axes count as one: what has no element now may be padded later
@@ -199,8 +194,7 @@ class Sketch:
         return tuple(known), dynamic
 
 
-# --- pointwise
-# -------------------------------------------------------------------------------------------------------
+# --- pointwise ------------------------------------------------------------------------------------
 
 
 def _unary(name: str) -> Callable[[Sketch], Node | None]:
@@ -274,8 +268,7 @@ def _make_where(s: Sketch) -> Node | None:
     return s.add("where", condition, *s.rng.sample([x, s.partner(x)], 2))
 
 
-# --- creation and movement
-# -------------------------------------------------------------------------------------------
+# --- creation and movement ------------------------------------------------------------------------
 
 
 def _make_input(s: Sketch) -> Node | None:
@@ -424,8 +417,7 @@ def _make_window(s: Sketch) -> Node | None:
     return s.add("window", x, attrs=(dims, sizes, strides, dilations))
 
 
-# --- reductions, products, indexing
-# ----------------------------------------------------------------------------------
+# --- reductions, products, indexing ---------------------------------------------------------------
 
 
 def _reduction(name: str) -> Callable[[Sketch], Node | None]:
@@ -496,8 +488,7 @@ def _make_put(s: Sketch) -> Node | None:
     return s.add("put", x, index, values or s.input(shape, x.dtype))
 
 
-# --- decompositions
-# --------------------------------------------------------------------------------------------------
+# --- decompositions -------------------------------------------------------------------------------
 
 
 def _matrices(s: Sketch, rows: int, columns: int, definite: bool = False) -> Node:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from adjoint.trace.handle import Tensor, new_handle
-from adjoint.trace.trie import Num, Step, path
+from adjoint.trace.trie import Num, Step
 
 
 class History:
@@ -31,7 +31,8 @@ class History:
         self.values: dict[int, Any] = values
         self.freed: set[int] = set()
         self._node: Step | None = None
-        self._steps: dict[int, Step] | None = None
+        self._steps: dict[int, Step] = {}
+        self._upto: Step | None = None
         self._revived: tuple[int, dict[int, Tensor]] = (0, {})
 
     def finish(self, node: Step) -> None:
@@ -43,17 +44,23 @@ class History:
         return self.trace.node if self.trace is not None else self._node
 
     def steps(self) -> dict[int, Step]:
-        """Steps by slot, in order; those without a value under negative keys."""
-        if self._steps is None or self.trace is not None:
-            found: dict[int, Step] = {}
-            for k, step in enumerate(path(self.node)):
+        """Steps by slot, in order; those without a value under negative keys. Grows with a living trace."""
+        node = self.node
+        if self._upto is not node:
+            fresh = []
+            step: Step | None = node
+            while step is not self._upto and step is not None and step.parent is not None:
+                fresh.append(step)
+                step = step.parent
+            found = self._steps
+            for step in reversed(fresh):
                 if step.aval is None:
-                    found[-1 - k] = step
+                    found[-1 - step.depth] = step
                 else:
                     for slot, _ in step.scalars:
                         found[slot] = step
                     found[step.slot] = step
-            self._steps = found
+            self._upto = node
         return self._steps
 
     def handle(self, slot: int) -> Tensor:

@@ -27,7 +27,9 @@ def needed_steps(node: Step, slots: tuple[int, ...]) -> list[Step]:
     kept = []
     step: Step | None = node
     while step is not None and step.parent is not None:
-        if step.slot in needed and step.prim not in SILENT:
+        if step.scalars and not needed.isdisjoint([s for s, _ in step.scalars]) and step.slot not in needed:
+            kept.append(step)  # a derivative refers to its run-time number only
+        elif step.slot in needed and step.prim not in SILENT:
             kept.append(step)
             if step.prim == "override":
                 needed.add(step.args[1])
@@ -45,7 +47,8 @@ def graph_of(node: Step, slots: tuple[int, ...]) -> Graph:
     for step in needed_steps(node, slots):
         for k, (slot, dtype) in enumerate(step.scalars):
             values[slot] = builder.node("scalar", attrs=(step.scalars_before + k, (), dtype))
-        values[step.slot] = lower_step(builder, step, values)
+        if all(type(a) is not int or a in values for a in step.args):
+            values[step.slot] = lower_step(builder, step, values)
     return builder.finish([values[s] for s in slots])
 
 

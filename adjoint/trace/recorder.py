@@ -133,9 +133,13 @@ _live: weakref.WeakValueDictionary[int, History] = weakref.WeakValueDictionary()
 default_eager = os.environ.get("ADJOINT_EAGER", "") not in ("", "0")
 
 
+_threads: weakref.WeakSet[Trace] = weakref.WeakSet()  # the traces of all threads
+
+
 class _Local(threading.local):
     def __init__(self) -> None:
         self.trace = Trace()
+        _threads.add(self.trace)
 
 
 local = _Local()
@@ -275,9 +279,6 @@ def refresh_special(t: Tensor) -> None:
     t._special = t._escape is not None or t._hist is not None or bool(t._hooks)
 
 
-_threads: weakref.WeakSet[Trace] = weakref.WeakSet()
-
-
 # --- recording -----------------------------------------------------------------------------------------------------------
 
 
@@ -288,7 +289,6 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
     Raises what the shape rule raises, at the caller's line, before anything is recorded.
     """
     tr = local.trace
-    _threads.add(tr)
     while True:
         tid = tr.id
         slots: list[Any] = []
@@ -322,6 +322,76 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
     tr.handles.append(out)
     if tr.flush_after:
         flush(tr)
+    return out
+
+
+def record_one(prim: str, x: Tensor, attrs: Any) -> Any:
+    """`record` of one tensor and attributes, by the fast path where the step is known."""
+    tr = local.trace
+    tid = tr.id
+    step = tr.node.children.get((prim, x._slot if x._tid == tid else bind(tr, x), attrs))
+    if step is None or tr.id != tid:
+        return record(prim, (x,), attrs)
+    tr.node = step
+    out = new_handle(Tensor)
+    out._tid = tid
+    out._slot = step.slot
+    out._aval = step.aval
+    tr.handles.append(out)
+    return out
+
+
+def record_two(prim: str, x: Tensor, y: Tensor) -> Any:
+    """`record` of two tensors, by the fast path where the step is known."""
+    tr = local.trace
+    tid = tr.id
+    key = (prim, x._slot if x._tid == tid else bind(tr, x), y._slot if y._tid == tid else bind(tr, y))
+    step = tr.node.children.get(key)
+    if step is None or tr.id != tid:
+        return record(prim, (x, y))
+    tr.node = step
+    out = new_handle(Tensor)
+    out._tid = tid
+    out._slot = step.slot
+    out._aval = step.aval
+    tr.handles.append(out)
+    return out
+
+
+def record_full(value: Any, shape: tuple[int, ...], dtype: DType) -> Any:
+    """A tensor filled with a run-time number."""
+    tr = local.trace
+    attrs = (shape, dtype)
+    if not tr.static:
+        step = tr.node.children.get(("full", type(value), attrs))
+        if step is not None:
+            tr.node = step
+            tr.scalars.append(value)
+            out = new_handle(Tensor)
+            out._tid = tr.id
+            out._slot = step.slot
+            out._aval = step.aval
+            tr.handles.append(out)
+            return out
+    return record("full", (value,), attrs)
+
+
+def record_slice(x: Tensor, attrs: tuple, start: int) -> Any:
+    """A slice with one run-time start."""
+    tr = local.trace
+    if tr.static:
+        return record("slice", (x, start), attrs)
+    tid = tr.id
+    step = tr.node.children.get(("slice", x._slot if x._tid == tid else bind(tr, x), int, attrs))
+    if step is None or tr.id != tid:
+        return record("slice", (x, start), attrs)
+    tr.node = step
+    tr.scalars.append(start)
+    out = new_handle(Tensor)
+    out._tid = tid
+    out._slot = step.slot
+    out._aval = step.aval
+    tr.handles.append(out)
     return out
 
 
@@ -610,7 +680,6 @@ def realize(t: Tensor) -> Any:
         copy = record("reshape", (t,), tuple(t._aval.shape))
         return realize(copy)
     if abs(t._tid) == tr.id:
-        _threads.add(tr)
         if t._data is None and not any(h is t for h in tr.handles) and id(t) not in tr.mutated:
             tr.handles.append(t)
         flush(tr)

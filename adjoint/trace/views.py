@@ -18,12 +18,26 @@ from adjoint.runtime.memory import Buffer
 from adjoint.trace import recorder
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor
-from adjoint.trace.recorder import alias, flush, local, realize, record, refresh_special
+from adjoint.trace.recorder import (
+    alias,
+    flush,
+    local,
+    realize,
+    record,
+    record_one,
+    record_slice,
+    refresh_special,
+)
 
 
 def make_view(t: Tensor, prim: str, attrs: Any, starts: tuple[int, ...] = ()) -> Tensor:
     """The result of a movement primitive as a view of `t`'s base."""
-    out = record(prim, (t, *starts), attrs)
+    if not starts:
+        out = record_one(prim, t, attrs)
+    elif len(starts) == 1:
+        out = record_slice(t, attrs, starts[0])
+    else:
+        out = record(prim, (t, *starts), attrs)
     return link(out, t, (prim, attrs, starts))
 
 
@@ -51,8 +65,12 @@ def apply_move(value: Tensor, move: tuple) -> Tensor:
     prim, attrs, starts = move
     if prim == "alias":
         return alias(value, "alias", False)
+    if not starts:
+        return record_one(prim, value, attrs)
     static, local.trace.static = local.trace.static, 0
     try:
+        if len(starts) == 1:
+            return record_slice(value, attrs, starts[0])
         return record(prim, (value, *starts), attrs)
     finally:
         local.trace.static = static
@@ -157,6 +175,22 @@ def point(t: Tensor, value: Tensor) -> None:
     """Let the handle `t` stand for `value` from now on; its views become stale."""
     tr = local.trace
     leaf = t._leaf and t._aval.requires_grad and not (tr.grad and value._aval.requires_grad)
+    tid = tr.id
+    if (
+        value._tid == tid and value is not t and t._views is None and not t._special and not tr.eager
+        and (leaf or t._aval is value._aval)
+    ):  # fmt: skip
+        if t._data is not None:
+            tr.mutated[id(t)] = t
+            t._data = None
+        elif t._tid != tid and t._tid != -tid:
+            tr.mutated[id(t)] = t
+        t._tid = -tid if leaf else tid
+        t._slot = value._slot
+        t._version += 1
+        if not leaf:
+            t._leaf = False
+        return
     if value._tid != tr.id or value is t:
         if value is t:
             return
@@ -257,7 +291,11 @@ def export(t: Tensor) -> np.ndarray:
             exporter = Exporter(buffer, a.dtype, a.shape)
             base._escape = Escape(buffer, exporter)
             base._special = True
-            base._tid = 0 if base._tid >= 0 else base._tid
+            tr = local.trace
+            if base._tid == tr.id and a.requires_grad and not base._leaf:  # reference mode: the trace goes on
+                base._hist, base._hslot = tr.history(), base._slot
+            if base._tid >= 0:
+                base._tid = 0
         array = np.asarray(exporter)
         if a.size == 0:
             array = np.empty(a.shape, a.dtype.np)

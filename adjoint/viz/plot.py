@@ -12,15 +12,18 @@ from html import escape
 
 _IDS = itertools.count(1)
 _STYLE = """
-.ap{--ap-text:#1d2433;--ap-soft:#5b6475;--ap-
-grid:#e3e7ee;--ap-0:#3565c9;--ap-1:#c9622a;--ap-2:#2f8f5b; --ap-3:#8a4fc2;--ap-heat:53,101,201;--ap-
-deep:#fff} @media (prefers-color-scheme:dark){.ap{--ap-text:#e8ecf4;--ap-soft:#a3adbf;--ap-
-grid:#2b3242; --ap-0:#86a8f5;--ap-1:#f09a63;--ap-2:#6fcf97;--ap-3:#c39af0;--ap-
-heat:134,168,245;--ap-deep:#10141f}} .ap text{font:13px system-ui,-apple-system,"Segoe
-UI",Roboto,sans-serif;fill:var(--ap-soft)} .ap .name{fill:var(--ap-text)} .ap .grid{stroke:var(--ap-
-grid);stroke-width:1} .ap .curve{fill:none;stroke-width:2;stroke-linejoin:round} .ap .mid{text-
-anchor:middle}.ap .end{text-anchor:end} .ap .strong{fill:var(--ap-text);font-weight:600}.ap
-.deep{fill:var(--ap-deep)}
+.ap{--ap-text:#1d2433;--ap-soft:#5b6475;--ap-grid:#e3e7ee;--ap-heat:53,101,201;--ap-deep:#fff;
+--ap-0:#3565c9;--ap-1:#c9622a;--ap-2:#2f8f5b;--ap-3:#8a4fc2}
+@media (prefers-color-scheme:dark){.ap{--ap-text:#e8ecf4;--ap-soft:#a3adbf;--ap-grid:#2b3242;
+--ap-heat:134,168,245;--ap-deep:#10141f;--ap-0:#86a8f5;--ap-1:#f09a63;--ap-2:#6fcf97;--ap-3:#c39af0}}
+.ap text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;fill:var(--ap-soft)}
+.ap .name{fill:var(--ap-text)}
+.ap .grid{stroke:var(--ap-grid);stroke-width:1}
+.ap .curve{fill:none;stroke-width:2;stroke-linejoin:round}
+.ap .mid{text-anchor:middle}
+.ap .end{text-anchor:end}
+.ap .strong{fill:var(--ap-text);font-weight:600}
+.ap .deep{fill:var(--ap-deep)}
 """
 _DASHES = ("", "6 4", "2 3", "9 3 2 3")  # curves differ by more than colour
 
@@ -143,7 +146,7 @@ def heat_map(
                 f'style="fill:rgba(var(--ap-heat),{shade:.2f});stroke:var(--ap-grid)"/>'
             )
             if value:
-                kind = "mid strong deep" if shade > 0.5 else "mid strong"
+                kind = "mid strong deep" if shade > 0.76 else "mid strong"
                 out.append(
                     f'<text class="{kind}" x="{x + cell / 2:.0f}" y="{y + cell / 2 + 4:.0f}">'
                     f"{value}</text>"

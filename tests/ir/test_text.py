@@ -27,8 +27,7 @@ def test_text_of_random_graphs_computes_the_same(block: int) -> None:
     for seed in range(50 * block, 50 * block + 50):
         case = random_case(seed)
         text = program_text(case.graph)
-        # `run_graph` and the text do the same NumPy calls on the same arrays, so they agree to the
-        # bit
+        # the same NumPy calls on the same arrays, so they agree to the bit
         expected = run_graph(case.graph, case.inputs, case.scalars)
         found = run_text(text, case.graph, case.inputs, case.scalars)
         assert len(found) == len(expected)

@@ -21,10 +21,7 @@ F, I, B = dtypes.float32, dtypes.int32, dtypes.bool
 
 
 class Inputs:
-    """x, y: float32 (3, 4); i, j: int32 (3, 4); p, q: bool (3, 4); v: float32 (4,); w: float32 (3,
-    1); s, t: float32 0-d; u: uint8 (3, 4); c: float32 (3, 1, 2); r, n: int64 run-time scalars, 1
-    and 0.
-    """
+    """Nodes to start from: the inputs of SHAPES, and r and n, run-time scalars 1 and 0."""
 
     SHAPES: ClassVar = {
         "x": ((3, 4), F),
@@ -43,8 +40,7 @@ class Inputs:
 
     def __init__(self) -> None:
         self.builder = GraphBuilder()
-        # all of them at once and in one order, so that the graphs before and after number them
-        # alike
+        # all at once, in one order, so that the graphs before and after number them alike
         for place, (name, (shape, dtype)) in enumerate(self.SHAPES.items()):
             setattr(self, name, self.builder.node("input", attrs=(place, shape, dtype)))
         self.r = self.builder.node("scalar", attrs=(0, (), dtypes.int64))

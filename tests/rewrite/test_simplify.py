@@ -1,6 +1,4 @@
-"""Simplification as a whole: the same bits on random graphs, passes one by one, outputs, time in
-proportion.
-"""
+"""Simplification as a whole: the same bits on random graphs, passes one by one, outputs, time."""
 
 from __future__ import annotations
 
@@ -232,9 +230,7 @@ def test_a_long_graph_computes_the_same() -> None:
 
 
 def test_many_slices_of_a_wide_cat() -> None:
-    """Each slice finds its part by bisection, so that splitting a thousand parts is not a million
-    steps.
-    """
+    """Each slice finds its part by bisection: a thousand parts are not a million steps."""
     b = GraphBuilder()
     parts = [b.node("input", attrs=(k, (2, 1), F)) for k in range(1000)]
     whole = b.node("cat", *parts, attrs=1)

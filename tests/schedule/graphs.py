@@ -216,7 +216,8 @@ class Draw:
 
     def arg(self) -> None:
         x = self.any(FLOATS, 1)
-        self.make(self.pick(("argmax", "argmin")), x, attrs=int(self.rng.integers(len(x.shape))))
+        out = self.make(self.pick(("argmax", "argmin")), x, attrs=int(self.rng.integers(len(x.shape))))
+        self.make("cast", out, attrs=dt.float32)
 
     def scan(self) -> None:
         x = self.any(FLOATS, 1)
@@ -266,7 +267,7 @@ def random_graph(seed: int, largest: int = 3000) -> tuple[Graph, list[np.ndarray
     draw.given(draw.shape(), dt.float32)
     for _ in range(int(draw.rng.integers(3, 16))):
         getattr(draw, draw.pick(KINDS))()
-    count = int(draw.rng.integers(1, 5))
+    count = int(draw.rng.integers(1, 7))
     outputs = [draw.nodes[-1 - int(min(draw.rng.exponential(4), len(draw.nodes) - 1))] for _ in range(count)]
     used_before = len(draw.arrays)
     graph = draw.builder.finish(outputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -82,6 +83,17 @@ def test_two_pictures_on_one_page_do_not_share_ids():
     ):
         ids += [e.get("id") for e in ET.fromstring(picture).iter() if e.get("id")]
     assert len(ids) == len(set(ids)) >= 8
+
+
+def test_styles_define_what_the_pictures_use():
+    x = torch.ones(1, requires_grad=True)
+    for picture in (graph_svg(x * 2), line_chart({"a": [(0, 1), (1, 2)]}), heat_map([[1]], "a")):
+        style = ET.fromstring(picture).find(f"{SVG}style").text
+        light, dark = style.split("@media")[0], style.split("@media")[1]
+        used = set(re.findall(r"var\((--[\w-]+)\)", picture))
+        assert used and all(f"{name}:" in light and f"{name}:" in dark for name in used)
+        classes = {c for e in ET.fromstring(picture).iter() for c in (e.get("class") or "").split()}
+        assert classes - {"op"} <= set(re.findall(r"\.([a-z]+)", style))
 
 
 def test_line_chart_draws_what_it_is_given():

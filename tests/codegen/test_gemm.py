@@ -1,0 +1,248 @@
+"""Matrix products against NumPy in float64: shapes, layouts, dtypes, epilogues, threads."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from adjoint.codegen.emitter import Emitter
+from adjoint.codegen.gemm import choose_tile, gemm_kernel
+from adjoint.runtime import jit, memory, pool
+
+pytestmark = pytest.mark.skipif(not jit.available(), reason="needs llvmlite")
+
+DTYPES = ("float32", "float64", "int32", "int64")
+
+
+def values(shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> np.ndarray:
+    if dtype.startswith("float"):
+        return rng.standard_normal(shape).astype(dtype)
+    # The whole range, so that products wrap around.
+    limits = np.iinfo(dtype)
+    return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+
+
+# A matrix of the given size as it may lie in memory.
+LAYOUTS = {
+    "contiguous": lambda make, b, r, c: make((b, r, c)),
+    "transposed": lambda make, b, r, c: make((b, c, r)).transpose(0, 2, 1),
+    "one for all": lambda make, b, r, c: np.broadcast_to(make((1, r, c)), (b, r, c)),
+    "one transposed": lambda make, b, r, c: np.broadcast_to(make((c, r)).T, (b, r, c)),
+    "padded rows": lambda make, b, r, c: make((b, r, c + 5))[:, :, 2 : c + 2],
+    "every other": lambda make, b, r, c: make((b, 2 * r, 3 * c))[:, ::2, ::3],
+    "reversed": lambda make, b, r, c: make((b, r, c))[:, ::-1, ::-1],
+    "one value": lambda make, b, r, c: np.broadcast_to(make((b, 1, 1)), (b, r, c)),
+    "one row": lambda make, b, r, c: np.broadcast_to(make((b, 1, c)), (b, r, c)),
+}
+
+
+def strides(array: np.ndarray) -> tuple[int, int, int]:
+    return tuple(s // array.itemsize for s in array.strides)
+
+
+def product(a: np.ndarray, b: np.ndarray, **options) -> np.ndarray:
+    """a @ b by generated code; memory around the result and the scratch is checked for writes."""
+    batch, m, k = a.shape
+    n = b.shape[2]
+    options.setdefault("vector_bytes", jit.target().vector_bytes)
+    gemm = gemm_kernel("g", a.dtype.name, batch, m, n, k, strides(a), strides(b), **options)
+    size = batch * m * n
+    guard = 64
+    whole = np.full(size + 2 * guard, 77, a.dtype)
+    out = whole[guard : guard + size]
+    scratch = np.full(gemm.scratch_bytes + 2 * guard, 55, np.uint8)
+    addresses = [x.__array_interface__["data"][0] for x in (a, b, out, scratch[guard:])]
+    buffers = np.array(addresses)
+    kernels = jit.compile_kernels([(p.name, p.text, p.declarations) for p in gemm.phases])
+    index = np.arange(4, dtype=np.int32)
+    table = pool.RecordTable(
+        [(f, index, p.nblocks, True) for f, p in zip(kernels, gemm.phases, strict=True)]
+    )
+    pool.run(table.address, table.count, buffers.ctypes.data, 0)
+    assert (whole[:guard] == 77).all() and (whole[guard + size :] == 77).all()
+    assert (scratch[:guard] == 55).all() and (scratch[-guard:] == 55).all()
+    return out.reshape(batch, m, n)
+
+
+def check(a: np.ndarray, b: np.ndarray, **options) -> np.ndarray:
+    got = product(a, b, **options)
+    if a.dtype.kind == "i":
+        with np.errstate(over="ignore"):
+            assert np.array_equal(got, a @ b)
+        return got
+    wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+    # Each of the k products and sums may be off by half a unit in the last place.
+    bound = (np.abs(wide_a) @ np.abs(wide_b)) * np.finfo(a.dtype).eps * (a.shape[2] + 2)
+    assert (np.abs(got - wide_a @ wide_b) <= bound).all()
+    return got
+
+
+def operands(
+    dtype: str, batch: int, m: int, n: int, k: int, a_layout: str, b_layout: str, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+
+    def make(shape: tuple[int, ...]) -> np.ndarray:
+        return values(shape, dtype, rng)
+
+    return LAYOUTS[a_layout](make, batch, m, k), LAYOUTS[b_layout](make, batch, k, n)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("b_layout", LAYOUTS)
+def test_layouts(dtype: str, b_layout: str) -> None:
+    for i, a_layout in enumerate(LAYOUTS):
+        m, n, k = [(7, 37, 19), (33, 17, 5), (13, 40, 64)][i % 3]
+        check(*operands(dtype, 1 + i % 3, m, n, k, a_layout, b_layout, seed=i))
+
+
+SIZES = (1, 2, 3, 5, 8, 13, 16, 17, 31, 32, 33, 47, 64, 97)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_problems(seed: int) -> None:
+    r = random.Random(seed)
+    dtype = r.choice(DTYPES)
+    m, n, k = (r.choice(SIZES) for _ in range(3))
+    layouts = r.choice(list(LAYOUTS)), r.choice(list(LAYOUTS))
+    check(*operands(dtype, r.choice((1, 1, 2, 5)), m, n, k, *layouts, seed=seed))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "batch", "m", "n", "k", "a_layout", "b_layout"),
+    [
+        # k longer than one block of k: partial sums go through C, also where tiles overlap.
+        ("float32", 1, 31, 65, 1500, "contiguous", "contiguous"),
+        ("float32", 2, 14, 33, 2100, "transposed", "transposed"),
+        ("int32", 1, 17, 100, 1030, "contiguous", "every other"),
+        ("float64", 1, 29, 19, 1025, "contiguous", "contiguous"),
+        # B packed because of its size; A copied because its rows collide.
+        ("float32", 1, 130, 400, 300, "contiguous", "contiguous"),
+        ("float32", 1, 1030, 280, 1024, "contiguous", "contiguous"),
+        # One row, few rows: short blocks of k, dot products.
+        ("float32", 1, 1, 1500, 70, "contiguous", "contiguous"),
+        ("int64", 2, 3, 1031, 40, "contiguous", "contiguous"),
+        ("float32", 1, 1, 301, 333, "contiguous", "transposed"),
+        ("float64", 3, 5, 67, 129, "contiguous", "transposed"),
+        ("float32", 2, 8, 9, 210, "contiguous", "transposed"),
+        ("float32", 1, 513, 1, 65, "contiguous", "contiguous"),
+        ("float32", 1, 513, 1, 65, "transposed", "contiguous"),
+        # Many small ones.
+        ("float32", 300, 4, 4, 4, "contiguous", "contiguous"),
+        ("float64", 64, 1, 5, 9, "contiguous", "one for all"),
+    ],
+)
+def test_methods(dtype: str, batch: int, m: int, n: int, k: int, a_layout: str, b_layout: str):
+    check(*operands(dtype, batch, m, n, k, a_layout, b_layout))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_terms_give_zeros(dtype: str) -> None:
+    a, b = np.empty((2, 3, 0), dtype), np.empty((2, 0, 18), dtype)
+    assert (product(a, b) == 0).all()
+
+
+@pytest.mark.parametrize(("batch", "m", "n"), [(0, 2, 3), (2, 0, 3), (2, 3, 0)])
+def test_empty_results_need_no_kernel(batch: int, m: int, n: int) -> None:
+    gemm = gemm_kernel("g", "float32", batch, m, n, 4, (4 * m, 4, 1), (4 * n, n, 1))
+    assert gemm.phases == () and gemm.scratch_bytes == 0
+
+
+def test_nan_and_infinity_travel() -> None:
+    a, b = np.ones((1, 20, 30), np.float32), np.ones((1, 30, 40), np.float32)
+    a[0, 3, 4], a[0, 5, 6] = np.nan, np.inf
+    got = product(a, b)[0]
+    assert np.isnan(got[3]).all() and np.isinf(got[5]).all()
+    assert (np.delete(got, (3, 5), axis=0) == 30).all()
+
+
+@pytest.mark.parametrize("width", [16, 32, 64])
+def test_every_register_width(width: int) -> None:
+    # Also wider than this machine's: LLVM then splits the vectors.
+    for i, (m, n, k) in enumerate([(5, 21, 9), (30, 50, 40), (2, 19, 100), (16, 8, 1030)]):
+        b_layout = ("contiguous", "transposed")[i % 2]
+        check(*operands("float32", 2, m, n, k, "contiguous", b_layout), vector_bytes=width)
+
+
+def test_result_does_not_depend_on_the_number_of_threads() -> None:
+    before = pool.get_num_threads()
+    problems = [
+        operands("float32", 1, 300, 500, 200, "contiguous", "transposed"),
+        operands("float32", 1, 100, 90, 2500, "transposed", "contiguous"),
+        operands("float32", 1, 2, 3000, 300, "contiguous", "contiguous"),
+        operands("float32", 64, 24, 20, 30, "contiguous", "contiguous"),
+    ]
+    try:
+        results = []
+        for threads in (1, 2, 5):
+            pool.set_num_threads(threads)
+            pool.start()
+            results.append([product(a, b) for a, b in problems])
+    finally:
+        pool.set_num_threads(before)
+    for other in results[1:]:
+        for x, y in zip(results[0], other, strict=True):
+            assert np.array_equal(x.view(np.int32), y.view(np.int32))
+
+
+def row_and_column(em: Emitter, lanes: int, value: str, row: str, column: str, mask) -> str:
+    """value + 1000 * row + column: shows which element an epilogue was told it has."""
+    vec = f"<{lanes} x float>" if lanes > 1 else "float"
+    start = em.op(f"add i64 {em.op(f'mul i64 {row}, 1000')}, {column}")
+    start = em.splat("float", lanes, em.op(f"sitofp i64 {start} to float"))
+    if lanes > 1:
+        steps = "<" + ", ".join(f"float {i}.0" for i in range(lanes)) + ">"
+        start = em.op(f"fadd {vec} {start}, {steps}")
+    return em.op(f"fadd {vec} {value}, {start}")
+
+
+@pytest.mark.parametrize(
+    ("batch", "m", "n", "k", "b_layout"),
+    [
+        (1, 5, 7, 3, "contiguous"),
+        (2, 13, 40, 5, "transposed"),
+        (1, 37, 100, 1500, "contiguous"),
+        (3, 6, 33, 2100, "every other"),
+        (1, 6, 1, 9, "contiguous"),
+        (2, 4, 50, 70, "transposed"),
+        (2, 3, 1500, 40, "contiguous"),
+        (1, 4, 20, 0, "contiguous"),
+    ],
+)
+def test_epilogue_sees_each_element_once(batch: int, m: int, n: int, k: int, b_layout: str) -> None:
+    rng = np.random.default_rng(5)
+
+    def make(shape: tuple[int, ...]) -> np.ndarray:
+        return rng.integers(-2, 3, shape).astype(np.float32)  # exact sums
+
+    a, b = make((batch, m, k)), LAYOUTS[b_layout](make, batch, k, n)
+    got = product(a, b, epilogue=row_and_column).reshape(batch * m, n)
+    places = 1000 * np.arange(batch * m)[:, None] + np.arange(n)
+    assert np.array_equal(got, (a @ b).reshape(batch * m, n) + places)
+
+
+def test_tiles_fit_the_registers_and_the_problem() -> None:
+    for registers in (16, 32):
+        for m in SIZES:
+            for n in SIZES:
+                rows, vectors = choose_tile(m, n, 64, 16, registers)
+                assert rows * vectors + vectors + 1 <= registers
+                assert 1 <= rows <= m and 1 <= vectors <= -(-n // 16)
+
+
+def test_code_is_small() -> None:
+    for b_layout in ((0, 1024, 1), (0, 1, 1024), (0, 3000, 3)):
+        gemm = gemm_kernel("g", "float32", 1, 1024, 1024, 1024, (0, 1024, 1), b_layout)
+        assert all(len(phase.text) < 25_000 for phase in gemm.phases)
+
+
+def test_scratch_is_only_for_copies() -> None:
+    def plan(b_layout: tuple[int, int, int]):
+        return gemm_kernel("g", "float32", 1, 64, 64, 64, (0, 64, 1), b_layout)
+
+    assert plan((0, 64, 1)).scratch_bytes == 0 and len(plan((0, 64, 1)).phases) == 1
+    packed = plan((0, 1, 64))
+    assert packed.scratch_bytes == 64 * 64 * 4 and len(packed.phases) == 2
+    assert memory.allocate(packed.scratch_bytes).nbytes >= packed.scratch_bytes

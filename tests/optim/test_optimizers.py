@@ -1,0 +1,374 @@
+"""Optimizers: against their formulas in NumPy, against PyTorch over many steps, and on what they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import adjoint
+from adjoint import optim
+
+# Name and hyper-parameters; every row is compared with PyTorch over 12 steps in float64 and in float32.
+ROWS: list[tuple[str, dict[str, Any]]] = [
+    ("SGD", {"lr": 0.1}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.02}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "maximize": True}),
+    ("Adam", {"lr": 0.1}),
+    ("Adam", {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}),
+    ("Adam", {"lr": 0.1, "amsgrad": True, "maximize": True}),
+    ("AdamW", {"lr": 0.1}),
+    ("AdamW", {"lr": 0.1, "weight_decay": 0.2, "amsgrad": True}),
+    ("NAdam", {"lr": 0.1}),
+    ("NAdam", {"lr": 0.1, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("RAdam", {"lr": 0.1}),
+    ("RAdam", {"lr": 0.1, "betas": (0.9, 0.9), "weight_decay": 0.1}),
+    ("Adamax", {"lr": 0.1, "weight_decay": 0.1}),
+    ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "initial_accumulator_value": 0.3}),
+    ("Adagrad", {"lr": 0.1, "weight_decay": 0.1, "maximize": True}),
+    ("Adadelta", {"lr": 1.0, "rho": 0.8, "weight_decay": 0.1}),
+    ("RMSprop", {"lr": 0.05}),
+    ("RMSprop", {"lr": 0.05, "momentum": 0.5, "centered": True, "weight_decay": 0.1}),
+    ("RMSprop", {"lr": 0.05, "centered": True, "alpha": 0.9}),
+    ("Rprop", {"lr": 0.05}),
+    ("Rprop", {"lr": 0.05, "etas": (0.4, 1.5), "step_sizes": (1e-3, 0.2), "maximize": True}),
+]
+IDS = [f"{name}-{i}" for i, (name, _) in enumerate(ROWS)]
+
+
+def starts() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal((3, 2)), rng.standard_normal(4), rng.standard_normal(())]
+
+
+def gradients(step: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(100 + step)
+    return [rng.standard_normal((3, 2)), rng.standard_normal(4), rng.standard_normal(())]
+
+
+def tensors(T: Any, arrays: list[np.ndarray], dtype: str = "float64") -> list[Any]:
+    return [T.tensor(a.tolist(), dtype=getattr(T, dtype)) for a in arrays]
+
+
+def trajectory(T: Any, name: str, kwargs: Any, dtype: str, steps: int = 12) -> Iterator[list[np.ndarray]]:
+    params = [p.requires_grad_(True) for p in tensors(T, starts(), dtype)]
+    opt = getattr(T.optim, name)(params, **kwargs)
+    for step in range(steps):
+        for i, (p, g) in enumerate(zip(params, tensors(T, gradients(step), dtype), strict=True)):
+            # The second parameter joins late, so that its counters differ from the others'.
+            p.grad = g if i != 1 or step >= 3 else None
+        opt.step()
+        yield [p.detach().numpy().copy() for p in params]
+
+
+@pytest.mark.parametrize("name, kwargs", ROWS, ids=IDS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_same_as_pytorch(name: str, kwargs: dict[str, Any], dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    tolerance = 1e-9 if dtype == "float64" else 2e-5
+    if name == "NAdam":  # PyTorch keeps the product of its momenta in float32
+        tolerance = max(tolerance, 1e-6)
+    pairs = zip(trajectory(adjoint, name, kwargs, dtype), trajectory(torch, name, kwargs, dtype), strict=True)
+    for got, want in pairs:
+        for a, b in zip(got, want, strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+# ---- formulas in NumPy, for one parameter: p, g, state dict, step number -> p ----------------------------------------
+
+
+def np_sgd(p: Any, g: Any, s: dict[str, Any], t: int) -> Any:
+    s["b"] = g if t == 1 else 0.9 * s["b"] + g
+    return p - 0.1 * s["b"]
+
+
+def np_adam(p: Any, g: Any, s: dict[str, Any], t: int) -> Any:
+    s["m"] = 0.9 * s.get("m", 0) + 0.1 * g
+    s["v"] = 0.999 * s.get("v", 0) + 0.001 * g * g
+    return p - 0.1 * (s["m"] / (1 - 0.9**t)) / (np.sqrt(s["v"] / (1 - 0.999**t)) + 1e-8)
+
+
+def np_adamw(p: Any, g: Any, s: dict[str, Any], t: int) -> Any:
+    return np_adam(p * (1 - 0.1 * 0.01), g, s, t)
+
+
+def np_adagrad(p: Any, g: Any, s: dict[str, Any], t: int) -> Any:
+    s["s"] = s.get("s", 0) + g * g
+    return p - 0.1 * g / (np.sqrt(s["s"]) + 1e-10)
+
+
+def np_rmsprop(p: Any, g: Any, s: dict[str, Any], t: int) -> Any:
+    s["v"] = 0.99 * s.get("v", 0) + 0.01 * g * g
+    return p - 0.1 * g / (np.sqrt(s["v"]) + 1e-8)
+
+
+def np_adadelta(p: Any, g: Any, s: dict[str, Any], t: int) -> Any:
+    s["v"] = 0.9 * s.get("v", 0) + 0.1 * g * g
+    d = np.sqrt(s.get("u", 0) + 1e-6) / np.sqrt(s["v"] + 1e-6) * g
+    s["u"] = 0.9 * s.get("u", 0) + 0.1 * d * d
+    return p - 0.1 * d
+
+
+def np_adamax(p: Any, g: Any, s: dict[str, Any], t: int) -> Any:
+    s["m"] = 0.9 * s.get("m", 0) + 0.1 * g
+    s["u"] = np.maximum(0.999 * s.get("u", 0), np.abs(g) + 1e-8)
+    return p - 0.1 / (1 - 0.9**t) * s["m"] / s["u"]
+
+
+FORMULAS: list[tuple[str, dict[str, Any], Callable[..., Any]]] = [
+    ("SGD", {"lr": 0.1, "momentum": 0.9}, np_sgd),
+    ("Adam", {"lr": 0.1}, np_adam),
+    ("AdamW", {"lr": 0.1, "weight_decay": 0.01}, np_adamw),
+    ("Adagrad", {"lr": 0.1}, np_adagrad),
+    ("RMSprop", {"lr": 0.1}, np_rmsprop),
+    ("Adadelta", {"lr": 0.1}, np_adadelta),
+    ("Adamax", {"lr": 0.1}, np_adamax),
+]
+
+
+@pytest.mark.parametrize("name, kwargs, formula", FORMULAS, ids=[row[0] for row in FORMULAS])
+def test_same_as_formula(name: str, kwargs: dict[str, Any], formula: Callable[..., Any]) -> None:
+    p, state = starts()[0], {}
+    for step, got in enumerate(trajectory(adjoint, name, kwargs, "float64")):
+        p = formula(p, gradients(step)[0], state, step + 1)
+        np.testing.assert_allclose(got[0], p, rtol=1e-9)
+
+
+# ---- what they are for -----------------------------------------------------------------------------------------------
+
+LEARNING = [
+    (optim.SGD, {"lr": 0.05, "momentum": 0.9}), (optim.Adam, {"lr": 0.1}), (optim.AdamW, {"lr": 0.1, "weight_decay": 0.0}),
+    (optim.NAdam, {"lr": 0.1}), (optim.RAdam, {"lr": 0.1}), (optim.Adamax, {"lr": 0.1}), (optim.Adagrad, {"lr": 0.5}),
+    (optim.Adadelta, {"lr": 20.0}), (optim.RMSprop, {"lr": 0.02}), (optim.Rprop, {"lr": 0.1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind, kwargs", LEARNING, ids=[kind.__name__ for kind, _ in LEARNING])
+def test_finds_the_minimum(kind: Any, kwargs: dict[str, Any]) -> None:
+    w = adjoint.tensor([3.0, -2.0], requires_grad=True)
+    target, curvature = adjoint.tensor([1.0, 0.5]), adjoint.tensor([1.0, 4.0])
+    opt = kind([w], **kwargs)
+    for _ in range(300):
+        opt.zero_grad()
+        ((w - target) ** 2 * curvature).sum().backward()
+        opt.step()
+    assert (w - target).abs().max().item() < 0.03
+
+
+@pytest.mark.parametrize("search", [None, "strong_wolfe"])
+def test_lbfgs_on_rosenbrock(search: str | None) -> None:
+    w = adjoint.tensor([-1.2, 1.0], dtype=adjoint.float64, requires_grad=True)
+    rate = 1.0 if search else 0.1
+    opt = optim.LBFGS([w], lr=rate, max_iter=20, tolerance_change=1e-15, line_search_fn=search)
+
+    def closure() -> Any:
+        opt.zero_grad()
+        loss = (1 - w[0]) ** 2 + 100 * (w[1] - w[0] ** 2) ** 2
+        loss.backward()
+        return loss
+
+    first = opt.step(closure).item()
+    for _ in range(7 if search else 30):
+        opt.step(closure)
+    assert first == pytest.approx(24.2)
+    assert closure().item() < (1e-12 if search else 1e-4)
+    state = opt.state[w]
+    assert state["func_evals"] <= (8 if search else 31) * 46
+
+
+def test_lbfgs_same_as_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    matrix = np.diag([1.0, 4.0, 9.0]) + 0.3
+    found = []
+    for T in (adjoint, torch):
+        w = T.tensor([3.0, -2.0, 1.0], dtype=T.float64, requires_grad=True)
+        A = T.tensor(matrix.tolist(), dtype=T.float64)
+        opt = T.optim.LBFGS([w], lr=0.3, max_iter=5, history_size=3)
+
+        def closure(w: Any = w, A: Any = A, opt: Any = opt) -> Any:
+            opt.zero_grad()
+            loss = 0.5 * (w @ A @ w) + w.sum()
+            loss.backward()
+            return loss
+
+        for _ in range(2):
+            opt.step(closure)
+        found.append(w.detach().numpy().copy())
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-7)
+
+
+def test_lbfgs_errors() -> None:
+    w = adjoint.zeros(2, requires_grad=True)
+    with pytest.raises(RuntimeError, match="closure"):
+        optim.LBFGS([w]).step()
+    with pytest.raises(RuntimeError, match="strong_wolfe"):
+        optim.LBFGS([w], line_search_fn="armijo")
+    with pytest.raises(ValueError, match="per-parameter"):
+        optim.LBFGS([{"params": [w]}, {"params": [adjoint.zeros(1, requires_grad=True)]}])
+
+
+# ---- groups, state, hooks --------------------------------------------------------------------------------------------
+
+
+def leaf(*values: float) -> Any:
+    return adjoint.tensor(list(values), requires_grad=True)
+
+
+def test_groups_have_their_own_rates() -> None:
+    a, b, c = leaf(1.0), leaf(1.0), leaf(1.0)
+    opt = optim.SGD([{"params": [a]}, {"params": b, "lr": 0.5}], lr=0.1)
+    opt.add_param_group({"params": [c], "lr": 0.25})
+    (a + b + c).sum().backward()
+    opt.step()
+    assert [round(t.item(), 4) for t in (a, b, c)] == [0.9, 0.5, 0.75]
+    opt.param_groups[0]["lr"] = 0.2
+    opt.step()
+    assert round(a.item(), 4) == 0.7
+    assert [g["lr"] for g in opt.param_groups] == [0.2, 0.5, 0.25]
+
+
+def test_named_parameters_are_accepted() -> None:
+    net = adjoint.nn.Linear(2, 1)
+    opt = optim.Adam(net.named_parameters())
+    assert opt.param_groups[0]["param_names"] == ["weight", "bias"]
+    assert opt.param_groups[0]["params"][0] is net.weight
+
+
+@pytest.mark.parametrize("name, kwargs", ROWS, ids=IDS)
+def test_state_dict_continues_the_trajectory(name: str, kwargs: dict[str, Any]) -> None:
+    straight = [p.copy() for p in list(trajectory(adjoint, name, kwargs, "float64", 8))[-1]]
+    params = [p.requires_grad_(True) for p in tensors(adjoint, starts())]
+    opt = getattr(optim, name)(params, **kwargs)
+    for step in range(8):
+        if step == 5:
+            saved = opt.state_dict()
+            params = [p.detach().clone().requires_grad_(True) for p in params]
+            opt = getattr(optim, name)(params, lr=123.0)
+            opt.load_state_dict(saved)
+        for i, (p, g) in enumerate(zip(params, tensors(adjoint, gradients(step)), strict=True)):
+            p.grad = g if i != 1 or step >= 3 else None
+        opt.step()
+    for p, want in zip(params, straight, strict=True):
+        np.testing.assert_allclose(p.detach().numpy(), want, rtol=1e-12)
+
+
+def test_state_dict_form() -> None:
+    a, b = leaf(1.0, 2.0), leaf(3.0)
+    opt = optim.Adam([{"params": [a]}, {"params": [b], "lr": 0.5}])
+    assert opt.state_dict()["state"] == {}
+    b.grad = adjoint.ones(1)
+    opt.step()
+    state = opt.state_dict()
+    assert [g["params"] for g in state["param_groups"]] == [[0], [1]]
+    assert state["param_groups"][1]["lr"] == 0.5 and list(state["state"]) == [1]
+    assert state["state"][1]["step"] == 1 and sorted(state["state"][1]) == ["exp_avg", "exp_avg_sq", "step"]
+    with pytest.raises(ValueError, match="different number of parameter groups"):
+        optim.Adam([a, b]).load_state_dict(state)
+    with pytest.raises(ValueError, match="doesn't match the size"):
+        optim.Adam([{"params": [a, b]}, {"params": [leaf(1.0)]}]).load_state_dict(state)
+    # Loaded tensors are copies in the dtype of the parameter.
+    twin = adjoint.tensor([3.0], dtype=adjoint.float64, requires_grad=True)
+    other = optim.Adam([{"params": [leaf(1.0)]}, {"params": [twin]}])
+    other.load_state_dict(state)
+    assert other.state[twin]["exp_avg"].dtype == adjoint.float64
+
+
+def test_zero_grad() -> None:
+    a = leaf(1.0)
+    opt = optim.SGD([a], lr=0.1)
+    a.sum().backward()
+    opt.zero_grad(set_to_none=False)
+    assert a.grad.item() == 0
+    opt.zero_grad()
+    assert a.grad is None
+
+
+def test_closure_runs_with_gradients_and_its_value_is_returned() -> None:
+    a = leaf(2.0)
+    opt = optim.SGD([a], lr=0.25)
+
+    def closure() -> Any:
+        opt.zero_grad()
+        loss = (a * a).sum()
+        loss.backward()
+        return loss
+
+    with adjoint.no_grad():
+        assert opt.step(closure).item() == 4
+    assert a.item() == 1
+
+
+def test_users_own_optimizer() -> None:
+    class Sign(optim.Optimizer):
+        def __init__(self, params: Any, lr: float) -> None:
+            super().__init__(params, {"lr": lr})
+
+        @adjoint.no_grad()
+        def step(self, closure: Any = None) -> None:
+            for group in self.param_groups:
+                for p in group["params"]:
+                    state = self.state[p]
+                    state["steps"] = state.get("steps", 0) + 1
+                    p.sub_(adjoint.sign(p.grad) * group["lr"])
+
+    a = leaf(1.0, -1.0)
+    opt = Sign([a], 0.5)
+    (a * a).sum().backward()
+    opt.step()
+    assert a.tolist() == [0.5, -0.5] and opt.state[a]["steps"] == 1
+    with pytest.raises(NotImplementedError):
+        optim.Optimizer([a], {}).step()
+
+
+def test_step_hooks() -> None:
+    a = leaf(1.0)
+    opt = optim.SGD([a], lr=1.0)
+    seen: list[Any] = []
+    pre = opt.register_step_pre_hook(lambda o, args, kwargs: seen.append(("pre", a.item())))
+    opt.register_step_post_hook(lambda o, args, kwargs: seen.append(("post", a.item())))
+    a.grad = adjoint.ones(1)
+    opt.step()
+    pre.remove()
+    opt.step()
+    assert seen == [("pre", 1.0), ("post", 0.0), ("post", -1.0)]
+
+
+def test_printed_form() -> None:
+    assert repr(optim.SGD([leaf(1.0)], lr=0.1)) == (
+        "SGD (\nParameter Group 0\n    dampening: 0\n    differentiable: False\n    foreach: None\n    fused: None\n"
+        "    lr: 0.1\n    maximize: False\n    momentum: 0\n    nesterov: False\n    weight_decay: 0\n)"
+    )
+
+
+ERRORS = [
+    (lambda: optim.SGD([]), ValueError, "empty parameter list"),
+    (lambda: optim.SGD(leaf(1.0)), TypeError, "iterable of Tensors or dicts"),
+    (lambda: optim.SGD([1.0]), TypeError, "can only optimize Tensors"),
+    (lambda: optim.SGD([leaf(1.0) * 2]), ValueError, "non-leaf"),
+    (lambda: optim.SGD([{"params": {leaf(1.0)}}]), TypeError, "ordered collections"),
+    (lambda: optim.SGD([leaf(1.0)], lr=-1), ValueError, "Invalid learning rate: -1"),
+    (lambda: optim.SGD([leaf(1.0)], nesterov=True), ValueError, "Nesterov"),
+    (lambda: optim.Adam([leaf(1.0)], betas=(1.0, 0.9)), ValueError, "beta parameter at index 0: 1.0"),
+    (lambda: optim.Adam([leaf(1.0)], eps=-1), ValueError, "epsilon"),
+    (lambda: optim.Adam([leaf(1.0)], differentiable=True), NotImplementedError, "differentiable"),
+    (lambda: optim.Rprop([leaf(1.0)], etas=(2.0, 3.0)), ValueError, "eta values"),
+    (lambda: optim.Adadelta([leaf(1.0)], rho=2.0), ValueError, "rho"),
+]
+
+
+@pytest.mark.parametrize("call, kind, message", ERRORS)
+def test_errors(call: Callable[[], Any], kind: type, message: str) -> None:
+    with pytest.raises(kind, match=message):
+        call()
+
+
+def test_parameters_in_two_groups_are_refused() -> None:
+    a = leaf(1.0)
+    with pytest.raises(ValueError, match="more than one parameter group"):
+        optim.SGD([{"params": [a]}, {"params": [a]}], lr=0.1)
+    with pytest.raises(ValueError, match="duplicate"):
+        optim.SGD([a, a], lr=0.1)
