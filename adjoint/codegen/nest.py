@@ -1018,14 +1018,17 @@ class NestKernel:
         """What a column's partial result becomes with one more row; the first row of a block starts from nothing."""
         em, dtype = self.em, root.node.dtype
         kind = vector_type(dtype.llvm, lanes)
-        fold = fold_of(root.node.attrs[0], dtypes.uint8 if dtype is dtypes.bool else dtype, lanes)
+        name = root.node.attrs[0]
+        if dtype is dtypes.bool:  # bytes of 0 and 1 here
+            name, dtype = {"sum": "amax", "prod": "amin"}.get(name, name), dtypes.uint8
+        fold = fold_of(name, dtype, lanes)
         if mask is None:
             old = em.op(f"load {kind}, ptr {pointer}, align {dtype.itemsize}")
         else:
-            name = f"v{lanes}{sc.mangled(1, dtype.llvm)}"
-            em.declare(f"{kind} @llvm.masked.load.{name}.p0(ptr, i32, <{lanes} x i1>, {kind})")
+            load = f"@llvm.masked.load.v{lanes}{sc.mangled(1, dtype.llvm)}.p0"
+            em.declare(f"{kind} {load}(ptr, i32, <{lanes} x i1>, {kind})")
             old = em.op(
-                f"call {kind} @llvm.masked.load.{name}.p0(ptr {pointer}, i32 {dtype.itemsize}, <{lanes} x i1> {mask}, "
+                f"call {kind} {load}(ptr {pointer}, i32 {dtype.itemsize}, <{lanes} x i1> {mask}, "
                 f"{kind} zeroinitializer)"
             )
         start = fold.initial(em)[0][1]

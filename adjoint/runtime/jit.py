@@ -227,12 +227,13 @@ def _object_code(engine: _Engine, ir_text: str, level: int) -> tuple[bytes, list
 def _compile_group(group: dict[bytes, tuple[str, tuple[str, ...]]], level: int) -> None:
     """Compile kernels of one effort in one module and enter them into `_kernels`."""
     # Numbering by position makes the module's text depend on nothing but its kernels.
-    declared: dict[str, None] = {}
+    declared: dict[str, str] = {}  # by the function's name: two writers may spell one type differently
     lines = []
     for number, (text, declarations) in enumerate(group.values()):
-        declared.update(dict.fromkeys(declarations))
+        for line in declarations:
+            declared.setdefault(line[line.index("@") : line.index("(")], line)
         lines.append(text.replace("@kernel(", f"@kernel{number}(", 1))
-    module = compile_module("\n".join([*lines, *declared]), level)
+    module = compile_module("\n".join([*lines, *declared.values()]), level)
     _loaded.append(module)
     for number, digest in enumerate(group):
         _kernels[digest] = module.address(f"kernel{number}")
