@@ -71,7 +71,7 @@ class Emitter:
             return value
         vec = vector_type(element, lanes)
         if not value.startswith("%"):
-            return "<" + ", ".join([f"{element} {value}"] * lanes) + ">"
+            return f"splat ({element} {value})"
         first = self.op(f"insertelement {vec} poison, {element} {value}, i32 0")
         return self.op(f"shufflevector {vec} {first}, {vec} poison, <{lanes} x i32> zeroinitializer")
 

@@ -437,12 +437,13 @@ class NestKernel:
         for v in scans:
             carried += self._fold(v).initial(em)
         current: list[str] = [value for _, value in carried]
+        rounds = self._rounds(folds, stores)
         opened = 0
         for g in self.cols:
             start, stop = ("0", str(g.extent))
             if g is self.chunk_group:
                 start, stop = self.piece_range
-            step = self.lanes if g is self.vec else 1
+            step = self.lanes * rounds if g is self.vec else 1
             kinds = [(kind, value) for (kind, _), value in zip(carried, current, strict=True)]
             counter, current = levels.open(start, stop, step, kinds)
             level = levels.stack[-1]
@@ -456,23 +457,32 @@ class NestKernel:
             for v, carry in zip(scans, current[at:], strict=True):
                 levels.stack[-1].memo["carry", v] = carry
         spilled = [v for v, first in self.spill_at.items() if first == self.pass_number] if self.spills else []
-        self._evaluate([v.args[0] for v in folds] + [r.value for r in stores] + spilled)
-        for v in spilled:
-            self._spill(v, depth)
-        for r in stores:
-            self._store(r)
-        following: list[str] = []
+        wanted = [v.args[0] for v in folds] + [r.value for r in stores] + spilled
+        states: list[list[list[str]]] = []
         at = 0
-        for v, (fold, n) in zip(folds, shapes, strict=True):
-            operand = self._fold_operand(v)
-            levels.use(depth)
-            w = fold.width
-            state = [current[at + k * w : at + (k + 1) * w] for k in range(n)]
-            merged = fold.combine(em, state[0], operand)
-            for s in state[1:]:  # rotate: the next round adds to the next accumulator
-                following += s
-            following += merged
-            at += n * w
+        for fold, n in shapes:
+            states.append([current[at + k * fold.width : at + (k + 1) * fold.width] for k in range(n)])
+            at += n * fold.width
+        outer = levels.stack[depth]
+        for k in range(rounds):
+            if k:  # one more vector in the same round of the loop
+                levels.stack[depth] = Level(outer.region)
+                levels.use(depth)
+                counter = outer.memo["var", self.cols[-1].last]
+                place = em.op(f"add i64 {counter}, {k * self.lanes}")
+                levels.stack[depth].memo["var", self.cols[-1].last] = place
+            self._evaluate(wanted)
+            for v in spilled:
+                self._spill(v, depth)
+            for r in stores:
+                self._store(r)
+            for i, (v, (fold, _)) in enumerate(zip(folds, shapes, strict=True)):
+                operand = self._fold_operand(v)
+                levels.use(depth)
+                # rotate: the next vector is added to the next accumulator
+                states[i] = [*states[i][1:], fold.combine(em, states[i][0], operand)]
+        levels.stack[depth] = outer
+        following: list[str] = [x for state in states for part in state for x in part]
         for v in scans:
             following.append(self._get(v)[0])
         levels.use(depth)
@@ -484,6 +494,27 @@ class NestKernel:
             w = fold.width
             self._finish_fold(v, [following[at + k * w : at + (k + 1) * w] for k in range(n)])
             at += n * w
+
+    def _rounds(self, folds: list[Value], stores: list[Root]) -> int:
+        """Vectors in one round of the innermost loop: several where there is little work in each."""
+        if not self.row_mode or self.masked or self.scan:
+            return 1
+        assert self.vec is not None
+        lengths = [self.vec.extent]
+        if self.vec is self.chunk_group:
+            lengths = [self.chunk, self.vec.extent % self.chunk or self.chunk]
+        if any(n % (_ACCUMULATORS * self.lanes) for n in lengths) or max(lengths) == _ACCUMULATORS * self.lanes:
+            return 1
+        work: set[Value] = set()
+        stack = [v.args[0] for v in folds] + [r.value for r in stores]
+        while stack:
+            v = stack.pop()
+            if v not in work and v.mask & self.vec.mask and v.op != "reduce":
+                work.add(v)
+                if v not in self.spills or self.spill_at[v] == self.pass_number:
+                    stack.extend(v.args)
+        weight = sum([WEIGHTS.get(v.op, 1) for v in work])
+        return _ACCUMULATORS if weight <= 12 and len(folds) <= 2 else 1
 
     def _accumulators(self, fold: Fold) -> int:
         """How many running results: enough to hide the latency of an addition in a long vectorised row."""

@@ -183,7 +183,9 @@ class PReLU(_Activation):
         super().__init__()
         self.num_parameters = num_parameters
         self.init = init
-        self.weight = Parameter(torch.full((num_parameters,), float(init), device=device, dtype=dtype))
+        self.weight = Parameter(
+            torch.full((num_parameters,), float(init), device=device, dtype=dtype)
+        )
 
     def reset_parameters(self) -> None:
         with torch.no_grad():
@@ -331,5 +333,7 @@ class Softmax2d(_Activation):
 
     def forward(self, input: Tensor) -> Tensor:
         if input.dim() not in (3, 4):
-            raise ValueError(f"Softmax2d: expected input to be 3D or 4D, got {input.dim()}D instead")
+            raise ValueError(
+                f"Softmax2d: expected input to be 3D or 4D, got {input.dim()}D instead"
+            )
         return F.softmax(input, -3)

@@ -150,7 +150,9 @@ class ModuleList(_Listed):
         lines = []
         for first, last, text in runs:
             label = (
-                f"({first}): {text}" if first == last else f"({first}-{last}): {last - first + 1} x {text}"
+                f"({first}): {text}"
+                if first == last
+                else f"({first}-{last}): {last - first + 1} x {text}"
             )
             lines.append(label.replace("\n", "\n  "))
         return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
@@ -159,7 +161,9 @@ class ModuleList(_Listed):
 class ModuleDict(Module):
     """A dictionary whose modules are registered as children, in order of insertion."""
 
-    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
+    def __init__(
+        self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None
+    ) -> None:
         super().__init__()
         self.update(modules or {})
 
@@ -212,7 +216,11 @@ def _parameter_line(label: str, value: Any) -> str:
 
 def _as_parameter(value: Any) -> Any:
     """A plain tensor put into a parameter container becomes a parameter; other objects stay."""
-    return Parameter(value) if isinstance(value, Tensor) and not isinstance(value, Parameter) else value
+    return (
+        Parameter(value)
+        if isinstance(value, Tensor) and not isinstance(value, Parameter)
+        else value
+    )
 
 
 class ParameterList(Module):
@@ -276,7 +284,9 @@ class ParameterList(Module):
 class ParameterDict(Module):
     """A dictionary whose tensors are registered as parameters."""
 
-    def __init__(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None) -> None:
+    def __init__(
+        self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None
+    ) -> None:
         super().__init__()
         self._keys: dict[str, None] = {}
         self.update(parameters or {})

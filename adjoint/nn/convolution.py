@@ -49,7 +49,9 @@ class _Convolution(Module):
             raise ValueError("out_channels must be divisible by groups")
         modes = ("zeros",) if self.transposed else ("zeros", "reflect", "replicate", "circular")
         if padding_mode not in modes:
-            raise ValueError(f"padding_mode must be one of {modes}, but got padding_mode='{padding_mode}'")
+            raise ValueError(
+                f"padding_mode must be one of {modes}, but got padding_mode='{padding_mode}'"
+            )
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = per_dimension(kernel_size, n, "kernel_size")
@@ -59,7 +61,9 @@ class _Convolution(Module):
         self.padding: str | tuple[int, ...]
         if isinstance(padding, str):
             if padding not in ("same", "valid"):
-                raise ValueError(f"Invalid padding string '{padding}', should be one of ('valid', 'same')")
+                raise ValueError(
+                    f"Invalid padding string '{padding}', should be one of ('valid', 'same')"
+                )
             if padding == "same" and any(s != 1 for s in self.stride):
                 raise ValueError("padding='same' is not supported for strided convolutions")
             self.padding = padding
@@ -68,7 +72,9 @@ class _Convolution(Module):
         self.groups = groups
         self.padding_mode = padding_mode
         made = {"device": device, "dtype": dtype}
-        first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
+        first, second = (
+            (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
+        )
         self.weight = Parameter(torch.empty((first, second // groups, *self.kernel_size), **made))
         if bias:
             self.bias = Parameter(torch.empty((out_channels,), **made))
@@ -192,9 +198,18 @@ class _Transposed(_Convolution):
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[self.spatial - 1]
-        extra = self.output_padding if output_size is None else self._padding_for(input, output_size)
+        extra = (
+            self.output_padding if output_size is None else self._padding_for(input, output_size)
+        )
         return convolve(
-            input, self.weight, self.bias, self.stride, self.padding, extra, self.groups, self.dilation
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            extra,
+            self.groups,
+            self.dilation,
         )
 
     def _padding_for(self, input: Tensor, output_size: Sequence[int]) -> tuple[int, ...]:

@@ -60,7 +60,12 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any 
 
 
 def trunc_normal_(
-    tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Any = None
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: Any = None,
 ) -> Tensor:
     """Fill from the normal distribution cut off outside [a, b], by inverting its distribution function."""
     if mean < a - 2 * std or mean > b + 2 * std:
@@ -73,7 +78,9 @@ def trunc_normal_(
     high = math.erf((b - mean) / (std * math.sqrt(2)))
     with torch.no_grad():
         tensor.uniform_(low, high, generator=generator)
-        return tensor.copy_((torch.erfinv(tensor) * (std * math.sqrt(2)) + mean).clamp(min=a, max=b))
+        return tensor.copy_(
+            (torch.erfinv(tensor) * (std * math.sqrt(2)) + mean).clamp(min=a, max=b)
+        )
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
@@ -131,7 +138,9 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any =
 def _fans(tensor: Tensor) -> tuple[int, int]:
     """How many inputs feed one output, and how many outputs one input feeds, of a weight (out, in, *kernel)."""
     if tensor.dim() < 2:
-        raise ValueError("Fan in and fan out can not be computed for tensor with fewer than 2 dimensions")
+        raise ValueError(
+            "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions"
+        )
     area = math.prod(tensor.shape[2:])
     return tensor.shape[1] * area, tensor.shape[0] * area
 
@@ -180,7 +189,9 @@ def kaiming_normal_(
     if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
         return tensor
-    return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)), generator)
+    return normal_(
+        tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)), generator
+    )
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tensor:

@@ -110,7 +110,9 @@ class Module:
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The computation of the module; every subclass defines it."""
-        raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
+        raise NotImplementedError(
+            f'Module [{type(self).__name__}] is missing the required "forward" function'
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._forward_hooks or self._forward_pre_hooks:
@@ -137,7 +139,11 @@ class Module:
             # A hook that asked to run always also sees a failed call; the first error stays the one raised.
             for key, hook in list(self._forward_hooks.items()):
                 if hook.always and key not in finished:
-                    (hook.call(self, args, kwargs, out) if hook.with_kwargs else hook.call(self, args, out))
+                    (
+                        hook.call(self, args, kwargs, out)
+                        if hook.with_kwargs
+                        else hook.call(self, args, out)
+                    )
             raise
 
     def _run_pre_hook(
@@ -398,7 +404,9 @@ class Module:
                     module._buffers[name] = convert(buffer)
         return self
 
-    def to(self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> Self:
+    def to(
+        self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False
+    ) -> Self:
         """Convert parameters and buffers in place: `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(tensor)`.
 
         Only floating-point members change dtype, as indices and counters must stay integers. Raises
@@ -418,7 +426,9 @@ class Module:
             elif given is not None:
                 device = given
         if dtype is not None and not dtype.is_floating_point:
-            raise TypeError(f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype}")
+            raise TypeError(
+                f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype}"
+            )
 
         def convert(t: Tensor) -> Tensor:
             if device is not None:
@@ -484,7 +494,9 @@ class Module:
 
     # ---- saving and loading ------------------------------------------------------------------------------
 
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
         for name, param in self._parameters.items():
             if param is not None:
                 destination[prefix + name] = param if keep_vars else param.detach()
@@ -493,7 +505,11 @@ class Module:
                 destination[prefix + name] = buffer if keep_vars else buffer.detach()
 
     def state_dict(
-        self, *, destination: dict[str, Any] | None = None, prefix: str = "", keep_vars: bool = False
+        self,
+        *,
+        destination: dict[str, Any] | None = None,
+        prefix: str = "",
+        keep_vars: bool = False,
     ) -> dict[str, Any]:
         """All parameters and persistent buffers under their dotted names; they share memory with the module.
 
@@ -505,14 +521,23 @@ class Module:
         self._save_to_state_dict(destination, prefix, keep_vars)
         for name, module in self._modules.items():
             if module is not None:
-                module.state_dict(destination=destination, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
+                module.state_dict(
+                    destination=destination, prefix=f"{prefix}{name}.", keep_vars=keep_vars
+                )
         return destination
 
     def _load_from_state_dict(
-        self, state: Mapping[str, Any], prefix: str, assign: bool, missing: list[str], errors: list[str]
+        self,
+        state: Mapping[str, Any],
+        prefix: str,
+        assign: bool,
+        missing: list[str],
+        errors: list[str],
     ) -> None:
         buffers = {
-            name: b for name, b in self._buffers.items() if name not in self._non_persistent_buffers_set
+            name: b
+            for name, b in self._buffers.items()
+            if name not in self._non_persistent_buffers_set
         }
         for name, own in itertools.chain(self._parameters.items(), buffers.items()):
             if own is None:
@@ -553,7 +578,9 @@ class Module:
         missing: list[str] = []
         errors: list[str] = []
         for path, module in self.named_modules(remove_duplicate=False):
-            module._load_from_state_dict(state_dict, f"{path}." if path else "", assign, missing, errors)
+            module._load_from_state_dict(
+                state_dict, f"{path}." if path else "", assign, missing, errors
+            )
         known = self.state_dict(keep_vars=True)
         unexpected = [key for key in state_dict if key not in known]
         if strict and unexpected:
@@ -562,7 +589,9 @@ class Module:
             errors.insert(0, f"Missing key(s) in state_dict: {_quoted(missing)}. ")
         if errors:
             lines = "\n\t".join(errors)
-            raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{lines}")
+            raise RuntimeError(
+                f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{lines}"
+            )
         return IncompatibleKeys(missing, unexpected)
 
     # ---- printing ------------------------------------------------------------------------------------------

@@ -42,8 +42,12 @@ class _RunningNorm(Module):
         self.track_running_stats = track_running_stats
         made = {"device": device, "dtype": dtype}
         biased = affine and bias
-        self.register_parameter("weight", Parameter(torch.ones(num_features, **made)) if affine else None)
-        self.register_parameter("bias", Parameter(torch.zeros(num_features, **made)) if biased else None)
+        self.register_parameter(
+            "weight", Parameter(torch.ones(num_features, **made)) if affine else None
+        )
+        self.register_parameter(
+            "bias", Parameter(torch.zeros(num_features, **made)) if biased else None
+        )
         tracked = track_running_stats
         self.register_buffer("running_mean", torch.zeros(num_features, **made) if tracked else None)
         self.register_buffer("running_var", torch.ones(num_features, **made) if tracked else None)
@@ -187,13 +191,17 @@ class LayerNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        shape = (
+            (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        )
         self.normalized_shape = shape
         self.eps = eps
         self.elementwise_affine = elementwise_affine
         made = {"device": device, "dtype": dtype}
         weighted, biased = elementwise_affine, elementwise_affine and bias
-        self.register_parameter("weight", Parameter(torch.ones(shape, **made)) if weighted else None)
+        self.register_parameter(
+            "weight", Parameter(torch.ones(shape, **made)) if weighted else None
+        )
         self.register_parameter("bias", Parameter(torch.zeros(shape, **made)) if biased else None)
 
     def reset_parameters(self) -> None:
@@ -224,7 +232,9 @@ class RMSNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        shape = (
+            (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        )
         self.normalized_shape = shape
         self.eps = eps
         self.elementwise_affine = elementwise_affine
@@ -239,7 +249,9 @@ class RMSNorm(Module):
         return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        )
 
 
 class GroupNorm(Module):
@@ -267,8 +279,12 @@ class GroupNorm(Module):
         self.affine = affine
         made = {"device": device, "dtype": dtype}
         biased = affine and bias
-        self.register_parameter("weight", Parameter(torch.ones(num_channels, **made)) if affine else None)
-        self.register_parameter("bias", Parameter(torch.zeros(num_channels, **made)) if biased else None)
+        self.register_parameter(
+            "weight", Parameter(torch.ones(num_channels, **made)) if affine else None
+        )
+        self.register_parameter(
+            "bias", Parameter(torch.zeros(num_channels, **made)) if biased else None
+        )
 
     def reset_parameters(self) -> None:
         if self.weight is not None:

@@ -97,7 +97,12 @@ class AvgPool1d(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.avg_pool1d(
-            input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.ceil_mode,
+            self.count_include_pad,
         )
 
     def extra_repr(self) -> str:
@@ -163,7 +168,9 @@ class _AdaptiveAvg(Module):
         self.output_size = output_size
 
     def forward(self, input: Tensor) -> Tensor:
-        pool = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[self.spatial - 1]
+        pool = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[
+            self.spatial - 1
+        ]
         return pool(input, self.output_size)
 
     def extra_repr(self) -> str:
@@ -197,7 +204,9 @@ class _AdaptiveMax(Module):
         self.return_indices = return_indices
 
     def forward(self, input: Tensor) -> Any:
-        pool = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[self.spatial - 1]
+        pool = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[
+            self.spatial - 1
+        ]
         return pool(input, self.output_size, self.return_indices)
 
     def extra_repr(self) -> str:

@@ -27,7 +27,9 @@ State = tuple[Tensor, ...]
 
 
 @composite("TanhBackward0")
-def _rnn_step(gates: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, activation: str) -> Tensor:
+def _rnn_step(
+    gates: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, activation: str
+) -> Tensor:
     """h' = act(W_ih x + b_ih + W_hh h + b_hh)."""
     total = gates + F.linear(h, w_hh, b_hh)
     return torch.tanh(total) if activation == "tanh" else F.relu(total)
@@ -99,7 +101,9 @@ class _Recurrent(Module):
         self._suffixes: list[str] = []
         for layer in range(num_layers):
             width = input_size if layer == 0 else out * (2 if bidirectional else 1)
-            for suffix in (f"_l{layer}", f"_l{layer}_reverse") if bidirectional else (f"_l{layer}",):
+            for suffix in (
+                (f"_l{layer}", f"_l{layer}_reverse") if bidirectional else (f"_l{layer}",)
+            ):
                 self._suffixes.append(suffix)
                 setattr(self, f"weight_ih{suffix}", Parameter(torch.empty((rows, width), **made)))
                 setattr(self, f"weight_hh{suffix}", Parameter(torch.empty((rows, out), **made)))
@@ -136,13 +140,19 @@ class _Recurrent(Module):
         """The state (layers * directions, N, size) of each kind: as given and checked, or zeros."""
         count = len(self._suffixes)
         if given is None:
-            return tuple(torch.zeros((count, batch, n), dtype=input.dtype) for n in self._state_sizes())
+            return tuple(
+                torch.zeros((count, batch, n), dtype=input.dtype) for n in self._state_sizes()
+            )
         for n, state in zip(self._state_sizes(), given, strict=True):
             if tuple(state.shape) != (count, batch, n):
-                raise RuntimeError(f"Expected hidden size {(count, batch, n)}, got {list(state.shape)}")
+                raise RuntimeError(
+                    f"Expected hidden size {(count, batch, n)}, got {list(state.shape)}"
+                )
         return given
 
-    def _sweep(self, steps: Tensor, state: State, suffix: str, backwards: bool) -> tuple[Tensor, State]:
+    def _sweep(
+        self, steps: Tensor, state: State, suffix: str, backwards: bool
+    ) -> tuple[Tensor, State]:
         """One layer in one direction over (L, N, in): outputs (L, N, out) and the last state."""
         own = self._parameters
         gates = F.linear(steps, own["weight_ih" + suffix], own.get("bias_ih" + suffix)).unbind(0)
@@ -156,7 +166,9 @@ class _Recurrent(Module):
 
     def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
         if input.dim() not in (2, 3):
-            raise ValueError(f"{self.mode}: Expected input to be 2D or 3D, got {input.dim()}D instead")
+            raise ValueError(
+                f"{self.mode}: Expected input to be 2D or 3D, got {input.dim()}D instead"
+            )
         if input.shape[-1] != self.input_size:
             raise RuntimeError(
                 f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {input.shape[-1]}"
@@ -228,9 +240,20 @@ class RNN(_Recurrent):
         dtype: Any = None,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
+            raise ValueError(
+                f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'."
+            )
         super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            0,
+            device,
+            dtype,
         )
         self.nonlinearity = nonlinearity
 
@@ -300,7 +323,16 @@ class GRU(_Recurrent):
         dtype: Any = None,
     ) -> None:
         super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            0,
+            device,
+            dtype,
         )
 
     def _step(self, gates: Tensor, state: State, suffix: str) -> State:
@@ -320,7 +352,9 @@ class _Cell(Module):
     bias_ih: Parameter | None
     bias_hh: Parameter | None
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool, device: Any, dtype: Any) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool, device: Any, dtype: Any
+    ) -> None:
         super().__init__()
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -337,7 +371,9 @@ class _Cell(Module):
         for weight in self.parameters():
             init.uniform_(weight, -bound, bound)
 
-    def _run(self, input: Tensor, states: tuple[Tensor | None, ...], step: Callable[..., Any]) -> State:
+    def _run(
+        self, input: Tensor, states: tuple[Tensor | None, ...], step: Callable[..., Any]
+    ) -> State:
         if input.dim() not in (1, 2):
             raise ValueError(
                 f"{type(self).__name__}: Expected input to be 1D or 2D, got {input.dim()}D instead"
@@ -355,7 +391,9 @@ class _Cell(Module):
                     f"{tuple(input.shape)}"
                 )
             filled.append(torch.zeros(shape, dtype=input.dtype) if state is None else state)
-        return step(F.linear(input, self.weight_ih, self.bias_ih), *filled, self.weight_hh, self.bias_hh)
+        return step(
+            F.linear(input, self.weight_ih, self.bias_ih), *filled, self.weight_hh, self.bias_hh
+        )
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
@@ -403,7 +441,9 @@ class LSTMCell(_Cell):
     ) -> None:
         super().__init__(input_size, hidden_size, bias, device, dtype)
 
-    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         return self._run(
             input, hx if hx is not None else (None, None), lambda *args: _lstm_step(*args, None)
         )

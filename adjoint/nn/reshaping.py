@@ -43,7 +43,9 @@ class Unflatten(Module):
 
     def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
         super().__init__()
-        if isinstance(unflattened_size, int) or not all(isinstance(n, int) for n in unflattened_size):
+        if isinstance(unflattened_size, int) or not all(
+            isinstance(n, int) for n in unflattened_size
+        ):
             raise TypeError(f"unflattened_size must be a tuple of ints, got {unflattened_size!r}")
         self.dim = dim
         self.unflattened_size = tuple(unflattened_size)

@@ -119,7 +119,9 @@ class Adam(FormulaOptimizer):
             "weight_decay": weight_decay,
             "amsgrad": amsgrad,
             "maximize": maximize,
-            **accepted(foreach=foreach, capturable=capturable, differentiable=differentiable, fused=fused),
+            **accepted(
+                foreach=foreach, capturable=capturable, differentiable=differentiable, fused=fused
+            ),
             "decoupled_weight_decay": decoupled_weight_decay,
         }
         super().__init__(params, defaults)
@@ -326,7 +328,15 @@ class RAdam(FormulaOptimizer):
         if length > 5.0:
             ratio = (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)
             rectified = math.sqrt(ratio) * math.sqrt(correction)
-        return lr, beta1, beta2, group["eps"], group["weight_decay"], lr / (1 - beta1**clock), rectified
+        return (
+            lr,
+            beta1,
+            beta2,
+            group["eps"],
+            group["weight_decay"],
+            lr / (1 - beta1**clock),
+            rectified,
+        )
 
     def switches(self, group: Group) -> tuple[Hashable, ...]:
         return group["maximize"], group["weight_decay"] != 0, group["decoupled_weight_decay"]

@@ -17,7 +17,14 @@ def _usual_switches(group: Group) -> tuple[Hashable, ...]:
 
 
 def adagrad(
-    p: Tensor, g: Tensor, total: Tensor, rate: Any, eps: Any, decay: Any, maximize: bool, decays: bool
+    p: Tensor,
+    g: Tensor,
+    total: Tensor,
+    rate: Any,
+    eps: Any,
+    decay: Any,
+    maximize: bool,
+    decays: bool,
 ) -> tuple[Tensor, Tensor]:
     """s' = s + g², p - rate g / (sqrt(s') + eps)."""
     g = descent(p, g, decay, maximize, decays)
@@ -176,7 +183,9 @@ class RMSprop(FormulaOptimizer):
         maximize: bool = False,
         differentiable: bool = False,
     ) -> None:
-        check_non_negative(lr=lr, eps=eps, momentum=momentum, weight_decay=weight_decay, alpha=alpha)
+        check_non_negative(
+            lr=lr, eps=eps, momentum=momentum, weight_decay=weight_decay, alpha=alpha
+        )
         defaults = {
             "lr": lr,
             "momentum": momentum,

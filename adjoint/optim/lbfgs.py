@@ -190,7 +190,9 @@ class LBFGS(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Up to max_iter iterations; `closure` clears the gradients, computes the loss, and calls backward."""
         if closure is None:
-            raise RuntimeError("LBFGS.step() needs a closure that reevaluates the model and returns the loss")
+            raise RuntimeError(
+                "LBFGS.step() needs a closure that reevaluates the model and returns the loss"
+            )
         group = self.param_groups[0]
         state = self.state[self._params()[0]]
         state.setdefault("n_iter", 0)

@@ -126,7 +126,8 @@ class LambdaLR(_PerGroup):
 
     def get_lr(self) -> list[float]:
         return [
-            base * f(self.last_epoch) for f, base in zip(self.lr_lambdas, self.base_lrs, strict=True)
+            base * f(self.last_epoch)
+            for f, base in zip(self.lr_lambdas, self.base_lrs, strict=True)
         ]
 
 
@@ -137,7 +138,8 @@ class MultiplicativeLR(_PerGroup):
         if self.last_epoch <= 0:
             return self._current()
         return [
-            rate * f(self.last_epoch) for f, rate in zip(self.lr_lambdas, self._current(), strict=True)
+            rate * f(self.last_epoch)
+            for f, rate in zip(self.lr_lambdas, self._current(), strict=True)
         ]
 
 
@@ -175,7 +177,11 @@ class MultiStepLR(LRScheduler):
     """The rate times gamma at each milestone."""
 
     def __init__(
-        self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
+        self,
+        optimizer: Optimizer,
+        milestones: Iterable[int],
+        gamma: float = 0.1,
+        last_epoch: int = -1,
     ) -> None:
         self.milestones = Counter(milestones)
         self.gamma = gamma
@@ -193,7 +199,11 @@ class ConstantLR(LRScheduler):
     """The rate times `factor` until epoch `total_iters`."""
 
     def __init__(
-        self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1
+        self,
+        optimizer: Optimizer,
+        factor: float = 1.0 / 3,
+        total_iters: int = 5,
+        last_epoch: int = -1,
     ) -> None:
         if not 0 <= factor <= 1:
             raise ValueError("Constant multiplicative factor expected to be between 0 and 1.")
@@ -204,7 +214,11 @@ class ConstantLR(LRScheduler):
     def get_lr(self) -> list[float]:
         if self.last_epoch == 0:
             return self._scaled(self.factor)
-        return self._scaled(1.0 / self.factor) if self.last_epoch == self.total_iters else self._current()
+        return (
+            self._scaled(1.0 / self.factor)
+            if self.last_epoch == self.total_iters
+            else self._current()
+        )
 
     def _get_closed_form_lr(self) -> list[float]:
         factor = self.factor if self.last_epoch < self.total_iters else 1.0
@@ -223,7 +237,9 @@ class LinearLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         if not 0 < start_factor <= 1:
-            raise ValueError("Starting multiplicative factor expected to be greater than 0 and less or equal to 1.")
+            raise ValueError(
+                "Starting multiplicative factor expected to be greater than 0 and less or equal to 1."
+            )
         if not 0 <= end_factor <= 1:
             raise ValueError("Ending multiplicative factor expected to be between 0 and 1.")
         self.start_factor = start_factor
@@ -304,7 +320,9 @@ class CosineAnnealingLR(LRScheduler):
                 rate + (base - low) * rise
                 for rate, base in zip(self._current(), self.base_lrs, strict=True)
             ]
-        factor = (1 + math.cos(math.pi * epoch / period)) / (1 + math.cos(math.pi * (epoch - 1) / period))
+        factor = (1 + math.cos(math.pi * epoch / period)) / (
+            1 + math.cos(math.pi * (epoch - 1) / period)
+        )
         return [low + (rate - low) * factor for rate in self._current()]
 
     def _get_closed_form_lr(self) -> list[float]:
@@ -368,9 +386,13 @@ class SequentialLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         if not schedulers:
-            raise ValueError(f"{type(self).__name__} expects at least one scheduler to be chained, but got none.")
+            raise ValueError(
+                f"{type(self).__name__} expects at least one scheduler to be chained, but got none."
+            )
         if any(s.optimizer is not optimizer for s in schedulers):
-            raise ValueError(f"{type(self).__name__} expects all schedulers to belong to the optimizer passed.")
+            raise ValueError(
+                f"{type(self).__name__} expects all schedulers to belong to the optimizer passed."
+            )
         if len(milestones) != len(schedulers) - 1:
             raise ValueError(
                 "Sequential Schedulers expects number of schedulers provided to be one more than the number of "
@@ -415,10 +437,14 @@ class ChainedScheduler(LRScheduler):
         self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None
     ) -> None:
         if not schedulers:
-            raise ValueError(f"{type(self).__name__} expects at least one scheduler to be chained, but got none.")
+            raise ValueError(
+                f"{type(self).__name__} expects at least one scheduler to be chained, but got none."
+            )
         self.optimizer = schedulers[0].optimizer if optimizer is None else optimizer
         if any(s.optimizer is not self.optimizer for s in schedulers):
-            raise ValueError(f"{type(self).__name__} expects all schedulers to belong to the same optimizer")
+            raise ValueError(
+                f"{type(self).__name__} expects all schedulers to belong to the same optimizer"
+            )
         self._schedulers = list(schedulers)
         self._last_lr = self._current()
 
@@ -498,11 +524,15 @@ class CyclicLR(LRScheduler):
         self.mode = mode
         self.gamma = gamma
         self._scale_fn = scale_fn
-        self.scale_mode = scale_mode if scale_fn else ("iterations" if mode == "exp_range" else "cycle")
+        self.scale_mode = (
+            scale_mode if scale_fn else ("iterations" if mode == "exp_range" else "cycle")
+        )
         self.cycle_momentum = cycle_momentum
         if cycle_momentum:
             if not any(name in optimizer.defaults for name in ("momentum", "betas")):
-                raise ValueError("optimizer must support momentum or beta1 with `cycle_momentum` option enabled")
+                raise ValueError(
+                    "optimizer must support momentum or beta1 with `cycle_momentum` option enabled"
+                )
             self.base_momentums = _per_group("base_momentum", base_momentum, optimizer)
             self.max_momentums = _per_group("max_momentum", max_momentum, optimizer)
         super().__init__(optimizer, last_epoch)
@@ -528,11 +558,14 @@ class CyclicLR(LRScheduler):
         height = x / self.step_ratio if x <= self.step_ratio else (x - 1) / (self.step_ratio - 1)
         height *= self._scale(cycle if self.scale_mode == "cycle" else self.last_epoch)
         if self.cycle_momentum:
-            rows = zip(self.optimizer.param_groups, self.base_momentums, self.max_momentums, strict=True)
+            rows = zip(
+                self.optimizer.param_groups, self.base_momentums, self.max_momentums, strict=True
+            )
             for group, low, high in rows:
                 _set_momentum(group, high - (high - low) * height)
         return [
-            low + (high - low) * height for low, high in zip(self.base_lrs, self.max_lrs, strict=True)
+            low + (high - low) * height
+            for low, high in zip(self.base_lrs, self.max_lrs, strict=True)
         ]
 
 
@@ -562,7 +595,9 @@ class OneCycleLR(LRScheduler):
         _check_optimizer(optimizer)
         if total_steps is None:
             if not epochs or not steps_per_epoch:
-                raise ValueError("You must define either total_steps OR (epochs AND steps_per_epoch)")
+                raise ValueError(
+                    "You must define either total_steps OR (epochs AND steps_per_epoch)"
+                )
             total_steps = epochs * steps_per_epoch
         if total_steps <= 0:
             raise ValueError(f"Expected positive integer total_steps, but got {total_steps}")
@@ -596,7 +631,9 @@ class OneCycleLR(LRScheduler):
         self.cycle_momentum = cycle_momentum
         if cycle_momentum:
             if not any(name in optimizer.defaults for name in ("momentum", "betas")):
-                raise ValueError("optimizer must support momentum or beta1 with `cycle_momentum` option enabled")
+                raise ValueError(
+                    "optimizer must support momentum or beta1 with `cycle_momentum` option enabled"
+                )
             lows = _per_group("base_momentum", base_momentum, optimizer)
             highs = _per_group("max_momentum", max_momentum, optimizer)
             if last_epoch == -1:

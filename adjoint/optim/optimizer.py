@@ -74,7 +74,9 @@ class Optimizer:
             params = [param for _, param in params]
         for param in params:
             if not isinstance(param, Tensor):
-                raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(param)}")
+                raise TypeError(
+                    f"optimizer can only optimize Tensors, but one of the params is {type(param)}"
+                )
             if not param.is_leaf:
                 raise ValueError("can't optimize a non-leaf Tensor")
         taken = {id(p) for group in self.param_groups for p in group["params"]}
@@ -288,13 +290,13 @@ def check_betas(betas: tuple[float, float]) -> None:
 def accepted(**hints: Any) -> Group:
     """PyTorch's choices of implementation (foreach, fused, ...): kept with the group, without effect here."""
     if hints.get("differentiable"):
-        raise NotImplementedError("differentiable=True is not supported: steps are taken without gradient")
+        raise NotImplementedError(
+            "differentiable=True is not supported: steps are taken without gradient"
+        )
     return hints
 
 
-def descent(
-    param: Tensor, grad: Tensor, decay: Any, maximize: bool, decays: bool
-) -> Tensor:
+def descent(param: Tensor, grad: Tensor, decay: Any, maximize: bool, decays: bool) -> Tensor:
     """The direction that the formulas start from: the gradient, turned if maximizing, plus L2 decay."""
     grad = -grad if maximize else grad
     return grad + decay * param if decays else grad

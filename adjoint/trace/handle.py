@@ -20,6 +20,7 @@ class Tensor:
     _data: the Buffer with the value, once known.
     _special: binding needs the slow path (memory handed out, history in an older trace, hooks on a leaf).
     _base, _chain: this is a view: `_chain` of movement operations applied to `_base`.
+    _loose: made for a derivative rule, and not in the trace's list of handles.
     _leaf: created by the user as a variable to differentiate with respect to.
     _hist, _hslot: the History in which the value was computed, and its slot there, for a non-leaf that outlived its trace.
     """
@@ -38,6 +39,7 @@ class Tensor:
     _escape: Any = None
     _hooks: Any = None
     _retains: bool = False
+    _loose: bool = False
     _version: int = 0
     grad: Any = None
 

@@ -82,6 +82,7 @@ class History:
             t._data = data
         if self.trace is not None:
             t._hist, t._special = (None, False) if data is None else (self, True)
+            t._loose = data is None
             if data is not None and self.trace.eager:
                 t._hist, t._special = None, False
         return t
@@ -99,7 +100,7 @@ class History:
         if self.trace is not None:
             t._tid, t._slot, t._hist = self.id, step.slot, None
             if not self.trace.eager:
-                t._data = None
+                t._data, t._loose = None, True
         else:
             t._tid, t._slot, t._special = 0, -1, True
         return t

@@ -680,8 +680,9 @@ def realize(t: Tensor) -> Any:
         copy = record("reshape", (t,), tuple(t._aval.shape))
         return realize(copy)
     if abs(t._tid) == tr.id:
-        if t._data is None and not any(h is t for h in tr.handles) and id(t) not in tr.mutated:
+        if t._loose:
             tr.handles.append(t)
+            t._loose = False
         flush(tr)
     else:
         slot = bind(tr, t)

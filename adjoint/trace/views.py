@@ -9,6 +9,7 @@ Memory that was handed out (`numpy()`, `from_numpy`) is `Escape`d: it is read an
 from __future__ import annotations
 
 import weakref
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -238,36 +239,27 @@ def point(t: Tensor, value: Tensor) -> None:
             flush(tr)
 
 
+UNSHARED = 2  # references to a buffer's memory that nobody outside holds: the buffer's, and the argument's
+
+
 # --- memory shared with the outside -------------------------------------------------------------------------------------
 
 
-class Exporter:
-    """Owner of an array that was handed out; while it lives somebody may write to the buffer."""
-
-    __slots__ = ("__array_interface__", "buffer", "__weakref__")
-
-    def __init__(self, buffer: Any, dtype: DType, shape: tuple[int, ...]) -> None:
-        self.buffer = buffer
-        self.__array_interface__ = {
-            "data": (buffer.ptr, False),
-            "typestr": dtype.np.str,
-            "shape": tuple(shape),
-            "version": 3,
-        }
-
-
 class Escape:
-    """A tensor's memory is also seen from outside."""
+    """A tensor's memory is also seen from outside: by arrays that `numpy()` made, or by the array it was made from.
 
-    __slots__ = ("buffer", "exporter", "array")
+    Arrays made by `Buffer.array`, and their views, all refer to `buffer.mem`; its reference count tells whether any is
+    left. array: the user's own array, for `from_numpy`; then the memory counts as shared for good.
+    """
 
-    def __init__(self, buffer: Any, exporter: Any = None, array: Any = None) -> None:
+    __slots__ = ("buffer", "array")
+
+    def __init__(self, buffer: Any, array: Any = None) -> None:
         self.buffer = buffer
-        self.exporter = weakref.ref(exporter) if exporter is not None else None
         self.array = array
 
     def active(self) -> bool:
-        return self.exporter is None or self.exporter() is not None
+        return self.array is not None or getrefcount(self.buffer.mem) > UNSHARED
 
     def write_back(self, t: Tensor) -> None:
         """Copy the tensor's new value into the shared memory, which stays the tensor's memory."""
@@ -280,25 +272,22 @@ class Escape:
 def export(t: Tensor) -> np.ndarray:
     """A NumPy array that shares the tensor's memory, both ways."""
     base = t._base if t._base is not None else t
-    buffer = realize(base)
+    buffer = base._data
+    if buffer is None:
+        buffer = realize(base)
     a = base._aval
     escape = base._escape
     if escape is not None and escape.array is not None:
         array = escape.array.reshape(a.shape) if escape.array.shape != tuple(a.shape) else escape.array
     else:
-        exporter = escape.exporter() if escape is not None and escape.exporter is not None else None
-        if exporter is None:
-            exporter = Exporter(buffer, a.dtype, a.shape)
-            base._escape = Escape(buffer, exporter)
+        if escape is None or escape.buffer is not buffer:
+            base._escape = Escape(buffer)
             base._special = True
-            tr = local.trace
-            if base._tid == tr.id and a.requires_grad and not base._leaf:  # reference mode: the trace goes on
-                base._hist, base._hslot = tr.history(), base._slot
-            if base._tid >= 0:
+            if a.requires_grad and base._tid == local.trace.id and not base._leaf:  # reference mode: the trace goes on
+                base._hist, base._hslot = local.trace.history(), base._slot
+            if base._tid > 0:
                 base._tid = 0
-        array = np.asarray(exporter)
-        if a.size == 0:
-            array = np.empty(a.shape, a.dtype.np)
+        array = np.ndarray(a.shape, a.dtype.np, buffer.mem)
     for prim, attrs, starts in t._chain:
         array = move_array(array, prim, attrs, starts)
     return array
@@ -327,6 +316,6 @@ def share(array: np.ndarray, dtype: DType) -> Tensor:
     """A tensor on the memory of a C-contiguous array."""
     buffer = Buffer.wrap(array)
     t = recorder.tensor_from_buffer(buffer, array.shape, dtype)
-    t._escape = Escape(buffer, None, array)
+    t._escape = Escape(buffer, array)
     t._special = True
     return t

@@ -263,13 +263,19 @@ def run(T: Any, case: Case, seed: int = 0) -> tuple[np.ndarray, list[np.ndarray 
     tensors = []
     for i, array in enumerate(case.arrays()):
         t = T.from_numpy(array.copy()) if array.ndim else T.tensor(array.item())
-        tensors.append(t.requires_grad_(True) if array.dtype == np.float64 and i not in case.constant else t)
+        tensors.append(
+            t.requires_grad_(True) if array.dtype == np.float64 and i not in case.constant else t
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         out = case.call(T, *tensors)
     weights = np.random.default_rng(seed).standard_normal(tuple(out.shape))
-    (out * T.from_numpy(np.asarray(weights)) if weights.ndim else out * float(weights)).sum().backward()
-    grads = [t.grad.numpy().copy() if t.requires_grad and t.grad is not None else None for t in tensors]
+    (
+        out * T.from_numpy(np.asarray(weights)) if weights.ndim else out * float(weights)
+    ).sum().backward()
+    grads = [
+        t.grad.numpy().copy() if t.requires_grad and t.grad is not None else None for t in tensors
+    ]
     return out.detach().numpy().copy(), grads
 
 
@@ -310,7 +316,9 @@ def test_derivative_along_a_direction(case: Case) -> None:
     eps = 1e-6
     numeric = ((value(eps) - value(-eps)) * weights).sum() / (2 * eps)
     exact = sum(
-        (g * d).sum() for g, d in zip(grads, directions, strict=True) if g is not None and d is not None
+        (g * d).sum()
+        for g, d in zip(grads, directions, strict=True)
+        if g is not None and d is not None
     )
     padded = "padding" in case.name and case.name.startswith("embedding")
     if not padded:  # the padding row has a derivative that is withheld on purpose
@@ -392,7 +400,9 @@ def test_convolution_transpose_is_the_gradient_of_convolution() -> None:
     g = adjoint.from_numpy(rng.standard_normal(tuple(out.shape)))
     out.backward(g)
     back = F.conv_transpose2d(g, w, stride=2, padding=1, output_padding=(0, 0))
-    np.testing.assert_allclose(x.grad.numpy()[:, :, : back.shape[2], : back.shape[3]], back.numpy(), rtol=1e-9)
+    np.testing.assert_allclose(
+        x.grad.numpy()[:, :, : back.shape[2], : back.shape[3]], back.numpy(), rtol=1e-9
+    )
     assert not x.grad.numpy()[:, :, back.shape[2] :].any()
 
 

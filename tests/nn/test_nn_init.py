@@ -43,12 +43,18 @@ def test_exact_ones() -> None:
     assert init.eye_(t).tolist() == [[1, 0, 0], [0, 1, 0]]
     w = init.dirac_(torch.empty(4, 2, 3), groups=2)
     x = torch.randn(1, 4, 6)
-    np.testing.assert_allclose(torch.nn.functional.conv1d(x, w, padding=1, groups=2).numpy(), x.numpy())
+    np.testing.assert_allclose(
+        torch.nn.functional.conv1d(x, w, padding=1, groups=2).numpy(), x.numpy()
+    )
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 2, 3)])
 def test_orthogonal(shape: tuple[int, ...]) -> None:
-    t = init.orthogonal_(torch.empty(*shape, dtype=torch.float64), gain=2.0).numpy().reshape(shape[0], -1)
+    t = (
+        init.orthogonal_(torch.empty(*shape, dtype=torch.float64), gain=2.0)
+        .numpy()
+        .reshape(shape[0], -1)
+    )
     gram = t @ t.T if t.shape[0] <= t.shape[1] else t.T @ t
     np.testing.assert_allclose(gram, 4 * np.eye(len(gram)), atol=1e-12)
 
@@ -58,7 +64,15 @@ def test_sparse() -> None:
     assert ((t == 0).sum(0) == 4).all()
 
 
-GAINS = {"linear": 1, "conv2d": 1, "sigmoid": 1, "tanh": 5 / 3, "relu": math.sqrt(2), "leaky_relu": math.sqrt(2 / (1 + 1e-4)), "selu": 0.75}
+GAINS = {
+    "linear": 1,
+    "conv2d": 1,
+    "sigmoid": 1,
+    "tanh": 5 / 3,
+    "relu": math.sqrt(2),
+    "leaky_relu": math.sqrt(2 / (1 + 1e-4)),
+    "selu": 0.75,
+}
 
 
 @pytest.mark.parametrize("name", GAINS)
@@ -78,7 +92,11 @@ def test_errors() -> None:
 
 
 def test_default_bounds_of_layers() -> None:
-    for layer, fan_in in [(torch.nn.Linear(50, 400), 50), (torch.nn.Conv2d(4, 100, 3), 36), (torch.nn.LSTM(3, 64), 64)]:
+    for layer, fan_in in [
+        (torch.nn.Linear(50, 400), 50),
+        (torch.nn.Conv2d(4, 100, 3), 36),
+        (torch.nn.LSTM(3, 64), 64),
+    ]:
         bound = 1 / math.sqrt(fan_in)
         for p in layer.parameters():
             assert 0.9 * bound < p.detach().abs().max().item() <= bound * (1 + 1e-6)

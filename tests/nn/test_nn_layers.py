@@ -81,7 +81,9 @@ def flatten(out: Any) -> list[Any]:
     return [] if out is None else [out]
 
 
-def trained(T: Any, text: str, arrays: list[np.ndarray], state: dict[str, np.ndarray], kwargs: Any) -> Any:
+def trained(
+    T: Any, text: str, arrays: list[np.ndarray], state: dict[str, np.ndarray], kwargs: Any
+) -> Any:
     """Two forward passes of a layer with the given state, one backward: outputs, gradients, state after."""
     layer = eval(text, {"nn": T.nn}).double()
     layer.load_state_dict({name: T.tensor(value) for name, value in state.items()})
@@ -121,7 +123,9 @@ def test_same_as_pytorch(text: str, shapes: list[tuple[int, ...]], kwargs: dict[
     other = eval(text, {"nn": torch.nn})
     own = eval(text, {"nn": nn})
     assert list(own.state_dict()) == list(other.state_dict())
-    assert [tuple(t.shape) for t in own.state_dict().values()] == [tuple(t.shape) for t in other.state_dict().values()]
+    assert [tuple(t.shape) for t in own.state_dict().values()] == [
+        tuple(t.shape) for t in other.state_dict().values()
+    ]
     state = random_state(own)
     outs, grads, after = trained(adjoint, text, arrays, state, kwargs)
     expected_outs, expected_grads, expected_after = trained(torch, text, arrays, state, kwargs)
@@ -145,18 +149,24 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def np_rnn(x: np.ndarray, h: np.ndarray, c: np.ndarray, w: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def np_rnn(
+    x: np.ndarray, h: np.ndarray, c: np.ndarray, w: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     return np.tanh(x @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"]), c
 
 
-def np_lstm(x: np.ndarray, h: np.ndarray, c: np.ndarray, w: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def np_lstm(
+    x: np.ndarray, h: np.ndarray, c: np.ndarray, w: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     gates = x @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"]
     i, f, g, o = np.split(gates, 4, -1)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
     return sigmoid(o) * np.tanh(c), c
 
 
-def np_gru(x: np.ndarray, h: np.ndarray, c: np.ndarray, w: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def np_gru(
+    x: np.ndarray, h: np.ndarray, c: np.ndarray, w: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     rx, zx, nx = np.split(x @ w["weight_ih"].T + w["bias_ih"], 3, -1)
     rh, zh, nh = np.split(h @ w["weight_hh"].T + w["bias_hh"], 3, -1)
     z = sigmoid(zx + zh)
@@ -180,7 +190,9 @@ def test_recurrence_is_the_formula(kind: str, step: Any) -> None:
     cell = getattr(nn, kind + "Cell")(3, 4).double()
     cell.load_state_dict({name: adjoint.tensor(value) for name, value in w.items()})
     got = cell(adjoint.from_numpy(x[0]))
-    np.testing.assert_allclose((got[0] if kind == "LSTM" else got).detach().numpy(), expected[0], rtol=1e-9)
+    np.testing.assert_allclose(
+        (got[0] if kind == "LSTM" else got).detach().numpy(), expected[0], rtol=1e-9
+    )
 
 
 def test_recurrent_gradient_is_the_difference_quotient() -> None:
@@ -218,7 +230,10 @@ def test_attention_masks_same_as_pytorch(boolean: bool) -> None:
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     x = rng.standard_normal((4, 2, 6))
-    hidden, padding = np.triu(np.ones((4, 4), bool), 1), np.array([[False] * 4, [False, False, True, True]])
+    hidden, padding = (
+        np.triu(np.ones((4, 4), bool), 1),
+        np.array([[False] * 4, [False, False, True, True]]),
+    )
     if not boolean:
         hidden, padding = np.where(hidden, -np.inf, 0.3), np.where(padding, -np.inf, 0.0)
     state = random_state(nn.MultiheadAttention(6, 2))
@@ -227,7 +242,13 @@ def test_attention_masks_same_as_pytorch(boolean: bool) -> None:
         layer = T.nn.MultiheadAttention(6, 2).double()
         layer.load_state_dict({name: T.tensor(v) for name, v in state.items()})
         t = T.from_numpy(x.copy()).requires_grad_(True)
-        out, weights = layer(t, t, t, attn_mask=T.from_numpy(hidden.copy()), key_padding_mask=T.from_numpy(padding.copy()))
+        out, weights = layer(
+            t,
+            t,
+            t,
+            attn_mask=T.from_numpy(hidden.copy()),
+            key_padding_mask=T.from_numpy(padding.copy()),
+        )
         (out * out).sum().backward()
         results.append((out.detach().numpy(), weights.detach().numpy(), t.grad.numpy()))
     for got, want in zip(*results, strict=True):
@@ -254,12 +275,16 @@ def test_batch_norm_statistics() -> None:
     for _ in range(3):
         out = layer(adjoint.from_numpy(x))
         mean, var = 0.7 * mean + 0.3 * x.mean(0), 0.7 * var + 0.3 * x.var(0, ddof=1)
-    np.testing.assert_allclose(out.detach().numpy(), (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5), rtol=1e-9)
+    np.testing.assert_allclose(
+        out.detach().numpy(), (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5), rtol=1e-9
+    )
     np.testing.assert_allclose(layer.running_mean.numpy(), mean, rtol=1e-12)
     np.testing.assert_allclose(layer.running_var.numpy(), var, rtol=1e-12)
     assert layer.num_batches_tracked.item() == 3
     layer.eval()
-    np.testing.assert_allclose(layer(adjoint.from_numpy(x)).detach().numpy(), (x - mean) / np.sqrt(var + 1e-5), rtol=1e-9)
+    np.testing.assert_allclose(
+        layer(adjoint.from_numpy(x)).detach().numpy(), (x - mean) / np.sqrt(var + 1e-5), rtol=1e-9
+    )
     assert layer.num_batches_tracked.item() == 3
     layer.reset_running_stats()
     assert layer.running_var.tolist() == [1, 1] and layer.num_batches_tracked.item() == 0
@@ -270,7 +295,9 @@ def test_embedding_padding_row_and_norm() -> None:
     assert layer.weight[1].tolist() == [0, 0]
     layer(adjoint.tensor([0, 1, 0])).sum().backward()
     assert layer.weight.grad.tolist() == [[2, 2], [0, 0], [0, 0], [0, 0]]
-    table = nn.Embedding.from_pretrained(adjoint.tensor([[3.0, 4.0], [0.3, 0.4], [6.0, 8.0]]), max_norm=1.0)
+    table = nn.Embedding.from_pretrained(
+        adjoint.tensor([[3.0, 4.0], [0.3, 0.4], [6.0, 8.0]]), max_norm=1.0
+    )
     out = table(adjoint.tensor([0, 1, 0]))
     np.testing.assert_allclose(out.numpy(), [[0.6, 0.8], [0.3, 0.4], [0.6, 0.8]], rtol=1e-5)
     np.testing.assert_allclose(table.weight.numpy()[2], [6, 8])

@@ -59,7 +59,11 @@ def test_attributes_live_in_one_place() -> None:
     weight = nn.Parameter(torch.zeros(2))
     net.extra = 3
     net.extra = weight
-    assert "extra" not in vars(net) and net.extra is weight and dict(net.named_parameters())["extra"] is weight
+    assert (
+        "extra" not in vars(net)
+        and net.extra is weight
+        and dict(net.named_parameters())["extra"] is weight
+    )
     net.extra = None
     assert net.extra is None and "extra" not in dict(net.named_parameters())
     with pytest.raises(TypeError, match="cannot assign 'int' as parameter 'extra'"):
@@ -114,7 +118,14 @@ def test_state_dict_round_trip() -> None:
     a, b = Net(), Net()
     x = torch.randn(2, 3)
     state = a.state_dict()
-    assert list(state) == ["scale", "offset", "first.weight", "first.bias", "block.0.weight", "block.0.bias"]
+    assert list(state) == [
+        "scale",
+        "offset",
+        "first.weight",
+        "first.bias",
+        "block.0.weight",
+        "block.0.bias",
+    ]
     assert not state["scale"].requires_grad and a.state_dict(keep_vars=True)["scale"] is a.scale
     assert not (a(x) == b(x)).all().item()
     result = b.load_state_dict(state)
@@ -201,7 +212,9 @@ def test_hooks() -> None:
     before.remove()
     after.remove()
     first.remove()
-    np.testing.assert_allclose(out.detach().numpy(), net(torch.zeros(1, 3)).detach().numpy() + 100, rtol=1e-6)
+    np.testing.assert_allclose(
+        out.detach().numpy(), net(torch.zeros(1, 3)).detach().numpy() + 100, rtol=1e-6
+    )
     seen: list[Any] = []
     with net.register_forward_pre_hook(lambda m, a, k: (a, {"shift": 5.0}), with_kwargs=True):
         with net.register_forward_hook(lambda m, a, k, out: seen.append(k), with_kwargs=True):
@@ -233,7 +246,10 @@ def test_module_list_and_dict() -> None:
     layers += [nn.ReLU()]
     layers.insert(0, nn.Identity())
     assert [type(m).__name__ for m in layers] == ["Identity", "Linear", "ReLU"]
-    assert isinstance(layers[1:], nn.ModuleList) and list(layers[1:].state_dict()) == ["0.weight", "0.bias"]
+    assert isinstance(layers[1:], nn.ModuleList) and list(layers[1:].state_dict()) == [
+        "0.weight",
+        "0.bias",
+    ]
     table = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.ReLU()})
     table["c"] = nn.Tanh()
     assert list(table) == ["a", "b", "c"] and "a" in table and isinstance(table.pop("b"), nn.ReLU)
@@ -244,7 +260,9 @@ def test_parameter_list_and_dict() -> None:
     weights = nn.ParameterList([torch.ones(2), nn.Parameter(torch.zeros(3))])
     weights.append(torch.ones(1))
     assert len(weights) == 3 and all(isinstance(p, nn.Parameter) for p in weights)
-    assert [n for n, _ in weights.named_parameters()] == ["0", "1", "2"] and weights[-1].numel() == 1
+    assert [n for n, _ in weights.named_parameters()] == ["0", "1", "2"] and weights[
+        -1
+    ].numel() == 1
     assert len(weights[:2]) == 2
     table = nn.ParameterDict({"a": torch.ones(2)})
     table["b"] = nn.Parameter(torch.zeros(1))
@@ -307,9 +325,13 @@ def test_clipping_and_vectors() -> None:
         total = nn.utils.clip_grad_norm_(params, 0.5, norm_type=norm)
         np.testing.assert_allclose(total.item(), np.linalg.norm(flat, norm), rtol=1e-12)
         clipped = np.concatenate([p.grad.numpy().ravel() for p in params])
-        np.testing.assert_allclose(clipped, flat * 0.5 / (np.linalg.norm(flat, norm) + 1e-6), rtol=1e-9)
+        np.testing.assert_allclose(
+            clipped, flat * 0.5 / (np.linalg.norm(flat, norm) + 1e-6), rtol=1e-9
+        )
     nn.utils.clip_grad_norm_(params, 100.0)
-    np.testing.assert_allclose(np.concatenate([p.grad.numpy().ravel() for p in params]), clipped, rtol=1e-12)
+    np.testing.assert_allclose(
+        np.concatenate([p.grad.numpy().ravel() for p in params]), clipped, rtol=1e-12
+    )
     nn.utils.clip_grad_value_(params, 0.01)
     assert max(p.grad.abs().max().item() for p in params) <= 0.01
     params[0].grad[0, 0] = float("nan")

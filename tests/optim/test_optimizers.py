@@ -53,7 +53,9 @@ def tensors(T: Any, arrays: list[np.ndarray], dtype: str = "float64") -> list[An
     return [T.tensor(a.tolist(), dtype=getattr(T, dtype)) for a in arrays]
 
 
-def trajectory(T: Any, name: str, kwargs: Any, dtype: str, steps: int = 12) -> Iterator[list[np.ndarray]]:
+def trajectory(
+    T: Any, name: str, kwargs: Any, dtype: str, steps: int = 12
+) -> Iterator[list[np.ndarray]]:
     params = [p.requires_grad_(True) for p in tensors(T, starts(), dtype)]
     opt = getattr(T.optim, name)(params, **kwargs)
     for step in range(steps):
@@ -71,7 +73,11 @@ def test_same_as_pytorch(name: str, kwargs: dict[str, Any], dtype: str) -> None:
     tolerance = 1e-9 if dtype == "float64" else 2e-5
     if name == "NAdam":  # PyTorch keeps the product of its momenta in float32
         tolerance = max(tolerance, 1e-6)
-    pairs = zip(trajectory(adjoint, name, kwargs, dtype), trajectory(torch, name, kwargs, dtype), strict=True)
+    pairs = zip(
+        trajectory(adjoint, name, kwargs, dtype),
+        trajectory(torch, name, kwargs, dtype),
+        strict=True,
+    )
     for got, want in pairs:
         for a, b in zip(got, want, strict=True):
             assert a.dtype == b.dtype
@@ -265,7 +271,11 @@ def test_state_dict_form() -> None:
     state = opt.state_dict()
     assert [g["params"] for g in state["param_groups"]] == [[0], [1]]
     assert state["param_groups"][1]["lr"] == 0.5 and list(state["state"]) == [1]
-    assert state["state"][1]["step"] == 1 and sorted(state["state"][1]) == ["exp_avg", "exp_avg_sq", "step"]
+    assert state["state"][1]["step"] == 1 and sorted(state["state"][1]) == [
+        "exp_avg",
+        "exp_avg_sq",
+        "step",
+    ]
     with pytest.raises(ValueError, match="different number of parameter groups"):
         optim.Adam([a, b]).load_state_dict(state)
     with pytest.raises(ValueError, match="doesn't match the size"):
@@ -352,7 +362,11 @@ ERRORS = [
     (lambda: optim.SGD([{"params": {leaf(1.0)}}]), TypeError, "ordered collections"),
     (lambda: optim.SGD([leaf(1.0)], lr=-1), ValueError, "Invalid learning rate: -1"),
     (lambda: optim.SGD([leaf(1.0)], nesterov=True), ValueError, "Nesterov"),
-    (lambda: optim.Adam([leaf(1.0)], betas=(1.0, 0.9)), ValueError, "beta parameter at index 0: 1.0"),
+    (
+        lambda: optim.Adam([leaf(1.0)], betas=(1.0, 0.9)),
+        ValueError,
+        "beta parameter at index 0: 1.0",
+    ),
     (lambda: optim.Adam([leaf(1.0)], eps=-1), ValueError, "epsilon"),
     (lambda: optim.Adam([leaf(1.0)], differentiable=True), NotImplementedError, "differentiable"),
     (lambda: optim.Rprop([leaf(1.0)], etas=(2.0, 3.0)), ValueError, "eta values"),

@@ -64,7 +64,9 @@ def test_same_as_pytorch(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row[1] is not None])
 def test_same_as_formula(name: str) -> None:
     formula = ROWS[name][1]
-    assert [r for r, _ in rates(adjoint, name)] == pytest.approx([formula(t) for t in range(15)], rel=1e-9, abs=1e-12)
+    assert [r for r, _ in rates(adjoint, name)] == pytest.approx(
+        [formula(t) for t in range(15)], rel=1e-9, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -143,10 +145,18 @@ def test_errors() -> None:
     for call, kind, message in [
         (lambda: schedules.StepLR(3, 2), TypeError, "int is not an Optimizer"),
         (lambda: schedules.StepLR(opt, 2, last_epoch=3), KeyError, "initial_lr"),
-        (lambda: schedules.LambdaLR(opt, [len, len]), ValueError, "Expected 1 lr_lambdas, but got 2"),
+        (
+            lambda: schedules.LambdaLR(opt, [len, len]),
+            ValueError,
+            "Expected 1 lr_lambdas, but got 2",
+        ),
         (lambda: schedules.ConstantLR(opt, 2.0), ValueError, "between 0 and 1"),
         (lambda: schedules.OneCycleLR(opt, 1.0), ValueError, "total_steps OR"),
-        (lambda: schedules.OneCycleLR(opt, 1.0, total_steps=3), ValueError, "must support momentum"),
+        (
+            lambda: schedules.OneCycleLR(opt, 1.0, total_steps=3),
+            ValueError,
+            "must support momentum",
+        ),
         (lambda: schedules.ReduceLROnPlateau(opt, factor=1.0), ValueError, "< 1.0"),
         (lambda: schedules.SequentialLR(opt, [], []), ValueError, "at least one"),
         (lambda: schedules.CosineAnnealingWarmRestarts(opt, 0), ValueError, "positive integer T_0"),

@@ -28,7 +28,9 @@ SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
 
 
-def _maybe_in_place(input: Tensor, formula: Callable[..., Tensor], inplace: bool, *static: Any) -> Tensor:
+def _maybe_in_place(
+    input: Tensor, formula: Callable[..., Tensor], inplace: bool, *static: Any
+) -> Tensor:
     out = formula(input, *static)
     return input.copy_(out) if inplace else out
 
@@ -99,7 +101,9 @@ def _hardtanh(x: Tensor, low: float, high: float) -> Tensor:
     return torch.where(x <= low, low, torch.where(x >= high, high, x))
 
 
-def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+def hardtanh(
+    input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Tensor:
     """x clipped to [min_val, max_val]; the derivative is 0 at and beyond both ends."""
     if min_val > max_val:
         raise ValueError(f"min_val cannot be greater than max_val, but got {min_val} and {max_val}")
@@ -142,7 +146,9 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x moved towards 0 by lambd, and 0 within [-lambd, lambd]. Raises RuntimeError for lambd < 0."""
     if lambd < 0:
         raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
-    return torch.where(input > lambd, input - lambd, torch.where(input < -lambd, input + lambd, 0.0))
+    return torch.where(
+        input > lambd, input - lambd, torch.where(input < -lambd, input + lambd, 0.0)
+    )
 
 
 # ---- smooth curves -------------------------------------------------------------------------------------------
@@ -299,7 +305,9 @@ def _log_softmax(x: Tensor, dim: int) -> Tensor:
     return shifted - torch.log(e.sum(dim, keepdim=True))
 
 
-def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+def softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
+) -> Tensor:
     """exp(x) / sum(exp(x)) along `dim`, computed from x - max(x). Same shape as the input.
 
     `dtype` converts the input first. Raises RuntimeError for integers, IndexError for a `dim` out of range.
@@ -312,13 +320,17 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
     return _softmax(input if dtype is None else input.to(dtype), dim)
 
 
-def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+def softmin(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
+) -> Tensor:
     """softmax(-x)."""
     dim = _implicit_dim("softmin", input.dim()) if dim is None else dim
     return softmax(-input, dim, dtype=dtype)
 
 
-def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+def log_softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
+) -> Tensor:
     """log(softmax(x)) without the loss of digits that taking the logarithm afterwards would bring."""
     dim = _implicit_dim("log_softmax", input.dim()) if dim is None else dim
     return _log_softmax(input if dtype is None else input.to(dtype), dim)

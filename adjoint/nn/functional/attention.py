@@ -24,9 +24,7 @@ def _attention_weights(scores: Tensor, mask: Tensor | None, is_causal: bool) -> 
         visible = torch.ones((queries, keys), dtype=torch.bool).tril()
         scores = torch.where(visible, scores, -math.inf)
     if mask is not None:
-        scores = (
-            torch.where(mask, scores, -math.inf) if mask.dtype == torch.bool else scores + mask
-        )
+        scores = torch.where(mask, scores, -math.inf) if mask.dtype == torch.bool else scores + mask
     largest = scores.detach().amax(-1, keepdim=True)
     if mask is not None:
         largest = torch.where(largest == -math.inf, 0.0, largest)
@@ -93,7 +91,9 @@ def scaled_dot_product_attention(
             [2.]])
     """
     if attn_mask is not None and is_causal:
-        raise RuntimeError("scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True")
+        raise RuntimeError(
+            "scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True"
+        )
     if query.dim() < 2 or key.dim() < 2 or value.dim() < 2:
         raise RuntimeError(
             "scaled_dot_product_attention: query, key and value must have at least 2 dimensions, got shapes "
@@ -164,7 +164,9 @@ def multi_head_attention_forward(
     batch dimension N are accepted.
     """
     if static_k is not None or static_v is not None:
-        raise NotImplementedError("multi_head_attention_forward(): static_k and static_v are not supported")
+        raise NotImplementedError(
+            "multi_head_attention_forward(): static_k and static_v are not supported"
+        )
     batched = query.dim() == 3
     if not batched:
         query, key, value = query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
@@ -200,7 +202,9 @@ def multi_head_attention_forward(
 
     mask = _combined_mask(attn_mask, key_padding_mask, q, k, num_heads)
     out, attention = _attend(q, k, v, mask, dropout_p if training else 0.0, False, None)
-    out = linear(out.permute(2, 0, 1, 3).reshape(length, batch, width), out_proj_weight, out_proj_bias)
+    out = linear(
+        out.permute(2, 0, 1, 3).reshape(length, batch, width), out_proj_weight, out_proj_bias
+    )
     out = out if batched else out.squeeze(1)
     if not need_weights:
         return out, None

@@ -412,7 +412,9 @@ def _fold(
     stride: tuple[int, ...],
 ) -> Tensor:
     if columns.dim() not in (2, 3):
-        raise RuntimeError(f"Expected 2D or 3D tensor for input of fold, got: {list(columns.shape)}")
+        raise RuntimeError(
+            f"Expected 2D or 3D tensor for input of fold, got: {list(columns.shape)}"
+        )
     batched = columns.dim() == 3
     columns = columns if batched else columns.unsqueeze(0)
     full = [n + 2 * p for n, p in zip(size, padding, strict=True)]
@@ -436,7 +438,10 @@ def _fold(
             reach = [(p - 1) * s + 1 for p, s in zip(positions, stride, strict=True)]
             behind = [f - a - r for f, a, r in zip(full, at, reach, strict=True)]
             grid = torch._pad(
-                blocks[:, :, i, j], (0, 0, *at), (0, 0, *behind), (0, 0, stride[0] - 1, stride[1] - 1)
+                blocks[:, :, i, j],
+                (0, 0, *at),
+                (0, 0, *behind),
+                (0, 0, stride[0] - 1, stride[1] - 1),
             )
             image = grid if image is None else image + grid
     image = _crop(image, padding, padding)

@@ -50,17 +50,23 @@ def _channel_dropout(
     return input.copy_(out) if inplace else out
 
 
-def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+def dropout1d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
     """Zero whole channels of (N, C, L) or (C, L)."""
     return _channel_dropout("dropout1d", 1, input, p, training, inplace)
 
 
-def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+def dropout2d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
     """Zero whole channels of (N, C, H, W) or (C, H, W)."""
     return _channel_dropout("dropout2d", 2, input, p, training, inplace)
 
 
-def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+def dropout3d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
     """Zero whole channels of (N, C, D, H, W) or (C, D, H, W)."""
     return _channel_dropout("dropout3d", 3, input, p, training, inplace)
 
@@ -72,7 +78,9 @@ def _alpha_masked(x: Tensor, noise: Tensor, p: float) -> Tensor:
     return torch.where(noise >= p, x, low) * gain - p * low * gain
 
 
-def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+def alpha_dropout(
+    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:
     """Dropout that keeps mean and variance of SELU activations (Klambauer et al., 2017, section 2)."""
     _check_probability(p)
     if not training or p == 0.0:

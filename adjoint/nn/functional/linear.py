@@ -112,7 +112,9 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
             [0, 0, 1]])
     """
     if tensor.dtype != torch.int64:
-        raise RuntimeError(f"one_hot is only applicable to index tensor of type LongTensor, got {tensor.dtype}.")
+        raise RuntimeError(
+            f"one_hot is only applicable to index tensor of type LongTensor, got {tensor.dtype}."
+        )
     if tensor.numel() == 0:
         if num_classes <= 0:
             raise RuntimeError("Can not infer total number of classes from empty tensor.")
@@ -123,7 +125,9 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         if num_classes < 0:
             num_classes = high + 1
         elif high >= num_classes:
-            raise RuntimeError(f"Class values must be smaller than num_classes, got {high} for {num_classes}.")
+            raise RuntimeError(
+                f"Class values must be smaller than num_classes, got {high} for {num_classes}."
+            )
     return _one_hot(tensor, num_classes)
 
 

@@ -124,7 +124,9 @@ def smooth_l1_loss(
 
 
 @composite("HuberLossBackward0")
-def _huber(input: Tensor, target: Tensor, weight: Tensor | None, delta: float, reduction: str) -> Tensor:
+def _huber(
+    input: Tensor, target: Tensor, weight: Tensor | None, delta: float, reduction: str
+) -> Tensor:
     distance = torch.abs(input - target)
     loss = torch.where(
         distance <= delta, 0.5 * distance * distance, delta * (distance - 0.5 * delta)
@@ -141,7 +143,9 @@ def huber_loss(
 ) -> Tensor:
     """d²/2 for d = |x - y| up to delta, else delta (d - delta/2) (Huber, 1964)."""
     if delta <= 0:
-        raise RuntimeError(f"huber_loss does not support non-positive values for delta, got {delta}.")
+        raise RuntimeError(
+            f"huber_loss does not support non-positive values for delta, got {delta}."
+        )
     _warn_of_broadcast("huber_loss", input, target)
     return _huber(input, target, weight, delta, reduction)
 
@@ -572,7 +576,11 @@ def cosine_embedding_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """1 - cos(x1, x2) where y = 1, max(0, cos - margin) where y = -1, for (N, D) or (D,)."""
-    if target.dim() not in (0, 1) or input1.dim() != target.dim() + 1 or input1.shape != input2.shape:
+    if (
+        target.dim() not in (0, 1)
+        or input1.dim() != target.dim() + 1
+        or input1.shape != input2.shape
+    ):
         raise RuntimeError(
             f"cosine_embedding_loss(): {tuple(target.shape)} target tensor does not match "
             f"{tuple(input1.shape)} and {tuple(input2.shape)} input tensors"

@@ -90,7 +90,10 @@ def _rms_norm(x: Tensor, weight: Tensor | None, shape: tuple[int, ...], eps: flo
 
 
 def rms_norm(
-    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
 ) -> Tensor:
     """x / sqrt(mean(x²) + eps) over the last dimensions (Zhang and Sennrich, 2019); eps defaults to the dtype's."""
     eps = torch.finfo(input.dtype).eps if eps is None else eps
@@ -189,14 +192,18 @@ def batch_norm(
     averages plain means. Raises ValueError for one value per channel in training.
     """
     if input.dim() < 2:
-        raise ValueError(f"batch_norm(): expected at least 2 dimensions (N, C), got shape {tuple(input.shape)}")
+        raise ValueError(
+            f"batch_norm(): expected at least 2 dimensions (N, C), got shape {tuple(input.shape)}"
+        )
     channels = input.shape[1]
     for name, given in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):  # fmt: skip
         if given is not None and given.numel() != channels:
             raise RuntimeError(f"{name} should contain {channels} elements not {given.numel()}")
     if not training:
         if running_mean is None or running_var is None:
-            raise RuntimeError("Expected running_mean and running_var to be defined when training=False")
+            raise RuntimeError(
+                "Expected running_mean and running_var to be defined when training=False"
+            )
         return _batch_norm_inference(input, running_mean, running_var, weight, bias, eps)
     count = input.numel() // channels if channels else 0
     if count == 1:
@@ -208,7 +215,13 @@ def batch_norm(
         unbias = count / (count - 1) if count > 1 else 1.0
         scalars = (0.0 if momentum is None else momentum,)
         if num_batches_tracked is None:
-            update(_running_average, [(running_mean, running_var, mean, var)], scalars, (unbias,), (0, 1))
+            update(
+                _running_average,
+                [(running_mean, running_var, mean, var)],
+                scalars,
+                (unbias,),
+                (0, 1),
+            )
         else:
             row = (running_mean, running_var, num_batches_tracked, mean, var)
             update(_running_average_counted, [row], scalars, (unbias, momentum is None), (0, 1, 2))
@@ -237,7 +250,11 @@ def instance_norm(
         size = math.prod(input.shape[2:])
         unbias = size / (size - 1) if size > 1 else 1.0
         update(
-            _running_average, [(running_mean, running_var, mean, var)], (momentum,), (unbias,), (0, 1)
+            _running_average,
+            [(running_mean, running_var, mean, var)],
+            (momentum,),
+            (unbias,),
+            (0, 1),
         )
     return out
 
@@ -273,7 +290,9 @@ def local_response_norm(
 ) -> Tensor:
     """x / (k + alpha * mean of x² over `size` neighbouring channels)^beta (Krizhevsky et al., 2012, 3.3)."""
     if input.dim() < 3:
-        raise ValueError(f"Expected 3D or higher dimensionality input (got {input.dim()} dimensions)")
+        raise ValueError(
+            f"Expected 3D or higher dimensionality input (got {input.dim()} dimensions)"
+        )
     n = input.dim()
     lo, hi = [0] * n, [0] * n
     lo[1], hi[1] = size // 2, (size - 1) // 2

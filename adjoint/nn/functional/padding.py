@@ -46,7 +46,10 @@ def _border(x: Tensor, dim: int, front: int, back: int, mode: str) -> Tensor:
                 f"Padding size should be less than the corresponding input dimension, but got: padding "
                 f"({front}, {back}) at dimension {dim} of input {list(x.shape)}"
             )
-        first, last = x.narrow(dim, 1, front).flip(dim), x.narrow(dim, size - 1 - back, back).flip(dim)
+        first, last = (
+            x.narrow(dim, 1, front).flip(dim),
+            x.narrow(dim, size - 1 - back, back).flip(dim),
+        )
     elif mode == "circular":
         if max(front, back) > size:
             raise RuntimeError(
@@ -56,7 +59,9 @@ def _border(x: Tensor, dim: int, front: int, back: int, mode: str) -> Tensor:
         first, last = x.narrow(dim, size - front, front), x.narrow(dim, 0, back)
     else:
         if size == 0:
-            raise RuntimeError(f"cannot replicate the border of an empty dimension, input {list(x.shape)}")
+            raise RuntimeError(
+                f"cannot replicate the border of an empty dimension, input {list(x.shape)}"
+            )
         before, after = list(x.shape), list(x.shape)
         before[dim], after[dim] = front, back
         first, last = x.narrow(dim, 0, 1).expand(before), x.narrow(dim, size - 1, 1).expand(after)
@@ -75,7 +80,9 @@ def _borders(x: Tensor, amounts: tuple[tuple[int, int], ...], mode: str) -> Tens
     return x
 
 
-def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+def pad(
+    input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Tensor:
     """Borders around the last dimensions: `pad` is (front, back) of the last, then of the one before, ...
 
     Modes: "constant" (with `value`, default 0; negative amounts crop), "reflect" (mirror without the

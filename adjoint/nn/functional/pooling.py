@@ -67,7 +67,9 @@ def _check(
         )
 
 
-def _positions(x: Tensor, dim: int, kernel: int, stride: int, dilation: int, count: int) -> list[Tensor]:
+def _positions(
+    x: Tensor, dim: int, kernel: int, stride: int, dilation: int, count: int
+) -> list[Tensor]:
     """For each position in the window, the values all windows have there: strided slices of x."""
     lead = (slice(None),) * dim
     return [
@@ -357,7 +359,11 @@ def avg_pool3d(
 
 
 def lp_pool2d(
-    input: Tensor, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+    input: Tensor,
+    norm_type: float,
+    kernel_size: Size,
+    stride: Size | None = None,
+    ceil_mode: bool = False,
 ) -> Tensor:
     """(Sum of x^p over each window)^(1/p)."""
     kernel = per_dimension(kernel_size, 2, "kernel_size")
@@ -368,7 +374,9 @@ def lp_pool2d(
 # ---- adaptive -------------------------------------------------------------------------------------------------
 
 
-def _adapted_along(x: Tensor, dim: int, count: int, reduce: Callable[[Tensor, int], Tensor]) -> Tensor:
+def _adapted_along(
+    x: Tensor, dim: int, count: int, reduce: Callable[[Tensor, int], Tensor]
+) -> Tensor:
     """Reduce `count` intervals that cover dimension `dim`: interval i is [i L/count) to ceil((i+1) L/count)."""
     size = x.shape[dim]
     if size % count == 0:
@@ -386,12 +394,18 @@ def _targets(name: str, n: int, x: Tensor, output_size: Any) -> tuple[int, ...]:
         raise RuntimeError(
             f"{name}(): Expected {n + 1}D or {n + 2}D tensor, but got {list(x.shape)}"
         )
-    wanted = (output_size,) * n if output_size is None or isinstance(output_size, int) else tuple(output_size)
+    wanted = (
+        (output_size,) * n
+        if output_size is None or isinstance(output_size, int)
+        else tuple(output_size)
+    )
     wanted = wanted * n if len(wanted) == 1 else wanted
     if len(wanted) != n:
         raise RuntimeError(f"{name}(): output_size must have {n} values, got {output_size}")
     sizes = x.shape[x.dim() - n :]
-    return tuple(size if want is None else int(want) for want, size in zip(wanted, sizes, strict=True))
+    return tuple(
+        size if want is None else int(want) for want, size in zip(wanted, sizes, strict=True)
+    )
 
 
 @composite("AdaptiveAvgPool2DBackward0")

@@ -12,7 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import adjoint as torch
-from adjoint.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
+from adjoint.nn.functional.pooling import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+)
 from adjoint.ops.composite import composite
 from adjoint.tensor import Tensor
 

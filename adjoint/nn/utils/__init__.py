@@ -1,6 +1,11 @@
 """Functions on a model's parameters and gradients: `torch.nn.utils` by name."""
 
-from adjoint.nn.utils.clip_grad import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
+from adjoint.nn.utils.clip_grad import (
+    clip_grad_norm_,
+    clip_grad_value_,
+    clip_grads_with_norm_,
+    get_total_norm,
+)
 from adjoint.nn.utils.convert_parameters import parameters_to_vector, vector_to_parameters
 
 __all__ = [
