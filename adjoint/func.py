@@ -11,7 +11,7 @@ from typing import Any
 
 from adjoint.autograd.engine import grad as run_grad
 from adjoint.autograd.modes import enable_grad
-from adjoint.grad.walk import forward
+from adjoint.grad.walk import depends_on_others, forward
 from adjoint.ops.create import zeros_like
 from adjoint.ops.elementwise import cast
 from adjoint.ops.shape import stack
@@ -70,8 +70,12 @@ def _numbers(argnums: Any) -> tuple[int, ...]:
     return (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
 
-def _apply(func: Callable, args: tuple, kwargs: dict, argnums: tuple[int, ...]) -> tuple[Any, list[Any], list[list[Tensor]]]:
-    """Call `func` with the chosen arguments as variables; returns (result, chosen arguments, their tensors)."""
+def _apply(func: Callable, args: tuple, kwargs: dict, argnums: tuple[int, ...]) -> tuple[Any, list[Any], list[list[Tensor]], bool]:
+    """Call `func` with the chosen arguments as variables.
+
+    Returns (result, chosen arguments, their tensors, whether the caller may differentiate what follows from them:
+    it is recording, and the result depends on something of its own that requires grad).
+    """
     args = tuple(args)
     chosen, flats = [], []
     replaced = list(args)
@@ -82,7 +86,8 @@ def _apply(func: Callable, args: tuple, kwargs: dict, argnums: tuple[int, ...]) 
         flats.append(flat)
     with enable_grad():
         out = func(*replaced, **kwargs)
-    return out, chosen, flats
+    own = {id(x) for flat in flats for x in flat if x._leaf}
+    return out, chosen, flats, local.trace.grad and depends_on_others(leaves_of(out), own)
 
 
 def _results(argnums: Any, chosen: list[Any], flats: list[list[Tensor]], found: list[Tensor]) -> Any:
@@ -94,10 +99,10 @@ def _results(argnums: Any, chosen: list[Any], flats: list[list[Tensor]], found: 
     return trees[0] if isinstance(argnums, int) else tuple(trees)
 
 
-def _differentiate(out: Tensor, flat: list[Tensor], seed: Any = None) -> list[Tensor]:
+def _differentiate(out: Tensor, flat: list[Tensor], again: bool, seed: Any = None) -> list[Tensor]:
     if not out._aval.requires_grad:
         return [zeros_like(x) for x in flat]
-    return list(run_grad(out, flat, seed, retain_graph=True, create_graph=local.trace.grad, materialize_grads=True))  # type: ignore[arg-type]
+    return list(run_grad(out, flat, seed, retain_graph=True, create_graph=again, materialize_grads=True))  # type: ignore[arg-type]
 
 
 def grad(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
@@ -119,7 +124,7 @@ def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> C
     """Gradient and value together: (gradient, value), or (gradient, (value, aux))."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        out, chosen, flats = _apply(func, args, kwargs, _numbers(argnums))
+        out, chosen, flats, again = _apply(func, args, kwargs, _numbers(argnums))
         aux = None
         if has_aux:
             out, aux = out
@@ -127,21 +132,21 @@ def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> C
             got = list(out._aval.shape) if isinstance(out, Tensor) else type(out).__name__
             raise RuntimeError(f"grad_and_value(f)(*args): Expected f(*args) to return a scalar tensor, got tensor with {got}")
         flat = [x for f in flats for x in f]
-        gradients = _results(argnums, chosen, flats, _differentiate(out, flat))
-        value = _outward(out)
+        gradients = _results(argnums, chosen, flats, _differentiate(out, flat, again))
+        value = _outward(out, again)
         return (gradients, (value, aux)) if has_aux else (gradients, value)
 
     return call
 
 
-def _outward(x: Any) -> Any:
-    """A result as the caller sees it: connected only if the caller is recording."""
-    return x if local.trace.grad else x.detach()
+def _outward(x: Any, again: bool) -> Any:
+    """A result as the caller sees it: connected only if the caller may differentiate it."""
+    return x if again else x.detach()
 
 
 def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
     """(f(*primals), a function from cotangents to the vector-Jacobian products)."""
-    out, chosen, flats = _apply(func, primals, {}, tuple(range(len(primals))))
+    out, chosen, flats, again = _apply(func, primals, {}, tuple(range(len(primals))))
     aux = None
     if has_aux:
         out, aux = out
@@ -156,12 +161,12 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
         else:
             found = list(
                 run_grad([o for o, _ in live], flat, [s for _, s in live], retain_graph=True,
-                         create_graph=local.trace.grad, materialize_grads=True)
+                         create_graph=again, materialize_grads=True)
             )  # type: ignore[arg-type]  # fmt: skip
         got = _results(tuple(range(len(primals))), chosen, flats, found)
         return got
 
-    values = rebuild(out, iter([_outward(o) for o in outs]))
+    values = rebuild(out, iter([_outward(o, again) for o in outs]))
     return (values, pull, aux) if has_aux else (values, pull)
 
 
@@ -176,28 +181,32 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) 
         raise RuntimeError("jvp(f, primals, tangents): Expected primals and tangents to be tuples")
     if len(primals) != len(tangents):
         raise RuntimeError(f"jvp(f, primals, tangents): Expected primals and tangents to have the same structure; got {len(primals)} and {len(tangents)}")
-    out, _, flats = _apply(func, primals, {}, tuple(range(len(primals))))
+    out, _, flats, again = _apply(func, primals, {}, tuple(range(len(primals))))
     aux = None
     if has_aux:
         out, aux = out
     flat = [x for f in flats for x in f]
     given = [t for t, x in zip(leaves_of(list(tangents)), leaves_of(list(primals)), strict=True) if x._aval.dtype.is_floating_point]
     outs = leaves_of(out)
-    found = push(outs, flat, given)
-    values = rebuild(out, iter([_outward(o) for o in outs]))
+    found = push(outs, flat, given, again)
+    values = rebuild(out, iter([_outward(o, again) for o in outs]))
     result = rebuild(out, iter(found))
     return (values, result, aux) if has_aux else (values, result)
 
 
-def push(outs: list[Tensor], starts: list[Tensor], tangents: list[Tensor]) -> list[Tensor]:
+def push(outs: list[Tensor], starts: list[Tensor], tangents: list[Tensor], again: bool) -> list[Tensor]:
     """Tangents of results along tangents of variables, zeros where nothing arrives."""
     tr = local.trace
+    grad = tr.grad
+    tr.set_mode(grad and (again or any(t._aval.requires_grad for t in tangents)))
     tr.static += 1
     try:
         matched = [cast(t, x._aval.dtype) for t, x in zip(tangents, starts, strict=True)]
         found = forward(outs, starts, matched)
     finally:
-        local.trace.static -= 1
+        tr = local.trace
+        tr.static -= 1
+        tr.set_mode(grad)
     return [zeros_like(o.detach()) if t is None else t for t, o in zip(found, outs, strict=True)]
 
 
@@ -217,14 +226,14 @@ def jacrev(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
     """
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        out, chosen, flats = _apply(func, args, kwargs, _numbers(argnums))
+        out, chosen, flats, again = _apply(func, args, kwargs, _numbers(argnums))
         aux = None
         if has_aux:
             out, aux = out
         flat = [x for f in flats for x in f]
         jacobians = []
         for o in leaves_of(out):
-            rows = [_differentiate(o, flat, u) for u in _basis(o)]
+            rows = [_differentiate(o, flat, again, u) for u in _basis(o)]
             found = [
                 stack([r[k] for r in rows]).reshape((*o._aval.shape, *x._aval.shape))
                 if rows else zeros_like(x).reshape((*o._aval.shape, *x._aval.shape))
@@ -241,7 +250,7 @@ def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
     """The Jacobian by forward accumulation, one column of tangents per element of the argument."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        out, chosen, flats = _apply(func, args, kwargs, _numbers(argnums))
+        out, chosen, flats, again = _apply(func, args, kwargs, _numbers(argnums))
         aux = None
         if has_aux:
             out, aux = out
@@ -252,7 +261,7 @@ def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
             columns: list[list[Tensor]] = []
             for u in _basis(x):
                 tangents = [u if j == k else zeros_like(y.detach()) for j, y in enumerate(flat)]
-                columns.append(push(outs, flat, tangents))
+                columns.append(push(outs, flat, tangents, again))
             for i, o in enumerate(outs):
                 shape = (*o._aval.shape, *x._aval.shape)
                 if columns:

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 
 from adjoint import dtypes
+from adjoint.autograd import engine
 from adjoint.dtypes import DType
 from adjoint.ops import create, elementwise, index, linalg, random, reduce, shape, sort
 from adjoint.ops.elementwise import cast, functions
 from adjoint.trace import recorder, views
 from adjoint.trace.aval import aval, contiguous_strides
 from adjoint.trace.handle import Parameter, Tensor, new_handle
-from adjoint.trace.recorder import local, realize, refresh_special
-from adjoint.trace.views import assign, check_in_place, is_leaf
+from adjoint.trace.recorder import local, realize, record_full, refresh_special
+from adjoint.trace.views import assign, check_in_place, is_leaf, point
 
 _hook_numbers = itertools.count()
 
@@ -171,9 +172,15 @@ def type_of(self: Tensor, dtype: Any = None) -> Any:
 
 def backward(self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
     """Add the gradient of this tensor (contracted with `gradient`) to the `.grad` of the leaves it depends on."""
-    from adjoint.autograd.engine import backward as run
-
-    run(self, gradient, retain_graph, create_graph, inputs)
+    if gradient is None and retain_graph is None and not create_graph and inputs is None:
+        tr = local.trace
+        macros = tr.node.macros
+        if macros is not None and self._tid == tr.id:
+            macro = macros.get(("backward", (self._slot,), 1, (True,), False, False))
+            if macro is not None:
+                engine.jump(tr, macro)
+                return
+    engine.backward(self, gradient, retain_graph, create_graph, inputs)
 
 
 class Hook:
@@ -302,16 +309,25 @@ def augmented(name: str, function: Callable[..., Any]) -> Callable[[Tensor, Any]
         if value is NotImplemented:
             return value
         a, b = self._aval, value._aval
-        if a.shape != b.shape or a.dtype is not b.dtype:
+        if a is not b and (a.dtype is not b.dtype or a.shape != b.shape):
             value = fitting(self, value, name)
+        if self._base is None and (self._leaf or self._aval is value._aval):  # nothing of `assign` matters
+            point(self, value)
+            return self
         return assign(self, value)
 
     return method
 
 
 def zero_(self: Tensor) -> Tensor:
-    check_in_place(self)
-    return assign(self, recorder.record_full(0, tuple(self._aval.shape), self._aval.dtype))
+    if local.trace.grad:
+        check_in_place(self)
+    a = self._aval
+    value = record_full(0, a.key_shape, a.dtype)
+    if self._base is None and (self._leaf or a is value._aval):
+        point(self, value)
+        return self
+    return assign(self, value)
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:

@@ -1,10 +1,27 @@
 """`torch.autograd`: gradients, custom functions, modes, numeric checks."""
 
-from adjoint.autograd import functional, graph
-from adjoint.autograd.check import GradcheckError, gradcheck, gradgradcheck
-from adjoint.autograd.engine import backward, grad
-from adjoint.autograd.function import Function
-from adjoint.autograd.modes import enable_grad, inference_mode, no_grad, set_grad_enabled
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "Function": "function", "GradcheckError": "check", "gradcheck": "check", "gradgradcheck": "check",
+    "backward": "engine", "grad": "engine", "enable_grad": "modes", "inference_mode": "modes", "no_grad": "modes",
+    "set_grad_enabled": "modes",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for: `tensor` needs only the engine, and importing it must not load the rest."""
+    if name in ("functional", "graph"):
+        return importlib.import_module(f"adjoint.autograd.{name}")
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"adjoint.autograd.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'adjoint.autograd' has no attribute {name!r}")
+
 
 __all__ = [
     "Function", "GradcheckError", "backward", "enable_grad", "functional", "grad", "gradcheck", "gradgradcheck", "graph",

@@ -112,27 +112,51 @@ def jump(tr: Any, macro: Macro) -> None:
     inputs = tr.inputs
     more = None
     for position, slot, a in macro.results:
+        leaf = inputs[position]
         g = new_handle(Tensor)
         g._tid = tid
         g._slot = slot
         g._aval = a
         handles.append(g)
-        leaf = inputs[position]
         if leaf.grad is None:
             leaf.grad = g
+        elif more is None:
+            more = [(leaf, g)]
         else:
-            if more is None:
-                more = []
             more.append((leaf, g))
-    if more is not None:
-        grad = tr.grad
-        if not a.requires_grad:
-            tr.set_mode(False)
-        try:
-            for leaf, g in more:
-                accumulate(leaf, g, a.requires_grad)
-        finally:
-            local.trace.set_mode(grad)
+    if more is None:
+        return
+    if a.requires_grad or tr.eager:
+        for leaf, g in more:
+            accumulate(leaf, g, a.requires_grad)
+        return
+    # the sums are a macro of their own, because which leaves already have a gradient is not known above
+    grad = tr.grad
+    tr.set_mode(False)
+    try:
+        olds = [leaf.grad for leaf, _ in more]
+        slots = bind_all(tr, olds)
+        key = ("accumulate", slots)
+        sums = tr.node.macros.get(key) if tr.node.macros is not None else None
+        if sums is None or tr.id != tid or any(old._special or old._views for old in olds):
+            start, inputs = tr.node, len(tr.inputs)
+            totals = [old + g for old, (_, g) in zip(olds, more, strict=True)]
+            if tr.id == tid and len(tr.inputs) == inputs and not tr.flush_after:
+                remember(start, key, Macro(tr.node, [t._slot for t in totals], False))
+            for old, total in zip(olds, totals, strict=True):
+                point(old, total)
+            return
+        tr.node = sums.end
+        mutated = tr.mutated
+        for old, slot in zip(olds, sums.results, strict=True):
+            if old._data is not None:
+                mutated[id(old)] = old
+                old._data = None
+            old._tid = tid
+            old._slot = slot
+            old._version += 1
+    finally:
+        local.trace.set_mode(grad)
 
 
 def accumulate(leaf: Tensor, g: Tensor, create_graph: bool = False) -> None:

@@ -120,6 +120,8 @@ def node_at(hist: History, slot: int) -> GradNode | None:
         if origin is not None:
             return node_at(*origin)
         return _make("AccumulateGrad", None, -1, hist.inputs[step.inputs_before])
+    if step.prim == "override":  # a change that autograd did not see
+        return node_at(hist, step.args[0])
     if step.prim == "pick":
         return _make(_name(hist.steps()[step.args[0]]), hist, step.args[0], None)
     return _make(_name(step), hist, slot, None)

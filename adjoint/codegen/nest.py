@@ -30,18 +30,27 @@ _ROW_DEPTH = 3  # where everything outside the reduced loops is known
 _UNROLL = 4  # vectors of a row that are kept in registers instead of a loop
 _SPILL_COST = 6  # additions: values dearer than this are kept for later stages
 _SPILL_BYTES = 65536  # at most so much stack for one kept value
+_FAR = 32  # elements: constant displacements from here on are kept out of the text
+_MOST_OFFSETS = 16
+_STACK_BYTES = 262144  # and for all of them, since threads may have small stacks
 _ACCUMULATORS = 4
 _STREAM_BYTES = 64 << 20  # kernels that move more than this write past the caches
 
 
 @dataclass
 class Kernel:
-    """One function. buffers: graph nodes (or STATUS) by local number; scalars: run-time words by local number."""
+    """One function.
+
+    Its index table holds the numbers of its buffers (graph nodes or STATUS), then those of its scalar words, then
+    offsets: far constant displacements in memory, kept out of the text so that kernels that differ in nothing else
+    are compiled once.
+    """
 
     text: str
     declarations: list[str]
     buffers: list[Any]
     scalars: list[tuple[int, DType]]
+    offsets: list[int]
     nblocks: int
     parallel: bool
     flops: int
@@ -72,6 +81,7 @@ class NestKernel:
         self.em = self.levels.em
         self.buffers: list[Any] = []
         self.scalars: list[tuple[int, DType]] = []
+        self.offsets: list[int] = []
         self.scatter = any(r.kind == "scatter" for r in self.roots)
         self.streaming = False
         self.scan = any(r.kind == "scan" for r in self.roots)
@@ -323,6 +333,8 @@ class NestKernel:
         body = "\n".join(self.levels.stack[0].region.lines)
         for j in range(len(self.scalars)):
             body = body.replace(f"@scalar{j}@", str(len(self.buffers) + j))
+        for j in range(len(self.offsets)):
+            body = body.replace(f"@offset{j}@", str(len(self.buffers) + len(self.scalars) + j))
         text = (
             "define void @kernel(ptr noalias %bufs, ptr noalias %idx, ptr noalias %scalars, i64 %lo, i64 %hi) {\n"
             f"entry:\n{body}\n}}\n"
@@ -331,7 +343,15 @@ class NestKernel:
         if self.streaming:
             declarations.append("!0 = !{i32 1}")
         return Kernel(
-            text, declarations, self.buffers, self.scalars, self.nblocks, self.parallel, self.flops, self.bytes
+            text,
+            declarations,
+            self.buffers,
+            self.scalars,
+            self.offsets,
+            self.nblocks,
+            self.parallel,
+            self.flops,
+            self.bytes,
         )
 
     def _divmod(self, value: str, by: int) -> tuple[str, str]:
@@ -588,6 +608,7 @@ class NestKernel:
             size = math.prod(g.extent for g in self.cols[:-1]) * (-(-self.cols[-1].extent // self.lanes) * self.lanes)
         else:
             size *= self.lanes
+        room = _STACK_BYTES
         for number, (folds, stores) in enumerate(passes):
             stack = [v.args[0] for v in folds] + [r.value for r in stores]
             seen: set[Value] = set()
@@ -597,9 +618,11 @@ class NestKernel:
                     continue
                 seen.add(v)
                 if v in first and first[v] < number:
-                    fits = size * v.dtype.itemsize <= _SPILL_BYTES
+                    kept = v in self.spill_at
+                    fits = kept or size * v.dtype.itemsize <= min(_SPILL_BYTES, room)
                     if v.cost >= _SPILL_COST and fits and v.op not in ("load", "index") and self.chunk_group is None:
                         self.spill_at[v] = first[v]
+                        room -= 0 if kept else size * v.dtype.itemsize
                         continue
                 first.setdefault(v, number)
                 stack.extend(v.args)
@@ -716,12 +739,28 @@ class NestKernel:
         if op == "check":
             return self._check(v, args, lanes)
         if op == "random_bits":
-            return sc.philox(em, lanes, *args)
+            keys = self._philox_keys(v.args[1], lanes)
+            self.levels.use(depth)
+            return sc.philox(em, lanes, args[0], args[2], keys)
         if op == "scan":
             fold = self._fold(v)
             return fold.combine(em, [self.levels.stack[-1].memo["carry", v]], [args[0]])[0]
         operand = v.args[-1].dtype
         return sc.POINTWISE[op](em, lanes, operand, v.dtype, args, v.attrs)
+
+    def _philox_keys(self, seed: Value, lanes: int) -> list[tuple[str, str]]:
+        """The generator's keys in every lane; a seed is one number, so that this is done outside the loops."""
+        depth = self._depth(seed)
+        memo = self.levels.stack[depth].memo
+        found = memo.get(("keys", seed, lanes))
+        if found is None:
+            x, _ = self._get(seed)
+            self.levels.use(depth)
+            em = self.em
+            keys = sc.philox_keys(em, x)
+            found = [(em.splat("i64", lanes, a), em.splat("i64", lanes, b)) for a, b in keys]
+            memo["keys", seed, lanes] = found
+        return found
 
     def _scalar_argument(self, v: Value) -> str:
         key = (v.attrs, v.dtype)
@@ -793,6 +832,24 @@ class NestKernel:
             slot = em.op(f"getelementptr ptr, ptr %bufs, i64 {number}")
             found = memo["buffer", key] = em.op(f"load ptr, ptr {slot}, align 8", "b")
         return found
+
+    def _displaced(self, node: Node, e: Expr, element: str) -> tuple[str, Expr]:
+        """The pointer of a buffer moved by the far constant part of an index, and what is left of the index."""
+        base, far = self._buffer(node), e[0]
+        if not _FAR <= far < 1 << 31:
+            return base, e
+        memo = self.levels.stack[0].memo
+        found = memo.get(("displaced", node, far))
+        if found is None:
+            if len(self.offsets) == _MOST_OFFSETS:
+                return base, e
+            em = self.em
+            self.levels.use(0)
+            place = em.op(f"getelementptr i32, ptr %idx, i64 @offset{len(self.offsets)}@")
+            self.offsets.append(far)
+            moved = em.op(f"sext i32 {em.op(f'load i32, ptr {place}, align 4')} to i64")
+            found = memo["displaced", node, far] = em.op(f"getelementptr {element}, ptr {base}, i64 {moved}")
+        return found, (0, e[1])
 
     def _variable(self, var: Var) -> str:
         """The scalar register of a variable."""
@@ -934,8 +991,11 @@ class NestKernel:
         node, e, predicated = v.attrs
         em, dtype = self.em, v.dtype
         element, size = dtype.llvm, dtype.itemsize
-        base = self._buffer(node)
         pred = v.args[-1] if predicated else None
+        varies = lanes > 1 and any(var.mask & self.vec_mask for var, _ in e[1])
+        base = self._buffer(node)
+        if varies or pred is None:
+            base, e = self._displaced(node, e, element)
         scalar, step, irregular = self._parts(e)
         varies = lanes > 1 and (step != 0 or bool(irregular))
         if not varies:
@@ -975,6 +1035,10 @@ class NestKernel:
                 )
             if step == -1:
                 x = self._reversed(kind, x, lanes)
+        elif step == 2 and not irregular and mask is None:
+            offset = self._scalar_index(scalar)
+            self.levels.use(depth)
+            x = self._every_other(base, offset, element, size, lanes)
         else:
             lo, hi = ex.bounds(e)
             narrow = "i32" if -(1 << 31) < lo and hi < 1 << 31 else "i64"
@@ -989,6 +1053,16 @@ class NestKernel:
             )
         return em.op(f"icmp ne {kind} {x}, zeroinitializer") if dtype is dtypes.bool else x
 
+    def _every_other(self, base: str, offset: str, element: str, size: int, lanes: int) -> str:
+        """Elements 0, 2, 4, ... from `offset`: two loads, the second ending with the last element, and a shuffle."""
+        em, kind = self.em, f"<{lanes} x {element}>"
+        first = em.op(f"getelementptr {element}, ptr {base}, i64 {offset}")
+        second = em.op(f"getelementptr {element}, ptr {first}, i64 {lanes - 1}")
+        low, high = (em.op(f"load {kind}, ptr {p}, align {size}") for p in (first, second))
+        order = [2 * j if 2 * j < lanes else lanes + 2 * j - (lanes - 1) for j in range(lanes)]
+        picks = ", ".join(f"i32 {k}" for k in order)
+        return em.op(f"shufflevector {kind} {low}, {kind} {high}, <{lanes} x i32> <{picks}>")
+
     def _reversed(self, kind: str, x: str, lanes: int) -> str:
         order = ", ".join(f"i32 {lanes - 1 - i}" for i in range(lanes))
         return self.em.op(f"shufflevector {kind} {x}, {kind} poison, <{lanes} x i32> <{order}>")
@@ -997,7 +1071,8 @@ class NestKernel:
         """Write a root's value to its place, at the innermost depth that is open."""
         em, v, dtype = self.em, root.value, root.node.dtype
         depth = len(self.levels.stack) - 1
-        e = root.place
+        element, size = dtype.llvm, dtype.itemsize
+        base, e = self._displaced(root.target, root.place, element)
         if root.kind in ("partial", "column"):
             rows = math.prod(root.node.shape[1:])
             piece = self.piece if root.kind == "partial" else self.block_of_rows
@@ -1008,8 +1083,6 @@ class NestKernel:
         scalar, step, irregular = self._parts(e)
         lanes = self.lanes if ex.mask(e) & self.vec_mask else 1
         x = self._as(v, lanes, depth) if lanes > 1 else self._get(v)[0]
-        base = self._buffer(root.target)
-        element, size = dtype.llvm, dtype.itemsize
         kind = vector_type(element, lanes)
         self.levels.use(depth)
         if dtype is dtypes.bool:

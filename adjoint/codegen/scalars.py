@@ -417,8 +417,23 @@ for _name in (
     POINTWISE[_name] = _math(_name)
 
 
-def philox(em: Emitter, lanes: int, counter: str, seed: str, offset: str) -> str:
-    """53 random bits for int64 counters, as `ir.reference.philox`: Philox4x32-10 in 64-bit lanes."""
+def philox_keys(em: Emitter, seed: str) -> list[tuple[str, str]]:
+    """The two key words of each of the ten rounds, as scalars: the Weyl sequences of the generator."""
+    k0 = em.op(f"and i64 {seed}, {0xFFFFFFFF}")
+    k1 = em.op(f"lshr i64 {seed}, 32")
+    keys = [(k0, k1)]
+    for _ in range(9):
+        k0 = em.op(f"and i64 {em.op(f'add i64 {k0}, {0x9E3779B9}')}, {0xFFFFFFFF}")
+        k1 = em.op(f"and i64 {em.op(f'add i64 {k1}, {0xBB67AE85}')}, {0xFFFFFFFF}")
+        keys.append((k0, k1))
+    return keys
+
+
+def philox(em: Emitter, lanes: int, counter: str, offset: str, keys: list[tuple[str, str]]) -> str:
+    """53 random bits for int64 counters, as `ir.reference.philox`: Philox4x32-10 in 64-bit lanes.
+
+    counter, offset and the words of `keys` have `lanes` lanes.
+    """
     t = vector_type("i64", lanes)
 
     def c(value: int) -> str:
@@ -430,8 +445,7 @@ def philox(em: Emitter, lanes: int, counter: str, seed: str, offset: str) -> str
     low, thirty_two = c(0xFFFFFFFF), c(32)
     c0, c1 = op("and", counter, low), op("lshr", counter, thirty_two)
     c2, c3 = op("and", offset, low), op("lshr", offset, thirty_two)
-    k0, k1 = op("and", seed, low), op("lshr", seed, thirty_two)
-    for step in range(10):
+    for k0, k1 in keys:
         p0, p1 = op("mul", c(0xD2511F53), c0), op("mul", c(0xCD9E8D57), c2)
         c0, c1, c2, c3 = (
             op("xor", op("xor", op("lshr", p1, thirty_two), c1), k0),
@@ -439,7 +453,4 @@ def philox(em: Emitter, lanes: int, counter: str, seed: str, offset: str) -> str
             op("xor", op("xor", op("lshr", p0, thirty_two), c3), k1),
             op("and", p0, low),
         )
-        if step < 9:
-            k0 = op("and", op("add", k0, c(0x9E3779B9)), low)
-            k1 = op("and", op("add", k1, c(0xBB67AE85)), low)
     return op("or", c0, op("shl", op("and", c1, c(0x1FFFFF)), thirty_two))

@@ -58,7 +58,7 @@ a{color:inherit}
 # Counters of adjoint.stats() in the order of the report: key -> (words, how to print).
 _ENGINE_ROWS: tuple[tuple[str, str, str], ...] = (
     ("operations", "Operations recorded", "count"),
-    ("runs", "Programs run", "count"),
+    ("flushes", "Programs run", "count"),
     ("programs", "Programs compiled", "count"),
     ("kernels", "Kernels compiled", "count"),
     ("compile_seconds", "Time spent compiling", "seconds"),
@@ -206,7 +206,7 @@ def _engine(outcome: Outcome) -> str:
         ("Training, evaluation after each epoch included", _seconds(outcome.train_seconds)),
     ]
     for key, words, form in _ENGINE_ROWS:
-        if key in outcome.engine:
+        if outcome.engine.get(key):
             rows.append((words, _FORMS[form](outcome.engine[key])))
     if "operations" in outcome.engine:
         each = outcome.engine["operations"] / outcome.steps

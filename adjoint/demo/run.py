@@ -13,7 +13,7 @@ import adjoint as torch
 from adjoint.demo.data import load_digits
 from adjoint.demo.progress import ProgressBar
 from adjoint.demo.report import write_report
-from adjoint.demo.training import build_model, predict, share_right, train
+from adjoint.demo.training import build_model, predict, train
 
 
 @dataclass
@@ -79,11 +79,12 @@ def run_demo(
     with torch.no_grad():
         identical = bool((model(held_out.images) == loaded(held_out.images)).all())
     predicted = predict(loaded, held_out.images)
+    right = int((predicted == held_out.labels).sum().item())
 
     report_file = folder / "report.html"
     outcome = Outcome(
-        accuracy=share_right(predicted, held_out.labels),
-        right=int((predicted == held_out.labels).sum().item()),
+        accuracy=right / len(held_out.labels),
+        right=right,
         held_out=len(held_out.labels),
         parameters=sum(p.numel() for p in model.parameters()),
         steps=len(history.step_loss),

@@ -13,7 +13,7 @@ import numpy as np
 import adjoint as torch
 from adjoint.distributions import constraints
 from adjoint.distributions.distribution import Distribution
-from adjoint.distributions.parameters import logits_to_probs, one_of, probs_to_logits
+from adjoint.distributions.parameters import common_shape, logits_to_probs, one_of, probs_to_logits
 from adjoint.utils.host_random import host_generator
 
 
@@ -90,7 +90,7 @@ class Categorical(Distribution):
     def log_prob(self, value: Any) -> Any:
         self._validate_sample(value)
         index, logits = value.long().unsqueeze(-1), self.logits
-        shape = torch.broadcast_shapes(index.shape[:-1], logits.shape[:-1])
+        shape = common_shape(index.shape[:-1], logits.shape[:-1])
         rows = logits.expand((*shape, logits.shape[-1]))
         return rows.gather(-1, index.expand((*shape, 1))).squeeze(-1)
 

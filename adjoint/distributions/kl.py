@@ -18,6 +18,7 @@ from adjoint.distributions.gamma_family import Beta, Dirichlet, Exponential, Gam
 from adjoint.distributions.location_scale import Gumbel, Laplace, Uniform
 from adjoint.distributions.multivariate import MultivariateNormal, half_log_det, solve_lower
 from adjoint.distributions.normal import HalfNormal, LogNormal, Normal
+from adjoint.distributions.parameters import common_shape
 
 Rule = Callable[[Any, Any], Any]
 _RULES: dict[tuple[type, type], Rule] = {}
@@ -80,7 +81,7 @@ def _half_normal(p: HalfNormal, q: HalfNormal) -> Any:
 @register_kl(MultivariateNormal, MultivariateNormal)
 def _multivariate_normal(p: MultivariateNormal, q: MultivariateNormal) -> Any:
     k = p.event_shape[0]
-    batch = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
+    batch = common_shape(p.batch_shape, q.batch_shape)
     left, right = q._tril.expand((*batch, k, k)), p._tril.expand((*batch, k, k))
     trace = (torch.linalg.solve_triangular(left, right, upper=False) ** 2).sum((-2, -1))
     distance = (solve_lower(q._tril, q.loc - p.loc) ** 2).sum(-1)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import adjoint as torch
 from adjoint.distributions import constraints
 from adjoint.distributions.distribution import Distribution
-from adjoint.distributions.parameters import one_of
+from adjoint.distributions.parameters import common_shape, one_of
 
 
 class MultivariateNormal(Distribution):
@@ -58,7 +58,7 @@ class MultivariateNormal(Distribution):
                 f"MultivariateNormal: loc has shape {tuple(loc.shape)}, so {name} must end in "
                 f"({k}, {k}); got shape {tuple(matrix.shape)}"
             )
-        batch = torch.broadcast_shapes(loc.shape[:-1], matrix.shape[:-2])
+        batch = common_shape(loc.shape[:-1], matrix.shape[:-2])
         self.loc = loc.expand((*batch, k))
         self.__dict__[name] = matrix.expand((*batch, k, k))
         super().__init__(batch, (k,), validate_args=validate_args)
@@ -113,7 +113,7 @@ class MultivariateNormal(Distribution):
 def solve_lower(tril: Any, vector: Any) -> Any:
     """L^-1 v over broadcast batches."""
     k = tril.shape[-1]
-    batch = torch.broadcast_shapes(tril.shape[:-2], vector.shape[:-1])
+    batch = common_shape(tril.shape[:-2], vector.shape[:-1])
     left, right = tril.expand((*batch, k, k)), vector.expand((*batch, k)).unsqueeze(-1)
     return torch.linalg.solve_triangular(left, right, upper=False).squeeze(-1)
 

@@ -6,7 +6,10 @@ Read `broadcast_all`.
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 import adjoint as torch
 
@@ -30,6 +33,11 @@ def broadcast_all(*values: Any) -> tuple[Any, ...]:
     if len(ready) == 1:
         return (ready[0],)
     return tuple(torch.broadcast_tensors(*ready))
+
+
+def common_shape(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """The shape several shapes broadcast to; ValueError if they do not."""
+    return np.broadcast_shapes(*map(tuple, shapes))
 
 
 def one_of(**forms: Any) -> tuple[str, Any]:

@@ -19,6 +19,7 @@ from adjoint.ops import elementwise as ew
 from adjoint.ops.elementwise import cos, exp, log, sin, sqrt, where
 from adjoint.ops.special import trigamma
 from adjoint.trace.handle import Tensor
+from adjoint.trace.recorder import record
 
 
 class Over:
@@ -55,6 +56,11 @@ def _pow_exponent(out: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 def _integer_power(out: Tensor, x: Tensor, n: int) -> Any:
     return 0 if n == 0 else 1 if n == 1 else 2 * x if n == 2 else n * ew.pow(x, n - 1)
+
+
+def _nowhere() -> Tensor:
+    """The mask that holds nowhere: zero, also where the cotangent is infinite."""
+    return record("full", (False,), ((), dtypes.bool))
 
 
 PARTIALS: dict[str, tuple[Callable[..., Any], ...]] = {
@@ -106,9 +112,16 @@ PARTIALS: dict[str, tuple[Callable[..., Any], ...]] = {
     "fmod": (lambda out, x, y: 1, lambda out, x, y: -ew.functions["trunc"](x / y)),
     "remainder": (lambda out, x, y: 1, lambda out, x, y: -ew.functions["floor"](x / y)),
     "floor_div": (lambda out, x, y: 0, lambda out, x, y: 0),
+    # steps: the derivative is zero wherever it exists, and as in PyTorch it arrives as zeros, not as nothing
+    "sign": (lambda out, x: _nowhere(),),
+    "floor": (lambda out, x: _nowhere(),),
+    "ceil": (lambda out, x: _nowhere(),),
+    "round": (lambda out, x: _nowhere(),),
+    "trunc": (lambda out, x: _nowhere(),),
 }
 
 # Primitives whose partials use neither operands nor the result: a finished backward frees nothing of them.
 KEEP_NOTHING = frozenset(
-    "neg add sub sum expand reshape permute flip slice place cat window cast clone alias full pick".split()
+    "neg add sub sum expand reshape permute flip slice place cat window cast clone alias full pick override "
+    "sign floor ceil round trunc".split()
 )

@@ -301,6 +301,45 @@ def dependents(histories: list[History], start: set[tuple[int, int]], leaves: se
     return out
 
 
+def depends_on_others(roots: list[Tensor], own: set[int]) -> bool:
+    """Whether tensors were computed from a leaf that requires grad and whose id is not in `own`."""
+    stack: list[tuple[History, int]] = []
+    seen: set[tuple[int, int]] = set()
+
+    def follow(x: Tensor) -> bool:
+        if not x._aval.requires_grad:
+            return False
+        if x._leaf:
+            return id(x) not in own
+        place = locate(x)
+        if place is not None:
+            stack.append(place)
+        return False
+
+    if any([follow(t) for t in roots]):
+        return True
+    while stack:
+        h, slot = stack.pop()
+        if (h.id, slot) in seen:
+            continue
+        seen.add((h.id, slot))
+        step = h.steps()[slot]
+        if slot != step.slot or not getattr(step.aval, "requires_grad", False):
+            continue
+        if step.prim == "input":
+            origin = h.origins.get(step.inputs_before)
+            if origin is not None:
+                stack.append(origin)
+            elif id(h.inputs[step.inputs_before]) not in own:
+                return True
+        elif step.prim == "custom":
+            if any([follow(x) for x in h.payload[slot].call.inputs if isinstance(x, Tensor)]):
+                return True
+        else:
+            stack.extend((h, a) for a in step.args if type(a) is int)
+    return False
+
+
 # --- forward ----------------------------------------------------------------------------------------------------------------
 
 

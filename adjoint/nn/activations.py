@@ -1,7 +1,7 @@
 """Activation layers: each keeps the arguments of the function of its name and calls it.
 
-`_Activation` writes the two things such a layer needs, the constructor's storing and the printing; a
-class below states its arguments, its function, and nothing else.
+`_Activation` writes the two things such a layer needs, the constructor's storing and the
+printing; a class below states its arguments, its function, and nothing else.
 """
 
 from __future__ import annotations

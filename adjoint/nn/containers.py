@@ -1,7 +1,7 @@
 """Modules that hold other modules or parameters: sequences and dictionaries.
 
-`Sequential` is also callable. The others only register what they hold; read `_Listed` first, which gives
-the two list-like containers their indexing.
+`Sequential` is also callable. The others only register what they hold; read `_Listed` first,
+which gives the two list-like containers their indexing.
 """
 
 from __future__ import annotations
@@ -327,7 +327,7 @@ class ParameterDict(Module):
         return ((key, self[key]) for key in self._keys)
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self[key] if key in self else default
+        return getattr(self, key) if key in self._keys else default
 
     def pop(self, key: str) -> Any:
         value = self[key]

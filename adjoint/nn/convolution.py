@@ -58,7 +58,7 @@ class _Convolution(Module):
         self.stride = per_dimension(stride, n, "stride")
         self.dilation = per_dimension(dilation, n, "dilation")
         self.output_padding = per_dimension(output_padding, n, "output_padding")
-        self.padding: str | tuple[int, ...]
+        self.padding: Any  # "same", "valid", or an amount per dimension
         if isinstance(padding, str):
             if padding not in ("same", "valid"):
                 raise ValueError(
@@ -147,8 +147,19 @@ class _Forward(_Convolution):
         dtype: Any = None,
     ) -> None:
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, 0, dilation, groups, bias, padding_mode, device, dtype,
-        )  # fmt: skip
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            0,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
+        )
 
 
 class Conv1d(_Forward):
@@ -193,8 +204,19 @@ class _Transposed(_Convolution):
         dtype: Any = None,
     ) -> None:
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation, groups, bias, padding_mode, device, dtype,
-        )  # fmt: skip
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            output_padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
+        )
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[self.spatial - 1]

@@ -15,22 +15,44 @@ import adjoint as torch
 from adjoint.tensor import Tensor
 
 __all__ = [
-    "calculate_gain", "constant_", "dirac_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_",
-    "orthogonal_", "sparse_", "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
-]  # fmt: skip
+    "calculate_gain",
+    "constant_",
+    "dirac_",
+    "eye_",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "normal_",
+    "ones_",
+    "orthogonal_",
+    "sparse_",
+    "trunc_normal_",
+    "uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
 
 # Gain that keeps the standard deviation through a layer followed by this activation; selu's 3/4 is the
 # value its fixed point was tuned for, tanh's 5/3 the customary one.
 GAINS: dict[str, Callable[[float | None], float]] = {
     **dict.fromkeys(
-        ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "sigmoid"),
+        (
+            "linear",
+            "conv1d",
+            "conv2d",
+            "conv3d",
+            "conv_transpose1d",
+            "conv_transpose2d",
+            "conv_transpose3d",
+            "sigmoid",
+        ),
         lambda _: 1.0,
     ),
     "tanh": lambda _: 5.0 / 3,
     "relu": lambda _: math.sqrt(2.0),
     "leaky_relu": lambda slope: math.sqrt(2.0 / (1 + (0.01 if slope is None else slope) ** 2)),
     "selu": lambda _: 3.0 / 4,
-}  # fmt: skip
+}
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
@@ -42,7 +64,11 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """
     if nonlinearity not in GAINS:
         raise ValueError(f"Unsupported nonlinearity {nonlinearity}")
-    if nonlinearity == "leaky_relu" and param is not None and (isinstance(param, bool) or not isinstance(param, (int, float))):  # fmt: skip
+    if (
+        nonlinearity == "leaky_relu"
+        and param is not None
+        and (isinstance(param, bool) or not isinstance(param, (int, float)))
+    ):
         raise ValueError(f"negative_slope {param} not a valid number")
     return GAINS[nonlinearity](param)
 
@@ -70,7 +96,8 @@ def trunc_normal_(
     """Fill from the normal distribution cut off outside [a, b], by inverting its distribution function."""
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn(
-            "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be incorrect.",
+            "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
+            "The distribution of values may be incorrect.",
             stacklevel=2,
         )
     # erf((z - mean) / (std sqrt 2)) is uniform between its values at a and b.

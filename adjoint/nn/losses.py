@@ -1,6 +1,7 @@
 """Loss layers: each keeps the arguments of the loss function of its name and calls it.
 
-The two retired arguments `size_average` and `reduce` are accepted and turned into a reduction once, here.
+The two retired arguments `size_average` and `reduce` are accepted and turned into a reduction
+once, here.
 """
 
 from __future__ import annotations

@@ -88,9 +88,10 @@ class Module:
     """
 
     training: bool
-    _parameters: dict[str, Parameter | None]
-    _buffers: dict[str, Tensor | None]
-    _modules: dict[str, Module | None]
+    # Each value may also be None, for a name that is reserved.
+    _parameters: dict[str, Any]
+    _buffers: dict[str, Any]
+    _modules: dict[str, Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if args or kwargs:
@@ -164,7 +165,7 @@ class Module:
             return args, kwargs
         return (changed if isinstance(changed, tuple) else (changed,)), kwargs
 
-    # ---- attributes: which dictionary a name lives in -------------------------------------------------
+    # ---- attributes: which dictionary a name lives in --------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
         own = vars(self)
@@ -285,7 +286,7 @@ class Module:
 
     register_module = add_module
 
-    # ---- walks ---------------------------------------------------------------------------------------
+    # ---- walks -----------------------------------------------------------------------------------
 
     def named_modules(
         self, memo: set[int] | None = None, prefix: str = "", remove_duplicate: bool = True
@@ -381,7 +382,7 @@ class Module:
             raise AttributeError(f"`{name}` is not a buffer")
         return getattr(module, name)
 
-    # ---- changing all of it ----------------------------------------------------------------------------
+    # ---- changing all of it ----------------------------------------------------------------------
 
     def apply(self, fn: Callable[[Module], Any]) -> Self:
         """Call `fn` on every module, children first, and return self; usual for initialisation."""
@@ -473,7 +474,7 @@ class Module:
             else:
                 param.grad = torch.zeros_like(param.grad)
 
-    # ---- hooks -----------------------------------------------------------------------------------------
+    # ---- hooks -----------------------------------------------------------------------------------
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
@@ -492,7 +493,7 @@ class Module:
         """Call `hook(module, args, output)` after `forward`; what it returns, if anything, replaces the output."""
         return _add_hook(self._forward_hooks, _Hook(hook, with_kwargs, always_call), prepend)
 
-    # ---- saving and loading ------------------------------------------------------------------------------
+    # ---- saving and loading ----------------------------------------------------------------------
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
@@ -594,7 +595,7 @@ class Module:
             )
         return IncompatibleKeys(missing, unexpected)
 
-    # ---- printing ------------------------------------------------------------------------------------------
+    # ---- printing --------------------------------------------------------------------------------
 
     def _get_name(self) -> str:
         return type(self).__name__

@@ -1,8 +1,8 @@
 """Recurrent layers: RNN, LSTM and GRU, over sequences or one step at a time.
 
-One step of each kind is a composite (`_rnn_step`, `_lstm_step`, `_gru_step`); a layer multiplies the
-whole sequence by the input weights at once and then walks it step by step. Read `_Recurrent.forward`
-first; cells and layers share the step functions.
+One step of each kind is a composite (`_rnn_step`, `_lstm_step`, `_gru_step`); a layer multiplies
+the whole sequence by the input weights at once and then walks it step by step. Read
+`_Recurrent.forward` first; cells and layers share the step functions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"]
 State = tuple[Tensor, ...]
 
 
-# ---- one step: gates from the input (already multiplied), the state, the recurrent weights ------------------------
+# ---- one step: gates from the input (already multiplied), the state, the recurrent weights -------
 
 
 @composite("TanhBackward0")
@@ -56,7 +56,7 @@ def _gru_step(gates: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> Te
     return n + z * (h - n)
 
 
-# ---- layers ----------------------------------------------------------------------------------------------------------
+# ---- layers --------------------------------------------------------------------------------------
 
 
 class _Recurrent(Module):
@@ -84,9 +84,13 @@ class _Recurrent(Module):
         if num_layers <= 0:
             raise ValueError("num_layers must be greater than zero")
         if not 0 <= dropout <= 1:
-            raise ValueError("dropout should be a number in range [0, 1] representing the probability of an element being zeroed")  # fmt: skip
+            raise ValueError(
+                "dropout should be a number in range [0, 1] representing the probability of an element being zeroed"
+            )
         if proj_size < 0 or proj_size >= hidden_size:
-            raise ValueError("proj_size should be a positive integer smaller than hidden_size, or zero to disable projections")  # fmt: skip
+            raise ValueError(
+                "proj_size should be a positive integer smaller than hidden_size, or zero to disable projections"
+            )
         self.mode = type(self).__name__
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -208,9 +212,13 @@ class _Recurrent(Module):
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]
         shown = (
-            ("proj_size", 0), ("num_layers", 1), ("bias", True), ("batch_first", False), ("dropout", 0),
+            ("proj_size", 0),
+            ("num_layers", 1),
+            ("bias", True),
+            ("batch_first", False),
+            ("dropout", 0),
             ("bidirectional", False),
-        )  # fmt: skip
+        )
         parts += [
             f"{name}={getattr(self, name)}" for name, usual in shown if getattr(self, name) != usual
         ]
@@ -290,8 +298,17 @@ class LSTM(_Recurrent):
         dtype: Any = None,
     ) -> None:
         super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype
-        )  # fmt: skip
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size,
+            device,
+            dtype,
+        )
 
     def _state_sizes(self) -> tuple[int, ...]:
         return (self.proj_size or self.hidden_size, self.hidden_size)
@@ -340,7 +357,7 @@ class GRU(_Recurrent):
         return (_gru_step(gates, state[0], own["weight_hh" + suffix], own.get("bias_hh" + suffix)),)
 
 
-# ---- cells -----------------------------------------------------------------------------------------------------------
+# ---- cells ---------------------------------------------------------------------------------------
 
 
 class _Cell(Module):
@@ -373,7 +390,7 @@ class _Cell(Module):
 
     def _run(
         self, input: Tensor, states: tuple[Tensor | None, ...], step: Callable[..., Any]
-    ) -> State:
+    ) -> Any:
         if input.dim() not in (1, 2):
             raise ValueError(
                 f"{type(self).__name__}: Expected input to be 1D or 2D, got {input.dim()}D instead"

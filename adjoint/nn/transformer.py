@@ -55,7 +55,8 @@ class MultiheadAttention(Module):
         super().__init__()
         if embed_dim <= 0 or num_heads <= 0:
             raise ValueError(
-                f"embed_dim and num_heads must be greater than 0, got embed_dim={embed_dim} and num_heads={num_heads} instead"
+                "embed_dim and num_heads must be greater than 0, "
+                f"got embed_dim={embed_dim} and num_heads={num_heads} instead"
             )
         if embed_dim % num_heads:
             raise AssertionError("embed_dim must be divisible by num_heads")
@@ -418,14 +419,14 @@ class Transformer(Module):
             self.encoder = custom_encoder
         else:
             norm = LayerNorm(d_model, eps=layer_norm_eps, bias=bias, **made)
-            layer = TransformerEncoderLayer(*layer_args, **made)
-            self.encoder = TransformerEncoder(layer, num_encoder_layers, norm)
+            encoder_layer = TransformerEncoderLayer(*layer_args, **made)
+            self.encoder = TransformerEncoder(encoder_layer, num_encoder_layers, norm)
         if custom_decoder is not None:
             self.decoder = custom_decoder
         else:
             norm = LayerNorm(d_model, eps=layer_norm_eps, bias=bias, **made)
-            layer = TransformerDecoderLayer(*layer_args, **made)
-            self.decoder = TransformerDecoder(layer, num_decoder_layers, norm)
+            decoder_layer = TransformerDecoderLayer(*layer_args, **made)
+            self.decoder = TransformerDecoder(decoder_layer, num_decoder_layers, norm)
         for param in self.parameters():
             if param.dim() > 1:
                 init.xavier_uniform_(param)

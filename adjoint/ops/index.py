@@ -54,15 +54,25 @@ def _first_int(x: Tensor, index: int) -> Tensor:
     return make_view(part, "reshape", tuple(rest))
 
 
+_SLICES: dict[tuple, tuple] = {}  # attributes of slices of the first axis, by what is sliced and how many
+
+
 def _first_slice(x: Tensor, index: slice) -> Tensor:
     shape = x._aval.shape
     n = shape[0]
-    begin, end, _ = slice(_bound(index.start), _bound(index.stop)).indices(n)
+    begin, end = index.start, index.stop
+    if type(begin) is not int or type(end) is not int or not 0 <= begin <= end <= n:
+        begin, end, _ = slice(_bound(begin), _bound(end)).indices(n)
     count = end - begin if end > begin else 0
     if count == n:
-        return make_view(x, "reshape", tuple(shape))
-    rest = tuple(shape[1:])
-    attrs = ((None, *(0,) * len(rest)), (count, *rest), (1,) * len(shape))
+        return make_view(x, "reshape", x._aval.key_shape)
+    attrs = _SLICES.get((x._aval, count))
+    if attrs is None:
+        if len(_SLICES) > 4096:
+            _SLICES.clear()
+        rest = tuple(shape[1:])
+        attrs = ((None, *(0,) * len(rest)), (count, *rest), (1,) * len(shape))
+        _SLICES[(x._aval, count)] = attrs
     return make_view(x, "slice", attrs, (begin if count else 0,))
 
 

@@ -18,6 +18,9 @@ from adjoint.trace.macro import composite
 from adjoint.trace.recorder import local, record, record_one
 
 
+ALL_AXES = tuple(tuple(range(rank)) for rank in range(65))
+
+
 class ValuesIndices(NamedTuple):
     """What reductions along one axis with positions return."""
 
@@ -53,6 +56,10 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType |
     >>> torch.sum(torch.ones(2, 3), dim=1)
     tensor([3., 3.])
     """
+    if dim is None and axis is None and not keepdim and not keepdims and dtype is None:
+        a = input._aval
+        if a.dtype.is_floating_point:
+            return record_one("sum", input, ALL_AXES[len(a.shape)])
     dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
     x = _accumulator(input, dtype)
     return reduce("sum", x, axes_of(dim, len(x._aval.shape)), keepdim)

@@ -57,7 +57,15 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
 
 
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sorted:
-    axis = axis_of(dim, len(input._aval.shape))
+    """The k-th smallest (k from 1) along an axis, and where it is. RuntimeError if there is no such element."""
+    shape = input._aval.shape
+    axis = axis_of(dim, len(shape))
+    if not 1 <= k <= (shape[axis] if shape else 1):
+        raise RuntimeError(
+            f"kthvalue(): selected number k out of range for dimension {axis}: k = {k}, sizes {list(shape)}"
+        )
+    if not shape:
+        return Sorted(input.clone(), record("full", (0,), ((), _int64())))
     order = narrow(argsort(input, axis), axis, k - 1, 1)
     values = gather(input, axis, order)
     return Sorted(values, order) if keepdim else Sorted(values.squeeze(axis), order.squeeze(axis))

@@ -1,8 +1,8 @@
 """Adam and its relatives: Adam, AdamW, NAdam, RAdam, Adamax.
 
-All keep moving averages m of the gradient and v of its square, and differ in how a step is made of them.
-The corrections for the averages' start at zero depend on the step only, so they are numbers computed in
-Python; the formulas see them as run-time arguments. Read `adam` first.
+All keep moving averages m of the gradient and v of its square, and differ in how a step is made
+of them. The corrections for the averages' start at zero depend on the step only, so they are
+numbers computed in Python; the formulas see them as run-time arguments. Read `adam` first.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """L-BFGS: Newton-like steps from the last few gradients, optionally with a strong-Wolfe line search.
 
-Unlike the other optimizers its decisions depend on values, so each iteration reads a few numbers. Read
-`LBFGS.step` first; `direction` is the two-loop recursion, `strong_wolfe` the line search.
+Unlike the other optimizers its decisions depend on values, so each iteration reads a few numbers.
+Read `LBFGS.step` first; `direction` is the two-loop recursion, `strong_wolfe` the line search.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """`Optimizer`, the base class, and `FormulaOptimizer`, which turns one formula per optimizer into steps.
 
-Structures: `param_groups` (dicts of parameters and hyper-parameters) and `state` (a dict per parameter:
-tensors such as moments, and counters as plain Python numbers). Read `FormulaOptimizer.step` first: it
-collects the parameters that have a gradient, and hands them with the formula and this step's numbers to
-`update`, which replaces the values in place. The numbers are run-time arguments, so that a changing
-learning rate compiles nothing.
+Structures: `param_groups` (dicts of parameters and hyper-parameters) and `state` (a dict per
+parameter: tensors such as moments, and counters as plain Python numbers). Read
+`FormulaOptimizer.step` first: it collects the parameters that have a gradient, and hands them
+with the formula and this step's numbers to `update`, which replaces the values in place. The
+numbers are run-time arguments, so that a changing learning rate compiles nothing.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Optimizer:
         """One update. `closure`, if given, computes the loss and its gradients, and its value is returned."""
         raise NotImplementedError
 
-    # ---- saving and loading ------------------------------------------------------------------------------
+    # ---- saving and loading ----------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """{"state": per parameter number, "param_groups": hyper-parameters and parameter numbers}."""
@@ -153,7 +153,7 @@ class Optimizer:
             for own, given in zip(self.param_groups, groups, strict=True)
         ]
 
-    # ---- hooks and printing --------------------------------------------------------------------------------
+    # ---- hooks and printing ----------------------------------------------------------------------
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
         """Call `hook(optimizer, args, kwargs)` before each step of a built-in optimizer."""

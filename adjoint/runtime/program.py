@@ -9,12 +9,14 @@ Start at `Program.run`, then `_Build`.
 from __future__ import annotations
 
 import struct
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from adjoint import config
 from adjoint.codegen.gemm import gemm_kernel
 from adjoint.codegen.nest import STATUS, Kernel, NestKernel
 from adjoint.dtypes import DType
@@ -52,10 +54,12 @@ class Program:
         built = self._built
         if built is None:
             with self._lock:
-                if self._built is None:
-                    self._built = _Build(self.graph, self.n_inputs)
                 built = self._built
-                self._frames = [_Frame(built)]
+                if built is None:
+                    built = _Build(self.graph, self.n_inputs)
+                    self._frames = [_Frame(built)]
+                    self._built = built
+                    _report(built)
         return built
 
     @property
@@ -156,6 +160,15 @@ def _may_start_cold(graph: Graph) -> bool:
     return True
 
 
+def _report(built: _Build) -> None:
+    """Print kernels as ADJOINT_DEBUG asks: 2 the loops, 4 the LLVM IR too."""
+    level = config.get("ADJOINT_DEBUG")
+    if level >= 2:
+        print("\n\n".join(built.descriptions), file=sys.stderr)
+    if level >= 4:
+        print("\n".join(built.texts), file=sys.stderr)
+
+
 class _Frame:
     """What one run writes: the table of buffer addresses and scalar words, and the arena they point into."""
 
@@ -227,7 +240,8 @@ class _Build:
             texts.append(("kernel", kernel.text, kernel.declarations))
             self.names.append("+".join(dict.fromkeys(r.node.prim.name for r in unit.roots if r.target in stored)))
             made.append((unit, [kernel]))
-        self._place(made, order)
+        self.texts = [text for _, text, _ in texts] if config.get("ADJOINT_DEBUG") >= 4 else []
+        self._place(made)
         self._finish(made, jit.compile_kernels(texts))
 
     def _product(self, unit: Special, width: int, texts: list) -> list:
@@ -254,7 +268,7 @@ class _Build:
         self.descriptions.append(f"matmul {node!r} strides {unit.layouts[0][1]} {unit.layouts[1][1]}")
         return [gemm]
 
-    def _place(self, made: list[tuple[Any, list]], order: list) -> None:
+    def _place(self, made: list[tuple[Any, list]]) -> None:
         """Slots and arena offsets of everything that is neither input nor output."""
         position = {id(unit): i for i, (unit, _) in enumerate(made)}
         life: dict[Any, list[int]] = {}
@@ -347,6 +361,7 @@ class _Build:
                 kernel: Kernel = kernels[0]
                 numbers = [self.slots[b] for b in kernel.buffers]
                 numbers += [self.scalar_keys.index(key) for key in kernel.scalars]
+                numbers += kernel.offsets
                 records.append((next(at), np.array(numbers or [0], np.int32), kernel.nblocks, kernel.parallel))
         flush()
         for source, target in self.copies:

@@ -23,6 +23,7 @@ _MOST_READS = 48
 _MOST_TRIALS = 6
 INLINE_CAT = 4096
 
+_SELECTS = ("place", "slice_update", "cat")
 _SCANS = ("cumsum", "cumprod")
 _SCATTERS = ("put", "put_add")
 _FOLDS = ("sum", "prod", "amax", "amin")
@@ -90,10 +91,13 @@ def _reads_window(node: Node) -> bool:
     return False
 
 
-def layout_of(node: Node) -> tuple[Node, tuple[int, ...]] | None:
-    """The node whose memory a chain of movements reads, with element strides; None where it cannot be read in place."""
+def layout_of(node: Node, stop: Node | None = None) -> tuple[Node, tuple[int, ...]] | None:
+    """The node whose memory a chain of movements down to `stop` reads, with element strides.
+
+    None where it cannot be read in place.
+    """
     chain = []
-    while node.prim.name in ("permute", "expand", "reshape"):
+    while node.prim.name in ("permute", "expand", "reshape") and node is not stop:
         chain.append(node)
         node = node.args[0]
     strides: list[int] = list(_contiguous(node.shape))
@@ -163,6 +167,12 @@ def product_layouts(node: Node) -> list[tuple[Node, tuple[int, int, int]]]:
     out = []
     for x in node.args:
         found = layout_of(x)
+        if found is not None and found[0].prim.kind == "movement":
+            # windows and the like are copied anyway: then in the order in which the product reads them
+            source = x
+            while source.prim.name in ("permute", "expand"):
+                source = source.args[0]
+            found = layout_of(x, source)
         strides = None
         if found is not None:
             *batch, row, column = found[1]
@@ -216,11 +226,11 @@ def choose_roots(graph: Graph) -> Choices:
             hard = True
         else:
             hard = node in must
-            if kind != "movement":
+            if kind != "movement" or name in _SELECTS:
                 total += WEIGHTS.get(name, 1)
         total = min(total, 1 << 20)
-        soft = total > CHEAP and uses[node] > 1 and (kind in ("pointwise", "reduce") or name == "random_bits")
-        if hard or soft or (deep > _DEEP and kind in ("pointwise", "reduce")):
+        works = kind in ("pointwise", "reduce", "index") or name == "random_bits" or name in _SELECTS
+        if hard or (works and total > CHEAP and uses[node] > 1) or (deep > _DEEP and kind != "create"):
             choices.roots.add(node)
             total, deep = 1, 0
         cost[node], depth[node] = total, deep
@@ -418,6 +428,7 @@ class Grouping:
         return True
 
     def _depend(self, unit: Nest | Special, reads: list[Node]) -> None:
+        """Note that `unit` reads nodes, and so do, in effect, the units that depend on it."""
         added = 0
         for n in reads:
             for m in self.maker.get(n, ()):
@@ -426,7 +437,7 @@ class Grouping:
             if isinstance(unit, Nest):
                 unit.reads[n] = None
         unit.preds |= added
-        if added:
+        if added and unit.id != len(self.units) - 1:  # on the last one nothing depends yet
             bit = 1 << unit.id
             for other in self.units:
                 if other.preds & bit:

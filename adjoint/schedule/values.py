@@ -21,7 +21,7 @@ WEIGHTS = {
     "expm1": 18, "log": 16, "log2": 16, "log10": 16, "log1p": 20, "sin": 24, "cos": 24, "tan": 32, "asin": 24,
     "acos": 24, "atan": 24, "sinh": 24, "cosh": 24, "tanh": 16, "asinh": 32, "acosh": 32, "atanh": 32, "sigmoid": 16,
     "erf": 24, "erfc": 32, "erfinv": 60, "lgamma": 80, "digamma": 80, "pow": 48, "atan2": 32, "fmod": 24,
-    "remainder": 28, "floor_div": 28, "random_bits": 60, "check": 3, "reduce": 0, "scan": 100, "integer_pow": 3,
+    "take": 4, "place": 2, "slice_update": 2, "cat": 2, "remainder": 28, "floor_div": 28, "random_bits": 60, "check": 3, "reduce": 0, "scan": 100, "integer_pow": 3,
 }  # fmt: skip
 
 

@@ -721,7 +721,7 @@ class _Maker:
             return
         x, n, c, k = a.name, a.shape[0], self.number(), self.key()
         text, shape, _ = self.view_of(a)
-        if "(" in text.replace("narrow(", ""):
+        if "(" in text.replace("narrow(", "") or text.endswith(".T"):
             text, shape = f"{x}[0]", a.shape[1:]
         if "narrow" in text:
             text, shape = f"{x}[:1]", (1, *a.shape[1:])
@@ -1006,10 +1006,9 @@ class _Maker:
         rng = self.rng
         a = self.float_var()
         x = a.name
-        bad = tuple(n + 1 if n > 1 else 3 for n in a.shape)
         call, error = rng.choice(
             (
-                (f"{x} + torch.ones({(*bad, 7)})[..., :5].reshape(-1)[:0].expand(2, 0)", "RuntimeError"),
+                (f"{x}.reshape(-1) @ torch.ones({_size(a.shape) + 1})", "RuntimeError"),
                 (f"{x}.sum({len(a.shape) + 2})", "IndexError"),
                 (f"{x}.reshape({_size(a.shape) + 1})", "RuntimeError"),
                 (f"torch.cat([{x}.reshape(-1), torch.ones(2, 2)])", "RuntimeError"),

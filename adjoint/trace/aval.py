@@ -38,7 +38,7 @@ class Size(tuple):
 class Aval:
     """Interned description; `strides` are in elements, of the view in its base (contiguous for everything else)."""
 
-    __slots__ = ("shape", "dtype", "requires_grad", "strides", "size", "nbytes")
+    __slots__ = ("shape", "dtype", "requires_grad", "strides", "size", "nbytes", "key_shape")
 
     shape: Size
     dtype: DType
@@ -46,6 +46,7 @@ class Aval:
     strides: tuple[int, ...]
     size: int
     nbytes: int
+    key_shape: tuple[int, ...]  # the shape as a plain tuple, for keys
 
     def __repr__(self) -> str:
         grad = ", requires_grad" if self.requires_grad else ""
@@ -75,6 +76,7 @@ def aval(
     if found is None:
         found = Aval()
         found.shape, found.dtype, found.requires_grad, found.strides = Size(shape), dtype, requires_grad, strides
+        found.key_shape = tuple(shape)
         found.size = found.shape.numel()
         found.nbytes = found.size * dtype.itemsize
         found = _known.setdefault(key, found)

@@ -54,7 +54,9 @@ def make_handle(tr: Trace, slot: int, a: Any) -> Tensor:
 
 
 def bind_all(tr: Trace, tensors: tuple) -> tuple[int, ...]:
-    """Slots of several tensors, all in one trace."""
+    """Slots of several tensors, all in one trace (a new one if the present one ends here)."""
+    if tr.node.boundary or tr.node.cut:
+        flush(tr)
     while True:
         tid = tr.id
         slots = tuple([t._slot if t._tid == tid else bind(tr, t) for t in tensors])

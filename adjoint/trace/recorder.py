@@ -34,6 +34,7 @@ from adjoint.trace.trie import NO_CHILDREN, Num, Step
 
 MAX_STEPS = 8192  # a trace never grows longer than this
 SNAPSHOT_BYTES = 65536  # shared memory up to this size is copied when read, beyond it the trace runs at once
+SMALL_VIEW = 4096  # bytes of a living view that is copied rather than replayed
 ALIVE = 3  # references to a handle that only the trace holds: the list, the loop variable, the argument
 
 _ids = itertools.count(1)
@@ -51,6 +52,9 @@ def _root(eager: bool) -> Step:
 _roots: dict[tuple, Step] = {}
 
 
+_MODE_KEYS = {False: ("mode", False), True: ("mode", True)}
+
+
 class Trace:
     """What one thread has recorded since its last flush.
 
@@ -66,6 +70,10 @@ class Trace:
         self.eager = default_eager
         self.default_dtype = dtypes.float32
         self.scope: Any = None
+        self.mutated: dict[int, Tensor] = {}
+        self.origins: dict[int, tuple] = {}
+        self.payload: dict[Any, Any] = {}
+        self.values: dict[int, Any] = {}
         self.start()
 
     def start(self) -> None:
@@ -75,13 +83,18 @@ class Trace:
         self.buffers: list[Any] = []
         self.scalars: list[Any] = []
         self.handles: list[Tensor] = []
-        self.mutated: dict[int, Tensor] = {}
-        self.origins: dict[int, tuple] = {}
-        self.payload: dict[int, Any] = {}
-        self.values: dict[int, Any] = {}
         self.flush_after = False
         self.hist: History | None = None
         self.period: tuple[int, int] | None = None
+        # mostly empty, and then kept; never cleared, because a history may share them
+        if self.mutated:
+            self.mutated = {}
+        if self.origins:
+            self.origins = {}
+        if self.payload:
+            self.payload = {}
+        if self.values:
+            self.values = {}
 
     def root(self) -> Step:
         if self.eager:
@@ -105,10 +118,18 @@ class Trace:
         """Gradient mode is a step of the path, so operations need no key for it."""
         if grad is not self.grad:
             self.grad = grad
-            if self.node.parent is None:
+            node = self.node
+            if node.parent is None:
                 self.node = self.root()
             else:
-                self.mark("mode", grad)
+                known = node.kids.get(_MODE_KEYS[grad])
+                if known is None:
+                    known = self.mark("mode", grad)
+                    if grad and any(t._tid == -self.id for t in self.mutated.values()):
+                        # leaves were updated: the iteration ends before the next operation with gradient
+                        known.children, known.boundary = NO_CHILDREN, True
+                else:
+                    self.node = known
 
     def set_default_dtype(self, dtype: DType) -> None:
         if dtype is not self.default_dtype:
@@ -188,6 +209,9 @@ def bind(tr: Trace, t: Tensor) -> int:
     key = t._aval
     step = tr.node.kids.get(key)
     if step is None:
+        if tr.node.boundary or tr.node.cut:
+            flush(tr)
+            return bind(tr, t)
         step = new_input(tr, key, key)
     tr.node = step
     tr.inputs.append(t)
@@ -258,6 +282,9 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
     key = (t._aval, kind, origin is not None, t._hooks is not None)
     step = tr.node.kids.get(key)
     if step is None:
+        if tr.node.boundary or tr.node.cut:
+            flush(tr)
+            return bind(tr, t)
         step = new_input(tr, key, t._aval)
         step.attrs = "history" if origin is not None else "hooked" if t._hooks is not None else None
         if kind == "shared":
@@ -306,7 +333,7 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
         key: tuple = (prim, *slots) if attrs is None else (prim, *slots, attrs)
         step = tr.node.kids.get(key)
         if step is None:
-            if tr.node.cut or tr.node.depth >= MAX_STEPS or repeat.ends_here(tr):
+            if tr.node.cut or tr.node.boundary or tr.node.depth >= MAX_STEPS or repeat.ends_here(tr):
                 flush(tr)
                 continue
             step = make_step(tr, key, prim, operands, slots, attrs)
@@ -474,23 +501,29 @@ def reshape_strides(old: tuple, strides: tuple, new: tuple) -> tuple[int, ...] |
 
 
 NOT_DIFFERENTIABLE = frozenset(
-    "alias sign floor ceil round trunc eq ne lt le gt ge logical_not isnan isinf argmax argmin argsort "
+    "alias eq ne lt le gt ge logical_not isnan isinf argmax argmin argsort "
     "iota random_bits bitwise_not bitwise_and bitwise_or bitwise_xor shift_left shift_right".split()
 )
 
 
-def alias(t: Tensor, prim: str, requires_grad: bool, payload: Any = None, attrs: Any = None) -> Tensor:
-    """A new handle of the same value with another gradient requirement: `detach` and custom functions' results."""
+def alias(
+    t: Tensor, prim: str, requires_grad: bool, payload: Any = None, attrs: Any = None, source: Tensor | None = None
+) -> Tensor:
+    """A new handle of the same value with another gradient requirement: `detach` and custom functions' results.
+
+    With `source` (`override`): the value of `source` with the past of `t`.
+    """
     tr = local.trace
+    operands = (t,) if source is None else (t, source)
     while True:
         tid = tr.id
-        slot = t._slot if t._tid == tid else bind(tr, t)
+        slots = tuple([x._slot if x._tid == tid else bind(tr, x) for x in operands])
         if tr.id == tid:
             break
-    key = (prim, slot, attrs)
+    key = (prim, *slots, attrs)
     step = tr.node.kids.get(key)
     if step is None:
-        step = new_step(tr, key, prim, (slot,), attrs)
+        step = new_step(tr, key, prim, slots, attrs)
         step.slot += 1
         step.aval = aval(t._aval.shape, t._aval.dtype, requires_grad)
         step.where = user_frame()
@@ -499,7 +532,8 @@ def alias(t: Tensor, prim: str, requires_grad: bool, payload: Any = None, attrs:
     out = new_handle(Tensor)
     out._tid, out._slot, out._aval = tid, step.slot, step.aval
     if tr.eager:
-        out._data = t._data if t._data is not None else tr.values[slot]
+        held = operands[-1]
+        out._data = held._data if held._data is not None else tr.values[slots[-1]]
         tr.values[step.slot] = out._data
     if payload is not None:
         tr.payload[step.slot] = payload
@@ -566,7 +600,7 @@ def flush(tr: Trace) -> None:
     if tr.eager:
         finish_eager(tr)
         return
-    alive = [h for h in tr.handles if getrefcount(h) > ALIVE and h._base is None and h._data is None]
+    alive = [h for h in tr.handles if getrefcount(h) > ALIVE and h._data is None and (h._base is None or keeps(h))]
     if tr.mutated:
         alive.extend(tr.mutated.values())
     if not alive:
@@ -609,9 +643,16 @@ def flush(tr: Trace) -> None:
     close(tr, tr.hist)
 
 
+def keeps(view: Tensor) -> bool:
+    """Whether a living view is worth a copy of its part: small ones are, so that the next use need not replay it."""
+    a = view._aval
+    return a.nbytes <= SMALL_VIEW and not a.requires_grad and view._base._escape is None
+
+
 def close(tr: Trace, hist: History | None) -> None:
     if tr.hist is not None:
         tr.hist.finish(tr.node)
+        tr.origins, tr.payload, tr.values = {}, {}, {}
     counters["operations"] += tr.node.depth
     tr.start()
 

@@ -58,11 +58,12 @@ class Step:
     compute: the dtype in which pointwise operands meet.
     where: file, line and function of the user's call that first recorded this step.
     cut: a repeating pattern ends here: the trace stops before the next operation.
+    boundary: leaves were updated and gradient mode came back: the trace stops before the next operation, too.
     """
 
     __slots__ = (
         "parent", "key", "prim", "args", "attrs", "scalars", "slot", "aval", "compute", "where", "depth",
-        "children", "kids", "macros", "programs", "cut", "scope", "inputs_before", "scalars_before",
+        "children", "kids", "macros", "programs", "cut", "boundary", "scope", "inputs_before", "scalars_before",
     )  # fmt: skip
 
     def __init__(self, parent: Step | None, key: Any, prim: str, args: tuple = (), attrs: Any = None) -> None:
@@ -76,6 +77,7 @@ class Step:
         self.macros: dict[Any, Any] | None = None
         self.programs: dict[Any, Any] | None = None
         self.cut = False
+        self.boundary = False
         self.scope: Any = None
         if parent is None:
             self.slot, self.depth, self.inputs_before, self.scalars_before = -1, 0, 0, 0

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.runtime.memory import Buffer
 from adjoint.trace import recorder
@@ -51,7 +52,7 @@ def link(out: Tensor, t: Tensor, move: tuple) -> Tensor:
     if views is None:
         base._views = [ref]
     else:
-        if len(views) >= 8:
+        if len(views) >= 32:
             views[:] = [r for r in views if r() is not None]
         views.append(ref)
     return out
@@ -122,7 +123,7 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
     """Give `t` (and everything that shares its memory) a new value of its shape and dtype; returns `t`."""
     base = t._base
     if base is None:
-        point(t, value)
+        point(t, keeping_gradient(t, value))
         return t
     if any(n != 1 and s == 0 for n, s in zip(t._aval.shape, t._aval.strides, strict=True)):
         raise RuntimeError(
@@ -140,10 +141,26 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
             levels.append(apply_move(levels[-1], move))
         for move, before in zip(reversed(t._chain), reversed(levels), strict=True):
             value = undo_move(before, move, value)
-        point(base, value)
+        point(base, keeping_gradient(base, value))
     finally:
         tr.set_mode(grad)
     return t
+
+
+def keeping_gradient(t: Tensor, value: Tensor) -> Tensor:
+    """`value` as the new value of `t`, which stays a result that requires grad if it was one.
+
+    Recording: what ignores the old value has a zero derivative by it. Not recording: autograd does not notice the
+    change, so the gradient passes to the computation of the old value.
+    """
+    follows = t._aval.requires_grad and not t._leaf
+    if not local.trace.grad:
+        if follows:
+            return alias(t, "override", True, source=value)
+        return alias(value, "alias", False) if value._aval.requires_grad else value
+    if not follows or value._aval.requires_grad:
+        return value
+    return record("where", (record("full", (False,), ((), dtypes.bool)), t, value))
 
 
 def undo_move(before: Tensor, move: tuple, value: Tensor) -> Tensor:
@@ -218,17 +235,16 @@ def point(t: Tensor, value: Tensor) -> None:
     if not leaf:
         if t._aval is not value._aval:
             a = t._aval
-            t._aval = aval(a.shape, a.dtype, value._aval.requires_grad and tr.grad, None)
+            t._aval = aval(a.shape, a.dtype, value._aval.requires_grad, None)
         t._leaf = False
         if t._hist is not None:
             t._hist = None
             refresh_special(t)
     if t._views is not None:
+        forget_views(t)
         for ref in t._views:
             v = ref()
             if v is not None:
-                v._tid, v._data, v._hist = 0, None, None
-                v._special = False
                 if v._aval.requires_grad != t._aval.requires_grad and not any(m[0] == "alias" for m in v._chain):
                     v._aval = aval(v._aval.shape, v._aval.dtype, t._aval.requires_grad, v._aval.strides)
     if escape is not None:
@@ -240,6 +256,14 @@ def point(t: Tensor, value: Tensor) -> None:
 
 
 UNSHARED = 2  # references to a buffer's memory that nobody outside holds: the buffer's, and the argument's
+
+
+def forget_views(base: Tensor) -> None:
+    """Let every view of `base` replay its movement when next used."""
+    for ref in base._views or ():
+        v = ref()
+        if v is not None:
+            v._tid, v._data, v._hist, v._special = 0, None, None, False
 
 
 # --- memory shared with the outside -------------------------------------------------------------------------------------
@@ -287,6 +311,7 @@ def export(t: Tensor) -> np.ndarray:
                 base._hist, base._hslot = local.trace.history(), base._slot
             if base._tid > 0:
                 base._tid = 0
+            forget_views(base)
         array = np.ndarray(a.shape, a.dtype.np, buffer.mem)
     for prim, attrs, starts in t._chain:
         array = move_array(array, prim, attrs, starts)

@@ -1,8 +1,8 @@
 """Functions of `nn.functional`: against NumPy formulas, finite differences, and PyTorch where it is installed.
 
-`CASES` is the table: how to call a function in any library `T`, and what goes in. Every row is checked for
-its derivative along a random direction, and against PyTorch in value and gradient. `FORMULAS` states values
-independently, in NumPy.
+`CASES` is the table: how to call a function in any library `T`, and what goes in. Every row is
+checked for its derivative along a random direction, and against PyTorch in value and gradient.
+`FORMULAS` states values independently, in NumPy.
 """
 
 from __future__ import annotations
@@ -140,7 +140,14 @@ LOSSES = [
     *loss("kl_div", real(4, 3), positive(4, 3)),
     *loss("kl_div", real(4, 3), real(4, 3), log_target=True),
     *loss("poisson_nll_loss", real(4, 3), positive(4, 3), constant=(1,)),
-    *loss("poisson_nll_loss", positive(4, 3), given(np.arange(12.0).reshape(4, 3)), log_input=False, full=True, constant=(1,)),
+    *loss(
+        "poisson_nll_loss",
+        positive(4, 3),
+        given(np.arange(12.0).reshape(4, 3)),
+        log_input=False,
+        full=True,
+        constant=(1,),
+    ),
     *loss("gaussian_nll_loss", real(4, 3), real(4, 3), positive(4, 3)),
     *loss("gaussian_nll_loss", real(4, 3), real(4, 3), positive(4, 1), full=True),
     *loss("hinge_embedding_loss", real(4, 3), signs(4, 3), constant=(1,)),
@@ -149,50 +156,143 @@ LOSSES = [
     *loss("cosine_embedding_loss", real(4, 3), real(4, 3), signs(4), margin=0.1, constant=(2,)),
     *loss("triplet_margin_loss", real(4, 3), real(4, 3), real(4, 3)),
     *loss("triplet_margin_loss", real(4, 3), real(4, 3), real(4, 3), swap=True, p=3.0, margin=2.0),
-    Case("cross_entropy(weight)", weighted("cross_entropy"), (real(5, 3), classes(3, 5), positive(3)), constant=(2,)),
-    Case("cross_entropy(weight,smoothing)", weighted("cross_entropy", label_smoothing=0.2), (real(2, 3, 4), classes(3, 2, 4), positive(3)), constant=(2,)),
-    Case("cross_entropy(weight,probabilities)", weighted("cross_entropy"), (real(5, 3), positive(5, 3), positive(3)), constant=(2,)),
-    Case("nll_loss(weight)", weighted("nll_loss"), (real(5, 3), given([0, 2, -100, 1, 1]), positive(3)), constant=(2,)),
-    Case("bce(weight)", weighted("binary_cross_entropy"), (positive(4, 2), positive(4, 2), positive(2)), constant=(1, 2)),
-    Case("bce_with_logits(pos_weight)", lambda T, x, y, w: T.nn.functional.binary_cross_entropy_with_logits(x, y, pos_weight=w), (real(4, 2), positive(4, 2), positive(2)), constant=(2,)),
+    Case(
+        "cross_entropy(weight)",
+        weighted("cross_entropy"),
+        (real(5, 3), classes(3, 5), positive(3)),
+        constant=(2,),
+    ),
+    Case(
+        "cross_entropy(weight,smoothing)",
+        weighted("cross_entropy", label_smoothing=0.2),
+        (real(2, 3, 4), classes(3, 2, 4), positive(3)),
+        constant=(2,),
+    ),
+    Case(
+        "cross_entropy(weight,probabilities)",
+        weighted("cross_entropy"),
+        (real(5, 3), positive(5, 3), positive(3)),
+        constant=(2,),
+    ),
+    Case(
+        "nll_loss(weight)",
+        weighted("nll_loss"),
+        (real(5, 3), given([0, 2, -100, 1, 1]), positive(3)),
+        constant=(2,),
+    ),
+    Case(
+        "bce(weight)",
+        weighted("binary_cross_entropy"),
+        (positive(4, 2), positive(4, 2), positive(2)),
+        constant=(1, 2),
+    ),
+    Case(
+        "bce_with_logits(pos_weight)",
+        lambda T, x, y, w: T.nn.functional.binary_cross_entropy_with_logits(x, y, pos_weight=w),
+        (real(4, 2), positive(4, 2), positive(2)),
+        constant=(2,),
+    ),
     Case("kl_div(batchmean)", f("kl_div", reduction="batchmean"), (real(4, 3), positive(4, 3))),
-]  # fmt: skip
+]
 
 CONVOLUTIONS = [
     Case("conv1d", f("conv1d"), (real(2, 3, 9), real(4, 3, 3), real(4))),
     Case("conv1d(same)", f("conv1d", padding="same", dilation=2), (real(2, 3, 9), real(4, 3, 4))),
     Case("conv2d", f("conv2d"), (real(2, 3, 6, 5), real(4, 3, 3, 2), real(4))),
     Case("conv2d(1x1)", f("conv2d"), (real(2, 3, 4, 5), real(4, 3, 1, 1))),
-    Case("conv2d(stride)", f("conv2d", stride=(2, 3), padding=(1, 2)), (real(2, 3, 7, 8), real(4, 3, 3, 2))),
-    Case("conv2d(dilation)", f("conv2d", dilation=(2, 1), padding=1), (real(2, 3, 7, 8), real(4, 3, 3, 2))),
+    Case(
+        "conv2d(stride)",
+        f("conv2d", stride=(2, 3), padding=(1, 2)),
+        (real(2, 3, 7, 8), real(4, 3, 3, 2)),
+    ),
+    Case(
+        "conv2d(dilation)",
+        f("conv2d", dilation=(2, 1), padding=1),
+        (real(2, 3, 7, 8), real(4, 3, 3, 2)),
+    ),
     Case("conv2d(groups)", f("conv2d", groups=2), (real(2, 4, 5, 5), real(6, 2, 3, 3), real(6))),
-    Case("conv2d(depthwise)", f("conv2d", groups=3, padding="same"), (real(2, 3, 5, 4), real(6, 1, 3, 3))),
+    Case(
+        "conv2d(depthwise)",
+        f("conv2d", groups=3, padding="same"),
+        (real(2, 3, 5, 4), real(6, 1, 3, 3)),
+    ),
     Case("conv2d(valid)", f("conv2d", padding="valid"), (real(2, 3, 5, 4), real(6, 3, 3, 3))),
     Case("conv2d(unbatched)", f("conv2d", padding=1), (real(3, 5, 5), real(2, 3, 3, 3), real(2))),
-    Case("conv3d", f("conv3d", stride=2, padding=1), (real(1, 2, 5, 4, 6), real(3, 2, 2, 3, 3), real(3))),
-    Case("conv_transpose1d", f("conv_transpose1d", stride=2, padding=1, output_padding=1), (real(2, 3, 5), real(3, 4, 3), real(4))),
+    Case(
+        "conv3d",
+        f("conv3d", stride=2, padding=1),
+        (real(1, 2, 5, 4, 6), real(3, 2, 2, 3, 3), real(3)),
+    ),
+    Case(
+        "conv_transpose1d",
+        f("conv_transpose1d", stride=2, padding=1, output_padding=1),
+        (real(2, 3, 5), real(3, 4, 3), real(4)),
+    ),
     Case("conv_transpose2d", f("conv_transpose2d"), (real(2, 3, 4, 5), real(3, 4, 3, 2), real(4))),
-    Case("conv_transpose2d(all)", f("conv_transpose2d", stride=(3, 2), padding=(1, 2), output_padding=(1, 0), groups=2, dilation=(1, 2)), (real(2, 4, 3, 4), real(4, 3, 3, 2), real(6))),
-    Case("conv_transpose2d(crop)", f("conv_transpose2d", padding=3), (real(1, 2, 6, 6), real(2, 2, 2, 3))),
-    Case("conv_transpose3d", f("conv_transpose3d", stride=2), (real(1, 2, 2, 3, 2), real(2, 2, 2, 2, 3))),
-    Case("unfold", f("unfold", (3, 2), dilation=(1, 2), padding=1, stride=(2, 1)), (real(2, 3, 6, 5),)),
-    Case("fold", f("fold", (6, 5), (3, 2), dilation=(1, 2), padding=1, stride=(2, 1)), (real(2, 18, 15),)),
-]  # fmt: skip
+    Case(
+        "conv_transpose2d(all)",
+        f(
+            "conv_transpose2d",
+            stride=(3, 2),
+            padding=(1, 2),
+            output_padding=(1, 0),
+            groups=2,
+            dilation=(1, 2),
+        ),
+        (real(2, 4, 3, 4), real(4, 3, 3, 2), real(6)),
+    ),
+    Case(
+        "conv_transpose2d(crop)",
+        f("conv_transpose2d", padding=3),
+        (real(1, 2, 6, 6), real(2, 2, 2, 3)),
+    ),
+    Case(
+        "conv_transpose3d",
+        f("conv_transpose3d", stride=2),
+        (real(1, 2, 2, 3, 2), real(2, 2, 2, 2, 3)),
+    ),
+    Case(
+        "unfold",
+        f("unfold", (3, 2), dilation=(1, 2), padding=1, stride=(2, 1)),
+        (real(2, 3, 6, 5),),
+    ),
+    Case(
+        "fold",
+        f("fold", (6, 5), (3, 2), dilation=(1, 2), padding=1, stride=(2, 1)),
+        (real(2, 18, 15),),
+    ),
+]
 
 POOLING = [
     Case("max_pool1d", f("max_pool1d", 3, 2, 1), (real(2, 3, 9),)),
     Case("max_pool2d", f("max_pool2d", 2), (real(2, 3, 6, 5),)),
-    Case("max_pool2d(all)", f("max_pool2d", (3, 2), (2, 3), (1, 1), (2, 1), True), (real(2, 3, 9, 8),)),
+    Case(
+        "max_pool2d(all)",
+        f("max_pool2d", (3, 2), (2, 3), (1, 1), (2, 1), True),
+        (real(2, 3, 9, 8),),
+    ),
     Case("max_pool2d(unbatched)", f("max_pool2d", 3, 1), (real(3, 5, 6),)),
     Case("max_pool2d(long window)", f("max_pool2d", (20, 2), (3, 1), (4, 0)), (real(1, 2, 25, 4),)),
-    Case("max_pool2d(ties)", f("max_pool2d", 3, 2, 1), (given(np.arange(72.0).reshape(1, 2, 6, 6) // 9 % 2),)),
-    Case("max_pool2d(long ties)", f("max_pool2d", (18, 2), 1), (given(np.arange(80.0).reshape(1, 1, 20, 4) // 9 % 2),)),
+    Case(
+        "max_pool2d(ties)",
+        f("max_pool2d", 3, 2, 1),
+        (given(np.arange(72.0).reshape(1, 2, 6, 6) // 9 % 2),),
+    ),
+    Case(
+        "max_pool2d(long ties)",
+        f("max_pool2d", (18, 2), 1),
+        (given(np.arange(80.0).reshape(1, 1, 20, 4) // 9 % 2),),
+    ),
     Case("max_pool3d", f("max_pool3d", 2, 1), (real(1, 2, 3, 4, 4),)),
     Case("avg_pool1d", f("avg_pool1d", 3, 2, 1), (real(2, 3, 9),)),
     Case("avg_pool2d", f("avg_pool2d", 2), (real(2, 3, 6, 5),)),
     Case("avg_pool2d(ceil)", f("avg_pool2d", 3, 2, 1, True), (real(2, 3, 6, 7),)),
     Case("avg_pool2d(ceil,not pad)", f("avg_pool2d", 3, 2, 1, True, False), (real(2, 3, 6, 7),)),
-    Case("avg_pool2d(not pad)", f("avg_pool2d", (3, 2), (1, 2), (1, 1), False, False), (real(2, 3, 6, 7),)),
+    Case(
+        "avg_pool2d(not pad)",
+        f("avg_pool2d", (3, 2), (1, 2), (1, 1), False, False),
+        (real(2, 3, 6, 7),),
+    ),
     Case("avg_pool2d(divisor)", f("avg_pool2d", 2, divisor_override=3), (real(3, 6, 7),)),
     Case("avg_pool2d(long window)", f("avg_pool2d", (18, 1), 2), (real(1, 2, 21, 4),)),
     Case("avg_pool3d", f("avg_pool3d", 2, 1), (real(1, 2, 3, 4, 4),)),
@@ -205,18 +305,41 @@ POOLING = [
     Case("adaptive_max_pool1d", f("adaptive_max_pool1d", 4), (real(2, 3, 9),)),
     Case("adaptive_max_pool2d", f("adaptive_max_pool2d", (4, 3)), (real(2, 3, 6, 6),)),
     Case("adaptive_max_pool3d", f("adaptive_max_pool3d", 2), (real(1, 2, 4, 3, 4),)),
-]  # fmt: skip
+]
 
 NORMS = [
     Case("layer_norm", f("layer_norm", (4,)), (real(2, 3, 4),)),
-    Case("layer_norm(affine)", lambda T, x, w, b: T.nn.functional.layer_norm(x, (3, 4), w, b), (real(2, 3, 4), real(3, 4), real(3, 4))),
-    Case("rms_norm", lambda T, x, w: T.nn.functional.rms_norm(x, (4,), w), (real(2, 3, 4), real(4))),
-    Case("group_norm", lambda T, x, w, b: T.nn.functional.group_norm(x, 2, w, b), (real(2, 4, 3, 2), real(4), real(4))),
-    Case("instance_norm", lambda T, x, w, b: T.nn.functional.instance_norm(x, weight=w, bias=b), (real(2, 4, 3, 2), real(4), real(4))),
-    Case("batch_norm(training)", lambda T, x, w, b: T.nn.functional.batch_norm(x, None, None, w, b, True), (real(5, 3, 2), real(3), real(3))),
-    Case("batch_norm(eval)", lambda T, x, m, v, w, b: T.nn.functional.batch_norm(x, m, v, w, b), (real(5, 3), real(3), positive(3), real(3), real(3)), constant=(1, 2)),
+    Case(
+        "layer_norm(affine)",
+        lambda T, x, w, b: T.nn.functional.layer_norm(x, (3, 4), w, b),
+        (real(2, 3, 4), real(3, 4), real(3, 4)),
+    ),
+    Case(
+        "rms_norm", lambda T, x, w: T.nn.functional.rms_norm(x, (4,), w), (real(2, 3, 4), real(4))
+    ),
+    Case(
+        "group_norm",
+        lambda T, x, w, b: T.nn.functional.group_norm(x, 2, w, b),
+        (real(2, 4, 3, 2), real(4), real(4)),
+    ),
+    Case(
+        "instance_norm",
+        lambda T, x, w, b: T.nn.functional.instance_norm(x, weight=w, bias=b),
+        (real(2, 4, 3, 2), real(4), real(4)),
+    ),
+    Case(
+        "batch_norm(training)",
+        lambda T, x, w, b: T.nn.functional.batch_norm(x, None, None, w, b, True),
+        (real(5, 3, 2), real(3), real(3)),
+    ),
+    Case(
+        "batch_norm(eval)",
+        lambda T, x, m, v, w, b: T.nn.functional.batch_norm(x, m, v, w, b),
+        (real(5, 3), real(3), positive(3), real(3), real(3)),
+        constant=(1, 2),
+    ),
     Case("local_response_norm", f("local_response_norm", 3), (real(2, 5, 4, 3),)),
-]  # fmt: skip
+]
 
 SHAPES = [
     Case("linear", f("linear"), (real(2, 3, 4), real(5, 4), real(5))),
@@ -224,7 +347,11 @@ SHAPES = [
     Case("linear(vector)", f("linear"), (real(3, 4), real(4))),
     Case("bilinear", f("bilinear"), (real(3, 4), real(3, 2), real(5, 4, 2), real(5))),
     Case("embedding", f("embedding"), (given([[0, 2, 2], [4, 0, 1]]), real(5, 3))),
-    Case("embedding(padding)", f("embedding", padding_idx=-1), (given([[0, 4, 2], [4, 0, 1]]), real(5, 3))),
+    Case(
+        "embedding(padding)",
+        f("embedding", padding_idx=-1),
+        (given([[0, 4, 2], [4, 0, 1]]), real(5, 3)),
+    ),
     Case("prelu", f("prelu"), (real(2, 3, 4), real(3))),
     Case("prelu(one)", f("prelu"), (real(5), real(1))),
     Case("pad", f("pad", (1, 2, 0, 3)), (real(2, 3, 4),)),
@@ -235,27 +362,65 @@ SHAPES = [
     Case("pad(circular)", f("pad", (2, 1, 0, 2), mode="circular"), (real(2, 3, 4, 5),)),
     Case("interpolate(nearest)", f("interpolate", scale_factor=2), (real(2, 3, 4, 5),)),
     Case("interpolate(nearest,size)", f("interpolate", size=(3, 7)), (real(2, 3, 4, 5),)),
-    Case("interpolate(nearest-exact)", f("interpolate", size=(3, 7), mode="nearest-exact"), (real(2, 3, 4, 5),)),
-    Case("interpolate(linear)", f("interpolate", scale_factor=1.5, mode="linear"), (real(2, 3, 4),)),
-    Case("interpolate(bilinear)", f("interpolate", size=(7, 3), mode="bilinear"), (real(2, 3, 4, 5),)),
-    Case("interpolate(bilinear,corners)", f("interpolate", size=(7, 3), mode="bilinear", align_corners=True), (real(2, 3, 4, 5),)),
+    Case(
+        "interpolate(nearest-exact)",
+        f("interpolate", size=(3, 7), mode="nearest-exact"),
+        (real(2, 3, 4, 5),),
+    ),
+    Case(
+        "interpolate(linear)", f("interpolate", scale_factor=1.5, mode="linear"), (real(2, 3, 4),)
+    ),
+    Case(
+        "interpolate(bilinear)", f("interpolate", size=(7, 3), mode="bilinear"), (real(2, 3, 4, 5),)
+    ),
+    Case(
+        "interpolate(bilinear,corners)",
+        f("interpolate", size=(7, 3), mode="bilinear", align_corners=True),
+        (real(2, 3, 4, 5),),
+    ),
     Case("interpolate(area)", f("interpolate", size=(3, 3), mode="area"), (real(2, 3, 4, 5),)),
     Case("pixel_shuffle", f("pixel_shuffle", 2), (real(2, 8, 3, 2),)),
     Case("pixel_unshuffle", f("pixel_unshuffle", 2), (real(2, 2, 4, 6),)),
     Case("cosine_similarity", f("cosine_similarity", dim=-1), (real(4, 3), real(1, 3))),
     Case("pairwise_distance", f("pairwise_distance", p=3.0), (real(4, 3), real(4, 3))),
-    Case("attention", f("scaled_dot_product_attention"), (real(2, 2, 3, 4), real(2, 2, 5, 4), real(2, 2, 5, 6))),
-    Case("attention(causal)", f("scaled_dot_product_attention", is_causal=True), (real(2, 4, 4), real(2, 4, 4), real(2, 4, 3))),
-    Case("attention(float mask)", f("scaled_dot_product_attention", scale=0.3), (real(2, 3, 4), real(2, 5, 4), real(2, 5, 4), real(3, 5))),
-    Case("attention(bool mask)", f("scaled_dot_product_attention"), (real(2, 3, 4), real(2, 5, 4), real(2, 5, 4), given(np.arange(15).reshape(3, 5) % 3 > 0))),
-    Case("attention(nothing seen)", f("scaled_dot_product_attention"), (real(2, 3), real(2, 3), real(2, 3), given([[True, False], [False, False]]))),
-    Case("attention(shared heads)", f("scaled_dot_product_attention", enable_gqa=True), (real(1, 4, 3, 2), real(1, 2, 3, 2), real(1, 2, 3, 2))),
-]  # fmt: skip
+    Case(
+        "attention",
+        f("scaled_dot_product_attention"),
+        (real(2, 2, 3, 4), real(2, 2, 5, 4), real(2, 2, 5, 6)),
+    ),
+    Case(
+        "attention(causal)",
+        f("scaled_dot_product_attention", is_causal=True),
+        (real(2, 4, 4), real(2, 4, 4), real(2, 4, 3)),
+    ),
+    Case(
+        "attention(float mask)",
+        f("scaled_dot_product_attention", scale=0.3),
+        (real(2, 3, 4), real(2, 5, 4), real(2, 5, 4), real(3, 5)),
+    ),
+    Case(
+        "attention(bool mask)",
+        f("scaled_dot_product_attention"),
+        (real(2, 3, 4), real(2, 5, 4), real(2, 5, 4), given(np.arange(15).reshape(3, 5) % 3 > 0)),
+    ),
+    Case(
+        "attention(nothing seen)",
+        f("scaled_dot_product_attention"),
+        (real(2, 3), real(2, 3), real(2, 3), given([[True, False], [False, False]])),
+    ),
+    Case(
+        "attention(shared heads)",
+        f("scaled_dot_product_attention", enable_gqa=True),
+        (real(1, 4, 3, 2), real(1, 2, 3, 2), real(1, 2, 3, 2)),
+    ),
+]
 
 CASES = [*ACTIVATIONS, *LOSSES, *CONVOLUTIONS, *POOLING, *NORMS, *SHAPES]
 AT_KINKS = [
-    Case(c.name + " at kinks", c.call, (KINKS,), c.tolerance) for c in ACTIVATIONS if not c.name.startswith(("glu", "softm", "log_s", "norm"))
-]  # fmt: skip
+    Case(c.name + " at kinks", c.call, (KINKS,), c.tolerance)
+    for c in ACTIVATIONS
+    if not c.name.startswith(("glu", "softm", "log_s", "norm"))
+]
 
 
 def run(T: Any, case: Case, seed: int = 0) -> tuple[np.ndarray, list[np.ndarray | None]]:
@@ -325,7 +490,7 @@ def test_derivative_along_a_direction(case: Case) -> None:
         assert abs(numeric - exact) <= 1e-6 * max(1.0, abs(numeric))
 
 
-# ---- values stated in NumPy ----------------------------------------------------------------------------------------
+# ---- values stated in NumPy ----------------------------------------------------------------------
 
 
 def np_softmax(x: np.ndarray, axis: int) -> np.ndarray:
@@ -359,14 +524,26 @@ FORMULAS: dict[str, Callable[..., np.ndarray]] = {
     "normalize(2.0,1)": lambda x: x / np.sqrt((x * x).sum(1, keepdims=True)),
     "mse_loss(,mean)": lambda x, y: ((x - y) ** 2).mean(),
     "l1_loss(,sum)": lambda x, y: np.abs(x - y).sum(),
-    "cross_entropy(,mean)": lambda x, y: -np.log(np_softmax(x, 1))[np.arange(len(x)), y].mean() if x.shape == (5, 3) and y.ndim == 1 and y.min() >= 0 else None,
-    "binary_cross_entropy_with_logits(,mean)": lambda x, y: -(y * np.log(1 / (1 + np.exp(-x))) + (1 - y) * np.log(1 / (1 + np.exp(x)))).mean(),
+    "cross_entropy(,mean)": lambda x, y: (
+        -np.log(np_softmax(x, 1))[np.arange(len(x)), y].mean()
+        if x.shape == (5, 3) and y.ndim == 1 and y.min() >= 0
+        else None
+    ),
+    "binary_cross_entropy_with_logits(,mean)": lambda x, y: (
+        -(y * np.log(1 / (1 + np.exp(-x))) + (1 - y) * np.log(1 / (1 + np.exp(x)))).mean()
+    ),
     "kl_div(,sum)": lambda x, y: (y * (np.log(y) - x)).sum(),
     "hinge_embedding_loss(,none)": lambda x, y: np.where(y == 1, x, np.maximum(0, 1 - x)),
     "conv2d": np_conv2d,
-    "max_pool2d": lambda x: np.stack([x[:, :, i : i + 2, j : j + 2].max((2, 3)) for i in (0, 2, 4) for j in (0, 2)], -1).reshape(2, 3, 3, 2),
-    "avg_pool2d": lambda x: np.stack([x[:, :, i : i + 2, j : j + 2].mean((2, 3)) for i in (0, 2, 4) for j in (0, 2)], -1).reshape(2, 3, 3, 2),
-    "layer_norm": lambda x: (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5),
+    "max_pool2d": lambda x: np.stack(
+        [x[:, :, i : i + 2, j : j + 2].max((2, 3)) for i in (0, 2, 4) for j in (0, 2)], -1
+    ).reshape(2, 3, 3, 2),
+    "avg_pool2d": lambda x: np.stack(
+        [x[:, :, i : i + 2, j : j + 2].mean((2, 3)) for i in (0, 2, 4) for j in (0, 2)], -1
+    ).reshape(2, 3, 3, 2),
+    "layer_norm": lambda x: (
+        (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    ),
     "linear": lambda x, w, b: x @ w.T + b,
     "bilinear": lambda x, y, w, b: np.einsum("ni,oij,nj->no", x, w, y) + b,
     "embedding": lambda index, w: w[index],
@@ -376,7 +553,7 @@ FORMULAS: dict[str, Callable[..., np.ndarray]] = {
     "pad(replicate)": lambda x: np.pad(x, ((0, 0), (0, 0), (3, 0), (2, 1)), mode="edge"),
     "pad(circular)": lambda x: np.pad(x, ((0, 0), (0, 0), (0, 2), (2, 1)), mode="wrap"),
     "interpolate(nearest)": lambda x: x.repeat(2, 2).repeat(2, 3),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FORMULAS)
@@ -406,7 +583,7 @@ def test_convolution_transpose_is_the_gradient_of_convolution() -> None:
     assert not x.grad.numpy()[:, :, back.shape[2] :].any()
 
 
-# ---- extremes ---------------------------------------------------------------------------------------------------------
+# ---- extremes ------------------------------------------------------------------------------------
 
 EXTREMES = [-1e4, -800.0, -90.0, -20.0, 0.0, 20.0, 90.0, 800.0, 1e4]
 
@@ -457,7 +634,7 @@ def test_one_hot() -> None:
     assert F.one_hot(index, 5).shape == (2, 2, 5) and F.one_hot(index).dtype == adjoint.int64
 
 
-# ---- randomness -------------------------------------------------------------------------------------------------------
+# ---- randomness ----------------------------------------------------------------------------------
 
 
 def test_dropout_keeps_the_mean_and_follows_the_seed() -> None:
@@ -484,6 +661,14 @@ def test_channel_dropout_drops_whole_channels() -> None:
     assert 0.3 < (per_channel[:, 0] == 0).mean() < 0.7
 
 
+def test_attention_dropout_keeps_the_mean() -> None:
+    F = adjoint.nn.functional
+    q, k = adjoint.randn(50, 4, 3), adjoint.randn(50, 6, 3)
+    v = adjoint.ones(50, 6, 2)
+    out = F.scaled_dot_product_attention(q, k, v, dropout_p=0.4)
+    assert 0.9 < out.mean().item() < 1.1 and out.std().item() > 0.1
+
+
 def test_alpha_dropout_keeps_mean_and_variance() -> None:
     adjoint.manual_seed(0)
     out = adjoint.nn.functional.alpha_dropout(adjoint.randn(100000), 0.2, training=True)
@@ -501,7 +686,7 @@ def test_gumbel_softmax() -> None:
     assert logits.grad.abs().sum().item() > 0
 
 
-# ---- errors -----------------------------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------
 
 
 def zeros(*shape: int) -> Any:
@@ -510,38 +695,155 @@ def zeros(*shape: int) -> Any:
 
 ERRORS = [
     ("linear", lambda F: F.linear(zeros(2, 3), zeros(4, 5)), RuntimeError, r"\(2, 3\).*\(4, 5\)"),
-    ("conv2d channels", lambda F: F.conv2d(zeros(2, 1, 7, 7), zeros(6, 3, 3, 3)), RuntimeError, "to have 3 channels, but got 1"),
-    ("conv2d rank", lambda F: F.conv2d(zeros(7, 7), zeros(6, 3, 3, 3)), RuntimeError, r"Expected 3D \(unbatched\) or 4D"),
-    ("conv2d kernel", lambda F: F.conv2d(zeros(1, 1, 2, 2), zeros(1, 1, 3, 3)), RuntimeError, "greater than actual input size"),
-    ("conv2d stride", lambda F: F.conv2d(zeros(1, 1, 5, 5), zeros(1, 1, 3, 3), stride=0), RuntimeError, "non-positive stride"),
-    ("conv2d same", lambda F: F.conv2d(zeros(1, 1, 5, 5), zeros(1, 1, 3, 3), stride=2, padding="same"), RuntimeError, "strided"),
-    ("conv_transpose2d", lambda F: F.conv_transpose2d(zeros(1, 2, 5, 5), zeros(3, 1, 3, 3)), RuntimeError, "to have 3 channels, but got 2"),
-    ("max_pool2d pad", lambda F: F.max_pool2d(zeros(1, 1, 5, 5), 2, padding=2), RuntimeError, "at most half"),
+    (
+        "conv2d channels",
+        lambda F: F.conv2d(zeros(2, 1, 7, 7), zeros(6, 3, 3, 3)),
+        RuntimeError,
+        "to have 3 channels, but got 1",
+    ),
+    (
+        "conv2d rank",
+        lambda F: F.conv2d(zeros(7, 7), zeros(6, 3, 3, 3)),
+        RuntimeError,
+        r"Expected 3D \(unbatched\) or 4D",
+    ),
+    (
+        "conv2d kernel",
+        lambda F: F.conv2d(zeros(1, 1, 2, 2), zeros(1, 1, 3, 3)),
+        RuntimeError,
+        "greater than actual input size",
+    ),
+    (
+        "conv2d stride",
+        lambda F: F.conv2d(zeros(1, 1, 5, 5), zeros(1, 1, 3, 3), stride=0),
+        RuntimeError,
+        "non-positive stride",
+    ),
+    (
+        "conv2d same",
+        lambda F: F.conv2d(zeros(1, 1, 5, 5), zeros(1, 1, 3, 3), stride=2, padding="same"),
+        RuntimeError,
+        "strided",
+    ),
+    (
+        "conv_transpose2d",
+        lambda F: F.conv_transpose2d(zeros(1, 2, 5, 5), zeros(3, 1, 3, 3)),
+        RuntimeError,
+        "to have 3 channels, but got 2",
+    ),
+    (
+        "max_pool2d pad",
+        lambda F: F.max_pool2d(zeros(1, 1, 5, 5), 2, padding=2),
+        RuntimeError,
+        "at most half",
+    ),
     ("max_pool2d small", lambda F: F.max_pool2d(zeros(1, 1, 2, 2), 3), RuntimeError, "too small"),
-    ("cross_entropy batch", lambda F: F.cross_entropy(zeros(5, 3), adjoint.zeros(4, dtype=adjoint.int64)), ValueError, r"\(5\) to match target batch_size \(4\)"),
-    ("cross_entropy dtype", lambda F: F.cross_entropy(zeros(5, 3), zeros(5)), RuntimeError, "expected scalar type Long"),
-    ("cross_entropy weight", lambda F: F.cross_entropy(zeros(5, 3), adjoint.zeros(5, dtype=adjoint.int64), zeros(2)), RuntimeError, "all 3 classes"),
-    ("cross_entropy smoothing", lambda F: F.cross_entropy(zeros(5, 3), adjoint.zeros(5, dtype=adjoint.int64), label_smoothing=2.0), RuntimeError, "between 0.0 and 1.0"),
-    ("reduction", lambda F: F.mse_loss(zeros(2), zeros(2), reduction="avg"), ValueError, "avg is not a valid value"),
-    ("bce", lambda F: F.binary_cross_entropy(zeros(2), zeros(3)), ValueError, "different to the input size"),
-    ("bce logits", lambda F: F.binary_cross_entropy_with_logits(zeros(2), zeros(2, 1)), ValueError, "must be the same"),
+    (
+        "cross_entropy batch",
+        lambda F: F.cross_entropy(zeros(5, 3), adjoint.zeros(4, dtype=adjoint.int64)),
+        ValueError,
+        r"\(5\) to match target batch_size \(4\)",
+    ),
+    (
+        "cross_entropy dtype",
+        lambda F: F.cross_entropy(zeros(5, 3), zeros(5)),
+        RuntimeError,
+        "expected scalar type Long",
+    ),
+    (
+        "cross_entropy weight",
+        lambda F: F.cross_entropy(zeros(5, 3), adjoint.zeros(5, dtype=adjoint.int64), zeros(2)),
+        RuntimeError,
+        "all 3 classes",
+    ),
+    (
+        "cross_entropy smoothing",
+        lambda F: F.cross_entropy(
+            zeros(5, 3), adjoint.zeros(5, dtype=adjoint.int64), label_smoothing=2.0
+        ),
+        RuntimeError,
+        "between 0.0 and 1.0",
+    ),
+    (
+        "reduction",
+        lambda F: F.mse_loss(zeros(2), zeros(2), reduction="avg"),
+        ValueError,
+        "avg is not a valid value",
+    ),
+    (
+        "bce",
+        lambda F: F.binary_cross_entropy(zeros(2), zeros(3)),
+        ValueError,
+        "different to the input size",
+    ),
+    (
+        "bce logits",
+        lambda F: F.binary_cross_entropy_with_logits(zeros(2), zeros(2, 1)),
+        ValueError,
+        "must be the same",
+    ),
     ("softmax int", lambda F: F.softmax(adjoint.tensor([1, 2]), 0), RuntimeError, "floating-point"),
     ("dropout", lambda F: F.dropout(zeros(3), 1.5), ValueError, "between 0 and 1"),
     ("one_hot dtype", lambda F: F.one_hot(zeros(3)), RuntimeError, "LongTensor"),
-    ("one_hot range", lambda F: F.one_hot(adjoint.tensor([3]), 3), RuntimeError, "smaller than num_classes"),
+    (
+        "one_hot range",
+        lambda F: F.one_hot(adjoint.tensor([3]), 3),
+        RuntimeError,
+        "smaller than num_classes",
+    ),
     ("embedding dtype", lambda F: F.embedding(zeros(3), zeros(4, 2)), RuntimeError, "Long, Int"),
-    ("layer_norm", lambda F: F.layer_norm(zeros(2, 3), (4,)), RuntimeError, r"normalized_shape=\[4\]"),
-    ("group_norm", lambda F: F.group_norm(zeros(2, 3, 2), 2), RuntimeError, "divisible by num_groups"),
-    ("batch_norm", lambda F: F.batch_norm(zeros(1, 3), None, None, training=True), ValueError, "more than 1 value per channel"),
+    (
+        "layer_norm",
+        lambda F: F.layer_norm(zeros(2, 3), (4,)),
+        RuntimeError,
+        r"normalized_shape=\[4\]",
+    ),
+    (
+        "group_norm",
+        lambda F: F.group_norm(zeros(2, 3, 2), 2),
+        RuntimeError,
+        "divisible by num_groups",
+    ),
+    (
+        "batch_norm",
+        lambda F: F.batch_norm(zeros(1, 3), None, None, training=True),
+        ValueError,
+        "more than 1 value per channel",
+    ),
     ("glu", lambda F: F.glu(zeros(2, 3)), RuntimeError, "must be even"),
     ("pad odd", lambda F: F.pad(zeros(3), (1,)), RuntimeError, "divisible by 2"),
-    ("pad reflect", lambda F: F.pad(zeros(2, 3), (3, 0), mode="reflect"), RuntimeError, "less than the corresponding"),
-    ("pad mode", lambda F: F.pad(zeros(2, 3), (1, 0), mode="mirror"), NotImplementedError, "mirror"),
-    ("interpolate", lambda F: F.interpolate(zeros(1, 1, 2), size=3, scale_factor=2), ValueError, "only one of"),
-    ("attention", lambda F: F.scaled_dot_product_attention(zeros(2, 3), zeros(2, 4), zeros(2, 4)), RuntimeError, "do not fit"),
+    (
+        "pad reflect",
+        lambda F: F.pad(zeros(2, 3), (3, 0), mode="reflect"),
+        RuntimeError,
+        "less than the corresponding",
+    ),
+    (
+        "pad mode",
+        lambda F: F.pad(zeros(2, 3), (1, 0), mode="mirror"),
+        NotImplementedError,
+        "mirror",
+    ),
+    (
+        "interpolate",
+        lambda F: F.interpolate(zeros(1, 1, 2), size=3, scale_factor=2),
+        ValueError,
+        "only one of",
+    ),
+    (
+        "attention",
+        lambda F: F.scaled_dot_product_attention(zeros(2, 3), zeros(2, 4), zeros(2, 4)),
+        RuntimeError,
+        "do not fit",
+    ),
     ("prelu", lambda F: F.prelu(zeros(2, 3), zeros(2)), RuntimeError, "parameter numbers = 2"),
-    ("gaussian_nll", lambda F: F.gaussian_nll_loss(zeros(3), zeros(3), -adjoint.ones(3)), ValueError, "negative"),
-]  # fmt: skip
+    (
+        "gaussian_nll",
+        lambda F: F.gaussian_nll_loss(zeros(3), zeros(3), -adjoint.ones(3)),
+        ValueError,
+        "negative",
+    ),
+]
 
 
 @pytest.mark.parametrize("call, kind, message", [e[1:] for e in ERRORS], ids=[e[0] for e in ERRORS])

@@ -14,12 +14,24 @@ from adjoint.nn import init
 DRAWS = {
     "uniform_": (lambda t: init.uniform_(t, -2, 2), 4 / math.sqrt(12), 2.0),
     "normal_": (lambda t: init.normal_(t, 0, 3), 3.0, None),
-    "xavier_uniform_": (lambda t: init.xavier_uniform_(t, gain=2.0), 2 * math.sqrt(2 / 500), 2 * math.sqrt(6 / 500)),
+    "xavier_uniform_": (
+        lambda t: init.xavier_uniform_(t, gain=2.0),
+        2 * math.sqrt(2 / 500),
+        2 * math.sqrt(6 / 500),
+    ),
     "xavier_normal_": (lambda t: init.xavier_normal_(t), math.sqrt(2 / 500), None),
-    "kaiming_uniform_": (lambda t: init.kaiming_uniform_(t, nonlinearity="relu"), math.sqrt(2 / 300), math.sqrt(6 / 300)),
-    "kaiming_normal_": (lambda t: init.kaiming_normal_(t, a=2.0, mode="fan_out"), math.sqrt(2 / 5 / 200), None),
+    "kaiming_uniform_": (
+        lambda t: init.kaiming_uniform_(t, nonlinearity="relu"),
+        math.sqrt(2 / 300),
+        math.sqrt(6 / 300),
+    ),
+    "kaiming_normal_": (
+        lambda t: init.kaiming_normal_(t, a=2.0, mode="fan_out"),
+        math.sqrt(2 / 5 / 200),
+        None,
+    ),
     "trunc_normal_": (lambda t: init.trunc_normal_(t, std=1.0, a=-1.0, b=1.0), 0.5396, 1.0),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DRAWS)

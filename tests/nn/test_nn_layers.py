@@ -63,16 +63,36 @@ LAYERS: list[tuple[str, list[tuple[int, ...]], dict[str, Any]]] = [
     ("nn.GRUCell(3, 4, bias=False)", [(3,), (4,)], {}),
     ("nn.LSTMCell(3, 4)", [(2, 3)], {}),
     ("nn.MultiheadAttention(6, 2)", [(4, 2, 6)] * 3, {}),
-    ("nn.MultiheadAttention(6, 2, batch_first=True)", [(2, 4, 6), (2, 3, 6), (2, 3, 6)], {"average_attn_weights": False}),
-    ("nn.MultiheadAttention(6, 3, kdim=4, vdim=5, bias=False)", [(4, 2, 6), (3, 2, 4), (3, 2, 5)], {}),
-    ("nn.MultiheadAttention(6, 2, add_bias_kv=True, add_zero_attn=True)", [(4, 6), (3, 6), (3, 6)], {}),
+    (
+        "nn.MultiheadAttention(6, 2, batch_first=True)",
+        [(2, 4, 6), (2, 3, 6), (2, 3, 6)],
+        {"average_attn_weights": False},
+    ),
+    (
+        "nn.MultiheadAttention(6, 3, kdim=4, vdim=5, bias=False)",
+        [(4, 2, 6), (3, 2, 4), (3, 2, 5)],
+        {},
+    ),
+    (
+        "nn.MultiheadAttention(6, 2, add_bias_kv=True, add_zero_attn=True)",
+        [(4, 6), (3, 6), (3, 6)],
+        {},
+    ),
     ("nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0)", [(4, 2, 6)], {}),
-    ("nn.TransformerEncoderLayer(6, 2, 8, 0.0, 'gelu', norm_first=True, batch_first=True)", [(2, 4, 6)], {}),
+    (
+        "nn.TransformerEncoderLayer(6, 2, 8, 0.0, 'gelu', norm_first=True, batch_first=True)",
+        [(2, 4, 6)],
+        {},
+    ),
     ("nn.TransformerDecoderLayer(6, 2, 8, dropout=0.0, bias=False)", [(4, 2, 6), (3, 2, 6)], {}),
     ("nn.TransformerDecoderLayer(6, 2, 8, 0.0, norm_first=True)", [(4, 2, 6), (3, 2, 6)], {}),
-    ("nn.TransformerEncoder(nn.TransformerEncoderLayer(6, 2, 8, 0.0), 2, nn.LayerNorm(6))", [(4, 2, 6)], {}),
+    (
+        "nn.TransformerEncoder(nn.TransformerEncoderLayer(6, 2, 8, 0.0), 2, nn.LayerNorm(6))",
+        [(4, 2, 6)],
+        {},
+    ),
     ("nn.Transformer(6, 2, 1, 1, 8, 0.0)", [(4, 2, 6), (3, 2, 6)], {}),
-]  # fmt: skip
+]
 
 
 def flatten(out: Any) -> list[Any]:
@@ -111,7 +131,9 @@ def random_state(layer: Any, seed: int = 1) -> dict[str, np.ndarray]:
         if "num_batches" in name:
             state[name] = np.array(0)
         else:
-            state[name] = rng.uniform(0.1, 1.0, tuple(t.shape)) * (1 if "var" in name else rng.choice([-1, 1], tuple(t.shape)))  # fmt: skip
+            state[name] = rng.uniform(0.1, 1.0, tuple(t.shape)) * (
+                1 if "var" in name else rng.choice([-1, 1], tuple(t.shape))
+            )
     return state
 
 
@@ -142,7 +164,7 @@ def test_same_as_pytorch(text: str, shapes: list[tuple[int, ...]], kwargs: dict[
         np.testing.assert_allclose(after[name], want, rtol=1e-9, err_msg=name)
 
 
-# ---- formulas in NumPy -----------------------------------------------------------------------------------------------
+# ---- formulas in NumPy ---------------------------------------------------------------------------
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -325,9 +347,13 @@ ERRORS = [
     ("nn.RNN(3, 4, nonlinearity='sin')", ValueError, "Unknown nonlinearity"),
     ("nn.MultiheadAttention(5, 2)", AssertionError, "divisible by num_heads"),
     ("nn.Embedding(3, 2, padding_idx=3)", AssertionError, "within num_embeddings"),
-    ("nn.ConvTranspose2d(1, 1, 3)(zeros(1, 1, 3, 3), output_size=(9, 9))", ValueError, "valid sizes range from 5 to 5"),
+    (
+        "nn.ConvTranspose2d(1, 1, 3)(zeros(1, 1, 3, 3), output_size=(9, 9))",
+        ValueError,
+        "valid sizes range from 5 to 5",
+    ),
     ("nn.ParameterList([])()", RuntimeError, "should not be called"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("text, kind, message", ERRORS, ids=[row[0] for row in ERRORS])

@@ -216,9 +216,9 @@ def test_hooks() -> None:
         out.detach().numpy(), net(torch.zeros(1, 3)).detach().numpy() + 100, rtol=1e-6
     )
     seen: list[Any] = []
-    with net.register_forward_pre_hook(lambda m, a, k: (a, {"shift": 5.0}), with_kwargs=True):
-        with net.register_forward_hook(lambda m, a, k, out: seen.append(k), with_kwargs=True):
-            net(torch.zeros(1, 3), shift=1.0)
+    shifting = net.register_forward_pre_hook(lambda m, a, k: (a, {"shift": 5.0}), with_kwargs=True)
+    with shifting, net.register_forward_hook(lambda m, a, k, out: seen.append(k), with_kwargs=True):
+        net(torch.zeros(1, 3), shift=1.0)
     assert seen == [{"shift": 5.0}]
     failed: list[Any] = []
     net.register_forward_hook(lambda m, args, out: failed.append(out), always_call=True)
@@ -279,25 +279,78 @@ def test_parameter() -> None:
 
 # Constructor expressions, evaluated in both libraries: their printed forms must be equal.
 PRINTED = [
-    "nn.Linear(3, 4, bias=False)", "nn.Bilinear(2, 3, 4)", "nn.Identity(5)", "nn.Embedding(5, 3, padding_idx=-1, max_norm=1.0)",
-    "nn.Conv1d(2, 4, 3)", "nn.Conv2d(2, 4, 3, stride=2, padding=1, dilation=2, groups=2, bias=False)",
-    "nn.Conv2d(2, 4, 3, padding='same', padding_mode='reflect')", "nn.Conv3d(1, 1, (1, 2, 3))",
-    "nn.ConvTranspose2d(2, 4, 3, stride=2, output_padding=1)", "nn.MaxPool2d(2, padding=1)", "nn.MaxPool1d(3, ceil_mode=True)",
-    "nn.AvgPool1d(2)", "nn.AvgPool2d((2, 3), stride=1)", "nn.AdaptiveAvgPool2d((1, None))", "nn.AdaptiveMaxPool2d(1)",
-    "nn.BatchNorm2d(3, affine=False)", "nn.InstanceNorm2d(3)", "nn.LayerNorm((3, 4))", "nn.GroupNorm(2, 4, affine=False)",
-    "nn.LocalResponseNorm(2)", "nn.Dropout(0.1)", "nn.Dropout2d(inplace=True)",
-    "nn.ReLU()", "nn.ReLU(inplace=True)", "nn.ReLU6()", "nn.LeakyReLU(0.2)", "nn.ELU(alpha=2.0, inplace=True)", "nn.CELU()",
-    "nn.SELU()", "nn.GELU('tanh')", "nn.SiLU()", "nn.Mish()", "nn.Sigmoid()", "nn.Tanh()", "nn.Softplus()", "nn.Softsign()",
-    "nn.Hardtanh(-2, 2)", "nn.Hardswish()", "nn.Hardsigmoid()", "nn.Hardshrink(0.3)", "nn.Softshrink()", "nn.PReLU(3)",
-    "nn.Softmax(dim=1)", "nn.LogSoftmax(dim=-1)", "nn.Softmin(0)", "nn.LogSigmoid()", "nn.Threshold(0.1, 20)", "nn.GLU()",
-    "nn.Tanhshrink()", "nn.MSELoss()", "nn.CrossEntropyLoss()", "nn.BCEWithLogitsLoss()", "nn.Flatten()",
-    "nn.Unflatten(1, (2, 3))", "nn.Unfold(2)", "nn.Fold((4, 4), 2)", "nn.ZeroPad2d(1)", "nn.ReflectionPad2d((1, 2, 3, 4))",
-    "nn.ConstantPad1d(2, 3.5)", "nn.Upsample(scale_factor=2, mode='bilinear')", "nn.UpsamplingNearest2d(size=4)",
-    "nn.PixelShuffle(2)", "nn.RNN(3, 4, nonlinearity='relu')", "nn.LSTM(3, 4, num_layers=2, batch_first=True, bidirectional=True)",
-    "nn.GRU(3, 4, bias=False, dropout=0.5, num_layers=2)", "nn.LSTMCell(3, 4)", "nn.RNNCell(3, 4, bias=False)",
-    "nn.Sequential()", "nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.Dropout()))",
-    "nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2), nn.ReLU()])", "nn.ModuleDict({'a': nn.ReLU(), 'b': nn.Linear(1, 1)})",
-]  # fmt: skip
+    "nn.Linear(3, 4, bias=False)",
+    "nn.Bilinear(2, 3, 4)",
+    "nn.Identity(5)",
+    "nn.Embedding(5, 3, padding_idx=-1, max_norm=1.0)",
+    "nn.Conv1d(2, 4, 3)",
+    "nn.Conv2d(2, 4, 3, stride=2, padding=1, dilation=2, groups=2, bias=False)",
+    "nn.Conv2d(2, 4, 3, padding='same', padding_mode='reflect')",
+    "nn.Conv3d(1, 1, (1, 2, 3))",
+    "nn.ConvTranspose2d(2, 4, 3, stride=2, output_padding=1)",
+    "nn.MaxPool2d(2, padding=1)",
+    "nn.MaxPool1d(3, ceil_mode=True)",
+    "nn.AvgPool1d(2)",
+    "nn.AvgPool2d((2, 3), stride=1)",
+    "nn.AdaptiveAvgPool2d((1, None))",
+    "nn.AdaptiveMaxPool2d(1)",
+    "nn.BatchNorm2d(3, affine=False)",
+    "nn.InstanceNorm2d(3)",
+    "nn.LayerNorm((3, 4))",
+    "nn.GroupNorm(2, 4, affine=False)",
+    "nn.LocalResponseNorm(2)",
+    "nn.Dropout(0.1)",
+    "nn.Dropout2d(inplace=True)",
+    "nn.ReLU()",
+    "nn.ReLU(inplace=True)",
+    "nn.ReLU6()",
+    "nn.LeakyReLU(0.2)",
+    "nn.ELU(alpha=2.0, inplace=True)",
+    "nn.CELU()",
+    "nn.SELU()",
+    "nn.GELU('tanh')",
+    "nn.SiLU()",
+    "nn.Mish()",
+    "nn.Sigmoid()",
+    "nn.Tanh()",
+    "nn.Softplus()",
+    "nn.Softsign()",
+    "nn.Hardtanh(-2, 2)",
+    "nn.Hardswish()",
+    "nn.Hardsigmoid()",
+    "nn.Hardshrink(0.3)",
+    "nn.Softshrink()",
+    "nn.PReLU(3)",
+    "nn.Softmax(dim=1)",
+    "nn.LogSoftmax(dim=-1)",
+    "nn.Softmin(0)",
+    "nn.LogSigmoid()",
+    "nn.Threshold(0.1, 20)",
+    "nn.GLU()",
+    "nn.Tanhshrink()",
+    "nn.MSELoss()",
+    "nn.CrossEntropyLoss()",
+    "nn.BCEWithLogitsLoss()",
+    "nn.Flatten()",
+    "nn.Unflatten(1, (2, 3))",
+    "nn.Unfold(2)",
+    "nn.Fold((4, 4), 2)",
+    "nn.ZeroPad2d(1)",
+    "nn.ReflectionPad2d((1, 2, 3, 4))",
+    "nn.ConstantPad1d(2, 3.5)",
+    "nn.Upsample(scale_factor=2, mode='bilinear')",
+    "nn.UpsamplingNearest2d(size=4)",
+    "nn.PixelShuffle(2)",
+    "nn.RNN(3, 4, nonlinearity='relu')",
+    "nn.LSTM(3, 4, num_layers=2, batch_first=True, bidirectional=True)",
+    "nn.GRU(3, 4, bias=False, dropout=0.5, num_layers=2)",
+    "nn.LSTMCell(3, 4)",
+    "nn.RNNCell(3, 4, bias=False)",
+    "nn.Sequential()",
+    "nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.Dropout()))",
+    "nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2), nn.ReLU()])",
+    "nn.ModuleDict({'a': nn.ReLU(), 'b': nn.Linear(1, 1)})",
+]
 
 
 @pytest.mark.parametrize("text", PRINTED)
@@ -318,7 +371,10 @@ def test_clipping_and_vectors() -> None:
     rng = np.random.default_rng(0)
     values = [rng.standard_normal((3, 2)), rng.standard_normal(4)]
     for norm in (1.0, 2.0, float("inf")):
-        params = [torch.zeros(3, 2, dtype=torch.float64, requires_grad=True), torch.zeros(4, dtype=torch.float64, requires_grad=True)]  # fmt: skip
+        params = [
+            torch.zeros(3, 2, dtype=torch.float64, requires_grad=True),
+            torch.zeros(4, dtype=torch.float64, requires_grad=True),
+        ]
         for p, v in zip(params, values, strict=True):
             p.grad = torch.from_numpy(v.copy())
         flat = np.concatenate([v.ravel() for v in values])

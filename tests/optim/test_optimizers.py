@@ -84,7 +84,7 @@ def test_same_as_pytorch(name: str, kwargs: dict[str, Any], dtype: str) -> None:
             np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-# ---- formulas in NumPy, for one parameter: p, g, state dict, step number -> p ----------------------------------------
+# ---- formulas in NumPy, for one parameter: p, g, state dict, step number -> p --------------------
 
 
 def np_sgd(p: Any, g: Any, s: dict[str, Any], t: int) -> Any:
@@ -144,13 +144,20 @@ def test_same_as_formula(name: str, kwargs: dict[str, Any], formula: Callable[..
         np.testing.assert_allclose(got[0], p, rtol=1e-9)
 
 
-# ---- what they are for -----------------------------------------------------------------------------------------------
+# ---- what they are for ---------------------------------------------------------------------------
 
 LEARNING = [
-    (optim.SGD, {"lr": 0.05, "momentum": 0.9}), (optim.Adam, {"lr": 0.1}), (optim.AdamW, {"lr": 0.1, "weight_decay": 0.0}),
-    (optim.NAdam, {"lr": 0.1}), (optim.RAdam, {"lr": 0.1}), (optim.Adamax, {"lr": 0.1}), (optim.Adagrad, {"lr": 0.5}),
-    (optim.Adadelta, {"lr": 20.0}), (optim.RMSprop, {"lr": 0.02}), (optim.Rprop, {"lr": 0.1}),
-]  # fmt: skip
+    (optim.SGD, {"lr": 0.05, "momentum": 0.9}),
+    (optim.Adam, {"lr": 0.1}),
+    (optim.AdamW, {"lr": 0.1, "weight_decay": 0.0}),
+    (optim.NAdam, {"lr": 0.1}),
+    (optim.RAdam, {"lr": 0.1}),
+    (optim.Adamax, {"lr": 0.1}),
+    (optim.Adagrad, {"lr": 0.5}),
+    (optim.Adadelta, {"lr": 20.0}),
+    (optim.RMSprop, {"lr": 0.02}),
+    (optim.Rprop, {"lr": 0.1}),
+]
 
 
 @pytest.mark.parametrize("kind, kwargs", LEARNING, ids=[kind.__name__ for kind, _ in LEARNING])
@@ -217,7 +224,7 @@ def test_lbfgs_errors() -> None:
         optim.LBFGS([{"params": [w]}, {"params": [adjoint.zeros(1, requires_grad=True)]}])
 
 
-# ---- groups, state, hooks --------------------------------------------------------------------------------------------
+# ---- groups, state, hooks ------------------------------------------------------------------------
 
 
 def leaf(*values: float) -> Any:

@@ -17,25 +17,62 @@ S = Callable[..., Any]
 # How to make a schedule in library T on optimizer o, and the rate of epoch t where it has a short formula.
 ROWS: dict[str, tuple[S, Callable[[int], float] | None]] = {
     "StepLR": (lambda T, o: T.StepLR(o, 3, 0.5), lambda t: RATE * 0.5 ** (t // 3)),
-    "MultiStepLR": (lambda T, o: T.MultiStepLR(o, [2, 5, 5], 0.5), lambda t: RATE * 0.5 ** ((t >= 2) + 2 * (t >= 5))),
+    "MultiStepLR": (
+        lambda T, o: T.MultiStepLR(o, [2, 5, 5], 0.5),
+        lambda t: RATE * 0.5 ** ((t >= 2) + 2 * (t >= 5)),
+    ),
     "ConstantLR": (lambda T, o: T.ConstantLR(o, 0.25, 4), lambda t: RATE * (0.25 if t < 4 else 1)),
-    "LinearLR": (lambda T, o: T.LinearLR(o, 0.2, 0.9, 5), lambda t: RATE * (0.2 + 0.7 * min(t, 5) / 5)),
+    "LinearLR": (
+        lambda T, o: T.LinearLR(o, 0.2, 0.9, 5),
+        lambda t: RATE * (0.2 + 0.7 * min(t, 5) / 5),
+    ),
     "ExponentialLR": (lambda T, o: T.ExponentialLR(o, 0.9), lambda t: RATE * 0.9**t),
-    "PolynomialLR": (lambda T, o: T.PolynomialLR(o, 6, 2.0), lambda t: RATE * (1 - min(t, 6) / 6) ** 2),
+    "PolynomialLR": (
+        lambda T, o: T.PolynomialLR(o, 6, 2.0),
+        lambda t: RATE * (1 - min(t, 6) / 6) ** 2,
+    ),
     "LambdaLR": (lambda T, o: T.LambdaLR(o, lambda t: 1 / (1 + t)), lambda t: RATE / (1 + t)),
-    "MultiplicativeLR": (lambda T, o: T.MultiplicativeLR(o, lambda t: 0.9), lambda t: RATE * 0.9**t),
-    "CosineAnnealingLR": (lambda T, o: T.CosineAnnealingLR(o, 5, 0.1), lambda t: 0.1 + 0.7 * (1 + math.cos(math.pi * t / 5)) / 2),
-    "CosineAnnealingWarmRestarts": (lambda T, o: T.CosineAnnealingWarmRestarts(o, 4, 1, 0.1), lambda t: 0.1 + 0.7 * (1 + math.cos(math.pi * (t % 4) / 4)) / 2),
+    "MultiplicativeLR": (
+        lambda T, o: T.MultiplicativeLR(o, lambda t: 0.9),
+        lambda t: RATE * 0.9**t,
+    ),
+    "CosineAnnealingLR": (
+        lambda T, o: T.CosineAnnealingLR(o, 5, 0.1),
+        lambda t: 0.1 + 0.7 * (1 + math.cos(math.pi * t / 5)) / 2,
+    ),
+    "CosineAnnealingWarmRestarts": (
+        lambda T, o: T.CosineAnnealingWarmRestarts(o, 4, 1, 0.1),
+        lambda t: 0.1 + 0.7 * (1 + math.cos(math.pi * (t % 4) / 4)) / 2,
+    ),
     "CosineAnnealingWarmRestarts(2)": (lambda T, o: T.CosineAnnealingWarmRestarts(o, 3, 2), None),
     "OneCycleLR": (lambda T, o: T.OneCycleLR(o, 1.0, total_steps=16), None),
-    "OneCycleLR(linear,3)": (lambda T, o: T.OneCycleLR(o, 1.0, epochs=4, steps_per_epoch=4, anneal_strategy="linear", three_phase=True), None),
+    "OneCycleLR(linear,3)": (
+        lambda T, o: T.OneCycleLR(
+            o, 1.0, epochs=4, steps_per_epoch=4, anneal_strategy="linear", three_phase=True
+        ),
+        None,
+    ),
     "CyclicLR": (lambda T, o: T.CyclicLR(o, 0.1, 1.0, 4), None),
     "CyclicLR(triangular2)": (lambda T, o: T.CyclicLR(o, 0.1, 1.0, 2, 3, mode="triangular2"), None),
-    "CyclicLR(exp_range)": (lambda T, o: T.CyclicLR(o, 0.1, 1.0, 2, 3, mode="exp_range", gamma=0.9), None),
-    "SequentialLR": (lambda T, o: T.SequentialLR(o, [T.LinearLR(o, 0.1, 1.0, 4), T.ExponentialLR(o, 0.8), T.StepLR(o, 2)], [4, 9]), None),
-    "SequentialLR(cosine)": (lambda T, o: T.SequentialLR(o, [T.ConstantLR(o, 0.1, 3), T.CosineAnnealingLR(o, 6)], [3]), None),
-    "ChainedScheduler": (lambda T, o: T.ChainedScheduler([T.ConstantLR(o, 0.1, 3), T.ExponentialLR(o, 0.9)]), None),
-}  # fmt: skip
+    "CyclicLR(exp_range)": (
+        lambda T, o: T.CyclicLR(o, 0.1, 1.0, 2, 3, mode="exp_range", gamma=0.9),
+        None,
+    ),
+    "SequentialLR": (
+        lambda T, o: T.SequentialLR(
+            o, [T.LinearLR(o, 0.1, 1.0, 4), T.ExponentialLR(o, 0.8), T.StepLR(o, 2)], [4, 9]
+        ),
+        None,
+    ),
+    "SequentialLR(cosine)": (
+        lambda T, o: T.SequentialLR(o, [T.ConstantLR(o, 0.1, 3), T.CosineAnnealingLR(o, 6)], [3]),
+        None,
+    ),
+    "ChainedScheduler": (
+        lambda T, o: T.ChainedScheduler([T.ConstantLR(o, 0.1, 3), T.ExponentialLR(o, 0.9)]),
+        None,
+    ),
+}
 
 
 def rates(lib: Any, name: str, epochs: int = 15) -> list[tuple[float, ...]]:

@@ -1,7 +1,7 @@
 """The functions behind the layers: `torch.nn.functional` by name.
 
-One family per file; every function that computes is a composite of tensor operations, written as the
-formula it is. Only names are gathered here.
+One family per file; every function that computes is a composite of tensor operations, written as
+the formula it is. Only names are gathered here.
 """
 
 from adjoint.nn.functional.activations import *  # noqa: F403

@@ -1,9 +1,9 @@
 """Activation functions: pointwise curves, softmax and its relatives.
 
-Each is one composite written as the textbook formula. Where a formula has a kink, the branch is chosen
-by `where` so that the derivative at the kink is PyTorch's (0 for relu, the slope for leaky_relu); where a
-branch could overflow, its argument is clamped first, because `where` alone would let `0 * inf` into the
-gradient. Read `softmax` first.
+Each is one composite written as the textbook formula. Where a formula has a kink, the branch is
+chosen by `where` so that the derivative at the kink is PyTorch's (0 for relu, the slope for
+leaky_relu); where a branch could overflow, its argument is clamped first, because `where` alone
+would let `0 * inf` into the gradient. Read `softmax` first.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _maybe_in_place(
     return input.copy_(out) if inplace else out
 
 
-# ---- one-sided and clipped lines ---------------------------------------------------------------------------
+# ---- one-sided and clipped lines -----------------------------------------------------------------
 
 
 @composite("ReluBackward0")
@@ -151,7 +151,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     )
 
 
-# ---- smooth curves -------------------------------------------------------------------------------------------
+# ---- smooth curves -------------------------------------------------------------------------------
 
 
 def sigmoid(input: Tensor) -> Tensor:
@@ -263,7 +263,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     return input.narrow(dim, 0, half) * torch.sigmoid(input.narrow(dim, half, half))
 
 
-# ---- softmax and relatives ---------------------------------------------------------------------------------------
+# ---- softmax and relatives -----------------------------------------------------------------------
 
 
 def _implicit_dim(name: str, ndim: int) -> int:

@@ -1,12 +1,14 @@
 """Attention: the scaled dot product, and the multi-head form the layer of that name uses.
 
-Read `scaled_dot_product_attention` first. Dropout noise is drawn here and handed to the composite, which
-must not draw any itself.
+Read `scaled_dot_product_attention` first. Dropout noise is drawn here and handed to the
+composite, which must not draw any itself.
 """
 
 from __future__ import annotations
 
 import math
+
+from numpy import broadcast_shapes
 
 import adjoint as torch
 from adjoint.nn.functional.dropout import masked_by_noise
@@ -62,7 +64,7 @@ def _attend(
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     noise = None
     if dropout_p > 0.0:
-        batch = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2])
+        batch = broadcast_shapes(query.shape[:-2], key.shape[:-2])
         noise = torch.rand((*batch, query.shape[-2], key.shape[-2]), dtype=torch.float32)
     return _attention(query, key, value, mask, noise, is_causal, scale, dropout_p)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import adjoint as torch
 from adjoint.ops.composite import composite
@@ -226,7 +227,7 @@ def conv3d(
     return _convolution(3, input, weight, bias, stride, padding, dilation, groups)
 
 
-# ---- transposed convolution ---------------------------------------------------------------------------------
+# ---- transposed convolution ----------------------------------------------------------------------
 
 
 def _crop(x: Tensor, lo: Sequence[int], hi: Sequence[int]) -> Tensor:
@@ -365,7 +366,7 @@ def conv_transpose3d(
     return _transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-# ---- windows as columns, and back -----------------------------------------------------------------------------
+# ---- windows as columns, and back ----------------------------------------------------------------
 
 
 @composite("Im2ColBackward0")
@@ -431,7 +432,7 @@ def _fold(
         )
     blocks = columns.reshape(n, rows // math.prod(kernel), *kernel, *positions)
     # Each kernel offset contributes a grid spread by the stride; the image is the sum of the grids.
-    image = None
+    image: Any = None
     for i in range(kernel[0]):
         for j in range(kernel[1]):
             at = (i * dilation[0], j * dilation[1])

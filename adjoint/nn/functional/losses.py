@@ -1,8 +1,8 @@
 """Loss functions.
 
-Each is a formula per element followed by a reduction ("none", "mean" or "sum"). Read `_reduced`, then
-`cross_entropy`, which is the longest because its target may be classes or probabilities, weighted,
-smoothed, or ignored.
+Each is a formula per element followed by a reduction ("none", "mean" or "sum"). Read `_reduced`,
+then `cross_entropy`, which is the longest because its target may be classes or probabilities,
+weighted, smoothed, or ignored.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _warn_of_broadcast(name: str, input: Tensor, target: Tensor) -> None:
         )
 
 
-# ---- regression ------------------------------------------------------------------------------------------------
+# ---- regression ----------------------------------------------------------------------------------
 
 
 @composite("MseLossBackward0")
@@ -218,7 +218,7 @@ def gaussian_nll_loss(
     return _gaussian_nll(input, target, var, full, eps, reduction)
 
 
-# ---- classes ---------------------------------------------------------------------------------------------------
+# ---- classes -------------------------------------------------------------------------------------
 
 
 def _check_classes(name: str, input: Tensor, target: Tensor) -> int:
@@ -487,7 +487,7 @@ def kl_div(
     return _kl_div(input, target, log_target, reduction)
 
 
-# ---- margins ---------------------------------------------------------------------------------------------------
+# ---- margins -------------------------------------------------------------------------------------
 
 
 @composite("MeanBackward0")

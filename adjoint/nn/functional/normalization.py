@@ -128,7 +128,7 @@ def group_norm(
     )
 
 
-# ---- batch norm ----------------------------------------------------------------------------------------------
+# ---- batch norm ----------------------------------------------------------------------------------
 
 
 @composite("NativeBatchNormBackward0")
@@ -196,7 +196,12 @@ def batch_norm(
             f"batch_norm(): expected at least 2 dimensions (N, C), got shape {tuple(input.shape)}"
         )
     channels = input.shape[1]
-    for name, given in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):  # fmt: skip
+    for name, given in (
+        ("running_mean", running_mean),
+        ("running_var", running_var),
+        ("weight", weight),
+        ("bias", bias),
+    ):
         if given is not None and given.numel() != channels:
             raise RuntimeError(f"{name} should contain {channels} elements not {given.numel()}")
     if not training:
@@ -270,7 +275,7 @@ def _instance_norm(
     return _affine(out, weight, bias), mean, var
 
 
-# ---- lengths ----------------------------------------------------------------------------------------------------
+# ---- lengths -------------------------------------------------------------------------------------
 
 
 @composite("DivBackward0")

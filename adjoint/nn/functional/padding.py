@@ -1,7 +1,7 @@
 """`pad`: constant, reflecting, replicating and circular borders.
 
-The constant mode is the primitive `_pad` (plus a `where` for other values than zero); the others join
-slices of the input itself, so their gradients are those of slicing and `cat`.
+The constant mode is the primitive `_pad` (plus a `where` for other values than zero); the others
+join slices of the input itself, so their gradients are those of slicing and `cat`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Max, average and adaptive pooling.
 
-A pooling window is a product of intervals, so pooling runs over one dimension at a time. Along one
-dimension a short window is an explicit chain over its positions (`_chain`), which stays pointwise work
-and gives the whole gradient to the first of several equal maxima, as PyTorch does; a long one is cut
-out with `_window` and reduced. Read `_pool_max` first.
+A pooling window is a product of intervals, so pooling runs over one dimension at a time. Along
+one dimension a short window is an explicit chain over its positions (`_chain`), which stays
+pointwise work and gives the whole gradient to the first of several equal maxima, as PyTorch does;
+a long one is cut out with `_window` and reduced. Read `_pool_max` first.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _padded(x: Tensor, dim: int, lo: int, hi: int, value: float) -> Tensor:
     return torch.where((place >= lo) & (place < lo + size), out, value)
 
 
-# ---- maximum --------------------------------------------------------------------------------------------------
+# ---- maximum -------------------------------------------------------------------------------------
 
 
 def _better(best: Tensor, other: Tensor) -> Tensor:
@@ -231,7 +231,7 @@ def max_pool3d(
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
-# ---- average --------------------------------------------------------------------------------------------------
+# ---- average -------------------------------------------------------------------------------------
 
 
 def _sum_along(x: Tensor, dim: int, kernel: int, stride: int, count: int) -> Tensor:
@@ -371,7 +371,7 @@ def lp_pool2d(
     return (torch.sign(mean) * torch.abs(mean)) ** (1.0 / norm_type)
 
 
-# ---- adaptive -------------------------------------------------------------------------------------------------
+# ---- adaptive ------------------------------------------------------------------------------------
 
 
 def _adapted_along(

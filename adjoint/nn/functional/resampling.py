@@ -1,8 +1,8 @@
 """Changing resolution: `interpolate`, `upsample`, pixel shuffling.
 
-Each mode works one dimension at a time: output position i looks at a place in the input, and takes the
-nearest value or a weighted mean of the two around it. Read `_places` first, which states where position
-i looks.
+Each mode works one dimension at a time: output position i looks at a place in the input, and
+takes the nearest value or a weighted mean of the two around it. Read `_places` first, which
+states where position i looks.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ def interpolate(
     if mode in ("nearest", "nearest-exact", "area"):
         if align_corners is not None:
             raise ValueError(
-                "align_corners option can only be set with the interpolating modes: linear | bilinear | bicubic | trilinear"
+                "align_corners option can only be set with the interpolating modes: "
+                "linear | bilinear | bicubic | trilinear"
             )
     if antialias:
         raise NotImplementedError("interpolate(): antialias=True is not supported")
@@ -123,7 +124,8 @@ def interpolate(
         scales = (None,) * n
     if min(sizes) < 1:
         raise RuntimeError(
-            f"Input and output sizes should be greater than 0, but got input {list(input.shape[2:])} and output {list(sizes)}"
+            "Input and output sizes should be greater than 0, but got input "
+            f"{list(input.shape[2:])} and output {list(sizes)}"
         )
     if mode in ("nearest", "nearest-exact"):
         return _resample_nearest(input, sizes, scales, mode == "nearest-exact")
@@ -169,7 +171,8 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     r = downscale_factor
     if height % r or width % r:
         raise RuntimeError(
-            f"pixel_unshuffle expects height and width to be divisible by downscale_factor, got {height}x{width} and {r}"
+            "pixel_unshuffle expects height and width to be divisible by downscale_factor, "
+            f"got {height}x{width} and {r}"
         )
     x = input.reshape(-1, channels, height // r, r, width // r, r).permute(0, 1, 3, 5, 2, 4)
     return x.reshape(*lead, channels * r * r, height // r, width // r)

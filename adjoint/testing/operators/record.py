@@ -31,9 +31,20 @@ class Sample:
     def arrays(self) -> list[np.ndarray]:
         return list(_arrays(self.args)) + list(_arrays(tuple(self.options.values())))
 
+    def describe(self) -> str:
+        """The arguments in short: arrays by shape and dtype where they are long."""
+        given = [*map(_brief, self.args), *(f"{k}={_brief(v)}" for k, v in self.options.items())]
+        return "(" + ", ".join(given) + ")"
+
     def is_small(self) -> bool:
         floats = [a for a in self.arrays() if a.dtype.kind == "f"]
         return 0 < sum(a.size for a in floats) <= SMALL
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, np.ndarray) and value.size > SMALL:
+        return f"{value.dtype}{list(value.shape)}"
+    return repr(value)
 
 
 def _arrays(value: Any) -> Iterator[np.ndarray]:
@@ -120,6 +131,7 @@ class OpRecord:
     exact: compiled and reference mode agree to the bit.  rtol: relative tolerance, by dtype, where they do not.
     method, in_place: names of the Tensor methods that must agree ("" for none).
     torch: whether PyTorch has the same; a string says why not.
+    any_layout: whether operands may be non-contiguous.
     covers: further public names, methods or primitives that this record exercises.
     """
 
@@ -137,6 +149,7 @@ class OpRecord:
     method: str = ""
     in_place: str = ""
     torch: bool | str = True
+    any_layout: bool = True
     errors: tuple[Failure, ...] = ()
     covers: tuple[str, ...] = ()
 

@@ -1,0 +1,185 @@
+"""Records of linear algebra: products, decompositions, norms of matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from adjoint.testing.operators.record import NUMBERS, Draw, OpRecord, fails, sample
+
+TOLERANCE = (2e-5, 1e-11)
+
+
+def products(*pairs: tuple) -> Any:
+    return lambda draw: (sample(draw(*a), draw(*b)) for a, b in pairs)
+
+
+def _square(draw: Draw, *shape: int) -> Any:
+    """Well-conditioned matrices: near a multiple of the identity."""
+    return (draw(*shape) * 0.5 + 2 * np.eye(shape[-1])).astype(draw.dtype)
+
+
+def squares(draw: Draw) -> Any:
+    return (sample(_square(draw, *shape)) for shape in ((1, 1), (2, 2), (3, 3), (2, 2, 2), (2, 5, 5)))
+
+
+def _definite(draw: Draw, *shape: int) -> Any:
+    a = draw(*shape).astype("float64") * 0.5
+    return (a @ np.swapaxes(a, -1, -2) + np.eye(shape[-1])).astype(draw.dtype)
+
+
+def definite(draw: Draw) -> Any:
+    return (sample(_definite(draw, *shape)) for shape in ((1, 1), (2, 2), (3, 3), (2, 2, 2)))
+
+
+def tall(draw: Draw) -> Any:
+    return (sample(draw(*shape) + 1.5 * np.eye(*shape[-2:], dtype=draw.dtype)) for shape in ((2, 2), (3, 2), (3, 3), (2, 3, 2)))
+
+
+def wide(draw: Draw) -> Any:
+    return (sample(draw(*shape) + 1.5 * np.eye(*shape[-2:], dtype=draw.dtype)) for shape in ((2, 2), (3, 2), (2, 3), (2, 2, 3)))
+
+
+def _symmetric(torch: Any, a: Any) -> Any:
+    return (a + a.mT) / 2
+
+
+def _transposed(a: Any) -> Any:
+    return np.swapaxes(a, -1, -2)
+
+
+def _svd_parts(torch: Any, a: Any) -> Any:
+    """What does not depend on the signs of the vectors: singular values, squared entries, the product."""
+    u, s, vh = torch.linalg.svd(a, full_matrices=False)
+    return s, u * u, vh * vh, (u * s.unsqueeze(-2)) @ vh
+
+
+def _svd_reference(a: Any) -> Any:
+    u, s, vh = np.linalg.svd(a, full_matrices=False)
+    return s, u * u, vh * vh, a
+
+
+def _eigh_parts(torch: Any, a: Any) -> Any:
+    w, v = torch.linalg.eigh(_symmetric(torch, a))
+    return w, v * v, (v * w.unsqueeze(-2)) @ v.mT
+
+
+def _eigh_reference(a: Any) -> Any:
+    w, v = np.linalg.eigh((a + _transposed(a)) / 2)
+    return w, v * v, (a + _transposed(a)) / 2
+
+
+def _qr_parts(torch: Any, a: Any) -> Any:
+    q, r = torch.linalg.qr(a)
+    return q * q, r * r, q @ r
+
+
+def _qr_reference(a: Any) -> Any:
+    q, r = np.linalg.qr(a)
+    return q * q, r * r, a
+
+
+def systems(draw: Draw) -> Any:
+    yield sample(_square(draw, 2, 2), draw(2))
+    yield sample(_square(draw, 2, 2), draw(2, 3))
+    yield sample(_square(draw, 3, 3), draw(3, 1))
+    yield sample(_square(draw, 2, 2, 2), draw(2, 2, 1))
+
+
+def _solve(a: Any, b: Any) -> Any:
+    return np.linalg.solve(a, b[..., None])[..., 0] if b.ndim == 1 else np.linalg.solve(a, b)
+
+
+def _einsums(draw: Draw) -> Any:
+    yield sample("ij,jk->ik", draw(2, 3), draw(3, 2))
+    yield sample("ij,jk", draw(2, 2), draw(2, 3))
+    yield sample("i,j->ij", draw(3), draw(2))
+    yield sample("ij->ji", draw(2, 3))
+    yield sample("ij->", draw(2, 3))
+    yield sample("ii->i", draw(3, 3))
+    yield sample("ii", draw(3, 3))
+    yield sample("bij,bjk->bik", draw(2, 2, 1), draw(2, 1, 2))
+    yield sample("...ij,...jk->...ik", draw(2, 1, 2), draw(2, 2))
+    yield sample("i,i,i->", draw(3), draw(3), draw(3))
+    yield sample("ij,kj,k->i", draw(2, 2), draw(2, 2), draw(2))
+
+
+def _tensordots(draw: Draw) -> Any:
+    yield sample(draw(2, 3), draw(3, 2), dims=1)
+    yield sample(draw(2, 2), draw(2, 2), dims=2)
+    yield sample(draw(2, 3), draw(2, 2), dims=([0], [1]))
+
+
+def _norms(draw: Draw) -> Any:
+    for order in ("fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf):
+        yield sample(draw(2, 3), order)
+
+
+SQUARE = fails(RuntimeError, "square matrices", np.ones((2, 3)))
+RANK = fails(RuntimeError, "at least 2 dimensions", np.ones(3))
+REAL = fails(RuntimeError, "floating point", np.ones((2, 2), "int64"))
+INNER = fails(RuntimeError, "cannot be multiplied", np.ones((2, 3)), np.ones((4, 2)))
+
+PRODUCTS = (
+    OpRecord("matmul", products(((3,), (3,)), ((2, 3), (3,)), ((2,), (2, 3)), ((2, 3), (3, 2)), ((2, 2, 2), (2, 2)), ((2, 1, 2), (1, 2, 2)), ((2, 2), (2, 2, 1)),
+                                 ((0, 3), (3, 2)), ((2, 0), (0, 3)), ((1, 1), (1, 1)), ((17, 5), (5, 19)), ((3, 7, 11), (11,)), ((33, 64), (64, 40))),
+             np.matmul, dtypes=NUMBERS, rtol=(1e-5, 1e-13), method="matmul", covers=("__matmul__", "linalg.matmul"),
+             errors=(INNER, fails(RuntimeError, "at least 1D", np.ones(()), np.ones(3)), fails(RuntimeError, "same dtype", np.ones((2, 2)), np.ones((2, 2), "float32")),
+                     fails(RuntimeError, "inconsistent tensor size", np.ones(2), np.ones(3)))),
+    OpRecord("mm", products(((2, 3), (3, 2)), ((1, 1), (1, 4))), np.matmul, method="mm", errors=(INNER, fails(RuntimeError, "must be matrices", np.ones(3), np.ones((3, 2))))),
+    OpRecord("mv", products(((2, 3), (3,)),), np.matmul, method="mv", errors=(fails(RuntimeError, "vector", np.ones((2, 3)), np.ones((3, 1))),)),
+    OpRecord("dot", products(((3,), (3,)), ((0,), (0,)), ((1,), (1,)), ((37,), (37,))), np.dot, method="dot", rtol=(1e-5, 1e-13),
+             errors=(fails(RuntimeError, "1D tensors expected", np.ones((2, 2)), np.ones(2)),)),
+    OpRecord("bmm", products(((2, 1, 3), (2, 3, 1)), ((2, 2, 1), (2, 1, 2))), np.matmul, method="bmm",
+             errors=(fails(RuntimeError, "3D", np.ones((2, 2)), np.ones((2, 2))), fails(RuntimeError, "batch2", np.ones((2, 2, 2)), np.ones((3, 2, 2))))),
+    OpRecord("outer", products(((2,), (3,)), ((1,), (0,))), np.outer, method="outer", exact=True, covers=("ger",)),
+    OpRecord("addmm", lambda draw: (sample(draw(2, 2), draw(2, 1), draw(1, 2)), sample(draw(2), draw(2, 2), draw(2, 2), beta=0.5, alpha=2)),
+             lambda c, a, b, beta=1, alpha=1: beta * c + alpha * (a @ b), method="addmm", in_place="addmm_"),
+    OpRecord("baddbmm", lambda draw: (sample(draw(2, 1, 1), draw(2, 1, 2), draw(2, 2, 1), beta=0.5),), lambda c, a, b, beta: beta * c + a @ b, method="baddbmm"),
+    OpRecord("addmv", lambda draw: (sample(draw(2), draw(2, 3), draw(3), alpha=2),), lambda c, a, b, alpha: c + alpha * (a @ b), method="addmv"),
+    OpRecord("kron", products(((2,), (3,)), ((2, 2), (1, 3))), np.kron, exact=True, method="kron"),
+    OpRecord("tensordot", _tensordots, lambda a, b, dims: np.tensordot(a, b, dims)),
+    OpRecord("einsum", _einsums, np.einsum, rtol=(1e-5, 1e-13),
+             errors=(fails(RuntimeError, "operands", "ij,jk->ik", np.ones((2, 2))), fails(RuntimeError, "subscripts", "ij->i", np.ones(3)))),
+    OpRecord("linalg.multi_dot", lambda draw: (sample([draw(1, 2), draw(2, 3), draw(3, 1)]),), lambda ms: ms[0] @ ms[1] @ ms[2]),
+    OpRecord("cross", products(((3,), (3,)), ((2, 3), (2, 3))), np.cross, lambda torch, a, b: torch.linalg.cross(a, b), method="", rtol=(1e-5, 1e-13),
+             covers=("linalg.cross",)),
+    OpRecord("matrix_power", lambda draw: (sample(_square(draw, 2, 2), n) for n in (0, 1, 2, 3, 5, -1, -2)), np.linalg.matrix_power, rtol=TOLERANCE,
+             method="matrix_power", covers=("linalg.matrix_power",)),
+)  # fmt: skip
+
+DECOMPOSITIONS = (
+    OpRecord("linalg.inv", squares, np.linalg.inv, rtol=TOLERANCE, errors=(SQUARE, RANK, REAL), covers=("inv", "inverse")),
+    OpRecord("linalg.det", squares, np.linalg.det, rtol=TOLERANCE, errors=(SQUARE,), covers=("det",)),
+    OpRecord("linalg.slogdet", squares, lambda a: tuple(np.linalg.slogdet(a)), rtol=TOLERANCE, covers=("slogdet",)),
+    OpRecord("logdet", definite, lambda a: np.linalg.slogdet(a)[1], rtol=TOLERANCE, method="logdet"),
+    OpRecord("linalg.solve", systems, _solve, rtol=TOLERANCE, errors=(fails(RuntimeError, "square matrices", np.ones((2, 3)), np.ones(2)),)),
+    OpRecord("solve_right", lambda draw: (sample(_square(draw, 2, 2), draw(3, 2)),), lambda a, b: b @ np.linalg.inv(a),
+             lambda torch, a, b: torch.linalg.solve(a, b, left=False), rtol=TOLERANCE),
+    OpRecord("linalg.solve_triangular", lambda draw: (sample(_square(draw, 2, 2), draw(2, 1), upper=u, unitriangular=n) for u in (True, False) for n in (True, False)),
+             lambda a, b, upper, unitriangular: np.linalg.solve(_triangle(a, upper, unitriangular), b), rtol=TOLERANCE),
+    OpRecord("linalg.cholesky", definite, np.linalg.cholesky, lambda torch, a: torch.linalg.cholesky(_symmetric(torch, a)), rtol=TOLERANCE,
+             covers=("cholesky",)),
+    OpRecord("cholesky_upper", definite, lambda a: _transposed(np.linalg.cholesky(a)), lambda torch, a: torch.linalg.cholesky(_symmetric(torch, a), upper=True),
+             rtol=TOLERANCE),
+    OpRecord("linalg.qr", tall, _qr_reference, _qr_parts, rtol=TOLERANCE, covers=("qr",)),
+    OpRecord("linalg.eigh", definite, _eigh_reference, _eigh_parts, rtol=(1e-4, 1e-10), covers=("linalg.eigvalsh",)),
+    OpRecord("linalg.svd", wide, _svd_reference, _svd_parts, rtol=(1e-4, 1e-10), covers=("svd",)),
+    OpRecord("linalg.svdvals", wide, lambda a: np.linalg.svd(a, compute_uv=False), rtol=TOLERANCE),
+    OpRecord("pinv", wide, np.linalg.pinv, lambda torch, a: torch.linalg.pinv(a), rtol=(1e-4, 1e-10), covers=("linalg.pinv", "linalg.lstsq")),
+    OpRecord("linalg.matrix_rank", lambda draw: (sample(draw(3, 3)), sample(np.ones((3, 3), draw.dtype))), np.linalg.matrix_rank, differentiable=False, exact=True),
+    OpRecord("linalg.cond", squares, np.linalg.cond, rtol=TOLERANCE),
+    OpRecord("linalg.norm", lambda draw: (sample(draw(5)), sample(draw(2, 3)), sample(draw(3), 1)), np.linalg.norm, covers=("linalg.norm",)),
+    OpRecord("linalg.vector_norm", lambda draw: (sample(draw(5), 3), sample(draw(2, 3), 2, 1)), np.linalg.norm),
+    OpRecord("linalg.matrix_norm", _norms, np.linalg.norm, rtol=TOLERANCE),
+    OpRecord("linalg.diagonal", lambda draw: (sample(draw(2, 3), dim1=0, dim2=1),), lambda a, **k: np.diagonal(a), exact=True),
+)  # fmt: skip
+
+
+def _triangle(a: Any, upper: bool, unit: bool) -> Any:
+    t = np.triu(a) if upper else np.tril(a)
+    return t * (1 - np.eye(len(a))) + np.eye(len(a)) if unit else t
+
+
+RECORDS = (*PRODUCTS, *DECOMPOSITIONS)

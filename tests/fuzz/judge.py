@@ -1,0 +1,142 @@
+"""Running a random program compiled, in reference mode and by PyTorch, and comparing everything it observed.
+
+`judge(program)` is the function to read first: it returns None or the first difference. `minimise` shortens a program
+that is judged wrong, statement by statement, for as long as it stays wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+import adjoint
+from adjoint.testing.programs import PRELUDE, Program
+
+try:
+    import torch as pytorch
+except ImportError:
+    pytorch = None
+else:
+    pytorch.set_num_threads(1)
+
+RUNS = (0, 0, 1)  # seeds of the data: a new path, the same path known, other numbers on a known path
+
+
+def run(program: Program, library: Any, seed: int, nudge: float = 0.0) -> list[Any]:
+    """Everything the program observed; if it raised, the last entry is ("raised", type name)."""
+    seen: list[Any] = []
+    scope = {"torch": library, "np": np, "seen": seen, "SEED": seed, "NUDGE": nudge}
+    exec(_prelude, scope)
+    code = compile(program.source, f"<program {program.seed}>", "exec")
+    try:
+        with np.errstate(all="ignore"):
+            exec(code, scope)
+    except Exception as error:
+        seen.append(("raised", type(error).__name__, str(error)))
+    return seen
+
+
+_prelude = compile(PRELUDE, "<prelude>", "exec")
+
+
+def run_reference(program: Program, seed: int, nudge: float = 0.0) -> list[Any]:
+    with adjoint.eager():
+        return run(program, adjoint, seed, nudge)
+
+
+def difference(got: list[Any], expected: list[Any], rough: float = 1.0) -> str | None:
+    """The first place where two observations differ, in words; None if they agree."""
+    for k, (a, b) in enumerate(zip(got, expected, strict=False)):
+        if not same(a, b, rough):
+            return f"observation {k}: got {a!r}, expected {b!r}"
+    if len(got) != len(expected):
+        return f"{len(got)} observations instead of {len(expected)}; one has {(got + expected)[-1]!r} last"
+    return None
+
+
+def same(a: Any, b: Any, rough: float = 1.0) -> bool:
+    if isinstance(a, float) and isinstance(b, float):
+        return _close(np.asarray(a), np.asarray(b), 1e-4 * rough)
+    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b) == 4 and isinstance(a[3], np.ndarray):
+        if a[:3] != b[:3]:
+            return False
+        if not a[0].startswith("float"):
+            return bool(np.array_equal(a[3], b[3]))
+        return _close(a[3], b[3], (1e-4 if a[0] == "float32" else 1e-9) * rough)
+    if isinstance(a, tuple) and isinstance(b, tuple) and a[:1] == b[:1] == ("raised",):
+        return a[1] == b[1]
+    return type(a) is type(b) and bool(a == b)
+
+
+def _close(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
+    finite = np.abs(b[np.isfinite(b)])
+    scale = max(1.0, float(finite.max())) if finite.size else 1.0
+    return bool(np.allclose(a, b, rtol=tolerance, atol=0.1 * tolerance * scale, equal_nan=True))
+
+
+def ill_conditioned(program: Program, seed: int) -> bool:
+    """Whether the reference itself changes when the data is disturbed in its last digits."""
+    plain = run_reference(program, seed)
+    return any(difference(run_reference(program, seed, nudge), plain) is not None for nudge in (1e-7, -1e-7, 3e-7))
+
+
+def judge(program: Program, runs: tuple[int, ...] = RUNS, torch_too: bool = True) -> str | None:
+    """None, or how the compiled program differs from the reference, or the reference from PyTorch."""
+    expected = {seed: run_reference(program, seed) for seed in sorted(set(runs))}
+    for number, seed in enumerate(runs):
+        wrong = difference(run(program, adjoint, seed), expected[seed])
+        if wrong is not None:
+            if ill_conditioned(program, seed):
+                return None
+            return f"compiled, run {number + 1} with data {seed}: {wrong}"
+    if torch_too and pytorch is not None and program.pure:
+        answer = run(program, pytorch, 0)
+        refused = any(a == "refused" or isinstance(a, tuple) and a[:1] == ("raised",) for a in answer)
+        if not refused:
+            wrong = difference(expected[0], answer, rough=10.0)
+            if wrong is not None and not ill_conditioned(program, 0):
+                return f"reference against PyTorch: {wrong}"
+    return None
+
+
+def minimise(program: Program, wrong: Callable[[Program], str | None]) -> Program:
+    """A shorter program that is still wrong, and not by naming what no longer exists."""
+
+    def still_wrong(blocks: list[list[str]]) -> bool:
+        shorter = replace(program, blocks=blocks)
+        try:
+            compile(shorter.source, "<shorter>", "exec")
+        except SyntaxError:
+            return False
+        last = run_reference(shorter, 0)[-1:]
+        if last and isinstance(last[0], tuple) and last[0][:2] == ("raised", "NameError"):
+            return False
+        return wrong(shorter) is not None
+
+    blocks = [list(b) for b in program.blocks]
+    shrinking = True
+    while shrinking:
+        shrinking = False
+        for k in reversed(range(len(blocks))):
+            shorter = blocks[:k] + blocks[k + 1 :]
+            if still_wrong(shorter):
+                blocks, shrinking = shorter, True
+        for k in reversed(range(len(blocks))):
+            for j in reversed(range(len(blocks[k]))):
+                block = blocks[k][:j] + blocks[k][j + 1 :]
+                shorter = [*blocks[:k], block, *blocks[k + 1 :]]
+                if block and still_wrong(shorter):
+                    blocks, shrinking = shorter, True
+    return replace(program, blocks=blocks)
+
+
+def forget_paths() -> None:
+    """Start with an empty trie, so that a failure does not depend on what ran before."""
+    from adjoint.trace import recorder
+
+    recorder.flush(recorder.local.trace)
+    recorder._roots.clear()
+    recorder.local.trace.start()
