@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib as _importlib
 import math as _math
+from builtins import int as _builtin_int
 from typing import Any as _Any
 
 from adjoint import dtypes as _dtypes
@@ -58,7 +59,7 @@ _PUBLIC = {
     _sort: "argsort sort topk kthvalue unique bincount histc searchsorted quantile",
     _linalg: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum inv det slogdet logdet cholesky qr "
     "svd pinv matrix_power cross",
-    _random: "Generator manual_seed seed initial_seed get_rng_state set_rng_state rand randn rand_like randn_like "
+    _random: "Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state rand randn rand_like randn_like "
     "randint randint_like randperm normal bernoulli multinomial poisson",
     _special: "mvlgamma sinc",
 }
@@ -88,6 +89,13 @@ def is_floating_point(input: Tensor) -> _Any:
 
 def numel(input: Tensor) -> _Any:
     return input._aval.size
+
+
+def broadcast_shapes(*shapes: _Any) -> Size:
+    """The shape to which shapes broadcast together."""
+    from adjoint.trace.infer import broadcast
+
+    return Size(broadcast("broadcast_shapes", [(s,) if isinstance(s, _builtin_int) else tuple(s) for s in shapes]))
 
 
 def ravel(input: Tensor) -> Tensor:

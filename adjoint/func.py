@@ -159,9 +159,10 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
         if not live:
             found = [zeros_like(x) for x in flat]
         else:
+            more = local.trace.grad and (again or any(s._aval.requires_grad for _, s in live))
             found = list(
                 run_grad([o for o, _ in live], flat, [s for _, s in live], retain_graph=True,
-                         create_graph=again, materialize_grads=True)
+                         create_graph=more, materialize_grads=True)
             )  # type: ignore[arg-type]  # fmt: skip
         got = _results(tuple(range(len(primals))), chosen, flats, found)
         return got

@@ -35,6 +35,9 @@ print(time.perf_counter() - begin)
 """
 
 
+BYTECODE = tempfile.TemporaryDirectory(prefix="bytecode")
+
+
 class ChildFailed(Exception):
     """A child process ended badly; the message is the last line it wrote."""
 
@@ -46,6 +49,9 @@ def run_child(arguments: Sequence[str], cache: str | None = None) -> Any:
     compiled by an earlier run is found.
     """
     environment = dict(os.environ)
+    # As in any installation, modules are compiled to bytecode once; a first child, not timed, does it.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment["PYTHONPYCACHEPREFIX"] = BYTECODE.name
     if cache is not None:
         # Packages installed for the user alone live below the home folder that is hidden here.
         environment["PYTHONUSERBASE"] = site.getuserbase()
@@ -80,6 +86,13 @@ def startup_limits(names: Sequence[str], missing: dict[str, str], quick: bool) -
     cold: dict[str, list[float]] = {name: [] for name in names}
     warm: dict[str, list[float]] = {name: [] for name in names}
     failures = dict(missing)
+    for name in names:
+        with tempfile.TemporaryDirectory() as cache:
+            try:
+                _seconds(["-c", TIME_IMPORT, name])
+                _seconds(["-m", __name__, name], cache)
+            except ChildFailed as error:
+                failures[name] = str(error)
     for _ in range(rounds):
         for name in names:
             try:

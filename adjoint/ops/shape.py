@@ -434,16 +434,25 @@ def triangle_mask(rows: int, columns: int, diagonal: int, lower: bool) -> Tensor
     return (j - i <= diagonal) if lower else (j - i >= diagonal)
 
 
+def _keep(mask: Tensor, input: Tensor) -> Tensor:
+    """`input` where the mask holds, zero of its dtype elsewhere."""
+    return record("where", (mask, input, False if input._aval.dtype is dtypes.bool else 0))
+
+
+def _zero(x: Tensor) -> int | bool:
+    return False if x._aval.dtype is dtypes.bool else 0
+
+
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The part on and below the diagonal; the rest is 0."""
     m, n = input._aval.shape[-2:]
-    return record("where", (triangle_mask(m, n, diagonal, True), input, 0))
+    return _keep(triangle_mask(m, n, diagonal, True), input)
 
 
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The part on and above the diagonal; the rest is 0."""
     m, n = input._aval.shape[-2:]
-    return record("where", (triangle_mask(m, n, diagonal, False), input, 0))
+    return _keep(triangle_mask(m, n, diagonal, False), input)
 
 
 def diagonal_of(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:

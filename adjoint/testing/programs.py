@@ -184,7 +184,7 @@ class _Maker:
         for _ in range(rng.randint(5, 16)):
             self.block(rng.choices(makers, weights)[0])
         self.look_at_everything()
-        self.program.pure = not (self.outside and self.backwards)
+        self.program.pure = not self.outside
         return self.program
 
     def block(self, maker: Callable[[], None]) -> None:
@@ -826,12 +826,13 @@ class _Maker:
         assert b is not None
         self.backwards += 1
         x, y = f"{a.name}.detach()", f"{b.name}.detach()"
-        inner = self.rng.choice((f"(u.tanh() * {y}).sum()", "energy(u)", f"(u * u).sum() * {self.number()}"))
+        product = f"(u.tanh() * {y}).sum()"
+        inner = self.rng.choice((product, "energy(u)", f"(u * u).sum() * {self.number()}"))
         text = self.rng.choice(
             (
                 f"torch.func.grad(lambda u: {inner})({x})",
                 f"torch.func.grad(lambda u: torch.func.grad(lambda u: {inner})(u).sin().sum())({x})",
-                f"torch.func.jvp(lambda u: {inner}, ({x},), ({x}.cos(),))[1]",
+                f"torch.func.jvp(lambda u: {product}, ({x},), ({x}.cos(),))[1]",
                 f"torch.func.vjp(lambda u: {inner}, {x})[1](torch.ones((), dtype=torch.{a.kind}))[0]",
             )
         )
@@ -972,6 +973,8 @@ class _Maker:
         a = self.choose(lambda v: v.is_float and v.name.startswith("x") and not v.leaf and not self.is_shared(v))
         if a is None:
             return
+        if any(v.name.startswith("v") for v in self.vars.values()):
+            self.outside = True  # views made before that: PyTorch's own answer depends on which was asked first
         self.emit(f"if not {a.name}.requires_grad:")
         self.emit(f"    {a.name}.requires_grad_()")
         self.vars[a.name] = replace(a, leaf=True)

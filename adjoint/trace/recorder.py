@@ -32,6 +32,7 @@ from adjoint.trace.history import History
 from adjoint.trace.infer import infer
 from adjoint.trace.trie import NO_CHILDREN, Num, Step
 
+MAX_PROGRAMS = 64  # per step, for different sets of living results
 MAX_STEPS = 8192  # a trace never grows longer than this
 SNAPSHOT_BYTES = 65536  # shared memory up to this size is copied when read, beyond it the trace runs at once
 SMALL_VIEW = 4096  # bytes of a living view that is copied rather than replayed
@@ -586,12 +587,13 @@ def value_of(tr: Trace, t: Tensor) -> Any:
 
 
 class Compiled:
-    """A program and how to call it: which slots it computes, which of them are kept for derivatives."""
+    """A program and how to call it: which further slots it keeps for derivatives, and where in its results each
+    living handle finds its value (None: in the same order)."""
 
-    __slots__ = ("program", "saved", "count")
+    __slots__ = ("program", "saved", "order")
 
-    def __init__(self, program: Any, saved: tuple[int, ...], count: int) -> None:
-        self.program, self.saved, self.count = program, saved, count
+    def __init__(self, program: Any, saved: tuple[int, ...], order: tuple[int, ...] | None = None) -> None:
+        self.program, self.saved, self.order = program, saved, order
 
 
 def flush(tr: Trace) -> None:
@@ -600,7 +602,12 @@ def flush(tr: Trace) -> None:
     if tr.eager:
         finish_eager(tr)
         return
-    alive = [h for h in tr.handles if getrefcount(h) > ALIVE and h._data is None and (h._base is None or keeps(h))]
+    tid = tr.id
+    alive = [
+        h
+        for h in tr.handles
+        if getrefcount(h) > ALIVE and h._data is None and (h._base is None or (h._tid == tid and keeps(h)))
+    ]
     if tr.mutated:
         alive.extend(tr.mutated.values())
     if not alive:
@@ -627,12 +634,13 @@ def flush(tr: Trace) -> None:
     except BaseException:
         rescue(tr, alive)
         raise
+    if compiled.order is not None:
+        results = [results[k] for k in compiled.order]
     saved = compiled.saved
     if saved or tr.hist is not None:
         hist = tr.history()
         for slot, data in zip(saved, results[len(alive) :], strict=True):
             hist.values[slot] = data
-    tid = tr.id
     for h, data in zip(alive, results, strict=False):
         h._data = data
         if h._aval.requires_grad and h._tid == tid:
@@ -669,18 +677,28 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
     from adjoint.rewrite import simplify
     from adjoint.runtime.program import compile_graph
 
-    keep = [h for h in alive if h._aval.requires_grad and h._tid == tr.id]
-    saved = lower.slots_to_save(tr.node, [h._slot for h in keep]) if keep else ()
-    saved = tuple(s for s in saved if s not in key)
-    graph = lower.graph_of(tr.node, (*key, *saved))
-    program = compile_graph(simplify(graph))
-    counters["programs"] += 1
-    compiled = Compiled(program, saved, len(key))
-    if tr.node.programs is None:
-        tr.node.programs = {}
-    elif len(tr.node.programs) > 64:
-        tr.node.programs.pop(next(iter(tr.node.programs)))
-    tr.node.programs[key] = compiled
+    programs = tr.node.programs
+    if programs is None:
+        programs = tr.node.programs = {}
+    elif len(programs) > MAX_PROGRAMS:
+        programs.pop(next(iter(programs)))
+    by_slot = sorted(range(len(key)), key=key.__getitem__)
+    canonical = tuple([key[k] for k in by_slot])
+    compiled = programs.get(canonical)
+    if compiled is None:
+        keep = [h._slot for h in alive if h._aval.requires_grad and h._tid == tr.id]
+        saved = lower.slots_to_save(tr.node, keep) if keep else ()
+        saved = tuple(s for s in saved if s not in key)
+        graph = lower.graph_of(tr.node, (*canonical, *saved))
+        compiled = Compiled(compile_graph(simplify(graph)), saved)
+        counters["programs"] += 1
+        programs[canonical] = compiled
+    if key != canonical:  # the same results in another order of the handles
+        order = [0] * len(key)
+        for position, k in enumerate(by_slot):
+            order[k] = position
+        order += range(len(key), len(key) + len(compiled.saved))
+        compiled = programs[key] = Compiled(compiled.program, compiled.saved, tuple(order))
     return compiled
 
 
