@@ -23,7 +23,7 @@ from adjoint.ops import reduce as _reduce
 from adjoint.ops import shape as _shape
 from adjoint.ops import sort as _sort
 from adjoint.ops import special as _special
-from adjoint.tensor import allclose, attach, create_device as device, equal
+from adjoint.methods import allclose, attach, create_device as device, equal
 from adjoint.trace import recorder as _recorder
 from adjoint.trace.aval import Size
 from adjoint.trace.handle import Parameter as _Parameter

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import adjoint as torch
 from adjoint.nn import functional as F
 from adjoint.nn.module import Module
-from adjoint.tensor import Parameter, Tensor
+from adjoint.methods import Parameter, Tensor
 
 __all__ = [
     "CELU", "ELU", "GELU", "GLU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid",

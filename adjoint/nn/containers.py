@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from adjoint.nn.module import Module
-from adjoint.tensor import Parameter, Tensor
+from adjoint.methods import Parameter, Tensor
 
 __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
 

@@ -11,7 +11,7 @@ from adjoint.nn import functional as F
 from adjoint.nn import init
 from adjoint.nn.functional.convolution import Size, per_dimension
 from adjoint.nn.module import Module
-from adjoint.tensor import Parameter, Tensor
+from adjoint.methods import Parameter, Tensor
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 

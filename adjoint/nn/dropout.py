@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adjoint.nn import functional as F
 from adjoint.nn.module import Module
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d"]
 

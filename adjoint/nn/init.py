@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import adjoint as torch
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = [
     "calculate_gain",

@@ -11,7 +11,7 @@ from typing import Any
 from adjoint.nn import functional as F
 from adjoint.nn.functional.losses import _legacy_reduction
 from adjoint.nn.module import Module
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "CosineEmbeddingLoss", "CrossEntropyLoss", "GaussianNLLLoss",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 import adjoint as torch
-from adjoint.tensor import Parameter, Tensor
+from adjoint.methods import Parameter, Tensor
 
 __all__ = ["HookHandle", "IncompatibleKeys", "Module"]
 

@@ -9,7 +9,7 @@ import adjoint as torch
 from adjoint.nn import functional as F
 from adjoint.nn import init
 from adjoint.nn.module import Module
-from adjoint.tensor import Parameter, Tensor
+from adjoint.methods import Parameter, Tensor
 
 __all__ = [
     "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",

@@ -1,8 +1,8 @@
 """`Parameter` under the path PyTorch programs import it from.
 
-The class itself lives beside `Tensor` (`adjoint.tensor`), because it is a tensor and not a layer.
+The class itself lives beside `Tensor` (`adjoint.methods`), because it is a tensor and not a layer.
 """
 
-from adjoint.tensor import Parameter
+from adjoint.methods import Parameter
 
 __all__ = ["Parameter"]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from adjoint.nn import functional as F
 from adjoint.nn.functional.convolution import Size
 from adjoint.nn.module import Module
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",

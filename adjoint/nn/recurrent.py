@@ -16,7 +16,7 @@ from adjoint.nn import functional as F
 from adjoint.nn import init
 from adjoint.nn.module import Module
 from adjoint.ops.composite import composite
-from adjoint.tensor import Parameter, Tensor
+from adjoint.methods import Parameter, Tensor
 
 __all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"]
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from adjoint.nn import functional as F
 from adjoint.nn.functional.convolution import Size
 from adjoint.nn.module import Module
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = [
     "CircularPad1d", "CircularPad2d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d", "Flatten",

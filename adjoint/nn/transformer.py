@@ -15,7 +15,7 @@ from adjoint.nn.dropout import Dropout
 from adjoint.nn.linear import Linear
 from adjoint.nn.module import Module
 from adjoint.nn.normalization import LayerNorm
-from adjoint.tensor import Parameter, Tensor
+from adjoint.methods import Parameter, Tensor
 
 __all__ = [
     "MultiheadAttention", "Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder",

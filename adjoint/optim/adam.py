@@ -20,7 +20,7 @@ from adjoint.optim.optimizer import (
     check_non_negative,
     descent,
 )
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import adjoint as torch
 from adjoint.optim.optimizer import FormulaOptimizer, Group, accepted, check_non_negative, descent
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = ["Adadelta", "Adagrad", "RMSprop", "Rprop"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import adjoint as torch
 from adjoint.optim.optimizer import Optimizer, check_non_negative
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = ["LBFGS"]
 

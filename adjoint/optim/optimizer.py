@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import adjoint as torch
 from adjoint.nn.module import HookHandle
 from adjoint.ops.composite import update
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = ["FormulaOptimizer", "Optimizer"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from adjoint.optim.optimizer import FormulaOptimizer, Group, accepted, check_non_negative, descent
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = ["SGD"]
 

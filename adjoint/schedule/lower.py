@@ -69,23 +69,27 @@ class Lowering:
         return var
 
     def restart(self, var: Var, inner: int) -> None:
-        """Split a loop in two and lower everything again."""
-        self.splits -= 1
-        nest = self.nest
-        plan = []
-        for v in nest.vars:
-            if v is var:
-                plan += [(v.extent // inner, v.reduced), (inner, v.reduced)]
-            else:
-                plan.append((v.extent, v.reduced))
-        nest.vars, nest.values, nest.known, nest.opaque = [], [], {}, {}
-        nest.chunk, nest.column, nest.sealed = None, 0, False
-        self.memo, self.visited = {}, set()
-        for extent, reduced in plan:
-            self.loop(extent, reduced)
-        roots, nest.roots, self.members = nest.roots, [], {}
-        for root in roots:
-            self.add_root(root)
+        """Split a loop in two and lower everything again, which may split further loops."""
+        nest, roots = self.nest, self.nest.roots
+        while True:
+            self.splits -= 1
+            plan = []
+            for v in nest.vars:
+                if v is var:
+                    plan += [(v.extent // inner, v.reduced), (inner, v.reduced)]
+                else:
+                    plan.append((v.extent, v.reduced))
+            nest.vars, nest.values, nest.known, nest.opaque, nest.roots = [], [], {}, {}, []
+            nest.chunk, nest.column, nest.sealed = None, 0, False
+            self.memo, self.visited, self.members = {}, set(), {}
+            for extent, reduced in plan:
+                self.loop(extent, reduced)
+            try:
+                for root in roots:
+                    self.add_root(root)
+                return
+            except Split as split:
+                var, inner = split.var, split.inner
 
     def fit(self, shape: Shape, rows_only: bool = False) -> tuple[Index, list[list[Var]]]:
         """The index of a tensor of `shape` in the loops, in order, and the loops that make up each axis."""
@@ -318,10 +322,12 @@ class Lowering:
         whole = tuple((v, c // n) for v, c in e[1] if c % n == 0)
         rest = (e[0] % n, tuple((v, c) for v, c in e[1] if c % n))
         lo, hi = ex.bounds(rest)
-        quotient = (e[0] // n, whole)
-        if lo >= 0 and hi < n:
+        lift = -(lo // n) if lo < 0 else 0  # machines divide towards zero, so divide what is not negative
+        rest, lo, hi = ex.shift(rest, lift * n), lo + lift * n, hi + lift * n
+        quotient = (e[0] // n - lift, whole)
+        if hi < n:
             return quotient, rest
-        if self.splits > 0 and lo >= 0:
+        if self.splits > 0:
             for v, c in rest[1]:
                 if v.kind == "loop" and c > 0 and n % c == 0 and v.extent % (n // c) == 0 and v.extent > n // c > 1:
                     if n // c < 8 and v is self.nest.vars[-1]:

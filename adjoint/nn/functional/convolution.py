@@ -13,7 +13,7 @@ from typing import Any
 
 import adjoint as torch
 from adjoint.ops.composite import composite
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = [
     "conv1d",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import adjoint as torch
 from adjoint.ops.composite import composite
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = ["bilinear", "embedding", "linear", "one_hot"]
 

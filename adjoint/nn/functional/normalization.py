@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import adjoint as torch
 from adjoint.ops.composite import composite, update
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = [
     "batch_norm",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import adjoint as torch
 from adjoint.ops.composite import composite
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = ["pad"]
 

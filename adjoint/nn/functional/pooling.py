@@ -15,7 +15,7 @@ from typing import Any
 import adjoint as torch
 from adjoint.nn.functional.convolution import Size, per_dimension
 from adjoint.ops.composite import composite
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",

@@ -18,7 +18,7 @@ from adjoint.nn.functional.pooling import (
     adaptive_avg_pool3d,
 )
 from adjoint.ops.composite import composite
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle", "upsample"]
 

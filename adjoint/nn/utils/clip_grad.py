@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import adjoint as torch
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"]
 

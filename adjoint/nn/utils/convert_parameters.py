@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import adjoint as torch
-from adjoint.tensor import Tensor
+from adjoint.methods import Tensor
 
 __all__ = ["parameters_to_vector", "vector_to_parameters"]
 
