@@ -131,32 +131,37 @@ def jump(tr: Any, macro: Macro) -> None:
             accumulate(leaf, g, a.requires_grad)
         return
     # the sums are a macro of their own, because which leaves already have a gradient is not known above
-    grad = tr.grad
-    tr.set_mode(False)
-    try:
-        olds = [leaf.grad for leaf, _ in more]
-        slots = bind_all(tr, olds)
-        key = ("accumulate", slots)
-        sums = tr.node.macros.get(key) if tr.node.macros is not None else None
-        if sums is None or tr.id != tid or any(old._special or old._views for old in olds):
-            start, inputs = tr.node, len(tr.inputs)
+    shared = False
+    olds = []
+    for leaf, _ in more:
+        old = leaf.grad
+        olds.append(old)
+        if old._special or old._views is not None:
+            shared = True
+    slots = bind_all(tr, olds)
+    key = ("accumulate", slots)
+    sums = tr.node.macros.get(key) if tr.node.macros is not None else None
+    if sums is None or tr.id != tid or shared:
+        start, inputs, grad = tr.node, len(tr.inputs), tr.grad
+        tr.set_mode(False)
+        try:
             totals = [old + g for old, (_, g) in zip(olds, more, strict=True)]
-            if tr.id == tid and len(tr.inputs) == inputs and not tr.flush_after:
-                remember(start, key, Macro(tr.node, [t._slot for t in totals], False))
-            for old, total in zip(olds, totals, strict=True):
-                point(old, total)
-            return
-        tr.node = sums.end
-        mutated = tr.mutated
-        for old, slot in zip(olds, sums.results, strict=True):
-            if old._data is not None:
-                mutated[id(old)] = old
-                old._data = None
-            old._tid = tid
-            old._slot = slot
-            old._version += 1
-    finally:
-        local.trace.set_mode(grad)
+        finally:
+            local.trace.set_mode(grad)
+        if tr.id == tid and len(tr.inputs) == inputs and not tr.flush_after:
+            remember(start, key, Macro(tr.node, [t._slot for t in totals], False))
+        for old, total in zip(olds, totals, strict=True):
+            point(old, total)
+        return
+    tr.node = sums.end
+    mutated = tr.mutated
+    for old, slot in zip(olds, sums.results, strict=True):
+        if old._data is not None:
+            mutated[id(old)] = old
+            old._data = None
+        old._tid = tid
+        old._slot = slot
+        old._version += 1
 
 
 def accumulate(leaf: Tensor, g: Tensor, create_graph: bool = False) -> None:

@@ -77,7 +77,7 @@ class no_grad(_Mode):
         return object.__new__(cls)
 
     def __init__(self, function: Callable | None = None) -> None:
-        super().__init__()
+        self._before = []
 
 
 class enable_grad(no_grad):

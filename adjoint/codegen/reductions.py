@@ -44,8 +44,9 @@ class Fold:
 
     def initial(self, em: Emitter) -> list[tuple[str, str]]:
         """(type, neutral value) of each register."""
-        first = vector_type(sc.register(self.dtype), self.lanes), sc.literal(
-            em, self.lanes, self.dtype, neutral(self.name, self.dtype)
+        first = (
+            vector_type(sc.register(self.dtype), self.lanes),
+            sc.literal(em, self.lanes, self.dtype, neutral(self.name, self.dtype)),
         )
         return [first, (vector_type("i64", self.lanes), em.splat("i64", self.lanes, "0"))][: self.width]
 
@@ -62,8 +63,13 @@ class Fold:
         if self.dtype.is_floating_point:
             better = em.op(f"fcmp {'ogt' if more else 'olt'} {t} {b[0]}, {a[0]}")
             equal = em.op(f"fcmp oeq {t} {b[0]}, {a[0]}")
-            nan_a, nan_b = em.op(f"fcmp uno {t} {a[0]}, {a[0]}"), em.op(f"fcmp uno {t} {b[0]}, {b[0]}")
-            fresh = em.op(f"and {flags} {nan_b}, {em.op(f'xor {flags} {nan_a}, {sc.literal(em, lanes, dtypes.bool, 1)}')}")
+            nan_a, nan_b = (
+                em.op(f"fcmp uno {t} {a[0]}, {a[0]}"),
+                em.op(f"fcmp uno {t} {b[0]}, {b[0]}"),
+            )
+            fresh = em.op(
+                f"and {flags} {nan_b}, {em.op(f'xor {flags} {nan_a}, {sc.literal(em, lanes, dtypes.bool, 1)}')}"
+            )
             better = em.op(f"or {flags} {better}, {fresh}")
             equal = em.op(f"or {flags} {equal}, {em.op(f'and {flags} {nan_a}, {nan_b}')}")
         else:

@@ -291,7 +291,14 @@ def _floor_div(em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str
     quotient, rest, none = _divided(em, lanes, dtype, args)
     if dtype.is_signed:
         wrong = _wrong_side(em, lanes, dtype, rest, args[1])
-        quotient = select(em, lanes, e, wrong, em.op(f"sub {t} {quotient}, {literal(em, lanes, dtype, 1)}"), quotient)
+        quotient = select(
+            em,
+            lanes,
+            e,
+            wrong,
+            em.op(f"sub {t} {quotient}, {literal(em, lanes, dtype, 1)}"),
+            quotient,
+        )
     return select(em, lanes, e, none, literal(em, lanes, dtype, 0), quotient)
 
 

@@ -420,12 +420,13 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     if dims is None:
         return reshape(roll(reshape(input, -1), shifts, 0), input._aval.shape)
     pairs = [(shifts, dims)] if isinstance(shifts, int) else list(zip(shifts, dims, strict=True))
+    given = input
     for shift, dim in pairs:
         n = input._aval.shape[axis_of(dim, len(input._aval.shape))]
         if n and shift % n:
             k = shift % n
             input = cat([narrow(input, dim, n - k, k), narrow(input, dim, 0, n - k)], dim)
-    return input
+    return clone(given) if input is given else input  # never the memory of its argument
 
 
 def triangle_mask(rows: int, columns: int, diagonal: int, lower: bool) -> Tensor:

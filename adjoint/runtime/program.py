@@ -112,7 +112,13 @@ class Program:
                     *([scalars[i] for i in built.scalar_indices] if built.scalar_indices else ()),
                 )
             except struct.error:
-                built.pack(frame.table, 0, *[b.ptr for b in buffers], *[b.ptr for b in out], *built.words(scalars))
+                built.pack(
+                    frame.table,
+                    0,
+                    *[b.ptr for b in buffers],
+                    *[b.ptr for b in out],
+                    *built.words(scalars),
+                )
             if built.segment is not None:
                 count, address, entry = built.segment
                 if entry(address, count, frame.buffers, frame.scalars):
@@ -424,5 +430,3 @@ def _describe(nest: Any, stored: set[Node]) -> str:
     lines += [f"  {v!r}" for v in nest.values]
     lines += [f"  {r.kind} {r.target!r} <- v{r.value.id}" for r in nest.roots if r.target in stored]
     return "\n".join(lines)
-
-

@@ -26,7 +26,14 @@ class Var:
     __slots__ = ("id", "kind", "payload", "lo", "hi", "reduced", "mask")
 
     def __init__(self, ident: int, kind: str, payload: Any, lo: int, hi: int, mask: int) -> None:
-        self.id, self.kind, self.payload, self.lo, self.hi, self.mask = ident, kind, payload, lo, hi, mask
+        self.id, self.kind, self.payload, self.lo, self.hi, self.mask = (
+            ident,
+            kind,
+            payload,
+            lo,
+            hi,
+            mask,
+        )
         self.reduced = False
 
     @property

@@ -460,7 +460,11 @@ def _random_bits(low: Lowering, node: Node, index: Index, pred: Value | None) ->
 def _expand(low: Lowering, node: Node, index: Index, pred: Value | None) -> Value:
     shape = node.args[0].shape
     tail = index[len(index) - len(shape) :]
-    return low.value(node.args[0], tuple(ex.ZERO if n == 1 else e for n, e in zip(shape, tail, strict=True)), pred)
+    return low.value(
+        node.args[0],
+        tuple(ex.ZERO if n == 1 else e for n, e in zip(shape, tail, strict=True)),
+        pred,
+    )
 
 
 def _reshape(low: Lowering, node: Node, index: Index, pred: Value | None) -> Value:
@@ -492,7 +496,13 @@ def _slice(low: Lowering, node: Node, index: Index, pred: Value | None) -> Value
 
 
 def _region(
-    low: Lowering, index: Index, shape: Shape, region: Shape, starts: Index, steps: Shape, extra: tuple[Node, ...]
+    low: Lowering,
+    index: Index,
+    shape: Shape,
+    region: Shape,
+    starts: Index,
+    steps: Shape,
+    extra: tuple[Node, ...],
 ) -> tuple[Value | None, Index]:
     """Whether `index` lies in the region, and where in it."""
     rooms = [n - (k - 1) * s - 1 if k else 0 for n, k, s in zip(shape, region, steps, strict=True)]

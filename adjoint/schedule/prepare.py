@@ -106,7 +106,12 @@ def _reduce(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
         return b.const(0, node.dtype, node.shape)
     last = axes[-1] == max((i for i, n in enumerate(x.shape) if n > 1), default=-1)
     kept = x.size // extent
-    if extent >= (LONG_ROW if last or kept == 1 else LONG_COLUMN) and name in ("sum", "prod", "amax", "amin"):
+    if extent >= (LONG_ROW if last or kept == 1 else LONG_COLUMN) and name in (
+        "sum",
+        "prod",
+        "amax",
+        "amin",
+    ):
         axis = max(axes, key=lambda a: x.shape[a])
         rest = extent // x.shape[axis]
         if last or kept == 1:

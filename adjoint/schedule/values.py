@@ -89,7 +89,21 @@ class Nest:
     preds: bit set of the nests on which this one depends.
     """
 
-    __slots__ = ("id", "vars", "roots", "size", "values", "known", "opaque", "chunk", "column", "preds", "reads", "closed", "sealed")
+    __slots__ = (
+        "id",
+        "vars",
+        "roots",
+        "size",
+        "values",
+        "known",
+        "opaque",
+        "chunk",
+        "column",
+        "preds",
+        "reads",
+        "closed",
+        "sealed",
+    )
 
     def __init__(self, ident: int) -> None:
         self.id = ident

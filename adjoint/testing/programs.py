@@ -4,7 +4,8 @@
 (operations, views, in-place writes, loops, branches on values, backward passes, reads, memory shared with NumPy, dropped
 references) and returns a `Program`. `PRELUDE` holds the functions the text calls; whoever runs a program gives it
 `torch`, `np`, `seen` (a list that receives everything observed), `SEED` (of the data, so that one text runs on other
-numbers) and `NUDGE` (a relative disturbance of the data, to tell ill-conditioned programs from wrong ones).
+numbers) and `NUDGE` (a disturbance of the data in units of the last place, to tell ill-conditioned programs from wrong
+ones).
 
 The statements are chosen so that values stay moderate: a `Var` carries a bound on its elements, and what grows is
 passed through tanh. Structure owned here: `Program` (blocks of lines; a block is what a minimiser may drop at once).
@@ -24,7 +25,7 @@ def data(key, shape, kind):
         return torch.tensor(np.asarray(rng.integers(0, 2, shape) > 0))
     if kind == "int64":
         return torch.tensor(np.asarray(rng.integers(-4, 5, shape)))
-    values = rng.uniform(-2, 2, shape) * (1 + NUDGE * rng.uniform(-1, 1, shape))
+    values = rng.uniform(-2, 2, shape) * (1 + NUDGE * np.finfo(kind).eps * rng.uniform(-1, 1, shape))
     return torch.tensor(np.asarray(values).astype(kind))
 
 
@@ -40,7 +41,7 @@ def order(key, n):
 
 def num(key):
     """A Python number that is another one for other data."""
-    return round(float(np.random.default_rng([SEED, key]).uniform(0.25, 1.5)), 3) * (1 + NUDGE)
+    return round(float(np.random.default_rng([SEED, key]).uniform(0.25, 1.5)), 3)
 
 
 def see(x):

@@ -1,7 +1,8 @@
 """The tensor handle: a small object that points either to a buffer or to a slot of a trace.
 
-The public methods of `Tensor` are attached by `adjoint.tensor`; here are only the fields, so that the recorder, which
-makes handles, needs nothing above it.
+The public methods of `Tensor` are attached by `adjoint.methods`; here are only the fields, so that the recorder, which
+makes handles, needs nothing above it. What a type checker should know of the methods is declared in `typed.pyi`, which
+no program loads.
 """
 
 from __future__ import annotations
@@ -10,8 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from adjoint.trace.aval import Aval
 
+if TYPE_CHECKING:
+    from adjoint.trace.typed import Typed
+else:
+    Typed = object
 
-class Tensor:
+
+class Tensor(Typed):
     """A multi-dimensional array of one dtype that may take part in differentiation.
 
     Fields (all private; class attributes are the defaults of fields that most tensors never set):
@@ -43,13 +49,9 @@ class Tensor:
     _version: int = 0
     grad: Any = None
 
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
-
 
 class Parameter(Tensor):
-    """A tensor that a module registers as trainable; `adjoint.tensor` gives it its constructor."""
+    """A tensor that a module registers as trainable; `adjoint.methods` gives it its constructor."""
 
 
 new_handle = Tensor.__new__

@@ -47,7 +47,8 @@ def graph_of(node: Step, slots: tuple[int, ...]) -> Graph:
     for step in needed_steps(node, slots):
         for k, (slot, dtype) in enumerate(step.scalars):
             values[slot] = builder.node("scalar", attrs=(step.scalars_before + k, (), dtype))
-        if all(type(a) is not int or a in values for a in step.args):
+        operands = step.args[1:] if step.prim == "override" else step.args
+        if all(type(a) is not int or a in values for a in operands):
             values[step.slot] = lower_step(builder, step, values)
     return builder.finish([values[s] for s in slots])
 

@@ -317,6 +317,8 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
     Raises what the shape rule raises, at the caller's line, before anything is recorded.
     """
     tr = local.trace
+    if tr.node.boundary:
+        flush(tr)
     while True:
         tid = tr.id
         slots: list[Any] = []
@@ -643,11 +645,10 @@ def flush(tr: Trace) -> None:
             hist.values[slot] = data
     for h, data in zip(alive, results, strict=False):
         h._data = data
+        if h._special and h._escape is not None:
+            h._escape.write_back(h)
         if h._aval.requires_grad and h._tid == tid:
             h._hist, h._hslot, h._special = tr.history(), h._slot, True
-        escape = h._escape
-        if escape is not None:
-            escape.write_back(h)
     close(tr, tr.hist)
 
 
@@ -713,7 +714,7 @@ def rescue(tr: Trace, alive: list[Tensor]) -> None:
                 h._escape.write_back(h)
             if h._aval.requires_grad and h._tid == tid:
                 h._hist, h._hslot, h._special = tr.history(), h._slot, True
-        elif id(h) in tr.mutated and h in tr.inputs:  # the update failed: the old value stays
+        elif id(h) in tr.mutated and any(t is h for t in tr.inputs):  # the update failed: the old value stays
             h._data = original(tr, h)
         else:
             h.__dict__["_error"] = errors.get(h._slot, RuntimeError("an operation this tensor depends on failed"))

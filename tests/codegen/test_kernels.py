@@ -20,13 +20,45 @@ from adjoint.ir.graph import Graph, GraphBuilder, Node
 from adjoint.ir.prims import PRIMS
 from adjoint.runtime.program import Program
 
-SHAPES = [(), (0,), (1,), (3,), (13,), (16,), (17,), (1000,), (5, 7), (16, 16), (3, 0, 2), (2, 1, 19), (2, 3, 4, 5)]
+SHAPES = [
+    (),
+    (0,),
+    (1,),
+    (3,),
+    (13,),
+    (16,),
+    (17,),
+    (1000,),
+    (5, 7),
+    (16, 16),
+    (3, 0, 2),
+    (2, 1, 19),
+    (2, 3, 4, 5),
+]
 EXACT = "neg abs sign sqrt floor ceil round trunc relu logical_not isnan isinf".split()
 MATH = (
     "rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh sigmoid "
     "erf erfc erfinv lgamma digamma"
 ).split()
-ODD = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.5, -2.5, 1e30, -1e30, math.inf, -math.inf, math.nan, 3.5, 1e-40, 7.0, -7.0]
+ODD = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    -0.5,
+    2.5,
+    -2.5,
+    1e30,
+    -1e30,
+    math.inf,
+    -math.inf,
+    math.nan,
+    3.5,
+    1e-40,
+    7.0,
+    -7.0,
+]
 
 
 def run(name: str, arrays: list[np.ndarray], types: list[DType], attrs: Any = None, **tolerance: float) -> Program:
@@ -79,7 +111,12 @@ def test_binary(dtype: DType) -> None:
         if dtype.is_floating_point:
             a, b = (np.array(v, dtype.np).ravel() for v in np.meshgrid(ODD, ODD))
             keep = np.abs(a) < 1e20 if loose else np.ones(a.shape, bool)
-            run(name, [a[keep], b[keep]], [dtype, dtype], **({"rtol": 1e-6, "atol": 1e-6} if loose else {}))
+            run(
+                name,
+                [a[keep], b[keep]],
+                [dtype, dtype],
+                **({"rtol": 1e-6, "atol": 1e-6} if loose else {}),
+            )
 
 
 @pytest.mark.parametrize("dtype", INTS, ids=lambda d: d.name)
@@ -122,7 +159,11 @@ def test_where_and_two_results() -> None:
     rng = np.random.default_rng(5)
     for dtype in dt.ALL:
         for shape in SHAPES:
-            c, x, y = sample(rng, shape, dt.bool), sample(rng, shape, dtype), sample(rng, shape, dtype)
+            c, x, y = (
+                sample(rng, shape, dt.bool),
+                sample(rng, shape, dtype),
+                sample(rng, shape, dtype),
+            )
             run("where", [c, x, y], [dt.bool, dtype, dtype])
 
 
@@ -139,10 +180,37 @@ def test_numbers_with_two_operands() -> None:
 def test_reductions(name: str, dtype: DType) -> None:
     rng = np.random.default_rng(7)
     loose = {"rtol": 1e-4, "atol": 1e-4} if dtype.is_floating_point and name in ("sum", "prod") else {}
-    cases = [((0,), (0,)), ((5, 0), (1,)), ((0, 5), (1,)), ((1,), (0,)), ((3,), (0,)), ((16,), (0,)), ((17,), (0,))]
-    cases += [((1000,), (0,)), ((70001,), (0,)), ((5, 7), (0,)), ((5, 7), (1,)), ((5, 7), (0, 1)), ((40, 33), (0,))]
-    cases += [((40, 33), (1,)), ((2000, 3), (0,)), ((3, 2000), (1,)), ((4, 5, 6), (1,)), ((4, 5, 6), (0, 2))]
-    cases += [((4, 30, 20), (0, 2)), ((2, 3, 4, 5), (1, 3)), ((33, 20, 40), (0, 1)), ((1, 20, 1), (0, 1)), ((2, 17, 2), (1,))]
+    cases = [
+        ((0,), (0,)),
+        ((5, 0), (1,)),
+        ((0, 5), (1,)),
+        ((1,), (0,)),
+        ((3,), (0,)),
+        ((16,), (0,)),
+        ((17,), (0,)),
+    ]
+    cases += [
+        ((1000,), (0,)),
+        ((70001,), (0,)),
+        ((5, 7), (0,)),
+        ((5, 7), (1,)),
+        ((5, 7), (0, 1)),
+        ((40, 33), (0,)),
+    ]
+    cases += [
+        ((40, 33), (1,)),
+        ((2000, 3), (0,)),
+        ((3, 2000), (1,)),
+        ((4, 5, 6), (1,)),
+        ((4, 5, 6), (0, 2)),
+    ]
+    cases += [
+        ((4, 30, 20), (0, 2)),
+        ((2, 3, 4, 5), (1, 3)),
+        ((33, 20, 40), (0, 1)),
+        ((1, 20, 1), (0, 1)),
+        ((2, 17, 2), (1,)),
+    ]
     for shape, axes in cases:
         if name in ("amax", "amin") and math.prod(shape[a] for a in axes) == 0:
             continue
@@ -157,7 +225,15 @@ def test_reductions(name: str, dtype: DType) -> None:
 def test_arg_reductions(name: str) -> None:
     rng = np.random.default_rng(8)
     for dtype in (dt.float32, dt.float64, dt.int32, dt.int8, dt.bool, dt.uint8):
-        for shape, axis in [((1,), 0), ((9,), 0), ((100,), 0), ((40_000,), 0), ((6, 50), 1), ((50, 6), 0), ((3, 40, 5), 1)]:
+        for shape, axis in [
+            ((1,), 0),
+            ((9,), 0),
+            ((100,), 0),
+            ((40_000,), 0),
+            ((6, 50), 1),
+            ((50, 6), 0),
+            ((3, 40, 5), 1),
+        ]:
             run(name, [sample(rng, shape, dtype)], [dtype], attrs=axis)
     x = rng.normal(size=(4, 40)).astype("f")
     x[1, 7] = x[1, 23] = math.nan
@@ -180,7 +256,15 @@ def test_scans() -> None:
     rng = np.random.default_rng(10)
     for name in ("cumsum", "cumprod"):
         for dtype in (dt.float32, dt.float64, dt.int64):
-            for shape, axis in [((1,), 0), ((0,), 0), ((50,), 0), ((6, 7), 0), ((6, 7), 1), ((4, 5, 20), 1), ((3, 40), 0)]:
+            for shape, axis in [
+                ((1,), 0),
+                ((0,), 0),
+                ((50,), 0),
+                ((6, 7), 0),
+                ((6, 7), 1),
+                ((4, 5, 20), 1),
+                ((3, 40), 0),
+            ]:
                 x = sample(rng, shape, dtype)
                 if dtype.is_floating_point and name == "cumprod":
                     x = (1 + 0.1 * x).astype(dtype.np)
@@ -190,7 +274,12 @@ def test_scans() -> None:
 def test_long_sums_are_accurate() -> None:
     rng = np.random.default_rng(11)
     x = rng.random(3_000_001).astype("f")
-    for shape, axes in [((3_000_001,), (0,)), ((1000, 3000), (0, 1)), ((3_000_000, 1), (0,)), ((1_500_000, 2), (0,))]:
+    for shape, axes in [
+        ((3_000_001,), (0,)),
+        ((1000, 3000), (0, 1)),
+        ((3_000_000, 1), (0,)),
+        ((1_500_000, 2), (0,)),
+    ]:
         part = x[: math.prod(shape)].reshape(shape)
         b = GraphBuilder()
         graph = b.finish([b.node("sum", given(b, 0, shape), attrs=axes)])
@@ -243,7 +332,12 @@ def test_joins_and_updates() -> None:
     for count in (2, 3, 7):
         for axis in (0, 1):
             shapes = [(3, 4 + i) if axis else (i, 5) for i in range(count)]
-            run("cat", [sample(rng, s, dt.float32) for s in shapes], [dt.float32] * count, attrs=axis)
+            run(
+                "cat",
+                [sample(rng, s, dt.float32) for s in shapes],
+                [dt.float32] * count,
+                attrs=axis,
+            )
     x, y = sample(rng, (10, 12), dt.float32), sample(rng, (4, 6), dt.float32)
     run("slice_update", [x, y], [dt.float32] * 2, attrs=((2, 1), (2, 2)))
     run("slice_update", [x, y[:0]], [dt.float32] * 2, attrs=((2, 1), (2, 2)))
@@ -255,16 +349,39 @@ def test_starts_at_run_time() -> None:
     b = GraphBuilder()
     start = b.node("scalar", attrs=(0, (), dt.int64))
     cut = b.node("slice", given(b, 0, (20, 30)), start, attrs=((None, 0), (3, 30), (2, 1)))
-    update = b.node("slice_update", given(b, 0, (20, 30)), given(b, 1, (3, 30)), start, attrs=((None, 0), (1, 1)))
+    update = b.node(
+        "slice_update",
+        given(b, 0, (20, 30)),
+        given(b, 1, (3, 30)),
+        start,
+        attrs=((None, 0), (1, 1)),
+    )
     placed = b.node("place", given(b, 1, (3, 30)), start, attrs=((20, 30), (None, 0), (2, 1)))
     graph = b.finish([cut, update, placed])
     for s in (0, 7, 15):
         check(graph, [x, y], [s])
 
 
+def test_reshape_of_what_lies_at_a_run_time_start() -> None:
+    """Quotients of an index that the start makes negative must round down."""
+    b = GraphBuilder()
+    start = b.node("scalar", attrs=(0, (), dt.int64))
+    turned = b.node("permute", given(b, 0, (2, 3)), attrs=(1, 0))
+    placed = b.node("place", b.node("reshape", turned, attrs=(6,)), start, attrs=((18,), (None,), (1,)))
+    graph = b.finish([placed, b.node("reshape", placed, attrs=(3, 6)), b.node("neg", placed)])
+    for s in (0, 5, 6, 12):
+        check(graph, [np.arange(1, 7, dtype="f").reshape(2, 3)], [s])
+
+
 def test_indexing() -> None:
     rng = np.random.default_rng(15)
-    for table, index in [((10, 20), (7,)), ((10,), (3, 5)), ((6, 3, 4), ()), ((5, 17), (2, 3)), ((9, 1), (40,))]:
+    for table, index in [
+        ((10, 20), (7,)),
+        ((10,), (3, 5)),
+        ((6, 3, 4), ()),
+        ((5, 17), (2, 3)),
+        ((9, 1), (40,)),
+    ]:
         x, i = sample(rng, table, dt.float32), rng.integers(-table[0], table[0], index)
         run("take", [x, i], [dt.float32, dt.int64])
         run("take", [x, i.astype(np.int32)], [dt.float32, dt.int32])
@@ -290,7 +407,16 @@ def test_index_out_of_range() -> None:
 def test_matrix_products(dtype: DType) -> None:
     rng = np.random.default_rng(16)
     for batch in ((), (3,), (2, 2)):
-        for m, k, n in [(1, 1, 1), (2, 3, 4), (1, 40, 9), (9, 40, 1), (33, 17, 35), (5, 0, 3), (64, 64, 64), (0, 3, 2)]:
+        for m, k, n in [
+            (1, 1, 1),
+            (2, 3, 4),
+            (1, 40, 9),
+            (9, 40, 1),
+            (33, 17, 35),
+            (5, 0, 3),
+            (64, 64, 64),
+            (0, 3, 2),
+        ]:
             x, y = sample(rng, (*batch, m, k), dtype), sample(rng, (*batch, k, n), dtype)
             run("matmul", [x, y], [dtype, dtype], rtol=1e-4, atol=1e-4)
             b = GraphBuilder()  # both operands transposed in place
@@ -312,7 +438,9 @@ def test_random_bits() -> None:
 
 def test_scalars() -> None:
     b = GraphBuilder()
-    nodes = [b.node("scalar", attrs=(i, (), t)) for i, t in enumerate([dt.int64, dt.float64, dt.float32, dt.bool, dt.int8])]
+    nodes = [
+        b.node("scalar", attrs=(i, (), t)) for i, t in enumerate([dt.int64, dt.float64, dt.float32, dt.bool, dt.int8])
+    ]
     graph = b.finish(nodes)
     check(graph, [], [(1 << 63) - 1, 0.1, 0.1, True, -3])
     check(graph, [], [-(1 << 63), 3, 2, False, 5])

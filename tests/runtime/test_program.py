@@ -91,7 +91,14 @@ def test_thread_count_does_not_change_bits() -> None:
     b = GraphBuilder()
     node = given(b, 0, x.shape)
     e = b.node("exp", node)
-    graph = b.finish([b.node("sum", e, attrs=(0, 1)), b.node("sum", e, attrs=(0,)), b.node("sum", e, attrs=(1,)), e])
+    graph = b.finish(
+        [
+            b.node("sum", e, attrs=(0, 1)),
+            b.node("sum", e, attrs=(0,)),
+            b.node("sum", e, attrs=(1,)),
+            e,
+        ]
+    )
     program = native(graph)
     before = pool.get_num_threads()
     try:
@@ -122,9 +129,18 @@ def test_error_leaves_a_usable_program() -> None:
 
 def test_scalars_of_any_python_number() -> None:
     b = GraphBuilder()
-    whole, real = b.node("scalar", attrs=(0, (), dt.int64)), b.node("scalar", attrs=(1, (), dt.float32))
+    whole, real = (
+        b.node("scalar", attrs=(0, (), dt.int64)),
+        b.node("scalar", attrs=(1, (), dt.float32)),
+    )
     graph = b.finish([b.node("add", whole, whole), b.node("mul", real, real)])
-    for scalars in ([3, 2.5], [True, 2], [np.int64(4), np.float32(0.1)], [(1 << 62), 1e300], [2.9, 1]):
+    for scalars in (
+        [3, 2.5],
+        [True, 2],
+        [np.int64(4), np.float32(0.1)],
+        [(1 << 62), 1e300],
+        [2.9, 1],
+    ):
         with np.errstate(over="ignore"):
             check(graph, [], scalars)
 

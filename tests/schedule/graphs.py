@@ -47,7 +47,11 @@ def native(graph: Graph) -> Program:
 
 
 def check(
-    graph: Graph, arrays: list[np.ndarray], scalars: list[Any] | None = None, rtol: float = 0.0, atol: float = 0.0
+    graph: Graph,
+    arrays: list[np.ndarray],
+    scalars: list[Any] | None = None,
+    rtol: float = 0.0,
+    atol: float = 0.0,
 ) -> Program:
     """Compiled results against the reference: to the bit when both tolerances are 0."""
     program = native(graph)
@@ -67,6 +71,7 @@ class Draw:
         self.rng = np.random.default_rng(seed)
         self.builder = GraphBuilder()
         self.arrays: list[np.ndarray] = []
+        self.scalars: list[int] = []
         self.nodes: list[Node] = []
         self.exact: set[Node] = set()  # nodes on which compiled code and reference agree to the bit
         self.largest = largest
@@ -142,7 +147,11 @@ class Draw:
 
     def integers(self) -> None:
         x = self.any((dt.int32, dt.int64))
-        self.make(self.pick("add mul floor_div remainder maximum bitwise_and fmod".split()), x, self.like(x))
+        self.make(
+            self.pick("add mul floor_div remainder maximum bitwise_and fmod".split()),
+            x,
+            self.like(x),
+        )
 
     def choose(self) -> None:
         x = self.any(FLOATS)
@@ -165,7 +174,9 @@ class Draw:
         elif name == "flip":
             self.make(name, x, attrs=(int(self.rng.integers(rank)),))
         elif name == "slice":
-            self.make(name, x, attrs=self.region(x.shape))
+            starts, sizes, steps = self.region(x.shape)
+            fixed, late = self.at_run_time(starts)
+            self.make(name, x, *late, attrs=(fixed, sizes, steps))
         elif name == "place":
             starts, steps, shape = [], [], []
             for n in x.shape:
@@ -174,7 +185,8 @@ class Draw:
                 steps.append(step)
                 shape.append(before + (n - 1) * step + 1 + after)
             if math.prod(shape) <= 4 * self.largest:
-                self.make(name, x, attrs=(tuple(shape), tuple(starts), tuple(steps)))
+                fixed, late = self.at_run_time(tuple(starts))
+                self.make(name, x, *late, attrs=(tuple(shape), fixed, tuple(steps)))
         elif name == "expand":
             if x.size * 3 <= self.largest:
                 ones = self.make("reshape", x, attrs=(*x.shape[:1], 1, *x.shape[1:]))
@@ -186,17 +198,32 @@ class Draw:
             if factors:
                 d = self.pick(factors)
                 self.make(name, x, attrs=(d, x.shape[0] // d, *x.shape[1:]))
+            if self.rng.random() < 0.3:
+                self.make(name, x, attrs=(x.size,))
         elif name == "cat":
             self.make(name, x, self.like(x), attrs=int(self.rng.integers(rank)))
         elif name == "slice_update":
             starts, sizes, steps = self.region(x.shape)
-            self.make(name, x, self.make("slice", self.like(x), attrs=(starts, sizes, steps)), attrs=(starts, steps))
+            update = self.make("slice", self.like(x), attrs=(starts, sizes, steps))
+            fixed, late = self.at_run_time(starts)
+            self.make(name, x, update, *late, attrs=(fixed, steps))
         else:
             axis = int(self.rng.integers(rank))
             if x.shape[axis] >= 3:
                 made = self.make(name, x, attrs=((axis,), (2,), (self.pick((1, 2)),), (1,)))
                 if x.dtype.is_floating_point:
                     self.make(self.pick(("sum", "amax")), made, attrs=(rank,))
+
+    def at_run_time(self, starts: tuple[int, ...]) -> tuple[tuple, list[Node]]:
+        """Some of the starts as run-time scalars."""
+        fixed: list[int | None] = list(starts)
+        late = []
+        for i, start in enumerate(starts):
+            if self.rng.random() < 0.3:
+                fixed[i] = None
+                late.append(self.builder.node("scalar", attrs=(len(self.scalars), (), dt.int64)))
+                self.scalars.append(start)
+        return tuple(fixed), late
 
     def region(self, shape: tuple[int, ...]) -> tuple[tuple, tuple, tuple]:
         starts, sizes, steps = [], [], []
@@ -246,7 +273,11 @@ class Draw:
         n = self.pick((1, 2, 5, 17))
         if self.rng.random() < 0.5:
             rank = len(x.shape)
-            y = self.make("permute", self.given((*batch, n, k), x.dtype), attrs=(*range(rank - 2), rank - 1, rank - 2))
+            y = self.make(
+                "permute",
+                self.given((*batch, n, k), x.dtype),
+                attrs=(*range(rank - 2), rank - 1, rank - 2),
+            )
         else:
             y = self.given((*batch, k, n), x.dtype)
         self.make("tanh", self.make("matmul", x, y))
@@ -258,24 +289,22 @@ class Draw:
         bits = self.make("random_bits", seed, offset, attrs=shape)
         low = self.make("bitwise_and", bits, self.builder.const(1023, dt.int64, shape))
         self.make("cast", low, attrs=dt.float32)
-        self.nodes[-1] = self.builder.node(
-            "mul", self.nodes[-1], self.builder.const(1 / 1024, dt.float32, shape)
-        )
+        self.nodes[-1] = self.builder.node("mul", self.nodes[-1], self.builder.const(1 / 1024, dt.float32, shape))
         self.nodes.remove(bits)
 
 
-KINDS = ("unary binary binary integers choose convert move move move reduce reduce arg scan index product create").split()
+KINDS = (
+    "unary binary binary integers choose convert move move move reduce reduce arg scan index product create"
+).split()
 
 
-def random_graph(seed: int, largest: int = 3000) -> tuple[Graph, list[np.ndarray]]:
-    """A graph of 5 to 40 nodes with inputs to run it on."""
+def random_graph(seed: int, largest: int = 3000) -> tuple[Graph, list[np.ndarray], list[int]]:
+    """A graph of 5 to 40 nodes with inputs and run-time scalars to run it on."""
     draw = Draw(seed, largest)
     draw.given(draw.shape(), dt.float32)
     for _ in range(int(draw.rng.integers(3, 16))):
         getattr(draw, draw.pick(KINDS))()
     count = int(draw.rng.integers(1, 7))
     outputs = [draw.nodes[-1 - int(min(draw.rng.exponential(4), len(draw.nodes) - 1))] for _ in range(count)]
-    used_before = len(draw.arrays)
     graph = draw.builder.finish(outputs)
-    assert used_before == len(draw.arrays)
-    return graph, draw.arrays
+    return graph, draw.arrays, draw.scalars

@@ -10,15 +10,15 @@ from graphs import check, random_graph
 @pytest.mark.parametrize("block", range(20))
 def test_small(block: int) -> None:
     for seed in range(10 * block, 10 * block + 10):
-        graph, arrays = random_graph(seed)
-        check(graph, arrays, rtol=3e-4, atol=3e-4)
+        graph, arrays, scalars = random_graph(seed)
+        check(graph, arrays, scalars, rtol=3e-4, atol=3e-4)
 
 
 @pytest.mark.parametrize("block", range(4))
 def test_larger(block: int) -> None:
     for seed in range(10_000 + 5 * block, 10_000 + 5 * block + 5):
-        graph, arrays = random_graph(seed, 30_000)
-        check(graph, arrays, rtol=1e-3, atol=1e-3)
+        graph, arrays, scalars = random_graph(seed, 30_000)
+        check(graph, arrays, scalars, rtol=1e-3, atol=1e-3)
 
 
 def test_the_draw_is_varied() -> None:
@@ -26,7 +26,7 @@ def test_the_draw_is_varied() -> None:
     names: set[str] = set()
     sizes = []
     for seed in range(60):
-        graph, _ = random_graph(seed)
+        graph, *_ = random_graph(seed)
         names.update(n.prim.name for n in graph.nodes)
         sizes.append(len(graph.nodes))
     wanted = "sum amax argmax cumsum take put_add put matmul window place slice_update cat flip random_bits where"

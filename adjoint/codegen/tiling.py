@@ -1,0 +1,243 @@
+"""How the loops of a nest are run: which are merged, which one is vectorised, how the work is cut into blocks.
+
+`Tiling(nest, stored, vector_bytes)` decides, by shapes alone, and writes nothing. The loops, from outside: blocks of
+work, rows (the unreduced loops), the reduced loops. One loop is vectorised: the last of all, if it is reduced ("row
+mode"), else the last of the rows, which then comes after the other rows ("column mode"). Read `_choose_loops`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from adjoint.codegen.reductions import Fold
+from adjoint.ir.graph import Node
+from adjoint.schedule import expr as ex
+from adjoint.schedule.expr import Expr, Var
+from adjoint.schedule.lower import dynamic_values
+from adjoint.schedule.values import WEIGHTS, Nest, Root, Value
+
+ROW_DEPTH = 3  # where everything outside the reduced loops is known
+ACCUMULATORS = 4  # running results of a long vectorised row, to hide the latency of an addition
+
+
+class Group:
+    """Adjacent loops merged into one. last: the variable that stands for all; extent: of the merged loop."""
+
+    __slots__ = ("members", "last", "extent", "mask", "depth")
+
+    def __init__(self, members: list[Var]) -> None:
+        self.members, self.last = members, members[-1]
+        self.extent = math.prod(v.extent for v in members)
+        self.mask = sum(v.mask for v in members)
+        self.depth = 0
+
+
+class Tiling:
+    """The decisions for one nest. stored: the nodes that must be in memory afterwards.
+
+    needed: the values that their roots need.  vec, lanes: the vectorised loop and how many elements at once.
+    rows, cols: the other unreduced loops, and the reduced ones.  pieces, row_blocks, vec_blocks: how many blocks.
+    """
+
+    def __init__(self, nest: Nest, stored: set[Node], vector_bytes: int) -> None:
+        self.nest = nest
+        self.width = vector_bytes // 4
+        self.roots = [r for r in nest.roots if r.target in stored]
+        self.needed = self._reachable()
+        self.scatter = any(r.kind == "scatter" for r in self.roots)
+        self.scan = any(r.kind == "scan" for r in self.roots)
+        self._choose_loops()
+        self._choose_blocks()
+
+    def _reachable(self) -> list[Value]:
+        found: set[Value] = set()
+        stack = [r.value for r in self.roots]
+        for r in self.roots:
+            stack.extend(dynamic_values(r.place))
+        while stack:
+            v = stack.pop()
+            if v not in found:
+                found.add(v)
+                stack.extend(v.args)
+        return sorted(found, key=lambda v: v.id)
+
+    def _expressions(self) -> list[Expr]:
+        out: list[Expr] = [r.place for r in self.roots]
+        for v in self.needed:
+            if v.op == "load":
+                out.append(v.attrs[1])
+            elif v.op == "index":
+                out.append(v.attrs)
+            elif v.op == "cond":
+                out.append(v.attrs[0])
+            elif v.op == "reduce" and v.attrs[1] is not None:
+                out.append(v.attrs[1])
+        seen: set[Var] = set()
+        for e in out:
+            for var, _ in e[1]:
+                if var.kind in ("div", "mod") and var not in seen:
+                    seen.add(var)
+                    out.append(var.payload[0])
+        return out
+
+    def _choose_loops(self) -> None:
+        """Merge neighbouring loops where every index allows it, and choose the vectorised one."""
+        chunk_var = self.nest.chunk[0] if self.nest.chunk else None
+        coefficients = [dict(e[1]) for e in self._expressions()]
+
+        def merges(a: Var, b: Var) -> bool:
+            return b is not chunk_var and all(c.get(a, 0) == c.get(b, 0) * b.extent for c in coefficients)
+
+        groups: dict[bool, list[Group]] = {}
+        for reduced in (False, True):
+            runs: list[list[Var]] = []
+            for v in self.nest.vars:
+                if v.reduced == reduced:
+                    if runs and merges(runs[-1][-1], v):
+                        runs[-1].append(v)
+                    else:
+                        runs.append([v])
+            groups[reduced] = [Group(run) for run in runs]
+        rows, self.cols = groups[False], groups[True]
+        self.absorbed = {v for g in (*rows, *self.cols) for v in g.members[:-1]}
+        last = self.nest.vars[-1] if self.nest.vars else None
+        self.row_mode = last is not None and last.reduced and not self.scan
+        self.vec: Group | None = None
+        self.masked = False
+        self.chunk = 0  # length of a piece, in steps of the merged loop that is cut
+        self.chunk_group: Group | None = None
+        if chunk_var is not None and self.nest.chunk is not None:
+            self.chunk_group = next(g for g in self.cols if g.members[0] is chunk_var)
+            self.chunk = self.nest.chunk[1] * (self.chunk_group.extent // chunk_var.extent)
+        if self.row_mode:
+            self.vec = self.cols[-1]
+            self.rows = rows
+            lengths = [self.vec.extent]
+            if self.vec is self.chunk_group:
+                lengths = [self.chunk, self.vec.extent % self.chunk or self.chunk]
+            self.lanes = self._row_lanes(lengths)
+            self.masked = any(n % self.lanes for n in lengths)
+        else:
+            last_row = rows[-1] if rows and (last is None or last in rows[-1].members) else None
+            self.lanes = 1
+            if last_row is not None:
+                self.vec, self.rows = last_row, rows[:-1]
+                self.lanes = self._column_lanes(last_row.extent)
+            else:
+                self.rows = rows
+        self.swapped = self._strided_across_rows()
+        for g in self.rows:
+            g.depth = 3 if self.swapped else 2
+        if self.vec is not None:
+            self.vec.depth = 2 if self.swapped else 3
+        for k, g in enumerate(self.cols):
+            g.depth = ROW_DEPTH + 1 + k
+        self.group_of = {v: g for g in (*rows, *self.cols) for v in g.members}
+        self.depth_of_bit = {v.mask: g.depth for v, g in self.group_of.items()}
+        self.vec_mask = self.vec.mask if self.vec is not None and self.lanes > 1 else 0
+
+    def _strided_across_rows(self) -> bool:
+        """Whether some load runs along memory with the rows and not with the lanes, as in a transposition.
+
+        The loop over rows then goes inside: the cache lines that one gather touches serve the next rows too.
+        """
+        if self.vec is None or self.row_mode or self.cols or not self.rows or self.scatter:
+            return False
+        lane, row = self.vec.last, self.rows[-1].last
+        for v in self.needed:
+            if v.op == "load":
+                steps = dict(v.attrs[1][1])
+                if abs(steps.get(lane, 0)) > 16 and abs(steps.get(row, 0)) in (1, 2, 3, 4):
+                    return True
+        return False
+
+    def _row_lanes(self, lengths: list[int]) -> int:
+        full = self.width
+        longest = max(lengths)
+        if longest < full:
+            return 1 << (longest - 1).bit_length()
+        if any(n % full for n in lengths) and not any(n % (full // 2) for n in lengths):
+            return full // 2
+        return full
+
+    def _column_lanes(self, extent: int) -> int:
+        if self.scatter:  # every element exactly once
+            lanes = 1
+            while lanes < self.width and extent % (2 * lanes) == 0:
+                lanes *= 2
+            return 1 if any(self._index_uses(r, self.vec) for r in self.roots) else lanes
+        return min(self.width, 1 << (extent.bit_length() - 1))
+
+    def _index_uses(self, root: Root, group: Group | None) -> bool:
+        """Whether the row that a scatter writes depends on the vectorised loop."""
+        assert group is not None
+        return any(v.mask & group.mask for v in dynamic_values(root.place))
+
+    def _choose_blocks(self) -> None:
+        """Cut the work by shapes alone. blocks = pieces * row blocks * blocks of the vectorised loop."""
+        self.n_rows = math.prod(g.extent for g in self.rows)
+        self.n_vec = 1 if self.row_mode or self.vec is None else self.vec.extent
+        n_cols = math.prod(g.extent for g in self.cols)
+        weight = sum([WEIGHTS.get(v.op, 1) for v in self.needed]) + len(self.roots)
+        elements = self.n_rows * self.n_vec * n_cols
+        self.flops = elements * weight
+        self.bytes = sum([v.dtype.itemsize * self._extent(v.mask) for v in self.needed if v.op == "load"])
+        self.bytes += sum([r.node.size * r.node.dtype.itemsize for r in self.roots if r.kind != "piece"])
+        self.bytes += sum([r.source.size * r.node.dtype.itemsize for r in self.roots if r.source is not None])
+        nanoseconds = self.flops * 0.25 / max(1, self.lanes) + self.bytes * 0.03
+        self.parallel = nanoseconds > 30_000 and not self.scatter
+        pieces = 1
+        if self.chunk_group is not None:
+            pieces = -(-self.chunk_group.extent // self.chunk)
+            n_cols = n_cols // self.chunk_group.extent * self.chunk
+        target = min(32768, max(2048, 131072 // max(weight, 4)))
+        self.row_block, self.vec_block = self.n_rows, self.n_vec
+        if self.parallel:
+            if self.n_vec * n_cols > target and not self.row_mode:
+                step = 4 * self.lanes
+                self.vec_block = min(self.n_vec, -(-max(1, target // n_cols) // step) * step)
+                self.row_block = 1
+            else:
+                self.row_block = max(1, target // (self.n_vec * n_cols))
+        if self.swapped:  # tiles small enough for the first caches of lines and of pages
+            self.row_block = min(self.n_rows, 256)
+            self.vec_block = min(self.n_vec, max(8 * self.lanes, 128))
+        if self.nest.column:
+            self.row_block = self.nest.column
+        self.pieces = pieces
+        self.row_blocks = -(-self.n_rows // self.row_block)
+        self.vec_blocks = -(-self.n_vec // self.vec_block)
+        self.nblocks = pieces * self.row_blocks * self.vec_blocks
+        self.parallel = self.parallel and self.nblocks > 1
+
+    def _extent(self, mask: int) -> int:
+        return math.prod(v.extent for v in self.nest.vars if v.mask & mask)
+
+    def _rounds(self, folds: list[Value], stores: list[Root]) -> int:
+        """Vectors in one round of the innermost loop: several where there is little work in each."""
+        if not self.row_mode or self.masked or self.scan:
+            return 1
+        assert self.vec is not None
+        lengths = [self.vec.extent]
+        if self.vec is self.chunk_group:
+            lengths = [self.chunk, self.vec.extent % self.chunk or self.chunk]
+        if any(n % (ACCUMULATORS * self.lanes) for n in lengths) or max(lengths) == ACCUMULATORS * self.lanes:
+            return 1
+        work: set[Value] = set()
+        stack = [v.args[0] for v in folds] + [r.value for r in stores]
+        while stack:
+            v = stack.pop()
+            if v not in work and v.mask & self.vec.mask and v.op != "reduce":
+                work.add(v)
+                if v not in self.spills or self.spill_at[v] == self.pass_number:
+                    stack.extend(v.args)
+        weight = sum([WEIGHTS.get(v.op, 1) for v in work])
+        return ACCUMULATORS if weight <= 12 and len(folds) <= 2 else 1
+
+    def _accumulators(self, fold: Fold) -> int:
+        """How many running results: enough to hide the latency of an addition in a long vectorised row."""
+        if not self.row_mode or fold.width > 1:
+            return 1
+        assert self.vec is not None
+        length = self.chunk if self.vec is self.chunk_group else self.vec.extent
+        return ACCUMULATORS if length > ACCUMULATORS * self.lanes else 1
