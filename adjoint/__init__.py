@@ -12,8 +12,11 @@ from builtins import int as _builtin_int
 from typing import Any as _Any
 
 from adjoint import dtypes as _dtypes
+from adjoint._version import __version__
 from adjoint.dtypes import DType as dtype
 from adjoint.dtypes import bool, finfo, float32, float64, iinfo, int8, int16, int32, int64, uint8
+from adjoint.methods import allclose, attach, equal
+from adjoint.methods import create_device as device
 from adjoint.ops import create as _create
 from adjoint.ops import elementwise as _elementwise
 from adjoint.ops import index as _index
@@ -23,13 +26,10 @@ from adjoint.ops import reduce as _reduce
 from adjoint.ops import shape as _shape
 from adjoint.ops import sort as _sort
 from adjoint.ops import special as _special
-from adjoint.methods import allclose, attach, create_device as device, equal
 from adjoint.trace import recorder as _recorder
 from adjoint.trace.aval import Size
 from adjoint.trace.handle import Parameter as _Parameter
 from adjoint.trace.handle import Tensor
-
-from adjoint._version import __version__
 
 attach()
 

@@ -64,8 +64,9 @@ FLAGS: dict[str, Flag] = {
             "ADJOINT_DEBUG",
             _count,
             0,
-            "what to print to stderr: 1 programs compiled, 2 kernels, "
-            "3 graphs before and after simplification, 4 LLVM IR, 5 everything",
+            "what to print to stderr as programs are compiled, each level adding to the last: "
+            "1 names of kernels, 2 their loops, 3 graphs before and after simplification, "
+            "4 LLVM IR, 5 each graph as a Python program that runs",
         ),
         Flag(
             "ADJOINT_DISABLE",

@@ -6,6 +6,9 @@ says what a tensor becomes when it meets a Python number (the number only decide
 
 from __future__ import annotations
 
+import builtins
+from typing import Any
+
 import numpy as np
 
 
@@ -18,7 +21,7 @@ class DType:
 
     __slots__ = ("name", "np", "itemsize", "llvm", "category", "is_floating_point", "is_complex", "is_signed")
 
-    def __init__(self, name: str, np_type: type, llvm: str, category: int, signed: bool) -> None:
+    def __init__(self, name: str, np_type: type, llvm: str, category: int, signed: builtins.bool) -> None:
         self.name = name
         self.np = np.dtype(np_type)
         self.itemsize = self.np.itemsize
@@ -31,7 +34,7 @@ class DType:
     def __repr__(self) -> str:
         return f"torch.{self.name}"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return by_name, (self.name,)
 
 
@@ -111,5 +114,5 @@ class iinfo:
     def __init__(self, dtype: DType) -> None:
         if dtype.category != 1:
             raise TypeError(f"torch.iinfo() requires an integer input type. Use torch.finfo to handle {dtype}")
-        info = np.iinfo(dtype.np)
+        info: Any = np.iinfo(dtype.np)  # type: ignore[type-var]
         self.dtype, self.bits, self.min, self.max = dtype.name, info.bits, int(info.min), int(info.max)

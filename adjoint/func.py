@@ -162,8 +162,8 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
             more = local.trace.grad and (again or any(s._aval.requires_grad for _, s in live))
             found = list(
                 run_grad([o for o, _ in live], flat, [s for _, s in live], retain_graph=True,
-                         create_graph=more, materialize_grads=True)
-            )  # type: ignore[arg-type]  # fmt: skip
+                         create_graph=more, materialize_grads=True)  # type: ignore[arg-type]
+            )  # fmt: skip
         got = _results(tuple(range(len(primals))), chosen, flats, found)
         return got
 

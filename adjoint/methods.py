@@ -18,7 +18,7 @@ from adjoint.dtypes import DType
 from adjoint.ops import create, elementwise, index, linalg, random, reduce, shape, sort
 from adjoint.ops.elementwise import cast, functions
 from adjoint.trace import recorder, views
-from adjoint.trace.aval import aval, contiguous_strides
+from adjoint.trace.aval import aval, is_contiguous
 from adjoint.trace.handle import Parameter, Tensor, new_handle
 from adjoint.trace.recorder import local, realize, record_full, refresh_special
 from adjoint.trace.views import assign, check_in_place, is_leaf, point
@@ -494,7 +494,7 @@ def attach() -> None:
         ndimension=lambda self: len(self._aval.shape), numel=lambda self: self._aval.size,
         nelement=lambda self: self._aval.size, element_size=lambda self: self._aval.dtype.itemsize,
         stride=lambda self, dim=None: self._aval.strides if dim is None else self._aval.strides[dim],
-        is_contiguous=lambda self, memory_format=None: _contiguous(self),
+        is_contiguous=lambda self, memory_format=None: is_contiguous(self._aval),
         is_floating_point=lambda self: self._aval.dtype.is_floating_point,
         is_complex=lambda self: self._aval.dtype.is_complex,
         type_as=lambda self, other: cast(self, other._aval.dtype),
@@ -575,11 +575,6 @@ def attach() -> None:
         setattr(T, name, property(function))
     T.requires_grad = property(lambda self: self._aval.requires_grad, set_requires_grad)
     T.data = property(data_of, set_data)
-
-
-def _contiguous(self: Tensor) -> bool:
-    a = self._aval
-    return a.strides == contiguous_strides(a.shape) or a.size <= 1
 
 
 def _grad_fn(self: Tensor) -> Any:

@@ -15,7 +15,7 @@ from adjoint import dtypes
 from adjoint.trace.handle import Parameter, Tensor
 from adjoint.trace.recorder import local, realize
 
-options = {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80, "sci_mode": None}
+options: dict[str, Any] = {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80, "sci_mode": None}
 
 
 def set_printoptions(

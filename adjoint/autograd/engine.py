@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from adjoint.grad.walk import Freed, Reverse, ancestry, dependents, locate
+from adjoint.grad.walk import Freed, Reverse, dependents, locate
 from adjoint.ops.create import ones_like
 from adjoint.ops.elementwise import cast
 from adjoint.trace.handle import Tensor, new_handle
@@ -139,7 +139,11 @@ def jump(tr: Any, macro: Macro) -> None:
         if old._special or old._views is not None:
             shared = True
     slots = bind_all(tr, olds)
-    key = ("accumulate", slots)
+    if len(set(slots)) < len(slots):  # one tensor is the gradient of several leaves: the sums follow one another
+        for leaf, g in more:
+            accumulate(leaf, g)
+        return
+    key = ("accumulate", slots, tuple([g._slot for _, g in more]))
     sums = tr.node.macros.get(key) if tr.node.macros is not None else None
     if sums is None or tr.id != tid or shared:
         start, inputs, grad = tr.node, len(tr.inputs), tr.grad
@@ -203,8 +207,8 @@ def run_reverse(
                 wanted[(place[0].id, place[1])] = k
     walk = Reverse(keep, wanted, leaves)
     if chosen is not None:
-        histories = ancestry([p for p in places if p is not None])
-        walk.relevant = dependents(histories, set(wanted or ()), leaves or set())
+        known = [p for p in places if p is not None]
+        walk.relevant = dependents(known, set(wanted or ()), leaves or set())
     tr.set_mode(create_graph)
     tr.static += 1
     tr.scope = None

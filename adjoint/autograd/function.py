@@ -75,7 +75,7 @@ class Call:
                 f"function {self.cls.__name__}Backward returned an incorrect number of gradients (expected "
                 f"{len(self.inputs)}, got {len(got)})"
             )
-        pairs = []
+        pairs: list[Any] = []
         for x, g in zip(self.inputs, got, strict=False):
             if isinstance(x, Tensor) and g is not None:
                 if g._aval.shape != x._aval.shape and x._aval.requires_grad:

@@ -86,11 +86,13 @@ class Accesses(Addresses):
             x = self._every_other(base, offset, element, size, lanes)
         else:
             lo, hi = ex.bounds(e)
-            narrow = "i32" if -(1 << 31) < lo and hi < 1 << 31 else "i64"
+            narrow = "i32" if lo > -(1 << 31) and hi < 1 << 31 else "i64"
             where = self._vector_index(e, narrow)
             self.levels.use(depth)
             pointers = em.op(f"getelementptr {element}, ptr {base}, <{lanes} x {narrow}> {where}")
-            em.declare(f"{kind} @llvm.masked.gather.{name}.v{lanes}p0(<{lanes} x ptr>, i32, <{lanes} x i1>, {kind})")
+            em.declare(
+                f"{kind} @llvm.masked.gather.{name}.v{lanes}p0(<{lanes} x ptr>, i32, <{lanes} x i1>, {kind})"
+            )
             flags = mask or em.splat("i1", lanes, "true")
             x = em.op(
                 f"call {kind} @llvm.masked.gather.{name}.v{lanes}p0(<{lanes} x ptr> {pointers}, i32 {size}, "
@@ -122,7 +124,11 @@ class Accesses(Addresses):
             rows = math.prod(root.node.shape[1:])
             piece = self.piece if root.kind == "partial" else self.block_of_rows
             self.levels.use(depth)
-            moved = em.op(f"mul i64 {piece}, {rows}") if piece.startswith("%") else str(int(piece) * rows)
+            moved = (
+                em.op(f"mul i64 {piece}, {rows}")
+                if piece.startswith("%")
+                else str(int(piece) * rows)
+            )
         else:
             moved = "0"
         scalar, step, irregular = self._parts(e)
@@ -163,7 +169,9 @@ class Accesses(Addresses):
                 f"call void @llvm.masked.store.{name}.p0({kind} {x}, ptr {pointer}, i32 {size}, <{lanes} x i1> {mask})"
             )
 
-    def _added_to_column(self, root: Root, pointer: str, x: str, lanes: int, mask: str | None) -> str:
+    def _added_to_column(
+        self, root: Root, pointer: str, x: str, lanes: int, mask: str | None
+    ) -> str:
         """What a column's partial result becomes with one more row; the first row of a block starts from nothing."""
         em, dtype = self.em, root.node.dtype
         kind = vector_type(dtype.llvm, lanes)
@@ -186,7 +194,13 @@ class Accesses(Addresses):
 
     def _streams(self, root: Root, nbytes: int) -> bool:
         """Whether a store should go past the caches: a kernel that moves more than they hold, whole aligned lines."""
-        if self.bytes < _STREAM_BYTES or root.kind != "full" or nbytes % 64 or self.vec is None or self.swapped:
+        if (
+            self.bytes < _STREAM_BYTES
+            or root.kind != "full"
+            or nbytes % 64
+            or self.vec is None
+            or self.swapped
+        ):
             return False
         size = root.node.dtype.itemsize
         if root.node.size * size < _STREAM_BYTES // 8 or self.n_vec % self.lanes:
@@ -199,13 +213,17 @@ class Accesses(Addresses):
             if var not in self.absorbed
         )
 
-    def _scatter_lanes(self, base: str, where: str, x: str, element: str, size: int, lanes: int) -> None:
+    def _scatter_lanes(
+        self, base: str, where: str, x: str, element: str, size: int, lanes: int
+    ) -> None:
         em = self.em
         name = f"v{lanes}{sc.mangled(1, element)}"
         pointers = em.op(f"getelementptr {element}, ptr {base}, <{lanes} x i64> {where}")
         flags = self._mask(lanes) or em.splat("i1", lanes, "true")
         kind = f"<{lanes} x {element}>"
-        em.declare(f"void @llvm.masked.scatter.{name}.v{lanes}p0({kind}, <{lanes} x ptr>, i32, <{lanes} x i1>)")
+        em.declare(
+            f"void @llvm.masked.scatter.{name}.v{lanes}p0({kind}, <{lanes} x ptr>, i32, <{lanes} x i1>)"
+        )
         em.line(
             f"call void @llvm.masked.scatter.{name}.v{lanes}p0({kind} {x}, <{lanes} x ptr> {pointers}, i32 {size}, "
             f"<{lanes} x i1> {flags})"

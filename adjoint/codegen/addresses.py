@@ -100,7 +100,9 @@ class Addresses(Tiling):
             place = em.op(f"getelementptr i32, ptr %idx, i64 @offset{len(self.offsets)}@")
             self.offsets.append(far)
             moved = em.op(f"sext i32 {em.op(f'load i32, ptr {place}, align 4')} to i64")
-            found = memo["displaced", node, far] = em.op(f"getelementptr {element}, ptr {base}, i64 {moved}")
+            found = memo["displaced", node, far] = em.op(
+                f"getelementptr {element}, ptr {base}, i64 {moved}"
+            )
         return found, (0, e[1])
 
     def _variable(self, var: Var) -> str:
@@ -137,7 +139,11 @@ class Addresses(Tiling):
                 x = self._variable(var)
                 self.levels.use(depth)
                 if factor != 1:
-                    x = self.em.op(f"mul i64 {x}, {factor}") if x.startswith("%") else str(int(x) * factor)
+                    x = (
+                        self.em.op(f"mul i64 {x}, {factor}")
+                        if x.startswith("%")
+                        else str(int(x) * factor)
+                    )
                 if total and total != "0":
                     x = self.em.op(f"add i64 {total}, {x}") if x != "0" else total
                 found = memo[key] = x
@@ -195,7 +201,9 @@ class Addresses(Tiling):
         for var, k in irregular:
             x = self._vector_variable(var, element)
             self.levels.use(depth)
-            pieces.append(x if k == 1 else em.op(f"mul {kind} {x}, {em.splat(element, lanes, str(k))}"))
+            pieces.append(
+                x if k == 1 else em.op(f"mul {kind} {x}, {em.splat(element, lanes, str(k))}")
+            )
         self.levels.use(depth)
         if element == "i32" and base.startswith("%"):
             base = em.op(f"trunc i64 {base} to i32")
@@ -223,10 +231,14 @@ class Addresses(Tiling):
         else:
             inner, n = var.payload
             lo, hi = ex.bounds(inner)
-            narrow = "i32" if -(1 << 31) < lo and hi < 1 << 31 and n < 1 << 31 else "i64"
+            narrow = "i32" if lo > -(1 << 31) and hi < 1 << 31 and n < 1 << 31 else "i64"
             x = self._vector_index(inner, narrow)
             self.levels.use(depth)
-            op = ("udiv" if lo >= 0 else "sdiv") if var.kind == "div" else ("urem" if lo >= 0 else "srem")
+            op = (
+                ("udiv" if lo >= 0 else "sdiv")
+                if var.kind == "div"
+                else ("urem" if lo >= 0 else "srem")
+            )
             x = em.op(f"{op} <{lanes} x {narrow}> {x}, {em.splat(narrow, lanes, str(n))}")
             if narrow != element:
                 way = "sext" if element == "i64" else "trunc"

@@ -57,7 +57,9 @@ class Levels:
     def pop(self) -> Level:
         return self.stack.pop()
 
-    def open(self, start: str, stop: str, step: int, carried: list[tuple[str, str]]) -> tuple[str, list[str]]:
+    def open(
+        self, start: str, stop: str, step: int, carried: list[tuple[str, str]]
+    ) -> tuple[str, list[str]]:
         """Begin `for i in range(start, stop, step)`, which must run at least once.
 
         carried: (type, initial value) of what passes from one round to the next. Returns the counter and the carried

@@ -16,7 +16,7 @@ from adjoint.codegen.addresses import STATUS
 from adjoint.codegen.loops import Level
 from adjoint.codegen.reductions import Fold
 from adjoint.codegen.registers import Registers
-from adjoint.codegen.tiling import ACCUMULATORS, ROW_DEPTH
+from adjoint.codegen.tiling import ROW_DEPTH
 from adjoint.dtypes import DType
 from adjoint.schedule import expr as ex
 from adjoint.schedule.expr import Expr
@@ -57,7 +57,9 @@ class NestKernel(Registers):
             if r.kind == "scatter" and r.node.prim.name == "put_add":
                 target, nbytes = self._buffer(r.target), r.node.size * r.node.dtype.itemsize
                 em.declare("void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
-                em.line(f"call void @llvm.memset.p0.i64(ptr {target}, i8 0, i64 {nbytes}, i1 false)")
+                em.line(
+                    f"call void @llvm.memset.p0.i64(ptr {target}, i8 0, i64 {nbytes}, i1 false)"
+                )
         # depth 1: blocks
         if self.nblocks > 1:
             block, _ = levels.open("%lo", "%hi", 1, [])
@@ -68,7 +70,9 @@ class NestKernel(Registers):
         row_block, vec_block = self._divmod(rest, self.vec_blocks)
         self.piece, self.block_of_rows = piece, row_block
         self.first_row = "true"
-        self.piece_range = self._range(piece, self.chunk, self.chunk_group.extent if self.chunk_group else 0)
+        self.piece_range = self._range(
+            piece, self.chunk, self.chunk_group.extent if self.chunk_group else 0
+        )
         row_range = self._range(row_block, self.row_block, self.n_rows)
         vec_range = self._range(vec_block, self.vec_block, self.n_vec)
         # depths 2 and 3: rows, and the vectorised loop over a row variable; the other way round when swapped
@@ -117,7 +121,9 @@ class NestKernel(Registers):
             counter, _ = self.levels.open(vec_range[0], vec_range[1], self.lanes, [])
             if self.n_vec % self.lanes:  # the last vector overlaps the one before
                 em.declare("i64 @llvm.smin.i64(i64, i64)")
-                counter = em.op(f"call i64 @llvm.smin.i64(i64 {counter}, i64 {self.n_vec - self.lanes})")
+                counter = em.op(
+                    f"call i64 @llvm.smin.i64(i64 {counter}, i64 {self.n_vec - self.lanes})"
+                )
         else:
             self.levels.push()
             counter = "0"
@@ -216,7 +222,9 @@ class NestKernel(Registers):
             if self.masked and self.row_mode and (k + 1) * step > self.cols[0].extent:
                 lanes = range(k * step, (k + 1) * step)
                 bits = ["true" if i < self.cols[0].extent else "false" for i in lanes]
-                level.memo["mask"] = "<" + ", ".join(f"i1 {b}" for b in bits) + ">" if step > 1 else bits[0]
+                level.memo["mask"] = (
+                    "<" + ", ".join(f"i1 {b}" for b in bits) + ">" if step > 1 else bits[0]
+                )
             levels.append(level)
         return levels
 
@@ -269,12 +277,18 @@ class NestKernel(Registers):
             at = len(current) - len(scans)
             for v, carry in zip(scans, current[at:], strict=True):
                 levels.stack[-1].memo["carry", v] = carry
-        spilled = [v for v, first in self.spill_at.items() if first == self.pass_number] if self.spills else []
+        spilled = (
+            [v for v, first in self.spill_at.items() if first == self.pass_number]
+            if self.spills
+            else []
+        )
         wanted = [v.args[0] for v in folds] + [r.value for r in stores] + spilled
         states: list[list[list[str]]] = []
         at = 0
         for fold, n in shapes:
-            states.append([current[at + k * fold.width : at + (k + 1) * fold.width] for k in range(n)])
+            states.append(
+                [current[at + k * fold.width : at + (k + 1) * fold.width] for k in range(n)]
+            )
             at += n * fold.width
         outer = levels.stack[depth]
         for k in range(rounds):
@@ -293,7 +307,7 @@ class NestKernel(Registers):
                 operand = self._fold_operand(v)
                 levels.use(depth)
                 # rotate: the next vector is added to the next accumulator
-                states[i] = [*states[i][1:], fold.combine(em, states[i][0], operand)]
+                states[i] = [*states[i][1:], fold.follow(em, states[i][0], operand)]
         levels.stack[depth] = outer
         following: list[str] = [x for state in states for part in state for x in part]
         for v in scans:
@@ -329,7 +343,9 @@ class NestKernel(Registers):
         return parts
 
     def _position(self, e: Expr, fold: Fold, depth: int) -> str:
-        text = self._vector_index(e, "i64") if fold.lanes > 1 and ex.mask(e) & self.vec_mask else None
+        text = (
+            self._vector_index(e, "i64") if fold.lanes > 1 and ex.mask(e) & self.vec_mask else None
+        )
         if text is not None:
             return text
         value = self._scalar_index(e)
@@ -346,7 +362,9 @@ class NestKernel(Registers):
         state = states[0]
         if self.row_mode:
             state = fold.across(em, state)
-        self.levels.stack[ROW_DEPTH].memo[v] = fold.result(em, state, 1 if self.row_mode else fold.lanes)
+        self.levels.stack[ROW_DEPTH].memo[v] = fold.result(
+            em, state, 1 if self.row_mode else fold.lanes
+        )
 
     def _tail_mask(self, counter: str, stop: str) -> str:
         em = self.em

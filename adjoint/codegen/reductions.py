@@ -27,7 +27,7 @@ def neutral(name: str, dtype: DType) -> float:
         return not least
     if dtype.is_floating_point:
         return float("-inf") if least else float("inf")
-    info = np.iinfo(dtype.np)
+    info = np.iinfo(dtype.np)  # type: ignore[type-var]
     return int(info.min if least else info.max)
 
 
@@ -48,15 +48,23 @@ class Fold:
             vector_type(sc.register(self.dtype), self.lanes),
             sc.literal(em, self.lanes, self.dtype, neutral(self.name, self.dtype)),
         )
-        return [first, (vector_type("i64", self.lanes), em.splat("i64", self.lanes, "0"))][: self.width]
+        return [first, (vector_type("i64", self.lanes), em.splat("i64", self.lanes, "0"))][
+            : self.width
+        ]
 
     def enter(self, em: Emitter, x: str) -> list[str]:
         return [sc.cast(em, self.lanes, self.source, self.dtype, [x])]
 
-    def combine(self, em: Emitter, a: list[str], b: list[str], lanes: int | None = None) -> list[str]:
+    def combine(
+        self, em: Emitter, a: list[str], b: list[str], lanes: int | None = None
+    ) -> list[str]:
         lanes = self.lanes if lanes is None else lanes
         if not self.arg:
-            return [sc.POINTWISE[_COMBINE[self.name]](em, lanes, self.dtype, self.dtype, [a[0], b[0]], None)]
+            return [
+                sc.POINTWISE[_COMBINE[self.name]](
+                    em, lanes, self.dtype, self.dtype, [a[0], b[0]], None
+                )
+            ]
         t, flags = vector_type(sc.register(self.dtype), lanes), vector_type("i1", lanes)
         positions = vector_type("i64", lanes)
         more = self.name == "argmax"
@@ -83,6 +91,23 @@ class Fold:
             sc.select(em, lanes, "i64", better, b[1], a[1]),
         ]
 
+    def follow(self, em: Emitter, a: list[str], b: list[str]) -> list[str]:
+        """`combine` where all positions of `b` come after those of `a`: only a strictly better element counts."""
+        if not self.arg:
+            return self.combine(em, a, b)
+        t, flags = vector_type(sc.register(self.dtype), self.lanes), vector_type("i1", self.lanes)
+        more = self.name == "argmax"
+        if self.dtype.is_floating_point:  # unordered counts as better, unless NaN was there before
+            better = em.op(f"fcmp {'ugt' if more else 'ult'} {t} {b[0]}, {a[0]}")
+            better = em.op(f"and {flags} {better}, {em.op(f'fcmp ord {t} {a[0]}, {a[0]}')}")
+        else:
+            sign = "s" if self.dtype.is_signed else "u"
+            better = em.op(f"icmp {sign}{'gt' if more else 'lt'} {t} {b[0]}, {a[0]}")
+        return [
+            sc.select(em, self.lanes, sc.register(self.dtype), better, b[0], a[0]),
+            sc.select(em, self.lanes, "i64", better, b[1], a[1]),
+        ]
+
     def across(self, em: Emitter, state: list[str]) -> list[str]:
         """All lanes into one: halves onto halves."""
         lanes = self.lanes
@@ -97,7 +122,9 @@ class Fold:
                     if half == 1:
                         part.append(em.op(f"extractelement {t} {x}, i32 {first}"))
                     else:
-                        part.append(em.op(f"shufflevector {t} {x}, {t} poison, <{half} x i32> <{order}>"))
+                        part.append(
+                            em.op(f"shufflevector {t} {x}, {t} poison, <{half} x i32> <{order}>")
+                        )
                 parts.append(part)
             state = self.combine(em, parts[0], parts[1], half)
             lanes = half

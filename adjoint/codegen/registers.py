@@ -46,7 +46,9 @@ class Registers(Accesses):
         for v in sorted(missing, key=_ident):
             depth = self._depth(v)
             self.levels.use(depth)
-            self.levels.stack[depth].memo[v] = self._reload(v, depth) if self._is_kept(v) else self._emit(v, depth)
+            self.levels.stack[depth].memo[v] = (
+                self._reload(v, depth) if self._is_kept(v) else self._emit(v, depth)
+            )
 
     def _is_kept(self, v: Value) -> bool:
         return bool(self.cols) and v in self.spills and self.spill_at[v] < self.pass_number
@@ -157,7 +159,9 @@ class Registers(Accesses):
     def _fold(self, v: Value) -> Fold:
         name = v.attrs if v.op == "scan" else v.attrs[0]
         vectors = self.lanes if self.row_mode or v.mask & self.vec_mask else 1
-        return fold_of({"cumsum": "sum", "cumprod": "prod"}.get(name, name), v.args[0].dtype, vectors)
+        return fold_of(
+            {"cumsum": "sum", "cumprod": "prod"}.get(name, name), v.args[0].dtype, vectors
+        )
 
     # --- values kept from one stage to the next ---
 
@@ -165,10 +169,12 @@ class Registers(Accesses):
         """Values computed in one pass and wanted again in a later one, dear enough to be kept in a scratch row."""
         col_mask = sum(g.mask for g in self.cols)
         first: dict[Value, int] = {}
-        self.spill_at: dict[Value, int] = {}
+        self.spill_at = {}
         size = math.prod(g.extent for g in self.cols)
         if self.row_mode:
-            size = math.prod(g.extent for g in self.cols[:-1]) * (-(-self.cols[-1].extent // self.lanes) * self.lanes)
+            size = math.prod(g.extent for g in self.cols[:-1]) * (
+                -(-self.cols[-1].extent // self.lanes) * self.lanes
+            )
         else:
             size *= self.lanes
         room = _STACK_BYTES
@@ -183,7 +189,12 @@ class Registers(Accesses):
                 if v in first and first[v] < number:
                     kept = v in self.spill_at
                     fits = kept or size * v.dtype.itemsize <= min(_SPILL_BYTES, room)
-                    if v.cost >= _SPILL_COST and fits and v.op not in ("load", "index") and self.chunk_group is None:
+                    if (
+                        v.cost >= _SPILL_COST
+                        and fits
+                        and v.op not in ("load", "index")
+                        and self.chunk_group is None
+                    ):
                         self.spill_at[v] = first[v]
                         room -= 0 if kept else size * v.dtype.itemsize
                         continue

@@ -46,7 +46,9 @@ def mangled(lanes: int, element: str) -> str:
     return short if lanes == 1 else f"v{lanes}{short}"
 
 
-def intrinsic(em: Emitter, name: str, lanes: int, element: str, args: list[str], extra: str = "") -> str:
+def intrinsic(
+    em: Emitter, name: str, lanes: int, element: str, args: list[str], extra: str = ""
+) -> str:
     """Call an intrinsic whose operands and result have one type."""
     t = vector_type(element, lanes)
     full = f"@llvm.{name}.{mangled(lanes, element)}"
@@ -55,7 +57,7 @@ def intrinsic(em: Emitter, name: str, lanes: int, element: str, args: list[str],
     return em.op(f"call {t} {full}({', '.join(f'{t} {a}' for a in args)}{extra})")
 
 
-# --- helpers that make rows --------------------------------------------------------------------------------------------
+# --- helpers that make rows -----------------------------------------------------------------------
 
 
 def _float_unary(name: str) -> Emit:
@@ -105,7 +107,7 @@ def _math(name: str) -> Emit:
     return emit
 
 
-# --- rows that need more than one instruction --------------------------------------------------------------------------
+# --- rows that need more than one instruction -----------------------------------------------------
 
 
 def _neg(em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], attrs: Any) -> str:
@@ -130,7 +132,9 @@ def _sign(em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], at
     one, minus = literal(em, lanes, dtype, 1), literal(em, lanes, dtype, -1)
     if dtype.is_floating_point:
         less, more = f"fcmp olt {t} {args[0]}, {zero}", f"fcmp ogt {t} {args[0]}, {zero}"
-        rest = select(em, lanes, e, em.op(f"fcmp oeq {t} {args[0]}, {zero}"), zero, args[0])  # NaN stays
+        rest = select(
+            em, lanes, e, em.op(f"fcmp oeq {t} {args[0]}, {zero}"), zero, args[0]
+        )  # NaN stays
     else:
         less, more = f"icmp slt {t} {args[0]}, {zero}", f"icmp sgt {t} {args[0]}, {zero}"
         rest = zero
@@ -148,7 +152,9 @@ def _relu(em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], at
     return select(em, lanes, register(dtype), em.op(f"{op} {t} {args[0]}, {zero}"), zero, args[0])
 
 
-def _bitwise_not(em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], attrs: Any) -> str:
+def _bitwise_not(
+    em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], attrs: Any
+) -> str:
     ones = literal(em, lanes, dtype, True if dtype is dtypes.bool else -1)
     return em.op(f"xor {_type(lanes, dtype)} {args[0]}, {ones}")
 
@@ -158,7 +164,9 @@ def _rsqrt(em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], a
     return em.op(f"fdiv {_type(lanes, dtype)} {literal(em, lanes, dtype, 1)}, {root}")
 
 
-def _logical_not(em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], attrs: Any) -> str:
+def _logical_not(
+    em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], attrs: Any
+) -> str:
     op = "fcmp oeq" if dtype.is_floating_point else "icmp eq"
     return em.op(f"{op} {_type(lanes, dtype)} {args[0]}, {literal(em, lanes, dtype, 0)}")
 
@@ -173,10 +181,14 @@ def _isinf(em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], a
     if not dtype.is_floating_point:
         return literal(em, lanes, dtypes.bool, False)
     size = intrinsic(em, "fabs", lanes, dtype.llvm, args)
-    return em.op(f"fcmp oeq {_type(lanes, dtype)} {size}, {literal(em, lanes, dtype, float('inf'))}")
+    return em.op(
+        f"fcmp oeq {_type(lanes, dtype)} {size}, {literal(em, lanes, dtype, float('inf'))}"
+    )
 
 
-def cast(em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], attrs: Any = None) -> str:
+def cast(
+    em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], attrs: Any = None
+) -> str:
     """Between any two dtypes; what does not fit wraps, as machines do it."""
     if dtype is out:
         return args[0]
@@ -193,7 +205,11 @@ def cast(em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], att
         wide = "i64" if out.itemsize == 8 else "i32"
         whole = em.op(f"fptosi {a} {x} to {vector_type(wide, lanes)}")
         whole = em.op(f"freeze {vector_type(wide, lanes)} {whole}")
-        return whole if out.itemsize >= 4 else em.op(f"trunc {vector_type(wide, lanes)} {whole} to {b}")
+        return (
+            whole
+            if out.itemsize >= 4
+            else em.op(f"trunc {vector_type(wide, lanes)} {whole} to {b}")
+        )
     if out.itemsize < dtype.itemsize and dtype is not dtypes.bool:
         return em.op(f"trunc {a} {x} to {b}")
     if out.itemsize == dtype.itemsize and dtype is not dtypes.bool:
@@ -231,7 +247,9 @@ def _extremum(greater: bool) -> Emit:
             return intrinsic(em, name, lanes, dtype.llvm, args)
         order = em.op(f"fcmp {'oge' if greater else 'ole'} {t} {a}, {b}")
         strange = em.op(f"fcmp uno {t} {a}, {a}")
-        return select(em, lanes, dtype.llvm, em.op(f"or {vector_type('i1', lanes)} {order}, {strange}"), a, b)
+        return select(
+            em, lanes, dtype.llvm, em.op(f"or {vector_type('i1', lanes)} {order}, {strange}"), a, b
+        )
 
     return emit
 
@@ -268,14 +286,18 @@ def _float_remainder(em: Emitter, lanes: int, dtype: DType, args: list[str]) -> 
     rest = math_function(em, "fmod", lanes, dtype, [a, b])
     quotient = em.op(f"fdiv {t} {em.op(f'fsub {t} {a}, {rest}')}, {b}")
     some = em.op(f"fcmp une {t} {rest}, {zero}")
-    differ = em.op(f"xor {flags} {em.op(f'fcmp olt {t} {rest}, {zero}')}, {em.op(f'fcmp olt {t} {b}, {zero}')}")
+    differ = em.op(
+        f"xor {flags} {em.op(f'fcmp olt {t} {rest}, {zero}')}, {em.op(f'fcmp olt {t} {b}, {zero}')}"
+    )
     fix = em.op(f"and {flags} {some}, {differ}")
     quotient = select(em, lanes, e, fix, em.op(f"fsub {t} {quotient}, {one}"), quotient)
     moved = select(em, lanes, e, fix, em.op(f"fadd {t} {rest}, {b}"), rest)
     signed_zero = intrinsic(em, "copysign", lanes, e, [zero, b])
     rest = select(em, lanes, e, some, moved, signed_zero)
     down = intrinsic(em, "floor", lanes, e, [quotient])
-    gap = em.op(f"fcmp ogt {t} {em.op(f'fsub {t} {quotient}, {down}')}, {literal(em, lanes, dtype, 0.5)}")
+    gap = em.op(
+        f"fcmp ogt {t} {em.op(f'fsub {t} {quotient}, {down}')}, {literal(em, lanes, dtype, 0.5)}"
+    )
     down = select(em, lanes, e, gap, em.op(f"fadd {t} {down}, {one}"), down)
     plain = em.op(f"fdiv {t} {a}, {b}")
     small = intrinsic(em, "copysign", lanes, e, [zero, plain])
@@ -284,7 +306,9 @@ def _float_remainder(em: Emitter, lanes: int, dtype: DType, args: list[str]) -> 
     return rest, select(em, lanes, e, by_zero, plain, down)
 
 
-def _floor_div(em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], attrs: Any) -> str:
+def _floor_div(
+    em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], attrs: Any
+) -> str:
     if dtype.is_floating_point:
         return _float_remainder(em, lanes, dtype, args)[1]
     t, e = _type(lanes, dtype), register(dtype)
@@ -302,7 +326,9 @@ def _floor_div(em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str
     return select(em, lanes, e, none, literal(em, lanes, dtype, 0), quotient)
 
 
-def _remainder(em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], attrs: Any) -> str:
+def _remainder(
+    em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], attrs: Any
+) -> str:
     if dtype.is_floating_point:
         rest, _ = _float_remainder(em, lanes, dtype, args)
         nan = literal(em, lanes, dtype, float("nan"))
@@ -417,10 +443,33 @@ POINTWISE: dict[str, Emit] = {
     "ge": _comparison("oge", "sge", "uge"),
     "where": _where,
 }
-for _name in (
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh sigmoid erf erfc "
-    "erfinv lgamma digamma"
-).split():
+for _name in [
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "sigmoid",
+    "erf",
+    "erfc",
+    "erfinv",
+    "lgamma",
+    "digamma",
+]:
     POINTWISE[_name] = _math(_name)
 
 

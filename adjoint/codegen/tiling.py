@@ -11,7 +11,6 @@ import math
 
 from adjoint.codegen.reductions import Fold
 from adjoint.ir.graph import Node
-from adjoint.schedule import expr as ex
 from adjoint.schedule.expr import Expr, Var
 from adjoint.schedule.lower import dynamic_values
 from adjoint.schedule.values import WEIGHTS, Nest, Root, Value
@@ -86,7 +85,9 @@ class Tiling:
         coefficients = [dict(e[1]) for e in self._expressions()]
 
         def merges(a: Var, b: Var) -> bool:
-            return b is not chunk_var and all(c.get(a, 0) == c.get(b, 0) * b.extent for c in coefficients)
+            return b is not chunk_var and all(
+                c.get(a, 0) == c.get(b, 0) * b.extent for c in coefficients
+            )
 
         groups: dict[bool, list[Group]] = {}
         for reduced in (False, True):
@@ -181,9 +182,15 @@ class Tiling:
         weight = sum([WEIGHTS.get(v.op, 1) for v in self.needed]) + len(self.roots)
         elements = self.n_rows * self.n_vec * n_cols
         self.flops = elements * weight
-        self.bytes = sum([v.dtype.itemsize * self._extent(v.mask) for v in self.needed if v.op == "load"])
-        self.bytes += sum([r.node.size * r.node.dtype.itemsize for r in self.roots if r.kind != "piece"])
-        self.bytes += sum([r.source.size * r.node.dtype.itemsize for r in self.roots if r.source is not None])
+        self.bytes = sum(
+            [v.dtype.itemsize * self._extent(v.mask) for v in self.needed if v.op == "load"]
+        )
+        self.bytes += sum(
+            [r.node.size * r.node.dtype.itemsize for r in self.roots if r.kind != "piece"]
+        )
+        self.bytes += sum(
+            [r.source.size * r.node.dtype.itemsize for r in self.roots if r.source is not None]
+        )
         nanoseconds = self.flops * 0.25 / max(1, self.lanes) + self.bytes * 0.03
         self.parallel = nanoseconds > 30_000 and not self.scatter
         pieces = 1
@@ -221,7 +228,10 @@ class Tiling:
         lengths = [self.vec.extent]
         if self.vec is self.chunk_group:
             lengths = [self.chunk, self.vec.extent % self.chunk or self.chunk]
-        if any(n % (ACCUMULATORS * self.lanes) for n in lengths) or max(lengths) == ACCUMULATORS * self.lanes:
+        if (
+            any(n % (ACCUMULATORS * self.lanes) for n in lengths)
+            or max(lengths) == ACCUMULATORS * self.lanes
+        ):
             return 1
         work: set[Value] = set()
         stack = [v.args[0] for v in folds] + [r.value for r in stores]

@@ -193,7 +193,7 @@ def _eigh_reverse(g: list, out: list, args: tuple, attrs: Any) -> tuple:
     """A' = V (diag(w') + F * (V^T V')) V^T, made symmetric; F as in `_gaps`."""
     w, v = out
     gw, gv = g
-    inner: Tensor | None = None
+    inner: Any = None
     if gw is not None:
         inner = diag_embed(gw)
     if gv is not None:
@@ -270,7 +270,7 @@ def _qr_reverse(g: list, out: list, args: tuple, attrs: Any) -> tuple:
     gq, gr = g
     if q._aval.shape[-2] < r._aval.shape[-1]:
         raise NotImplementedError("the derivative of qr for a matrix with more columns than rows is not supported")
-    m = None if gr is None else mm(r, swap(gr))
+    m: Any = None if gr is None else mm(r, swap(gr))
     if gq is not None:
         inner = mm(swap(gq), q)
         m = -inner if m is None else m - inner

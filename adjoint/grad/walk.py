@@ -8,6 +8,7 @@ of this folder, so that derivatives are differentiable themselves. A trace that 
 
 from __future__ import annotations
 
+import heapq
 from typing import Any
 
 from adjoint.grad.explicit import FORWARD, REVERSE
@@ -45,6 +46,7 @@ class Reverse:
     """One reverse walk.
 
     cotangents: history -> slot -> tensor (for a primitive with several results: a dict by result).
+    waiting: history -> heap of the (negative) slots that have one, so that only they are visited.
     wanted: tensors whose cotangent is asked for, by place; if None, all leaves collect.
     """
 
@@ -55,6 +57,7 @@ class Reverse:
         self.results: dict[int, Tensor] = {}
         self.leaves: dict[int, tuple[Tensor, Tensor]] = {}
         self.cotangents: dict[int, dict[int, Any]] = {}
+        self.waiting: dict[int, list[int]] = {}
         self.histories: dict[int, History] = {}
         self.pythonic = False  # met a hook, a custom function or an older trace: cannot be a macro
         self.freed: dict[int, set[int]] = {}
@@ -63,9 +66,14 @@ class Reverse:
     def give(self, hist: History, slot: int, g: Tensor | None) -> None:
         if g is None:
             return
-        mine = self.cotangents.setdefault(hist.id, {})
-        self.histories[hist.id] = hist
+        mine = self.cotangents.get(hist.id)
+        if mine is None:
+            mine = self.cotangents[hist.id] = {}
+            self.waiting[hist.id] = []
+            self.histories[hist.id] = hist
         old = mine.get(slot)
+        if old is None:
+            heapq.heappush(self.waiting[hist.id], -slot)
         mine[slot] = g if old is None else old + g
 
     def give_leaf(self, leaf: Tensor, g: Tensor) -> None:
@@ -98,18 +106,16 @@ class Reverse:
             self.walk(self.histories[number])
 
     def walk(self, hist: History) -> None:
-        mine = self.cotangents[hist.id]
-        steps = dict(hist.steps())  # as of now: the derivative's own steps are not part of the walk
+        mine, waiting = self.cotangents[hist.id], self.waiting[hist.id]
         relevant = None if self.relevant is None else self.relevant.get(hist.id, set())
         freed = self.freed.setdefault(hist.id, set())
         already = freed_slots(hist)
-        for slot in sorted(steps, reverse=True):
-            if slot < 0 or slot not in mine:
-                continue
-            step = steps[slot]
+        while waiting:
+            slot = -heapq.heappop(waiting)
+            g = mine.pop(slot)
+            step = hist.steps()[slot]
             if slot != step.slot:
                 continue
-            g = mine.pop(slot)
             place = (hist.id, slot)
             payload = hist.payload.get(slot)
             hooks = hist.payload.get(("hook", slot))
@@ -168,11 +174,11 @@ class Reverse:
         prim = step.prim
         args = operand_handles(hist, step)
         if prim == "pick":
-            old = self.cotangents[hist.id].get(step.args[0])
-            parts = {} if old is None else old
+            parts = self.cotangents[hist.id].get(step.args[0])
+            if parts is None:
+                self.give(hist, step.args[0], parts := {})
             k = step.attrs
             parts[k] = g if k not in parts else parts[k] + g
-            self.cotangents[hist.id][step.args[0]] = parts
             return
         for slot, x, gx in zip(step.args, args, reverse_step(hist, step, args, g), strict=True):
             if gx is None or type(slot) is not int or not x._aval.requires_grad:
@@ -222,7 +228,7 @@ def reverse_step(hist: History, step: Step, args: tuple, g: Any) -> tuple:
         compute = step.compute
         operands = [cast(x, compute) if isinstance(x, Tensor) and compute is not None else x for x in args]
         extra = () if step.attrs is None else (step.attrs,)
-        result = []
+        result: list[Tensor | None] = []
         for x, partial in zip(args, row, strict=True):
             if not isinstance(x, Tensor) or not x._aval.requires_grad:
                 result.append(None)
@@ -233,7 +239,8 @@ def reverse_step(hist: History, step: Step, args: tuple, g: Any) -> tuple:
     if prim in TRANSPOSES:
         got = TRANSPOSES[prim](g, args, step.attrs)
         if prim == "where":
-            return (None, *(fit(gx, x) if isinstance(x, Tensor) else None for gx, x in zip(got[1:], args[1:], strict=True)))
+            chosen = zip(got[1:], args[1:], strict=True)
+            return (None, *(fit(gx, x) if gx is not None and isinstance(x, Tensor) else None for gx, x in chosen))
         return got
     if prim in REVERSE:
         if PRIMS[prim].kind == "tuple":
@@ -251,35 +258,45 @@ def fit(g: Tensor, x: Tensor) -> Tensor:
 # --- which steps matter -----------------------------------------------------------------------------------------------
 
 
-def ancestry(roots: list[tuple[History, int]]) -> list[History]:
-    """The histories that the roots depend on, oldest first."""
-    found: dict[int, History] = {}
-    stack = [h for h, _ in roots]
+def ancestors(roots: list[tuple[History, int]]) -> list[tuple[History, list[int]]]:
+    """The slots that the roots depend on, in the order of recording: by history, oldest first."""
+    histories: dict[int, History] = {}
+    found: dict[int, set[int]] = {}
+    stack = list(roots)
     while stack:
-        h = stack.pop()
-        if h.id in found:
+        h, slot = stack.pop()
+        mine = found.setdefault(h.id, set())
+        if slot in mine:
             continue
-        found[h.id] = h
-        stack.extend(o[0] for o in h.origins.values())
-        for payload in h.payload.values():
-            if isinstance(payload, CustomResult):
-                for x in payload.call.inputs:
-                    place = locate(x) if isinstance(x, Tensor) and x._aval.requires_grad and not x._leaf else None
-                    if place is not None:
-                        stack.append(place[0])
-    return [found[i] for i in sorted(found)]
+        histories[h.id] = h
+        step = h.steps()[slot]
+        if slot != step.slot:  # a run-time number
+            continue
+        mine.add(slot)
+        if step.prim == "input":
+            origin = h.origins.get(step.inputs_before)
+            if origin is not None:
+                stack.append(origin)
+        elif step.prim == "custom":
+            for x in h.payload[slot].call.inputs:
+                place = locate(x) if isinstance(x, Tensor) and x._aval.requires_grad and not x._leaf else None
+                if place is not None:
+                    stack.append(place)
+        else:
+            stack.extend((h, a) for a in step.args if type(a) is int and a not in mine)
+    return [(histories[i], sorted(found[i])) for i in sorted(histories)]
 
 
-def dependents(histories: list[History], start: set[tuple[int, int]], leaves: set[int]) -> dict[int, set[int]]:
-    """Slots, by history, whose value depends on the starting places or leaves."""
+def dependents(
+    places: list[tuple[History, int]], start: set[tuple[int, int]], leaves: set[int]
+) -> dict[int, set[int]]:
+    """The ancestors of `places`, by history, whose value depends on the starting places or leaves."""
     out: dict[int, set[int]] = {}
-    for h in histories:
+    for h, slots in ancestors(places):
         mine = out.setdefault(h.id, set())
         steps = h.steps()
-        for slot in sorted(s for s in steps if s >= 0):
+        for slot in slots:
             step = steps[slot]
-            if slot != step.slot:
-                continue
             if (h.id, slot) in start:
                 mine.add(slot)
             elif step.prim == "input":
@@ -348,8 +365,8 @@ def forward(
 ) -> list[Tensor | None]:
     """Tangents of `roots` when the tensors `starts` have the given tangents."""
     places = [locate(r) for r in roots]
-    histories = ancestry([p for p in places if p is not None])
-    known: dict[int, dict[int, Any]] = {h.id: {} for h in histories}
+    past = ancestors([p for p in places if p is not None])
+    known: dict[int, dict[int, Any]] = {h.id: {} for h, _ in past}
     by_leaf = {id(x): t for x, t in zip(starts, tangents, strict=True) if x._leaf}
     by_place = {}
     for x, t in zip(starts, tangents, strict=True):
@@ -357,21 +374,21 @@ def forward(
             place = locate(x)
             if place is not None:
                 by_place[(place[0].id, place[1])] = t
-    for h in histories:
+    for h, slots in past:
         mine = known[h.id]
-        steps = h.steps()
-        for slot in sorted(s for s in steps if s >= 0):
-            step = steps[slot]
-            if slot != step.slot:
-                continue
+        for slot in slots:
+            step = h.steps()[slot]
             if (h.id, slot) in by_place:
                 mine[slot] = by_place[(h.id, slot)]
                 continue
             if step.prim == "input":
                 origin = h.origins.get(step.inputs_before)
-                t = known.get(origin[0].id, {}).get(origin[1]) if origin is not None else by_leaf.get(id(h.inputs[step.inputs_before]))
-                if t is not None:
-                    mine[slot] = t
+                if origin is not None:
+                    tangent = known.get(origin[0].id, {}).get(origin[1])
+                else:
+                    tangent = by_leaf.get(id(h.inputs[step.inputs_before]))
+                if tangent is not None:
+                    mine[slot] = tangent
                 continue
             if step.prim == "custom":
                 t = h.payload[slot].call.forward_tangent(h.payload[slot].position, known, by_leaf)
@@ -422,8 +439,8 @@ def forward_step(hist: History, step: Step, tangents: tuple) -> Any:
             return FORWARD[prim](tangents, parts, args, step.attrs)
         return FORWARD[prim](tangents, hist.handle(step.slot), args, step.attrs)
     if prim in TRANSPOSES:
-        out = forward_linear(prim, tangents, args, step.attrs)
-        if out is not None and tuple(out._aval.shape) != tuple(step.aval.shape):
-            out = record("expand", (out,), tuple(step.aval.shape))
-        return out
+        moved = forward_linear(prim, tangents, args, step.attrs)
+        if moved is not None and tuple(moved._aval.shape) != tuple(step.aval.shape):
+            moved = record("expand", (moved,), tuple(step.aval.shape))
+        return moved
     raise NotImplementedError(f"the forward derivative of {prim} is not implemented")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import adjoint as torch
+from adjoint.methods import Parameter, Tensor
 from adjoint.nn import functional as F
 from adjoint.nn.module import Module
-from adjoint.methods import Parameter, Tensor
 
 __all__ = [
     "CELU", "ELU", "GELU", "GLU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid",

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import adjoint as torch
+from adjoint.methods import Parameter, Tensor
 from adjoint.nn import functional as F
 from adjoint.nn import init
 from adjoint.nn.functional.convolution import Size, per_dimension
 from adjoint.nn.module import Module
-from adjoint.methods import Parameter, Tensor
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 

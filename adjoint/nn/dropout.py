@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from adjoint.methods import Tensor
 from adjoint.nn import functional as F
 from adjoint.nn.module import Module
-from adjoint.methods import Tensor
 
 __all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d"]
 

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import adjoint as torch
+from adjoint.methods import Parameter, Tensor
 from adjoint.nn import functional as F
 from adjoint.nn import init
 from adjoint.nn.module import Module
-from adjoint.methods import Parameter, Tensor
 
 __all__ = ["Bilinear", "Embedding", "Identity", "Linear"]
 

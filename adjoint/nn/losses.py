@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from adjoint.methods import Tensor
 from adjoint.nn import functional as F
 from adjoint.nn.functional.losses import _legacy_reduction
 from adjoint.nn.module import Module
-from adjoint.methods import Tensor
 
 __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "CosineEmbeddingLoss", "CrossEntropyLoss", "GaussianNLLLoss",

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import adjoint as torch
+from adjoint.methods import Parameter, Tensor
 from adjoint.nn import functional as F
 from adjoint.nn import init
 from adjoint.nn.module import Module
-from adjoint.methods import Parameter, Tensor
 
 __all__ = [
     "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",

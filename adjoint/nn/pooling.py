@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from adjoint.methods import Tensor
 from adjoint.nn import functional as F
 from adjoint.nn.functional.convolution import Size
 from adjoint.nn.module import Module
-from adjoint.methods import Tensor
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import adjoint as torch
+from adjoint.methods import Parameter, Tensor
 from adjoint.nn import functional as F
 from adjoint.nn import init
 from adjoint.nn.module import Module
 from adjoint.ops.composite import composite
-from adjoint.methods import Parameter, Tensor
 
 __all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from adjoint.methods import Tensor
 from adjoint.nn import functional as F
 from adjoint.nn.functional.convolution import Size
 from adjoint.nn.module import Module
-from adjoint.methods import Tensor
 
 __all__ = [
     "CircularPad1d", "CircularPad2d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d", "Flatten",

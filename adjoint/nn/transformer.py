@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import adjoint as torch
+from adjoint.methods import Parameter, Tensor
 from adjoint.nn import functional as F
 from adjoint.nn import init
 from adjoint.nn.containers import ModuleList
@@ -15,7 +16,6 @@ from adjoint.nn.dropout import Dropout
 from adjoint.nn.linear import Linear
 from adjoint.nn.module import Module
 from adjoint.nn.normalization import LayerNorm
-from adjoint.methods import Parameter, Tensor
 
 __all__ = [
     "MultiheadAttention", "Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder",
@@ -92,7 +92,7 @@ class MultiheadAttention(Module):
                 init.xavier_uniform_(self._parameters[name])
         if self.in_proj_bias is not None:
             init.zeros_(self.in_proj_bias)
-            init.zeros_(self.out_proj.bias)
+            init.zeros_(self.out_proj.bias)  # type: ignore[arg-type]
         if self.bias_k is not None:
             init.xavier_normal_(self.bias_k)
             init.xavier_normal_(self.bias_v)

@@ -16,7 +16,6 @@ from adjoint.ops import elementwise as ew
 from adjoint.ops.elementwise import cast
 from adjoint.ops.reduce import reduce, vector_norm
 from adjoint.ops.shape import axes_of, diagonal_of, matrix_transpose, tril
-
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
 from adjoint.trace.recorder import record, record_two

@@ -195,8 +195,8 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
         shape = (mean + std)._aval.shape if isinstance(mean, Tensor) and isinstance(std, Tensor) else like._aval.shape
         drawn = gaussian(tuple(shape), like._aval.dtype, generator)
     else:
-        shape, chosen = _prepare((tuple(size),) if isinstance(size, (list, tuple)) else (size,), dtype, device)
-        drawn = gaussian(shape, chosen, generator)
+        sizes, chosen = _prepare((tuple(size),) if isinstance(size, (list, tuple)) else (size,), dtype, device)
+        drawn = gaussian(sizes, chosen, generator)
     return _finish(drawn * std + mean, requires_grad)
 
 

@@ -17,7 +17,6 @@ from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
 from adjoint.trace.recorder import local, record, record_one
 
-
 ALL_AXES = tuple(tuple(range(rank)) for rank in range(65))
 
 
@@ -343,8 +342,8 @@ def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
 def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """The lower median; with `dim` also its position."""
     from adjoint.ops.index import gather
-    from adjoint.ops.sort import argsort
     from adjoint.ops.shape import narrow
+    from adjoint.ops.sort import argsort
 
     if dim is None:
         flat = record("reshape", (input,), (input._aval.size,))

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from adjoint import dtypes
+from adjoint.ops.elementwise import cast
 from adjoint.trace import recorder
+from adjoint.trace.aval import is_contiguous
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import alias, local, record
 from adjoint.trace.views import alias_view, make_view
-from adjoint.ops.elementwise import cast
 
 
 def axis_of(dim: int, rank: int) -> int:
@@ -232,10 +233,8 @@ def broadcast_tensors(*tensors: Tensor) -> list[Tensor]:
 
 
 def contiguous(input: Tensor) -> Tensor:
-    from adjoint.trace.aval import contiguous_strides
-
-    a = input._aval
-    return input if a.strides == contiguous_strides(a.shape) or a.size <= 1 else clone(input)
+    """The tensor itself if it lies in row-major order, else a copy."""
+    return input if is_contiguous(input._aval) else clone(input)
 
 
 def clone(input: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, right: bool = False, si
     right = right or side == "right"
     rows = sorted_sequence.detach().numpy()
     values = input.detach().numpy() if isinstance(input, Tensor) else np.asarray(input)
-    way = "right" if right else "left"
+    way: Any = "right" if right else "left"
     if rows.ndim == 1:
         return tensor_from_array(np.asarray(np.searchsorted(rows, values, way)).astype(np.int64))
     flat = rows.reshape(-1, rows.shape[-1])

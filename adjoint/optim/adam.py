@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import adjoint as torch
+from adjoint.methods import Tensor
 from adjoint.optim.optimizer import (
     FormulaOptimizer,
     Group,
@@ -20,7 +21,6 @@ from adjoint.optim.optimizer import (
     check_non_negative,
     descent,
 )
-from adjoint.methods import Tensor
 
 __all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
 

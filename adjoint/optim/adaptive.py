@@ -6,8 +6,8 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 import adjoint as torch
-from adjoint.optim.optimizer import FormulaOptimizer, Group, accepted, check_non_negative, descent
 from adjoint.methods import Tensor
+from adjoint.optim.optimizer import FormulaOptimizer, Group, accepted, check_non_negative, descent
 
 __all__ = ["Adadelta", "Adagrad", "RMSprop", "Rprop"]
 

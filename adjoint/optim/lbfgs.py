@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import adjoint as torch
-from adjoint.optim.optimizer import Optimizer, check_non_negative
 from adjoint.methods import Tensor
+from adjoint.optim.optimizer import Optimizer, check_non_negative
 
 __all__ = ["LBFGS"]
 

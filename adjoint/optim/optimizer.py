@@ -16,9 +16,9 @@ from copy import deepcopy
 from typing import Any, ClassVar
 
 import adjoint as torch
+from adjoint.methods import Tensor
 from adjoint.nn.module import HookHandle
 from adjoint.ops.composite import update
-from adjoint.methods import Tensor
 
 __all__ = ["FormulaOptimizer", "Optimizer"]
 

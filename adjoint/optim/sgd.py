@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
-from adjoint.optim.optimizer import FormulaOptimizer, Group, accepted, check_non_negative, descent
 from adjoint.methods import Tensor
+from adjoint.optim.optimizer import FormulaOptimizer, Group, accepted, check_non_negative, descent
 
 __all__ = ["SGD"]
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from adjoint import config
 from adjoint.ir.graph import Graph
+from adjoint.ir.text import program_text
 from adjoint.rewrite import algebra, broadcast, constants, movement, reductions, regions
 from adjoint.rewrite.rewriter import Rewriter, Rules
 
@@ -52,9 +53,12 @@ def simplify(graph: Graph) -> Graph:
     if "simplify" in disabled:
         return graph
     out = Rewriter(_enabled(disabled), config.get("ADJOINT_LOOSE_ZEROS")).rebuild(graph)
-    if config.get("ADJOINT_DEBUG") >= 3:
+    level = config.get("ADJOINT_DEBUG")
+    if level >= 3:
         print(
             f"simplify: {len(graph.nodes)} nodes\n{graph}\nto {len(out.nodes)}\n{out}",
             file=sys.stderr,
         )
+    if level >= 5:
+        print(program_text(out), file=sys.stderr)
     return out

@@ -36,6 +36,7 @@ import os
 import re
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -258,8 +259,14 @@ def _load_llvm() -> Any:
                 llvm.initialize_native_target()
                 llvm.initialize_native_asmprinter()
                 _llvm = llvm
-            except (ImportError, OSError):
+            except (ImportError, OSError) as problem:
                 _llvm = False
+                warnings.warn(
+                    f"llvmlite cannot be used here ({problem}): every operation runs through NumPy, which gives the "
+                    "same results more slowly; `pip install llvmlite` brings compiled speed",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
     return _llvm
 
 

@@ -28,15 +28,19 @@ from adjoint.schedule.group import Grouping, Special
 from adjoint.schedule.memory_plan import plan_memory
 from adjoint.schedule.prepare import prepare
 
-_COLD_ELEMENTS = 4096  # a program of exact primitives on so few elements is interpreted the first time
-_LONG_NS = 20_000  # programs estimated longer than this give up the interpreter's lock while they run
+_COLD_ELEMENTS = (
+    4096  # a program of exact primitives on so few elements is interpreted the first time
+)
+_LONG_NS = (
+    20_000  # programs estimated longer than this give up the interpreter's lock while they run
+)
 
 
 class Program:
     """Runs one graph; any number of threads may do so at once.
 
     kernels: names of the machine-code kernels in order, n_kernels their number.  bytes_moved, flops: estimates for one
-    run.  text: the scheduled loops.  All of these compile the program if its first run has not.
+    run.  text: the scheduled loops.  The counts compile the program if its first run has not.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -59,7 +63,7 @@ class Program:
                     built = _Build(self.graph, self.n_inputs)
                     self._frames = [_Frame(built)]
                     self._built = built
-                    _report(built)
+                    _report(self.graph, built)
         return built
 
     @property
@@ -80,7 +84,7 @@ class Program:
 
     @property
     def text(self) -> str:
-        return "\n\n".join(self._build().descriptions) if self._native else repr(self.graph)
+        return describe(self.graph)
 
     def run(self, buffers: list[Buffer], scalars: list[Any]) -> list[Buffer]:
         """Compute the outputs, each in a fresh buffer.
@@ -126,13 +130,16 @@ class Program:
             else:
                 for step in built.steps:
                     step(frame, buffers, out)
-            wrong = frame.status is not None and frame.status[0]
-            if wrong:
-                frame.status[0] = 0
+            status = frame.status
+            wrong = status is not None and status[0]
+            if status is not None and wrong:
+                status[0] = 0
         finally:
             self._frames.append(frame)
         if wrong:
-            return self.interpret(buffers, scalars)  # raises the reference's error, with its message
+            return self.interpret(
+                buffers, scalars
+            )  # raises the reference's error, with its message
         return out
 
     def interpret(self, buffers: list[Buffer], scalars: list[Any]) -> list[Buffer]:
@@ -166,11 +173,13 @@ def _may_start_cold(graph: Graph) -> bool:
     return True
 
 
-def _report(built: _Build) -> None:
-    """Print kernels as ADJOINT_DEBUG asks: 2 the loops, 4 the LLVM IR too."""
+def _report(graph: Graph, built: _Build) -> None:
+    """Print kernels as ADJOINT_DEBUG asks: 1 their names, 2 the loops, 4 the LLVM IR too."""
     level = config.get("ADJOINT_DEBUG")
+    if level >= 1:
+        print(f"program of {len(built.names)} kernels: {', '.join(built.names)}", file=sys.stderr)
     if level >= 2:
-        print("\n\n".join(built.descriptions), file=sys.stderr)
+        print(describe(graph), file=sys.stderr)
     if level >= 4:
         print("\n".join(built.texts), file=sys.stderr)
 
@@ -188,9 +197,11 @@ class _Frame:
         first = built.n_inputs + built.n_outputs + len(built.scalar_keys)
         for k, offset in enumerate(built.fixed_offsets):
             self.table[first + k] = self.arena.ptr + offset
-        self.status = None
+        self.status: np.ndarray | None = None
         if built.status_offset is not None:
-            self.status = self.arena.mem[built.status_offset : built.status_offset + 8].view(np.int64)
+            self.status = self.arena.mem[built.status_offset : built.status_offset + 8].view(
+                np.int64
+            )
             self.status[0] = 0
 
 
@@ -224,7 +235,6 @@ class _Build:
             stored.update(unit.reads)
         width = jit.target().vector_bytes
         self.names: list[str] = []
-        self.descriptions: list[str] = []
         self.flops = self.bytes = 0
         self.scalar_keys: list[tuple[int, DType]] = []
         made: list[tuple[Any, list]] = []  # (unit, its kernels)
@@ -239,12 +249,13 @@ class _Build:
             kernel = NestKernel(unit, stored, width).finish()
             self.flops += kernel.flops
             self.bytes += kernel.bytes
-            self.descriptions.append(_describe(unit, stored))
             for key in kernel.scalars:
                 if key not in self.scalar_keys:
                     self.scalar_keys.append(key)
             texts.append(("kernel", kernel.text, kernel.declarations))
-            self.names.append("+".join(dict.fromkeys(r.node.prim.name for r in unit.roots if r.target in stored)))
+            self.names.append(
+                "+".join(dict.fromkeys(r.node.prim.name for r in unit.roots if r.target in stored))
+            )
             made.append((unit, [kernel]))
         self.texts = [text for _, text, _ in texts] if config.get("ADJOINT_DEBUG") >= 4 else []
         self._place(made)
@@ -271,7 +282,6 @@ class _Build:
         for phase in gemm.phases:
             texts.append((phase.name, phase.text, list(phase.declarations)))
             self.names.append("matmul")
-        self.descriptions.append(f"matmul {node!r} strides {unit.layouts[0][1]} {unit.layouts[1][1]}")
         return [gemm]
 
     def _place(self, made: list[tuple[Any, list]]) -> None:
@@ -322,7 +332,9 @@ class _Build:
             self.fixed_offsets.append(offset)
         self.n_words = base + len(self.fixed_offsets)
         words = "".join("d" if d.is_floating_point else "q" for _, d in self.scalar_keys)
-        self.pack = struct.Struct(f"={self.n_inputs + self.n_outputs}Q{words}").pack_into
+        self.pack: Callable[..., None] = struct.Struct(
+            f"={self.n_inputs + self.n_outputs}Q{words}"
+        ).pack_into
         self.scalar_indices = [i for i, _ in self.scalar_keys]
 
     def words(self, scalars: list[Any]) -> list[Any]:
@@ -368,7 +380,9 @@ class _Build:
                 numbers = [self.slots[b] for b in kernel.buffers]
                 numbers += [self.scalar_keys.index(key) for key in kernel.scalars]
                 numbers += kernel.offsets
-                records.append((next(at), np.array(numbers or [0], np.int32), kernel.nblocks, kernel.parallel))
+                records.append(
+                    (next(at), np.array(numbers or [0], np.int32), kernel.nblocks, kernel.parallel)
+                )
         flush()
         for source, target in self.copies:
             self.steps.append(_copy_step(source, target, self.out_bytes[source]))
@@ -384,7 +398,9 @@ class _Build:
             k = slot - self.n_inputs
             return lambda frame, buffers, out: out[k].array(dtype, shape)
         start, nbytes = self.offset_of[node], node.size * node.dtype.itemsize
-        return lambda frame, buffers, out: frame.arena.mem[start : start + nbytes].view(dtype).reshape(shape)
+        return lambda frame, buffers, out: (
+            frame.arena.mem[start : start + nbytes].view(dtype).reshape(shape)
+        )
 
     def _host_step(self, unit: Special) -> Step:
         node = unit.node
@@ -424,9 +440,27 @@ def _copy_step(source: int, target: int, nbytes: int) -> Step:
     return step
 
 
-def _describe(nest: Any, stored: set[Node]) -> str:
-    loops = ", ".join(f"{v!r}<{v.extent}{' reduced' if v.reduced else ''}" for v in nest.vars)
-    lines = [f"nest [{loops}]"]
-    lines += [f"  {v!r}" for v in nest.values]
-    lines += [f"  {r.kind} {r.target!r} <- v{r.value.id}" for r in nest.roots if r.target in stored]
-    return "\n".join(lines)
+def describe(graph: Graph) -> str:
+    """The schedule of a graph for people: every step, nests with their loops and values."""
+    graph = prepare(graph)
+    order = Grouping(graph).order()
+    stored: set[Node] = set(graph.outputs)
+    for unit in order:
+        stored.update(unit.reads)
+    parts = []
+    for unit in order:
+        if isinstance(unit, Special):
+            strides = f" strides {[s for _, s in unit.layouts]}" if unit.layouts else ""
+            parts.append(f"{unit.kind} {unit.node!r}{strides}")
+        elif any(r.target in stored for r in unit.roots):
+            loops = ", ".join(
+                f"{v!r}<{v.extent}{' reduced' if v.reduced else ''}" for v in unit.vars
+            )
+            lines = [f"nest [{loops}]", *(f"  {v!r}" for v in unit.values)]
+            lines += [
+                f"  {r.kind} {r.target!r} <- v{r.value.id}"
+                for r in unit.roots
+                if r.target in stored
+            ]
+            parts.append("\n".join(lines))
+    return "\n\n".join(parts)

@@ -87,7 +87,8 @@ def scale(a: Expr, k: int) -> Expr:
 
 def linear(index: Iterable[Expr], strides: Iterable[int], offset: int = 0) -> Expr:
     """offset + sum of index times stride."""
-    const, terms = offset, {}
+    const = offset
+    terms: dict[Var, int] = {}
     for e, s in zip(index, strides, strict=True):
         const += e[0] * s
         for var, k in e[1]:

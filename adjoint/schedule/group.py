@@ -64,7 +64,11 @@ def is_host(node: Node) -> bool:
         return node.args[0].size == 0 and node.size > 0
     if node.prim.name in _SCATTERS:
         return False
-    return node.prim.kind in ("movement", "create") and node.prim.name not in LOWERED and node.prim.name != "pick"
+    return (
+        node.prim.kind in ("movement", "create")
+        and node.prim.name not in LOWERED
+        and node.prim.name != "pick"
+    )
 
 
 def small_reduction(node: Node) -> bool:
@@ -108,7 +112,8 @@ def layout_of(node: Node, stop: Node | None = None) -> tuple[Node, tuple[int, ..
         elif step.prim.name == "expand":
             lead = len(step.shape) - len(shape)
             strides = [0] * lead + [
-                0 if n == 1 and m != 1 else s for n, m, s in zip(shape, step.shape[lead:], strides, strict=True)
+                0 if n == 1 and m != 1 else s
+                for n, m, s in zip(shape, step.shape[lead:], strides, strict=True)
             ]
         else:
             moved = _reshape_strides(shape, strides, step.shape)
@@ -120,10 +125,16 @@ def layout_of(node: Node, stop: Node | None = None) -> tuple[Node, tuple[int, ..
 
 
 def _contiguous(shape: tuple[int, ...]) -> list[int]:
-    return list(itertools.accumulate(reversed(shape[1:]), lambda a, b: a * b, initial=1))[::-1] if shape else []
+    return (
+        list(itertools.accumulate(reversed(shape[1:]), lambda a, b: a * b, initial=1))[::-1]
+        if shape
+        else []
+    )
 
 
-def _reshape_strides(old: tuple[int, ...], strides: list[int], new: tuple[int, ...]) -> list[int] | None:
+def _reshape_strides(
+    old: tuple[int, ...], strides: list[int], new: tuple[int, ...]
+) -> list[int] | None:
     """Strides after a reshape without copying, as in NumPy; None where a copy is needed."""
     kept = [(n, s) for n, s in zip(old, strides, strict=True) if n != 1]
     out: list[int] = []
@@ -176,7 +187,9 @@ def product_layouts(node: Node) -> list[tuple[Node, tuple[int, int, int]]]:
         strides = None
         if found is not None:
             *batch, row, column = found[1]
-            merged = _reshape_strides(x.shape[:-2], batch, (math.prod(x.shape[:-2]),)) if batch else [0]
+            merged = (
+                _reshape_strides(x.shape[:-2], batch, (math.prod(x.shape[:-2]),)) if batch else [0]
+            )
             strides = None if merged is None else (merged[0], row, column)
         if found is None or strides is None:
             m, n = x.shape[-2:]
@@ -189,7 +202,7 @@ def choose_roots(graph: Graph) -> Choices:
     """Decide what is computed once. Costs are in additions per element, uses in the eyes of the expensive node."""
     choices = Choices()
     must: set[Node] = set(graph.outputs)
-    uses: dict[Node, int] = {n: 0 for n in graph.nodes}
+    uses: dict[Node, int] = dict.fromkeys(graph.nodes, 0)
     for node in reversed(graph.nodes):
         name = node.prim.name
         if name == "matmul":
@@ -197,6 +210,12 @@ def choose_roots(graph: Graph) -> Choices:
             must.update(source for source, _ in choices.layouts[node])
         elif is_host(node):
             must.update(node.args)
+        elif name == "slice":  # an index is checked even where the slice leaves it out
+            source = node.args[0]
+            while source.prim.kind == "movement" and source.args:
+                source = source.args[0]
+            if source.prim.name == "take":
+                must.add(source)
         passes_on = node.prim.kind == "movement" and node not in must
         for a in node.args:
             if passes_on:
@@ -210,12 +229,19 @@ def choose_roots(graph: Graph) -> Choices:
         name, kind = node.prim.name, node.prim.kind
         if name in ("input", "scalar", "const"):
             cost[node], depth[node] = 1 if name == "input" else 0, 0
-            if node in must and name != "input":  # a host step or a product wants the number in memory
+            if (
+                node in must and name != "input"
+            ):  # a host step or a product wants the number in memory
                 choices.roots.add(node)
             continue
         total = sum([cost[a] for a in node.args])
         deep = 1 + max([depth[a] for a in node.args], default=0)
-        if kind in ("reduce", "scan", "contract") or is_host(node) or name == "pick" or name in _SCATTERS:
+        if (
+            kind in ("reduce", "scan", "contract")
+            or is_host(node)
+            or name == "pick"
+            or name in _SCATTERS
+        ):
             if kind == "reduce" and not is_host(node) and small_reduction(node) and total <= 100:
                 choices.inlined.add(node)
                 total *= math.prod(node.args[0].shape[a] for a in node.attrs)
@@ -229,8 +255,14 @@ def choose_roots(graph: Graph) -> Choices:
             if kind != "movement" or name in _SELECTS:
                 total += WEIGHTS.get(name, 1)
         total = min(total, 1 << 20)
-        works = kind in ("pointwise", "reduce", "index") or name == "random_bits" or name in _SELECTS
-        if hard or (works and total > CHEAP and uses[node] > 1) or (deep > _DEEP and kind != "create"):
+        works = (
+            kind in ("pointwise", "reduce", "index") or name == "random_bits" or name in _SELECTS
+        )
+        if (
+            hard
+            or (works and total > CHEAP and uses[node] > 1)
+            or (deep > _DEEP and kind != "create")
+        ):
             choices.roots.add(node)
             total, deep = 1, 0
         cost[node], depth[node] = total, deep
@@ -326,11 +358,22 @@ class Grouping:
                     continue
                 if nest.size == size:
                     kinds = [root.kind]
-                elif root.kind == "full" and depends and nest.sealed and nest.chunk is None and nest.rows() == size:
+                elif (
+                    root.kind == "full"
+                    and depends
+                    and nest.sealed
+                    and nest.chunk is None
+                    and nest.rows() == size
+                ):
                     kinds = ["row"]
                 else:
                     continue
-                if nest.sealed and root.kind in ("full", "piece") and nest.size == size and nest.rows() == size:
+                if (
+                    nest.sealed
+                    and root.kind in ("full", "piece")
+                    and nest.size == size
+                    and nest.rows() == size
+                ):
                     kinds = ["full"]
                 tried += 1
                 for kind in kinds:
@@ -453,10 +496,13 @@ class _State:
 
     def __init__(self, nest: Nest, lowering: Lowering) -> None:
         self.nest, self.lowering = nest, lowering
-        self.fields = {k: getattr(nest, k) for k in ("vars", "values", "known", "opaque", "chunk", "column", "sealed")}
+        self.fields = {
+            k: getattr(nest, k)
+            for k in ("vars", "values", "known", "opaque", "chunk", "column", "sealed")
+        }
         self.vars = list(nest.vars)
         self.flags = [v.reduced for v in nest.vars]
-        self.roots = [(r, getattr(r, "value", None), r.place, r.flat) for r in nest.roots]
+        self.roots = [(r, r.value, r.place, r.flat) for r in nest.roots]
         self.members, self.memo = lowering.members, lowering.memo
         self.visited = lowering.visited
         self.accounted = set(lowering.visited)

@@ -1,8 +1,8 @@
 """Graph nodes at symbolic indices: from tensors to the scalar values of a loop nest.
 
-`Lowering.value(node, index, pred)` is the whole idea: the value of a tensor node at an index. A pointwise primitive asks
-its operands at the same index; a movement primitive asks its operand at another index, possibly under a predicate; a
-node that lies in memory becomes a load. `fit` expresses the index of a tensor of some shape in the nest's loops.
+`Lowering.value(node, index, pred)` is the whole idea: the value of a tensor node at an index. A pointwise primitive
+asks its operands at the same index; a movement primitive asks its operand at another index, possibly under a
+predicate; a node that lies in memory becomes a load. `fit` expresses the index of a tensor of some shape in the nest's loops.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Lowering:
         self.memo: dict[tuple, Value] = {}
         self.visited: set[int] = set()
 
-    # --- the nest's loops -----------------------------------------------------------------------------------------
+    # --- the nest's loops -------------------------------------------------------------------------
 
     def loop(self, extent: int, reduced: bool = False) -> Var:
         bit = len(self.nest.opaque) + len(self.nest.vars)
@@ -109,7 +109,12 @@ class Lowering:
                 at += 1
                 if n % product:
                     previous = product // v.extent
-                    if previous and n % previous == 0 and v.extent % (n // previous) == 0 and n // previous > 1:
+                    if (
+                        previous
+                        and n % previous == 0
+                        and v.extent % (n // previous) == 0
+                        and n // previous > 1
+                    ):
                         raise Split(v, v.extent // (n // previous))
                     raise Misaligned
             e, stride = ex.ZERO, 1
@@ -122,7 +127,7 @@ class Lowering:
             raise Misaligned
         return tuple(index), groups
 
-    # --- roots --------------------------------------------------------------------------------------------------------
+    # --- roots ------------------------------------------------------------------------------------
 
     def add_root(self, root: Root) -> None:
         """Lower a root and enter it into the nest. Raises Misaligned or Split, and then has entered nothing."""
@@ -191,7 +196,9 @@ class Lowering:
             nest.chunk = found
         nest.sealed = True
 
-    def _add_column(self, root: Root, index: Index, groups: list[list[Var]], wanted: set[Var]) -> bool:
+    def _add_column(
+        self, root: Root, index: Index, groups: list[list[Var]], wanted: set[Var]
+    ) -> bool:
         """A partial reduction over the rows of a nest whose other reductions run over its columns.
 
         Its pieces are blocks of rows, each added up in memory row by row: the same order, and so the same bits, as in
@@ -204,7 +211,9 @@ class Lowering:
             return False
         if groups[axis][0] is not rows[0]:
             return False
-        block = chunk * math.prod(v.extent for v in rows) // math.prod(v.extent for v in groups[axis])
+        block = (
+            chunk * math.prod(v.extent for v in rows) // math.prod(v.extent for v in groups[axis])
+        )
         if nest.column not in (0, block):
             return False
         root.value = self.value(node.args[0], index, None)
@@ -238,7 +247,7 @@ class Lowering:
                 stack.extend(v.args)
         return list(found)
 
-    # --- values -----------------------------------------------------------------------------------------------------
+    # --- values -----------------------------------------------------------------------------------
 
     def value(self, node: Node, index: Index, pred: Value | None) -> Value:
         """The value of `node` at `index`, anything where `pred` is false."""
@@ -278,7 +287,9 @@ class Lowering:
         args = dynamic_values(flat)
         if pred is not None:
             args = (*args, pred)
-        return self.nest.value("load", args, (node, flat, pred is not None), node.dtype, ex.mask(flat))
+        return self.nest.value(
+            "load", args, (node, flat, pred is not None), node.dtype, ex.mask(flat)
+        )
 
     def constant(self, value: float, dtype: dtypes.DType) -> Value:
         return self.nest.value("const", (), value, dtype)
@@ -322,14 +333,22 @@ class Lowering:
         whole = tuple((v, c // n) for v, c in e[1] if c % n == 0)
         rest = (e[0] % n, tuple((v, c) for v, c in e[1] if c % n))
         lo, hi = ex.bounds(rest)
-        lift = -(lo // n) if lo < 0 else 0  # machines divide towards zero, so divide what is not negative
+        lift = (
+            -(lo // n) if lo < 0 else 0
+        )  # machines divide towards zero, so divide what is not negative
         rest, lo, hi = ex.shift(rest, lift * n), lo + lift * n, hi + lift * n
         quotient = (e[0] // n - lift, whole)
         if hi < n:
             return quotient, rest
         if self.splits > 0:
             for v, c in rest[1]:
-                if v.kind == "loop" and c > 0 and n % c == 0 and v.extent % (n // c) == 0 and v.extent > n // c > 1:
+                if (
+                    v.kind == "loop"
+                    and c > 0
+                    and n % c == 0
+                    and v.extent % (n // c) == 0
+                    and v.extent > n // c > 1
+                ):
                     if n // c < 8 and v is self.nest.vars[-1]:
                         continue  # the vectorised loop stays long
                     raise Split(v, n // c)
@@ -338,7 +357,9 @@ class Lowering:
             key = (kind, rest, n)
             var = self.nest.opaque.get(key)
             if var is None:
-                var = self.nest.opaque[key] = self._opaque(kind, (rest, n), low, high, ex.mask(rest))
+                var = self.nest.opaque[key] = self._opaque(
+                    kind, (rest, n), low, high, ex.mask(rest)
+                )
             out.append(ex.of(var))
         return ex.add(quotient, out[0]), out[1]
 
@@ -383,11 +404,16 @@ class Lowering:
         values = []
         for point in itertools.product(*[range(operand.shape[a]) for a in axes]):
             at, rest = dict(zip(axes, point, strict=True)), iter(index)
-            where = tuple(ex.constant(at[i]) if i in at else next(rest) for i in range(len(operand.shape)))
+            where = tuple(
+                ex.constant(at[i]) if i in at else next(rest) for i in range(len(operand.shape))
+            )
             values.append(self.value(operand, where, pred))
         name = COMBINE[node.prim.name]
         while len(values) > 1:
-            pairs = [self.nest.value(name, (a, b), None, node.dtype) for a, b in zip(values[::2], values[1::2])]
+            pairs = [
+                self.nest.value(name, (a, b), None, node.dtype)
+                for a, b in zip(values[::2], values[1::2])
+            ]
             values = pairs + ([values[-1]] if len(values) % 2 else [])
         return values[0]
 
@@ -399,7 +425,9 @@ class Lowering:
         args = (i,) if pred is None else (i, pred)
         return self.dynamic(self.nest.value("check", args, n, dtypes.int64), 0, n - 1)
 
-    def starts(self, starts: Index, extra: tuple[Node, ...], rooms: list[int]) -> list[Expr]:
+    def starts(
+        self, starts: tuple[int | None, ...], extra: tuple[Node, ...], rooms: list[int]
+    ) -> list[Expr]:
         """Starts of a region, the run-time ones kept between 0 and `rooms`, so that memory is safe."""
         rest, out = iter(extra), []
         for s, room in zip(starts, rooms, strict=True):
@@ -407,8 +435,12 @@ class Lowering:
                 v = self.value(next(rest), (), None)
                 if v.dtype is not dtypes.int64:
                     v = self.nest.value("cast", (v,), None, dtypes.int64)
-                v = self.nest.value("maximum", (v, self.constant(0, dtypes.int64)), None, dtypes.int64)
-                v = self.nest.value("minimum", (v, self.constant(room, dtypes.int64)), None, dtypes.int64)
+                v = self.nest.value(
+                    "maximum", (v, self.constant(0, dtypes.int64)), None, dtypes.int64
+                )
+                v = self.nest.value(
+                    "minimum", (v, self.constant(room, dtypes.int64)), None, dtypes.int64
+                )
                 out.append(self.dynamic(v, 0, room))
             else:
                 out.append(ex.constant(s))
@@ -432,7 +464,7 @@ def reduced_axes(node: Node) -> tuple[int, ...]:
     return node.attrs if isinstance(node.attrs, tuple) else (node.attrs,)
 
 
-# --- movement and creation: one rule each ------------------------------------------------------------------------------
+# --- movement and creation: one rule each ---------------------------------------------------------
 
 
 def _const(low: Lowering, node: Node, index: Index, pred: Value | None) -> Value:
@@ -500,7 +532,7 @@ def _region(
     index: Index,
     shape: Shape,
     region: Shape,
-    starts: Index,
+    starts: tuple[int | None, ...],
     steps: Shape,
     extra: tuple[Node, ...],
 ) -> tuple[Value | None, Index]:
@@ -554,7 +586,9 @@ def _cat(low: Lowering, node: Node, index: Index, pred: Value | None) -> Value:
             continue
         at = ex.shift(index[axis], -start)
         inside = low.within(at, 0, n)
-        v = low.value(a, (*index[:axis], at if n > 1 else ex.ZERO, *index[axis + 1 :]), low.both(pred, inside))
+        v = low.value(
+            a, (*index[:axis], at if n > 1 else ex.ZERO, *index[axis + 1 :]), low.both(pred, inside)
+        )
         out = v if out is None else low.select(inside, v, out)
     assert out is not None
     return out

@@ -18,7 +18,9 @@ def plan_memory(blocks: list[tuple[Hashable, int, int, int]]) -> tuple[dict[Hash
     ({'a': 0, 'b': 128, 'c': 0}, 192)
     """
     offsets: dict[Hashable, int] = {}
-    placed: list[tuple[int, int, int]] = []  # (offset, end, last step) of blocks that may still be alive
+    placed: list[
+        tuple[int, int, int]
+    ] = []  # (offset, end, last step) of blocks that may still be alive
     top = 0
     for key, nbytes, first, last in sorted(blocks, key=_first_use):
         placed = [p for p in placed if p[2] >= first]

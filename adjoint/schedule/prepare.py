@@ -21,7 +21,9 @@ LONG_ROW = 32768
 LONG_COLUMN = 1024
 PIECE = 16384  # elements of one piece of a long row
 GEMM_DTYPES = ("float32", "float64", "int32", "int64")
-SMALL_PRODUCT = 4096  # multiplications of one product below which a plain loop is as good as a packed kernel
+SMALL_PRODUCT = (
+    4096  # multiplications of one product below which a plain loop is as good as a packed kernel
+)
 
 
 def _partial_rule(args: list[Aval], attrs: Any) -> Aval:
@@ -155,9 +157,7 @@ def _swap(b: Builder, x: Node) -> Node:
 
 def _matmul(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
     x, y = args
-    *batch, m, k = x.shape
-    n = y.shape[-1]
-    batch = tuple(batch)
+    batch, (m, k), n = x.shape[:-2], x.shape[-2:], y.shape[-1]
     if node.size == 0 or k == 0:
         return b.const(0, node.dtype, node.shape)
     supported = node.dtype.name in GEMM_DTYPES
@@ -177,7 +177,9 @@ def _matmul(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
     return _sum(b, b.node("mul", left, right), len(batch) + 1)
 
 
-def _product_sum(b: Builder, node: Node, matrix: Node, vector: Node, shape: Shape, columns: bool) -> Node:
+def _product_sum(
+    b: Builder, node: Node, matrix: Node, vector: Node, shape: Shape, columns: bool
+) -> Node:
     """sum over the last axis of matrix * vector; `columns`: with that axis last but one in the loops."""
     if columns:
         matrix, vector = _swap(b, matrix), _swap(b, vector)

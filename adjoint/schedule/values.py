@@ -17,12 +17,54 @@ from adjoint.schedule.expr import Expr, Var
 
 # What one element costs, in units of an addition; a kernel value not named here costs 1.
 WEIGHTS = {
-    "const": 0, "scalar": 0, "index": 1, "cond": 1, "load": 1, "div": 4, "sqrt": 4, "rsqrt": 6, "exp": 12, "exp2": 12,
-    "expm1": 18, "log": 16, "log2": 16, "log10": 16, "log1p": 20, "sin": 24, "cos": 24, "tan": 32, "asin": 24,
-    "acos": 24, "atan": 24, "sinh": 24, "cosh": 24, "tanh": 16, "asinh": 32, "acosh": 32, "atanh": 32, "sigmoid": 16,
-    "erf": 24, "erfc": 32, "erfinv": 60, "lgamma": 80, "digamma": 80, "pow": 48, "atan2": 32, "fmod": 24,
-    "take": 4, "place": 2, "slice_update": 2, "cat": 2, "remainder": 28, "floor_div": 28, "random_bits": 60, "check": 3, "reduce": 0, "scan": 100, "integer_pow": 3,
-}  # fmt: skip
+    "const": 0,
+    "scalar": 0,
+    "index": 1,
+    "cond": 1,
+    "load": 1,
+    "div": 4,
+    "sqrt": 4,
+    "rsqrt": 6,
+    "exp": 12,
+    "exp2": 12,
+    "expm1": 18,
+    "log": 16,
+    "log2": 16,
+    "log10": 16,
+    "log1p": 20,
+    "sin": 24,
+    "cos": 24,
+    "tan": 32,
+    "asin": 24,
+    "acos": 24,
+    "atan": 24,
+    "sinh": 24,
+    "cosh": 24,
+    "tanh": 16,
+    "asinh": 32,
+    "acosh": 32,
+    "atanh": 32,
+    "sigmoid": 16,
+    "erf": 24,
+    "erfc": 32,
+    "erfinv": 60,
+    "lgamma": 80,
+    "digamma": 80,
+    "pow": 48,
+    "atan2": 32,
+    "fmod": 24,
+    "take": 4,
+    "place": 2,
+    "slice_update": 2,
+    "cat": 2,
+    "remainder": 28,
+    "floor_div": 28,
+    "random_bits": 60,
+    "check": 3,
+    "reduce": 0,
+    "scan": 100,
+    "integer_pow": 3,
+}
 
 
 class Value:
@@ -34,11 +76,16 @@ class Value:
     """
 
     __slots__ = ("id", "op", "args", "attrs", "dtype", "mask", "stage", "cost")
+    mask: int
+    stage: int
+    cost: int
 
-    def __init__(self, ident: int, op: str, args: tuple[Value, ...], attrs: Any, dtype: DType) -> None:
+    def __init__(
+        self, ident: int, op: str, args: tuple[Value, ...], attrs: Any, dtype: DType
+    ) -> None:
         self.id, self.op, self.args, self.attrs, self.dtype = ident, op, args, attrs, dtype
         mask = stage = 0
-        cost = WEIGHTS.get(op, 1)
+        cost: int = WEIGHTS.get(op, 1)
         for a in args:
             mask |= a.mask
             cost += a.cost
@@ -65,14 +112,16 @@ class Root:
 
     kind: "full" (a value at every point), "row" (a value at every point of the unreduced loops), "reduce", "scan",
     "scatter" (stored at a computed place), "piece" (a full value stored inside a larger tensor), "partial" (a reduction
-    of one piece of the reduced loops) or "column" (a reduction of one block of the rows of a nest that reduces columns).
+    of one piece of the reduced loops) or "column" (of one block of the rows, in a nest that reduces its columns).
     node: the graph node; target: the node whose memory receives it.  value: what is stored (for a reduction: its
     result).  place: flat position in the target.  flat: flat position in `node`'s own shape, to recognise aligned uses.
     """
 
     __slots__ = ("kind", "node", "target", "value", "place", "flat", "source", "offset")
 
-    def __init__(self, kind: str, node: Node, target: Node, source: Node | None = None, offset: Any = None) -> None:
+    def __init__(
+        self, kind: str, node: Node, target: Node, source: Node | None = None, offset: Any = None
+    ) -> None:
         self.kind, self.node, self.target = kind, node, target
         self.source, self.offset = source, offset
         self.value: Value
@@ -120,7 +169,9 @@ class Nest:
         self.closed = False  # no further root may join
         self.sealed = False  # has roots that fix which loops are reduced
 
-    def value(self, op: str, args: tuple[Value, ...], attrs: Any, dtype: DType, extra_mask: int = 0) -> Value:
+    def value(
+        self, op: str, args: tuple[Value, ...], attrs: Any, dtype: DType, extra_mask: int = 0
+    ) -> Value:
         key = (op, tuple([a.id for a in args]), repr(attrs) if op == "const" else attrs, dtype.name)
         found = self.known.get(key)
         if found is None:

@@ -63,6 +63,20 @@ def blend(a, b):
 
 def energy(a):
     return (a.tanh() ** 2).sum() + 0.1 * a.sum()
+
+
+class Bend(torch.autograd.Function):
+    """sin(a) * b with a derivative of its own."""
+
+    @staticmethod
+    def forward(ctx, a, b):
+        ctx.save_for_backward(a, b)
+        return a.sin() * b
+
+    @staticmethod
+    def backward(ctx, g):
+        a, b = ctx.saved_tensors
+        return g * a.cos() * b, g * a.sin()
 '''
 
 
@@ -88,11 +102,12 @@ class Var:
 @dataclass
 class Program:
     """blocks: top-level statements, each a list of source lines.  pure: PyTorch's results may be compared too
-    (nothing was written from outside to memory that a derivative may need)."""
+    (nothing was written from outside to memory that a derivative may need).  precise: no float32 anywhere."""
 
     seed: int
     blocks: list[list[str]] = field(default_factory=list)
     pure: bool = True
+    precise: bool = True
 
     @property
     def source(self) -> str:
@@ -106,9 +121,12 @@ class Program:
         )
 
 
-def make_program(seed: int) -> Program:
-    """The random program of this number; the same number gives the same text."""
-    return _Maker(seed).make()
+def make_program(seed: int, long: float = 0.0) -> Program:
+    """The random program of this number; the same number gives the same text.
+
+    long: how often a loop has 300 rounds rather than a few, so that its trace is cut.
+    """
+    return _Maker(seed, long).make()
 
 
 INDENT = "    "
@@ -136,7 +154,8 @@ def _size(shape: tuple[int, ...]) -> int:
 class _Maker:
     """One program in the making: names in scope, lines so far, and the table of statements to draw from."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, long: float) -> None:
+        self.long = long
         self.rng = random.Random(seed)
         self.program = Program(seed)
         self.vars: dict[str, Var] = {}
@@ -148,6 +167,7 @@ class _Maker:
         self.outside = False
         self.deep = 0
         self.loop: str | None = None
+        self.kinds: set[str] = set()
 
     # --- the program as a whole
 
@@ -173,12 +193,15 @@ class _Maker:
             (self.branch, 2),
             (self.repeat, 2),
             (self.train, 1),
+            (self.optimize, 0.7),
             (self.drop, 1.5),
             (self.new_data, 1),
             (self.new_leaf, 0.6),
             (self.require, 0.6),
             (self.share, 0.7),
             (self.outside_write, 1),
+            (self.watch, 0.7),
+            (self.touch_grad, 0.7),
             (self.mistake, 0.5),
         ]
         makers, weights = zip(*menu, strict=True)
@@ -186,6 +209,7 @@ class _Maker:
             self.block(rng.choices(makers, weights)[0])
         self.look_at_everything()
         self.program.pure = not self.outside
+        self.program.precise = "float32" not in self.kinds
         return self.program
 
     def block(self, maker: Callable[[], None]) -> None:
@@ -208,6 +232,7 @@ class _Maker:
         return self.keys
 
     def choose(self, accept: Callable[[Var], bool] = lambda v: True) -> Var | None:
+        self.kinds.update(v.kind for v in self.vars.values())
         names = [v for v in self.vars.values() if accept(v)]
         if not names:
             return None
@@ -221,6 +246,7 @@ class _Maker:
         return v
 
     def look_at_everything(self) -> None:
+        self.kinds.update(v.kind for v in self.vars.values())
         for v in self.rng.sample(list(self.vars.values()), len(self.vars)):
             self.program.blocks.append([f"see({v.name})"])
             if v.leaf or self.rng.random() < 0.2:
@@ -585,6 +611,7 @@ class _Maker:
                 (f"{F}.layer_norm({x}, ({a.shape[-1]},), eps=0.1)", a.shape, 8.0),
                 (f"{F}.mse_loss({x}.tanh(), {x} * 0.5)", (), a.bound**2 + 4),
                 (f"energy({x})", (), a.bound * _size(a.shape) + 1),
+                (f"Bend.apply({x}, {x}.tanh())", a.shape, 1.0),
             )
         )
         if shape == () and not _size(a.shape):
@@ -920,7 +947,8 @@ class _Maker:
         if self.deep:
             return
         counter = self.fresh("i")
-        self.emit(f"for {counter} in range({self.rng.choice((2, 3, 3, 5))}):")
+        rounds = 300 if self.rng.random() < self.long else self.rng.choice((2, 3, 3, 5))
+        self.emit(f"for {counter} in range({rounds}):")
         self.loop = counter
         self.body(self.rng.randint(1, 3))
         self.loop = None
@@ -954,6 +982,52 @@ class _Maker:
             self.emit(f"    see({w})")
         self.grow(leaf)
 
+    def optimize(self) -> None:
+        """A training loop with an optimizer."""
+        rng = self.rng
+        leaf = self.choose(lambda v: v.leaf and v.name.startswith("w"))
+        if leaf is None:
+            return
+        w, o, i = leaf.name, self.fresh("o"), self.fresh("i")
+        b = self.choose(lambda v: v.is_float and _broadcast(v.shape, leaf.shape) is not None)
+        assert b is not None
+        self.backwards += 1
+        maker = rng.choice(("SGD([{}], lr=0.1)", "SGD([{}], lr=0.05, momentum=0.9)", "Adam([{}], lr=0.05)"))
+        self.emit(f"{o} = torch.optim.{maker.format(w)}")
+        self.emit(f"for {i} in range({rng.choice((2, 3))}):")
+        self.emit(f"    {o}.zero_grad({rng.choice(('', 'set_to_none=False'))})")
+        self.emit(f"    (({w} * {b.name}.detach()).tanh() - 0.5).pow(2).sum().backward()")
+        self.emit(f"    {o}.step()")
+        if rng.random() < 0.3:
+            self.emit(f"    see({w})")
+        self.grow(leaf)
+
+    def watch(self) -> None:
+        """Hooks, and the gradient of a result."""
+        a = self.choose(lambda v: v.is_float and not v.name.startswith("w"))
+        if a is None:
+            return
+        self.emit(f"if {a.name}.requires_grad:")
+        if self.rng.random() < 0.5:
+            self.emit(f"    {a.name}.retain_grad()")
+            self.emit(f"    ({a.name} * {self.number()}).sum().backward(retain_graph=True)")
+            self.emit(f"    see({a.name}.grad)")
+            self.backwards += 1
+        else:
+            self.emit(f"    {a.name}.register_hook(lambda g: g * 0.5)")
+
+    def touch_grad(self) -> None:
+        """Work on a gradient that is kept."""
+        leaf = self.choose(lambda v: v.leaf and v.name.startswith("w"))
+        if leaf is None:
+            return
+        w = leaf.name
+        self.emit(f"if {w}.grad is not None and not {w}.grad.requires_grad:")
+        action = self.rng.choice(("{}.grad *= 0.5", "{}.grad.clamp_(-0.75, 1.25)", "{}.grad = {}.grad.clone()", "see({}.grad)"))
+        self.emit(f"    {action.replace('{}', w)}")
+        if self.rng.random() < 0.3:
+            self.emit(f"kept{w} = {w}.grad")
+
     def drop(self) -> None:
         """Forget a name, or keep one more reference to its tensor."""
         rng = self.rng
@@ -974,7 +1048,7 @@ class _Maker:
         a = self.choose(lambda v: v.is_float and v.name.startswith("x") and not v.leaf and not self.is_shared(v))
         if a is None:
             return
-        if any(v.name.startswith("v") for v in self.vars.values()):
+        if any(not v.name.startswith("w") for v in self.vars.values() if v != a):
             self.outside = True  # views made before that: PyTorch's own answer depends on which was asked first
         self.emit(f"if not {a.name}.requires_grad:")
         self.emit(f"    {a.name}.requires_grad_()")

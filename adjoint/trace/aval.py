@@ -65,6 +65,12 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
+def is_contiguous(a: Aval) -> bool:
+    """Whether the elements lie in row-major order without gaps; the stride of an axis of length 1 says nothing."""
+    expected = contiguous_strides(a.shape)
+    return a.size <= 1 or all(n == 1 or s == e for n, s, e in zip(a.shape, a.strides, expected, strict=True))
+
+
 def aval(
     shape: tuple[int, ...], dtype: DType, requires_grad: bool = False, strides: tuple[int, ...] | None = None
 ) -> Aval:

@@ -53,5 +53,9 @@ class Tensor(Typed):
 class Parameter(Tensor):
     """A tensor that a module registers as trainable; `adjoint.methods` gives it its constructor."""
 
+    if TYPE_CHECKING:
+
+        def __init__(self, data: Any = None, requires_grad: bool = True) -> None: ...
+
 
 new_handle = Tensor.__new__

@@ -27,7 +27,7 @@ class History:
         self.buffers: list[Any] = buffers
         self.scalars: list[Any] = scalars
         self.origins: dict[int, tuple[History, int]] = origins
-        self.payload: dict[int, Any] = payload
+        self.payload: dict[Any, Any] = payload
         self.values: dict[int, Any] = values
         self.freed: set[int] = set()
         self._node: Step | None = None
@@ -41,7 +41,7 @@ class History:
 
     @property
     def node(self) -> Step:
-        return self.trace.node if self.trace is not None else self._node
+        return self.trace.node if self.trace is not None else self._node  # type: ignore[return-value]
 
     def steps(self) -> dict[int, Step]:
         """Steps by slot, in order; those without a value under negative keys. Grows with a living trace."""
@@ -160,7 +160,7 @@ class History:
             source = known[step.args[1 if step.prim == "override" else 0]]
             return recorder.alias(source, "alias", False) if step.prim == "alias" else source
         tr = recorder.local.trace
-        operands = []
+        operands: list[Any] = []
         static, tr.static = tr.static, 0
         for a in step.args:
             if isinstance(a, Num):

@@ -9,7 +9,7 @@ tensors besides its arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from adjoint.trace import recorder
@@ -53,7 +53,7 @@ def make_handle(tr: Trace, slot: int, a: Any) -> Tensor:
     return out
 
 
-def bind_all(tr: Trace, tensors: tuple) -> tuple[int, ...]:
+def bind_all(tr: Trace, tensors: Sequence[Tensor]) -> tuple[int, ...]:
     """Slots of several tensors, all in one trace (a new one if the present one ends here)."""
     if tr.node.boundary or tr.node.cut:
         flush(tr)
@@ -76,14 +76,14 @@ def composite(name: str) -> Callable[[Callable], Callable]:
             tr = local.trace
             if tr.static or tr.eager:
                 return scoped(tr, name, function, args, kwargs)
-            tensors, rest = [], []
+            tensors: list[Tensor] = []
+            rest: list[Any] = []
             for a in args:
                 if isinstance(a, Tensor):
                     tensors.append(a)
                     rest.append(Tensor)
                 else:
                     rest.append(a)
-            names = None
             if kwargs:
                 for k, a in kwargs.items():
                     if isinstance(a, Tensor):
@@ -92,7 +92,7 @@ def composite(name: str) -> Callable[[Callable], Callable]:
                     else:
                         rest.append((k, type(a), a))
             try:
-                slots = bind_all(tr, tensors)  # type: ignore[arg-type]
+                slots = bind_all(tr, tensors)
                 key = (call, slots, tuple(rest))
                 macro = tr.node.macros.get(key) if tr.node.macros is not None else None
             except TypeError:  # an argument that cannot be a key

@@ -241,9 +241,20 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
         return bind(tr, t)
     if t._data is None:
         if t._base is not None:
-            from adjoint.trace.views import replay
+            from adjoint.trace.views import read_shared, replay
 
+            shared = t._base._escape is not None
+            if shared and not t._aval.requires_grad:
+                fresh = read_shared(t)
+                slot = bind(tr, fresh)
+                if tr.eager:
+                    tr.values[slot] = fresh._data
+                return slot
             fresh = replay(t)
+            if shared:
+                if tr.eager:
+                    tr.values[fresh._slot] = fresh._data
+                return fresh._slot if fresh._tid == tr.id else bind(tr, fresh)
             t._tid, t._slot, t._aval = fresh._tid, fresh._slot, fresh._aval
             t._data, t._hist, t._special = fresh._data, fresh._hist, fresh._special
             if t._tid != tr.id:
@@ -272,7 +283,7 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
             t._escape = None
             refresh_special(t)
             return bind(tr, t)
-        if data.nbytes <= SNAPSHOT_BYTES:
+        if data.nbytes <= SNAPSHOT_BYTES or tr.eager or t._aval.requires_grad:
             data = Buffer.from_array(data.array(np.uint8, (t._aval.nbytes,)))
         else:
             tr.flush_after = True
@@ -300,6 +311,8 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
     if t._escape is not None:
         t._tid = 0  # read the memory anew the next time
         t._slot = step.slot
+    if tr.eager:
+        tr.values[step.slot] = data
     return step.slot
 
 
@@ -553,7 +566,7 @@ def evaluate(tr: Trace, step: Step, operands: tuple, numbers: list, out: Tensor)
     kinds = dict(step.scalars)
     for x, s in zip(operands, step.args, strict=True):
         if isinstance(x, Tensor):
-            values.append(value_of(tr, x))
+            values.append(value_of(tr, x, s))
         elif isinstance(s, Num):
             values.append(x)
         else:
@@ -577,9 +590,9 @@ def needs_value(step: Step, t: Tensor) -> bool:
     return getattr(step.aval, "requires_grad", True)
 
 
-def value_of(tr: Trace, t: Tensor) -> Any:
-    """NumPy value of a bound tensor in reference mode."""
-    data = t._data if t._data is not None else tr.values.get(t._slot)
+def value_of(tr: Trace, t: Tensor, slot: int) -> Any:
+    """NumPy value of a tensor bound to a slot in reference mode."""
+    data = t._data if t._data is not None else tr.values.get(slot)
     if isinstance(data, tuple):
         return data
     return data.array(t._aval.dtype.np, t._aval.shape)

@@ -30,18 +30,20 @@ def ends_here(tr: Any) -> bool:
             return False
         tr.period = (node.depth, period)
     depth, period = tr.period
-    start = first_repeat(node, period)
-    if (node.depth - start) % period:
+    if (operations(node) - first_repeat(node, period)) % period:
         return False
     node.cut = True
     return True
 
 
+def alike(a: Step, b: Step) -> bool:
+    """Whether two steps are the same operation, whatever it is applied to."""
+    return a.prim == b.prim and a.attrs == b.attrs and len(a.args) == len(b.args) and len(a.scalars) == len(b.scalars)
+
+
 def same(a: Step, b: Step) -> bool:
     """Whether two steps are the same place of a loop body: each operand equal as a distance or as a fixed slot."""
-    if a.prim != b.prim or a.attrs != b.attrs or len(a.args) != len(b.args) or len(a.scalars) != len(b.scalars):
-        return False
-    if a.prim == "input":
+    if not alike(a, b) or a.prim == "input":
         return False
     shift = a.slot - b.slot
     for x, y in zip(a.args, b.args, strict=True):
@@ -54,7 +56,7 @@ def same(a: Step, b: Step) -> bool:
 
 
 def recent(node: Step, count: int) -> list[Step]:
-    steps = []
+    steps: list[Step] = []
     step: Step | None = node
     while step is not None and step.parent is not None and len(steps) < count:
         steps.append(step)
@@ -74,11 +76,24 @@ def find_period(node: Step) -> int | None:
     return None
 
 
+def operations(node: Step) -> int:
+    """Steps up to `node` that are not inputs: where a trace takes its inputs says nothing of the loop's phase."""
+    return node.depth - node.inputs_before - (node.prim == "input")
+
+
 def first_repeat(node: Step, period: int) -> int:
-    """Depth at which the periodic part begins (the first step that equals the one a period later)."""
-    steps = recent(node, node.depth)
+    """How many operations come before the periodic part.
+
+    A trace that began inside the loop repeats from its first operation, though the first round takes as inputs what
+    later rounds find computed. It must be cut after whole rounds, so that the next trace walks the same path; where the
+    first trace is cut does not matter.
+    """
+    steps = [s for s in recent(node, node.depth) if s.prim != "input"]
     steps.reverse()
     k = len(steps) - 1 - period
     while k >= 0 and same(steps[k + period], steps[k]):
         k -= 1
-    return steps[k + 1].depth - 1
+    start = k + 1
+    while k >= 0 and alike(steps[k + period], steps[k]):
+        k -= 1
+    return 0 if k < 0 else start

@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Any
 
 from adjoint.dtypes import DType
-from adjoint.trace.aval import Aval
 
 
 class Num:
@@ -69,7 +68,7 @@ class Step:
     def __init__(self, parent: Step | None, key: Any, prim: str, args: tuple = (), attrs: Any = None) -> None:
         self.parent, self.key, self.prim, self.args, self.attrs = parent, key, prim, args, attrs
         self.scalars: tuple[tuple[int, DType], ...] = ()
-        self.aval: Aval | None = None
+        self.aval: Any = None  # an Aval; a tuple of them where there are several results; None without a value
         self.compute: DType | None = None
         self.where: tuple[str, int, str] | None = None
         self.children: dict[Any, Step] = {}

@@ -55,6 +55,8 @@ def link(out: Tensor, t: Tensor, move: tuple) -> Tensor:
         if len(views) >= 32:
             views[:] = [r for r in views if r() is not None]
         views.append(ref)
+    if base._escape is not None:  # others may write there: the view is read anew at every use
+        out._tid, out._data, out._special = 0, None, False
     return out
 
 
@@ -250,11 +252,15 @@ def point(t: Tensor, value: Tensor) -> None:
     if escape is not None:
         if tr.eager:
             escape.write_back(t)
+            if t._aval.requires_grad and not t._leaf:  # the memory is read anew, and continues this trace
+                t._hist, t._hslot, t._special = tr.history(), slot, True
+            t._tid = 0
         else:
             t._data = None
             flush(tr)
 
 
+OWNED = 3  # references to a buffer that only a tensor holds: its field, the local variable, the argument
 UNSHARED = 2  # references to a buffer's memory that nobody outside holds: the buffer's, and the argument's
 
 
@@ -305,6 +311,8 @@ def export(t: Tensor) -> np.ndarray:
         array = escape.array.reshape(a.shape) if escape.array.shape != tuple(a.shape) else escape.array
     else:
         if escape is None or escape.buffer is not buffer:
+            if getrefcount(buffer) > OWNED:  # a trace or a derivative still counts on the value it has now
+                buffer = base._data = Buffer.from_array(buffer.array(np.uint8, (a.nbytes,)))
             base._escape = Escape(buffer)
             base._special = True
             if a.requires_grad and base._tid == local.trace.id and not base._leaf:  # reference mode: the trace goes on
@@ -316,6 +324,15 @@ def export(t: Tensor) -> np.ndarray:
     for prim, attrs, starts in t._chain:
         array = move_array(array, prim, attrs, starts)
     return array
+
+
+def read_shared(t: Tensor) -> Tensor:
+    """A copy of a view of shared memory, as it is now."""
+    base = t._base
+    array = base._data.array(base._aval.dtype.np, base._aval.shape)
+    for prim, attrs, starts in t._chain:
+        array = move_array(array, prim, attrs, starts)
+    return recorder.tensor_from_array(np.ascontiguousarray(array).reshape(t._aval.shape))
 
 
 def move_array(array: np.ndarray, prim: str, attrs: Any, starts: tuple) -> np.ndarray:

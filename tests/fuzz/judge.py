@@ -23,6 +23,7 @@ else:
     pytorch.set_num_threads(1)
 
 RUNS = (0, 0, 1)  # seeds of the data: a new path, the same path known, other numbers on a known path
+TOLERANCE = {True: 1e-9, False: 1e-4}  # relative, for programs in float64 only, and for others
 
 
 def run(program: Program, library: Any, seed: int, nudge: float = 0.0) -> list[Any]:
@@ -47,25 +48,28 @@ def run_reference(program: Program, seed: int, nudge: float = 0.0) -> list[Any]:
         return run(program, adjoint, seed, nudge)
 
 
-def difference(got: list[Any], expected: list[Any], rough: float = 1.0) -> str | None:
-    """The first place where two observations differ, in words; None if they agree."""
+def difference(got: list[Any], expected: list[Any], tolerance: float) -> str | None:
+    """The first place where two observations differ, in words; None if they agree.
+
+    tolerance: relative, and absolute at a tenth of it times the largest element; only for floating point.
+    """
     for k, (a, b) in enumerate(zip(got, expected, strict=False)):
-        if not same(a, b, rough):
+        if not same(a, b, tolerance):
             return f"observation {k}: got {a!r}, expected {b!r}"
     if len(got) != len(expected):
         return f"{len(got)} observations instead of {len(expected)}; one has {(got + expected)[-1]!r} last"
     return None
 
 
-def same(a: Any, b: Any, rough: float = 1.0) -> bool:
+def same(a: Any, b: Any, tolerance: float) -> bool:
     if isinstance(a, float) and isinstance(b, float):
-        return _close(np.asarray(a), np.asarray(b), 1e-4 * rough)
+        return _close(np.asarray(a), np.asarray(b), tolerance)
     if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b) == 4 and isinstance(a[3], np.ndarray):
         if a[:3] != b[:3]:
             return False
         if not a[0].startswith("float"):
             return bool(np.array_equal(a[3], b[3]))
-        return _close(a[3], b[3], (1e-4 if a[0] == "float32" else 1e-9) * rough)
+        return _close(a[3], b[3], tolerance)
     if isinstance(a, tuple) and isinstance(b, tuple) and a[:1] == b[:1] == ("raised",):
         return a[1] == b[1]
     return type(a) is type(b) and bool(a == b)
@@ -79,15 +83,16 @@ def _close(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
 
 def ill_conditioned(program: Program, seed: int) -> bool:
     """Whether the reference itself changes when the data is disturbed in its last digits."""
-    plain = run_reference(program, seed)
-    return any(difference(run_reference(program, seed, nudge), plain) is not None for nudge in (1.0, -1.0, 4.0))
+    plain, tolerance = run_reference(program, seed), TOLERANCE[program.precise]
+    return any(difference(run_reference(program, seed, nudge), plain, tolerance) for nudge in (1.0, -1.0, 4.0))
 
 
 def judge(program: Program, runs: tuple[int, ...] = RUNS, torch_too: bool = True) -> str | None:
     """None, or how the compiled program differs from the reference, or the reference from PyTorch."""
+    tolerance = TOLERANCE[program.precise]
     expected = {seed: run_reference(program, seed) for seed in sorted(set(runs))}
     for number, seed in enumerate(runs):
-        wrong = difference(run(program, adjoint, seed), expected[seed])
+        wrong = difference(run(program, adjoint, seed), expected[seed], tolerance)
         if wrong is not None:
             if ill_conditioned(program, seed):
                 return None
@@ -95,7 +100,7 @@ def judge(program: Program, runs: tuple[int, ...] = RUNS, torch_too: bool = True
     if torch_too and pytorch is not None and program.pure:
         answer = run(program, pytorch, 0)
         if not refused(answer) and not refused(expected[0]):
-            wrong = difference(expected[0], answer, rough=10.0)
+            wrong = difference(expected[0], answer, 10 * tolerance)
             if wrong is not None and not ill_conditioned(program, 0):
                 return f"reference against PyTorch: {wrong}"
     return None

@@ -59,7 +59,9 @@ def test_without_llvm(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = chain(5)
     program = compile_graph(graph)
     arrays = [np.random.default_rng(i).normal(size=(5, 5)).astype("f") for i in range(2)]
-    for got, want in zip(results(program, graph, arrays, []), run_graph(graph, arrays, []), strict=True):
+    for got, want in zip(
+        results(program, graph, arrays, []), run_graph(graph, arrays, []), strict=True
+    ):
         np.testing.assert_array_equal(got, want)
     assert program.n_kernels == 0 and program.kernels == []
 
@@ -67,7 +69,10 @@ def test_without_llvm(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_many_threads_in_one_program() -> None:
     graph = chain(40)
     program = native(graph)
-    inputs = [[np.random.default_rng(10 * t + i).normal(size=(40, 40)).astype("f") for i in range(2)] for t in range(6)]
+    inputs = [
+        [np.random.default_rng(10 * t + i).normal(size=(40, 40)).astype("f") for i in range(2)]
+        for t in range(6)
+    ]
     expected = [[a.copy() for a in results(program, graph, arrays, [])] for arrays in inputs]
     wrong: list[int] = []
 
@@ -121,7 +126,9 @@ def test_error_leaves_a_usable_program() -> None:
     program = native(graph)
     x = np.arange(18.0).reshape(6, 3)
     for _ in range(3):
-        with pytest.raises(IndexError, match="index -7 is out of bounds for dimension 0 with size 6"):
+        with pytest.raises(
+            IndexError, match="index -7 is out of bounds for dimension 0 with size 6"
+        ):
             results(program, graph, [x, np.array([0, -7, 3, 99])], [])
         good = np.array([0, -6, 3, 5])
         np.testing.assert_allclose(results(program, graph, [x, good], [])[0], np.exp(x[good]))

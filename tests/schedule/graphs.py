@@ -34,7 +34,9 @@ def sample(rng: np.random.Generator, shape: tuple[int, ...], dtype: DType) -> np
     return rng.integers(low, high, size=shape).astype(dtype.np)
 
 
-def results(program: Program, graph: Graph, arrays: list[np.ndarray], scalars: list[Any]) -> list[np.ndarray]:
+def results(
+    program: Program, graph: Graph, arrays: list[np.ndarray], scalars: list[Any]
+) -> list[np.ndarray]:
     out = program.run([Buffer.from_array(np.ascontiguousarray(a)) for a in arrays], scalars)
     return [b.array(o.dtype.np, o.shape) for b, o in zip(out, graph.outputs, strict=True)]
 
@@ -56,7 +58,9 @@ def check(
     """Compiled results against the reference: to the bit when both tolerances are 0."""
     program = native(graph)
     expected = run_graph(graph, arrays, scalars or [])
-    for node, got, want in zip(graph.outputs, results(program, graph, arrays, scalars or []), expected, strict=True):
+    for node, got, want in zip(
+        graph.outputs, results(program, graph, arrays, scalars or []), expected, strict=True
+    ):
         if rtol == atol == 0 or not node.dtype.is_floating_point:
             np.testing.assert_array_equal(got, want, err_msg=repr(graph))
         else:
@@ -96,7 +100,9 @@ class Draw:
     def any(self, dtypes: Any = None, least_rank: int = 0) -> Node:
         """A node of one of the dtypes, a new input if there is none."""
         found = [
-            n for n in self.nodes if (dtypes is None or n.dtype in dtypes) and len(n.shape) >= least_rank and n.size
+            n
+            for n in self.nodes
+            if (dtypes is None or n.dtype in dtypes) and len(n.shape) >= least_rank and n.size
         ]
         if found and self.rng.random() < 0.9:
             return found[-1 - int(min(self.rng.exponential(3), len(found) - 1))]
@@ -127,10 +133,12 @@ class Draw:
             self.exact.add(node)
         return node
 
-    # --- one method for each kind of step ----------------------------------------------------------------------------
+    # --- one method for each kind of step ---------------------------------------------------------
 
     def unary(self) -> None:
-        name = self.pick("neg abs relu floor exp tanh sigmoid sin square sign".split())
+        name = self.pick(
+            ["neg", "abs", "relu", "floor", "exp", "tanh", "sigmoid", "sin", "square", "sign"]
+        )
         x = self.any(FLOATS)
         if name == "exp":
             x = self.make("tanh", x)
@@ -141,14 +149,14 @@ class Draw:
     def binary(self) -> None:
         x = self.any(FLOATS)
         y = self.like(x)
-        out = self.make(self.pick("add sub mul maximum minimum".split()), x, y)
+        out = self.make(self.pick(["add", "sub", "mul", "maximum", "minimum"]), x, y)
         if self.rng.random() < 0.3:
             self.make("sin", out)
 
     def integers(self) -> None:
         x = self.any((dt.int32, dt.int64))
         self.make(
-            self.pick("add mul floor_div remainder maximum bitwise_and fmod".split()),
+            self.pick(["add", "mul", "floor_div", "remainder", "maximum", "bitwise_and", "fmod"]),
             x,
             self.like(x),
         )
@@ -168,7 +176,20 @@ class Draw:
     def move(self) -> None:
         x = self.any(None, 1)
         rank = len(x.shape)
-        name = self.pick("permute flip slice place expand reshape reshape cat slice_update window".split())
+        name = self.pick(
+            [
+                "permute",
+                "flip",
+                "slice",
+                "place",
+                "expand",
+                "reshape",
+                "reshape",
+                "cat",
+                "slice_update",
+                "window",
+            ]
+        )
         if name == "permute":
             self.make(name, x, attrs=tuple(int(p) for p in self.rng.permutation(rank)))
         elif name == "flip":
@@ -241,7 +262,9 @@ class Draw:
         axes = tuple(sorted({int(a) for a in self.rng.integers(rank, size=self.pick((1, 1, 2)))}))
         out = self.make(self.pick(("sum", "sum", "amax", "amin")), x, attrs=axes)
         if self.rng.random() < 0.6:  # normalise, as softmax and layer norm do
-            keep = self.make("reshape", out, attrs=tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
+            keep = self.make(
+                "reshape", out, attrs=tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+            )
             centred = self.make("sub", x, self.make("expand", keep, attrs=x.shape))
             self.make("sum", self.make("tanh", centred), attrs=axes)
 
@@ -249,7 +272,9 @@ class Draw:
         x = self.any(FLOATS, 1)
         if x not in self.exact:  # else a difference in the last bit may decide
             x = self.given(x.shape, x.dtype)
-        out = self.make(self.pick(("argmax", "argmin")), x, attrs=int(self.rng.integers(len(x.shape))))
+        out = self.make(
+            self.pick(("argmax", "argmin")), x, attrs=int(self.rng.integers(len(x.shape)))
+        )
         self.make("cast", out, attrs=dt.float32)
 
     def scan(self) -> None:
@@ -289,22 +314,42 @@ class Draw:
         bits = self.make("random_bits", seed, offset, attrs=shape)
         low = self.make("bitwise_and", bits, self.builder.const(1023, dt.int64, shape))
         self.make("cast", low, attrs=dt.float32)
-        self.nodes[-1] = self.builder.node("mul", self.nodes[-1], self.builder.const(1 / 1024, dt.float32, shape))
+        self.nodes[-1] = self.builder.node(
+            "mul", self.nodes[-1], self.builder.const(1 / 1024, dt.float32, shape)
+        )
         self.nodes.remove(bits)
 
 
-KINDS = (
-    "unary binary binary integers choose convert move move move reduce reduce arg scan index product create"
-).split()
+KINDS = [
+    "unary",
+    "binary",
+    "binary",
+    "integers",
+    "choose",
+    "convert",
+    "move",
+    "move",
+    "move",
+    "reduce",
+    "reduce",
+    "arg",
+    "scan",
+    "index",
+    "product",
+    "create",
+]
 
 
 def random_graph(seed: int, largest: int = 3000) -> tuple[Graph, list[np.ndarray], list[int]]:
     """A graph of 5 to 40 nodes with inputs and run-time scalars to run it on."""
     draw = Draw(seed, largest)
     draw.given(draw.shape(), dt.float32)
-    for _ in range(int(draw.rng.integers(3, 16))):
+    for _ in range(int(draw.rng.integers(6, 24))):
         getattr(draw, draw.pick(KINDS))()
     count = int(draw.rng.integers(1, 7))
-    outputs = [draw.nodes[-1 - int(min(draw.rng.exponential(4), len(draw.nodes) - 1))] for _ in range(count)]
+    outputs = [
+        draw.nodes[-1 - int(min(draw.rng.exponential(4), len(draw.nodes) - 1))]
+        for _ in range(count)
+    ]
     graph = draw.builder.finish(outputs)
     return graph, draw.arrays, draw.scalars

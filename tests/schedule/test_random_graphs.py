@@ -25,7 +25,7 @@ def test_the_draw_is_varied() -> None:
     """A generator that drew only trivial graphs would prove nothing."""
     names: set[str] = set()
     sizes = []
-    for seed in range(60):
+    for seed in range(150):
         graph, *_ = random_graph(seed)
         names.update(n.prim.name for n in graph.nodes)
         sizes.append(len(graph.nodes))

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 import adjoint as torch
-from adjoint.ops.composite import composite
 from adjoint.methods import Tensor
+from adjoint.ops.composite import composite
 
 __all__ = [
     "celu", "elu", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",

@@ -11,10 +11,10 @@ import math
 from numpy import broadcast_shapes
 
 import adjoint as torch
+from adjoint.methods import Tensor
 from adjoint.nn.functional.dropout import masked_by_noise
 from adjoint.nn.functional.linear import linear
 from adjoint.ops.composite import composite
-from adjoint.methods import Tensor
 
 __all__ = ["multi_head_attention_forward", "scaled_dot_product_attention"]
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import adjoint as torch
-from adjoint.ops.composite import composite
 from adjoint.methods import Tensor
+from adjoint.ops.composite import composite
 
 __all__ = [
     "conv1d",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import adjoint as torch
+from adjoint.methods import Tensor
 from adjoint.nn.functional.activations import SELU_ALPHA, SELU_SCALE
 from adjoint.ops.composite import composite
-from adjoint.methods import Tensor
 
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "masked_by_noise"]
 

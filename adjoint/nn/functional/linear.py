@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import adjoint as torch
-from adjoint.ops.composite import composite
 from adjoint.methods import Tensor
+from adjoint.ops.composite import composite
 
 __all__ = ["bilinear", "embedding", "linear", "one_hot"]
 

@@ -11,10 +11,10 @@ import math
 import warnings
 
 import adjoint as torch
+from adjoint.methods import Tensor
 from adjoint.nn.functional.activations import log_softmax, logsigmoid
 from adjoint.nn.functional.distance import pairwise_distance
 from adjoint.ops.composite import composite
-from adjoint.methods import Tensor
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cross_entropy",

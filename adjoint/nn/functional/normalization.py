@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 
 import adjoint as torch
-from adjoint.ops.composite import composite, update
 from adjoint.methods import Tensor
+from adjoint.ops.composite import composite, update
 
 __all__ = [
     "batch_norm",

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import adjoint as torch
-from adjoint.ops.composite import composite
 from adjoint.methods import Tensor
+from adjoint.ops.composite import composite
 
 __all__ = ["pad"]
 

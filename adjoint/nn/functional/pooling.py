@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import adjoint as torch
+from adjoint.methods import Tensor
 from adjoint.nn.functional.convolution import Size, per_dimension
 from adjoint.ops.composite import composite
-from adjoint.methods import Tensor
 
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import adjoint as torch
+from adjoint.methods import Tensor
 from adjoint.nn.functional.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
     adaptive_avg_pool3d,
 )
 from adjoint.ops.composite import composite
-from adjoint.methods import Tensor
 
 __all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle", "upsample"]
 

@@ -40,7 +40,7 @@ RECORDS = (
              dtypes=("int32", "float64")),
     _made("eye", rows((3,), (2, 4), (0,)), lambda n, m=None: np.eye(n, m, dtype="float32"), exact=True),
     _made("arange", rows((5,), (2, 7), (0, 10, 3), (5, 0, -2), (0.5, 3.0, 0.5), (0,), (1.0,)),
-          lambda a, b=None, step=1: np.arange(*((0, a) if b is None else (a, b)), step), exact=True,
+          lambda a, b=None, step=1: np.arange(a if b is not None else 0, a if b is None else b, step), exact=True,
           errors=(fails(RuntimeError, "nonzero", 0, 5, 0), fails(RuntimeError, "inconsistent", 5, 0, 1))),
     _made("linspace", rows((0, 1, 5), (-2.0, 3.0, 7), (1, 1, 1), (0, 1, 0)), np.linspace, rtol=(1e-6, 1e-12),
           errors=(fails(RuntimeError, "non-negative", 0, 1, -1),)),

@@ -128,14 +128,17 @@ RESHAPING = (
             errors=(fails(RuntimeError, "maximum size", np.ones(3), 0, 4, 1),)),
     OpRecord("zero_pad", lambda draw: (sample(draw(2, 3), (1, 0), (0, 2), (0, 1)), sample(draw(0, 2), (1, 0), (2, 0), (1, 0)), sample(draw(3), (0,), (0,), (2,))),
              _padded, lambda torch, *a: torch._pad(*a), exact=True, torch="not public", covers=("place",)),
-    OpRecord("window_dilated", calls(((5, 6), (0, 1), (2, 2), (1, 2), (2, 1))), lambda x, *_: _dilated(x),
+    OpRecord("window_dilated", calls(*((s, (0, 1), (2, 2), (1, 2), (2, 1)) for s in ((3, 4), (5, 6)))), lambda x, *_: _dilated(x),
              lambda torch, *a: torch._window(*a), exact=True, dtypes=FLOATS, torch="not public"),
 )  # fmt: skip
 
 
 def _dilated(x: Any) -> Any:
-    """Windows of 2 x 2 with strides (1, 2) and dilations (2, 1) of a 5 x 6 matrix, spelled out."""
-    return np.array([[[[x[i + 2 * a, 2 * j + b] for b in range(2)] for a in range(2)] for j in range(3)] for i in range(3)])
+    """Windows of 2 x 2 of a matrix, with strides (1, 2) and dilations (2, 1), spelled out."""
+    rows, columns = x.shape[0] - 2, (x.shape[1] - 2) // 2 + 1
+    return np.array(
+        [[[[x[i + 2 * a, 2 * j + b] for b in range(2)] for a in range(2)] for j in range(columns)] for i in range(rows)]
+    )
 
 
 def _stack(parts: list, dim: int = 0) -> Any:

@@ -22,7 +22,7 @@ def each(function: Callable[[float], float]) -> Callable[[Any], Any]:
     return np.vectorize(function, otypes=[np.float64])
 
 
-def _unary(name: str, reference: Callable, domain: tuple = (-2.0, 2.0), **more: Any) -> OpRecord:
+def _unary(name: str, reference: Callable | None, domain: tuple = (-2.0, 2.0), **more: Any) -> OpRecord:
     more.setdefault("method", name)
     return OpRecord(name, one, reference, domain=domain, **more)
 

@@ -1,0 +1,123 @@
+"""Nothing public without a record, no primitive without its rows: the test that names what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import adjoint as torch
+from adjoint.grad.explicit import FORWARD, REVERSE
+from adjoint.grad.partials import PARTIALS
+from adjoint.grad.transposes import TRANSPOSES
+from adjoint.ir import reference
+from adjoint.ir.prims import PRIMS
+from adjoint.testing.operators import RECORDS
+from adjoint.testing.operators.record import flat, leaf, tensors
+from adjoint.trace.recorder import NOT_DIFFERENTIABLE
+
+COVERED = {n for r in RECORDS.values() for n in (r.name, r.name.rpartition(".")[2], r.method, r.in_place, *r.covers)}
+
+# Public functions that are no operators on tensors, with where they are tested.
+OTHER_FUNCTIONS = {
+    "tests/autograd": "enable_grad inference_mode no_grad set_grad_enabled is_grad_enabled eager is_eager",
+    "tests/ops/test_random.py": "Generator bernoulli get_rng_state initial_seed manual_seed multinomial normal poisson rand rand_like "
+    "randint randint_like randn randn_like randperm seed set_rng_state",
+    "tests/ops/test_queries.py": "Size Tensor allclose device dtype empty equal finfo get_default_dtype iinfo is_floating_point "
+    "is_tensor numel set_default_dtype set_printoptions get_num_threads set_num_threads attach stats set_flush_denormal",
+    "tests/ops/test_types.py": "promote_types result_type",
+    "tests/io": "load save",
+}
+OTHER_METHODS = {
+    "tests/autograd": "backward detach detach_ grad grad_fn is_leaf register_hook requires_grad requires_grad_ retain_grad retains_grad data",
+    "tests/ops/test_random.py": "bernoulli bernoulli_ exponential_ multinomial normal_ random_ uniform_",
+    "tests/ops/test_queries.py": "H T allclose cpu data_ptr device dim dtype element_size equal get_device is_complex is_contiguous is_cuda "
+    "is_floating_point is_same_size is_sparse itemsize layout mH mT names nbytes ndim ndimension nelement numel output_nr real shape size "
+    "stride __array__ __array_priority__ __array_ufunc__ __bool__ __contains__ __deepcopy__ __float__ __index__ __int__ __iter__ __len__ "
+    "__pos__ register_post_accumulate_grad_hook share_memory_ is_shared pin_memory",
+}
+
+
+def names(table: dict[str, str]) -> set[str]:
+    return {n for listed in table.values() for n in listed.split()}
+
+
+def test_every_public_function_has_a_record() -> None:
+    public = {n for n in dir(torch) if not n.startswith("_") and callable(getattr(torch, n))}
+    missing = public - COVERED - names(OTHER_FUNCTIONS)
+    assert not missing, f"no record covers {sorted(missing)}: add a row in adjoint/testing/operators"
+
+
+@pytest.mark.parametrize("module", ["linalg", "special"])
+def test_every_function_of_a_module_has_a_record(module: str) -> None:
+    missing = {n for n in getattr(torch, module).__all__ if f"{module}.{n}" not in COVERED}
+    assert not missing, f"no record covers {sorted(missing)} of torch.{module}"
+
+
+def test_every_method_has_a_record() -> None:
+    plain = set(dir(type("Empty", (), {})))
+    public = {n for n in dir(torch.Tensor) if n not in plain and (n.startswith("__") or not n.startswith("_"))} - {"__annotations__"}
+    missing = public - COVERED - names(OTHER_METHODS)
+    assert not missing, f"no record covers the methods {sorted(missing)}"
+
+
+def test_exceptions_are_not_covered_twice() -> None:
+    """A name that has a record needs no exemption: the lists above stay short."""
+    public = set(dir(torch))
+    stale = (names(OTHER_FUNCTIONS) & {r.name for r in RECORDS.values()}) & public
+    assert not stale, f"{sorted(stale)} have records; take them off the list"
+
+
+def test_every_primitive_has_its_rows() -> None:
+    tables = {*PARTIALS, *TRANSPOSES, *(REVERSE.keys() & FORWARD.keys())}
+    for name, prim in PRIMS.items():
+        if prim.kind != "boundary":
+            assert name in reference.REFERENCE, f"{name} has no NumPy reference"
+        if prim.kind != "boundary" and name not in ("const", "pick"):
+            assert (name in tables) != (name in NOT_DIFFERENTIABLE), f"{name} needs a derivative row or a place among NOT_DIFFERENTIABLE"
+        if prim.linear and name not in ("pick", "const") and prim.kind != "pointwise":
+            assert name in TRANSPOSES, f"{name} is linear and has no transpose"
+    assert set(reference.REFERENCE) <= set(PRIMS), "a reference row without a primitive"
+    assert REVERSE.keys() == FORWARD.keys(), "both derivatives or none"
+
+
+def test_pointwise_primitives_have_machine_code() -> None:
+    from adjoint.codegen import scalars
+
+    tables = [v for v in vars(scalars).values() if isinstance(v, dict) and "add" in v]
+    compiled = {n for t in tables for n in t}
+    missing = {n for n, p in PRIMS.items() if p.kind == "pointwise"} - compiled
+    assert not missing, f"no machine code for {sorted(missing)}"
+
+
+@pytest.fixture
+def spied(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+    """The primitives that reference mode evaluates."""
+    seen: set[str] = set()
+
+    def watch(name: str, row: Any) -> Any:
+        def evaluate(values: Any, attrs: Any) -> Any:
+            seen.add(name)
+            return row(values, attrs)
+
+        return evaluate
+
+    for name, row in reference.REFERENCE.items():
+        monkeypatch.setitem(reference.REFERENCE, name, watch(name, row))
+    with torch.eager():
+        yield seen
+
+
+def test_every_primitive_is_exercised(spied: set[str]) -> None:
+    """By a record's value or its gradient: what these tests cannot reach is dead."""
+    for record in RECORDS.values():
+        for s in record.draw(record.dtypes[-1]):
+            out = flat(record.run(torch, *tensors(torch, s.args, leaf), **tensors(torch, s.options)))
+            live = [o for o in out if o.requires_grad]
+            if live:
+                sum((o * o).sum() for o in live).backward()
+    torch.rand(2)
+    made = {"const", "full"}  # numbers in the graph: reference mode fills without asking the table
+    missing = {n for n, p in PRIMS.items() if p.kind != "boundary"} - spied - made
+    assert not missing, f"no record exercises {sorted(missing)}"
