@@ -21,6 +21,7 @@ FLOAT_ONLY = frozenset(
     "atanh sigmoid erf erfc erfinv lgamma digamma div atan2".split()
 )
 BITWISE = frozenset("bitwise_and bitwise_or bitwise_xor bitwise_not shift_left shift_right".split())
+NO_BOOL = frozenset("floor_div remainder fmod pow shift_left shift_right".split())
 SYMBOL = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "matmul": "@"}
 
 
@@ -79,6 +80,12 @@ def common_dtype(operands: list[Any], default: DType) -> DType:
     return dtypes.promote_scalar(dtype, number, default) if number >= 0 else dtype
 
 
+def _is_bool(x: Any) -> bool:
+    if isinstance(x, Aval):
+        return x.dtype is dtypes.bool
+    return (type(x.value) if isinstance(x, Num) else x) is bool
+
+
 def infer(prim: str, operands: list[Any], attrs: Any, default: DType) -> tuple[Any, Any, Any, list[Any]]:
     declared = PRIMS[prim]
     if declared.kind != "pointwise":
@@ -97,8 +104,10 @@ def infer(prim: str, operands: list[Any], attrs: Any, default: DType) -> tuple[A
     if prim in FLOAT_ONLY and not compute.is_floating_point:
         compute = default
     if prim in BITWISE and compute.is_floating_point:
-        raise RuntimeError(f'"{prim}" not implemented for {compute}: bitwise operations take bool or integer tensors')
-    if compute is dtypes.bool and prim in ("sub", "neg"):
+        raise NotImplementedError(f'"{prim}" not implemented for {compute}: bitwise operations take bool or integer tensors')
+    if compute is dtypes.bool and prim in NO_BOOL:
+        raise NotImplementedError(f'"{prim}" not implemented for {compute}: convert the operands with .long() or .float() first')
+    if (prim == "sub" and any(_is_bool(x) for x in operands)) or (prim == "neg" and compute is dtypes.bool):
         raise RuntimeError(
             "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, "
             "use the `~` or `logical_not()` operator instead."

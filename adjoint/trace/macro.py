@@ -64,6 +64,13 @@ def bind_all(tr: Trace, tensors: Sequence[Tensor]) -> tuple[int, ...]:
             return slots
 
 
+def static_key(value: Any) -> Any:
+    """A static argument as part of a key: 2, 2.0 and True are equal, but not the same argument."""
+    if type(value) is tuple:
+        return tuple, tuple([static_key(v) for v in value])
+    return type(value), value
+
+
 def composite(name: str) -> Callable[[Callable], Callable]:
     """Make a function of tensors a macro; `name` is the name of its gradient node, for example "SoftmaxBackward0".
 
@@ -83,14 +90,14 @@ def composite(name: str) -> Callable[[Callable], Callable]:
                     tensors.append(a)
                     rest.append(Tensor)
                 else:
-                    rest.append(a)
+                    rest.append(static_key(a))
             if kwargs:
                 for k, a in kwargs.items():
                     if isinstance(a, Tensor):
                         tensors.append(a)
                         rest.append((k, Tensor))
                     else:
-                        rest.append((k, type(a), a))
+                        rest.append((k, static_key(a)))
             try:
                 slots = bind_all(tr, tensors)
                 key = (call, slots, tuple(rest))

@@ -549,7 +549,7 @@ def alias(
     out._tid, out._slot, out._aval = tid, step.slot, step.aval
     if tr.eager:
         held = operands[-1]
-        out._data = held._data if held._data is not None else tr.values[slots[-1]]
+        out._data = tr.values[slots[-1]] if held._data is None or held._escape is not None else held._data
         tr.values[step.slot] = out._data
     if payload is not None:
         tr.payload[step.slot] = payload

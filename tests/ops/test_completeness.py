@@ -28,6 +28,7 @@ OTHER_FUNCTIONS = {
     "is_tensor numel set_default_dtype set_printoptions get_num_threads set_num_threads attach stats set_flush_denormal",
     "tests/ops/test_types.py": "promote_types result_type",
     "tests/io": "load save",
+    "tests/nn": "dropout",
 }
 OTHER_METHODS = {
     "tests/autograd": "backward detach detach_ grad grad_fn is_leaf register_hook requires_grad requires_grad_ retain_grad retains_grad data",

@@ -93,13 +93,17 @@ def test_promotion_table(name: str) -> None:
                 assert got == want, f"{a} rank {1 - i} {name} {number!r}, order {order}"
 
 
+# Where Adjoint computes what PyTorch refuses: the value on bools is that on 0 and 1.
+GENEROUS = {("abs", "bool"), ("relu", "bool"), ("floor", "bool"), ("round", "bool"), ("argmax", "bool")}
+
+
 @pytest.mark.parametrize("name", ["sin", "sqrt", "sigmoid", "relu", "abs", "neg", "floor", "round", "sign", "square", "exp", "isnan", "sum", "prod", "mean", "amax", "argmax", "cumsum"])
 def test_dtype_of_functions_of_one_tensor(name: str) -> None:
     theirs = pytest.importorskip("torch")
     for dtype in EVERY:
         arguments = (0,) if name == "cumsum" else ()
         got, want = (outcome(getattr(lib, name), operands(lib, dtype)[0], *arguments) for lib in (torch, theirs))
-        assert got == want, f"{name} of {dtype}"
+        assert got == want or (name, dtype) in GENEROUS, f"{name} of {dtype}: {got}, PyTorch {want}"
 
 
 def test_promote_types_is_a_lattice() -> None:

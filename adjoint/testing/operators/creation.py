@@ -30,9 +30,9 @@ def shaped(draw: Draw) -> Any:
 NEGATIVE = fails(RuntimeError, "negative dimension", -1)
 
 RECORDS = (
-    _made("zeros", rows((2, 3), ((2, 3),), (0,), ()), lambda *s: np.zeros(s[0] if s and isinstance(s[0], tuple) else s, "float32"), exact=True,
+    _made("zeros", rows((2, 3), ((2, 3),), (0,), ((),)), lambda *s: np.zeros(s[0] if s and isinstance(s[0], tuple) else s, "float32"), exact=True,
           errors=(NEGATIVE,)),
-    _made("ones", rows((2, 3), ((2, 3),), (0,), ()), lambda *s: np.ones(s[0] if s and isinstance(s[0], tuple) else s, "float32"), exact=True),
+    _made("ones", rows((2, 3), ((2, 3),), (0,), ((),)), lambda *s: np.ones(s[0] if s and isinstance(s[0], tuple) else s, "float32"), exact=True),
     _made("full", rows(((2, 3), 1.5), ((2,), 7), ((), True)), lambda s, v: np.full(s, v), exact=True),
     OpRecord("zeros_like", shaped, like(0), exact=True, differentiable=False, dtypes=("bool", "int32", "float64"), covers=("empty_like",)),
     OpRecord("ones_like", shaped, like(1), exact=True, differentiable=False, dtypes=("bool", "int32", "float64")),

@@ -1,0 +1,151 @@
+"""Documentation that runs: docstring examples, the README's blocks, the worked example of architecture.md."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import importlib
+import io
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import adjoint as torch
+from adjoint import config
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODULES = sorted(
+    {"adjoint"}
+    | {m.name for m in pkgutil.walk_packages(torch.__path__, "adjoint.")} - {"adjoint.__main__"}
+)
+PUBLIC = sorted(
+    name
+    for name in dir(torch)
+    if not name.startswith("_") and callable(getattr(torch, name)) and name not in ("attach",)
+)
+OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+@pytest.fixture(autouse=True)
+def settled():
+    """Examples may set a seed, a mode or print options; the next one starts afresh."""
+    torch.manual_seed(0)
+    yield
+    torch.set_printoptions(profile="default")
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+
+
+def run_examples(target: object, name: str, module: object = None) -> int:
+    """Run what `target`'s docstrings show; the number of lines tried. Fails with doctest's report."""
+    finder = doctest.DocTestFinder(recurse=module is not None)
+    runner = doctest.DocTestRunner(optionflags=OPTIONS, verbose=False)
+    report = io.StringIO()
+    for test in finder.find(target, name, module=module if module is not None else False):
+        test.globs["torch"] = torch
+        runner.run(test, out=report.write)
+    assert not runner.failures, report.getvalue()
+    return runner.tries
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_module_examples(name: str) -> None:
+    module = importlib.import_module(name)
+    assert (module.__doc__ or "").strip(), f"{name} does not say what lives in it"
+    run_examples(module, name, module)
+
+
+def test_public_examples() -> None:
+    """Functions made from tables are in no module's namespace under their own name."""
+    for name in PUBLIC:
+        run_examples(getattr(torch, name), name)
+
+
+def test_a_wrong_example_is_found() -> None:
+    def double(x):
+        """
+        >>> double(2)
+        5
+        """
+        return 2 * x
+
+    double.__globals__["double"] = double
+    try:
+        with pytest.raises(AssertionError, match="Expected"):
+            run_examples(double, "double")
+    finally:
+        del double.__globals__["double"]
+
+
+# --- README -----------------------------------------------------------------------------------------
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """(language, content) of each fenced block."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_readme_examples_print_what_they_say() -> None:
+    found = blocks(README)
+    shown = 0
+    for (language, code), (next_language, expected) in zip(found, found[1:], strict=False):
+        if language != "python":
+            continue
+        assert next_language == "text", "every example of the README is followed by its output"
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+        assert printed.getvalue() == expected
+        shown += 1
+    assert shown
+
+
+def test_readme_lists_every_flag() -> None:
+    rows = dict(re.findall(r"^\| `(ADJOINT_\w+)` \| (.+) \|$", README, re.MULTILINE))
+    assert rows == {flag.name: flag.help for flag in config.FLAGS.values()}
+
+
+def test_ci_runs_the_command_of_the_readme() -> None:
+    commands = [code.strip() for language, code in blocks(README) if language == "sh"]
+    assert len(commands) == 2, "one command for the demonstration, one for the tests"
+    assert commands[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+# --- architecture.md --------------------------------------------------------------------------------
+
+
+def test_architecture_shows_what_happens() -> None:
+    pytest.importorskip("llvmlite")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "make_architecture.py"), "--check"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_architecture_names_files_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("## A map of the folders")[2].partition("## ")[0]
+    rows = re.findall(r"^\| (`.+?`) \|", table, re.MULTILINE)
+    places = [p.rstrip("/") for row in rows for p in re.findall(r"`([\w./]+)`", row)]
+    assert len(places) > 10
+    listed = {p.removesuffix(".py") for p in places}
+    for place in places:
+        assert (ROOT / "adjoint" / place).exists(), place
+    folders = {p.name for p in (ROOT / "adjoint").iterdir() if (p / "__init__.py").exists()}
+    assert folders <= listed, "every folder has its row in the map"
