@@ -67,7 +67,7 @@ for _module, _names in _PUBLIC.items():
     for _name in _names.split():
         globals()[_name] = getattr(_module, _name)
 globals().update(_elementwise.functions)
-diagonal = _shape.diagonal_of
+diagonal = _shape.diagonal
 _window, _pad = _shape.window, _shape.zero_pad
 for _new, _old in dict(
     absolute="abs", negative="neg", subtract="sub", multiply="mul", divide="div", true_divide="div", arcsin="asin",
@@ -79,31 +79,64 @@ for _new, _old in dict(
 
 
 def is_tensor(obj: _Any) -> _Any:
-    """Whether an object is a Tensor."""
+    """Whether an object is a Tensor.
+
+    >>> import adjoint as torch
+    >>> torch.is_tensor([1, 2])
+    False
+    """
     return isinstance(obj, Tensor)
 
 
 def is_floating_point(input: Tensor) -> _Any:
+    """Whether the dtype is floating.
+
+    >>> import adjoint as torch
+    >>> torch.is_floating_point(torch.zeros(2))
+    True
+    """
     return input._aval.dtype.is_floating_point
 
 
 def numel(input: Tensor) -> _Any:
+    """The number of elements.
+
+    >>> import adjoint as torch
+    >>> torch.numel(torch.zeros(2, 3))
+    6
+    """
     return input._aval.size
 
 
 def broadcast_shapes(*shapes: _Any) -> Size:
-    """The shape to which shapes broadcast together."""
+    """The shape to which shapes broadcast together.
+
+    >>> import adjoint as torch
+    >>> torch.broadcast_shapes((3, 1), (2,))
+    torch.Size([3, 2])
+    """
     from adjoint.trace.infer import broadcast
 
     return Size(broadcast("broadcast_shapes", [(s,) if isinstance(s, _builtin_int) else tuple(s) for s in shapes]))
 
 
 def ravel(input: Tensor) -> Tensor:
+    """The tensor with one axis.
+
+    >>> import adjoint as torch
+    >>> torch.ravel(torch.tensor([[1, 2], [3, 4]]))
+    tensor([1, 2, 3, 4])
+    """
     return _shape.reshape(input, -1)
 
 
 def result_type(a: _Any, b: _Any) -> _Any:
-    """The dtype in which two operands would meet."""
+    """The dtype in which two operands would meet.
+
+    >>> import adjoint as torch
+    >>> torch.result_type(torch.tensor([1, 2]), 1.5)
+    torch.float32
+    """
     from adjoint.trace.infer import common_dtype
 
     kinds = [x._aval if isinstance(x, Tensor) else type(x) for x in (a, b)]
@@ -111,39 +144,84 @@ def result_type(a: _Any, b: _Any) -> _Any:
 
 
 def promote_types(a: dtype, b: dtype) -> dtype:
+    """The dtype in which two tensors of these dtypes meet.
+
+    >>> import adjoint as torch
+    >>> torch.promote_types(torch.int32, torch.float32)
+    torch.float32
+    """
     return _dtypes.promote(a, b)
 
 
 def get_default_dtype() -> dtype:
+    """The dtype of new floating tensors.
+
+    >>> import adjoint as torch
+    >>> torch.get_default_dtype()
+    torch.float32
+    """
     return _recorder.local.trace.default_dtype
 
 
 def set_default_dtype(d: dtype) -> None:
-    """The dtype of new floating tensors: float32 or float64."""
+    """The dtype of new floating tensors: float32 or float64.
+
+    >>> import adjoint as torch
+    >>> torch.set_default_dtype(torch.float64)
+    >>> torch.zeros(1).dtype
+    torch.float64
+    >>> torch.set_default_dtype(torch.float32)
+    """
     if not isinstance(d, _dtypes.DType) or not d.is_floating_point:
         raise TypeError(f"only floating-point types are supported as the default type, got {d}")
     _recorder.local.trace.set_default_dtype(d)
 
 
 def set_printoptions(**options: _Any) -> None:
+    """Change how tensors print: precision, threshold, edgeitems, linewidth, sci_mode, or a profile.
+
+    >>> import adjoint as torch
+    >>> torch.set_printoptions(precision=2)
+    >>> torch.tensor([0.123456])
+    tensor([0.12])
+    >>> torch.set_printoptions(profile="default")
+    """
     from adjoint import printing
 
     printing.set_printoptions(**options)
 
 
 def softmax(input: Tensor, dim: _Any = None, dtype: _Any = None) -> Tensor:
+    """`exp(x)` along `dim`, divided by its sum.
+
+    >>> import adjoint as torch
+    >>> torch.softmax(torch.tensor([0., 0.]), dim=0)
+    tensor([0.5000, 0.5000])
+    """
     from adjoint.nn import functional
 
     return functional.softmax(input, dim=dim, dtype=dtype)
 
 
 def log_softmax(input: Tensor, dim: _Any = None, dtype: _Any = None) -> Tensor:
+    """The logarithm of softmax along `dim`, without overflow.
+
+    >>> import adjoint as torch
+    >>> torch.log_softmax(torch.tensor([0., 0.]), dim=0)
+    tensor([-0.6931, -0.6931])
+    """
     from adjoint.nn import functional
 
     return functional.log_softmax(input, dim=dim, dtype=dtype)
 
 
 def dropout(input: Tensor, p: _Any, train: _Any) -> Tensor:
+    """Zeros with probability `p` and the rest scaled by 1 / (1 - p) if `train`; else `input` itself.
+
+    >>> import adjoint as torch
+    >>> torch.dropout(torch.ones(2), 0.5, train=False)
+    tensor([1., 1.])
+    """
     from adjoint.nn import functional
 
     return functional.dropout(input, p, train)
@@ -157,12 +235,23 @@ def stats() -> dict:
 
 
 def get_num_threads() -> _Any:
+    """How many threads share the work of a large program.
+
+    >>> import adjoint as torch
+    >>> torch.get_num_threads() >= 1
+    True
+    """
     from adjoint.runtime import pool
 
     return pool.get_num_threads()
 
 
 def set_num_threads(n: _Any) -> None:
+    """Let `n` threads share the work of large programs. Results do not depend on it.
+
+    >>> import adjoint as torch
+    >>> torch.set_num_threads(torch.get_num_threads())
+    """
     from adjoint.runtime import pool
 
     pool.set_num_threads(n)

@@ -29,7 +29,14 @@ from adjoint.ops.linalg import (
 )
 from adjoint.ops.linalg import linalg_norm as norm
 from adjoint.ops.linalg import linalg_vector_norm as vector_norm
-from adjoint.ops.shape import diagonal_of as diagonal
+from adjoint.ops.shape import diagonal as _diagonal
+from adjoint.trace.handle import Tensor
+
+
+def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """The diagonals of the last two axes (or of the given ones), as a view."""
+    return _diagonal(A, offset, dim1, dim2)
+
 
 __all__ = [
     "cholesky", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "lstsq", "matmul", "matrix_norm",

@@ -24,6 +24,7 @@ from adjoint.trace.recorder import local, realize, record_full, refresh_special
 from adjoint.trace.views import assign, check_in_place, is_leaf, point
 
 _hook_numbers = itertools.count()
+_KEEP = -1  # the number of the hook that retain_grad sets
 
 
 # --- reading values ------------------------------------------------------------------------------------------------------
@@ -38,6 +39,12 @@ def item(self: Tensor) -> Any:
 
 
 def tolist(self: Tensor) -> Any:
+    """The values as nested Python lists; a number for a 0-d tensor.
+
+    >>> import adjoint as torch
+    >>> torch.tensor([[1, 2], [3, 4]]).tolist()
+    [[1, 2], [3, 4]]
+    """
     a = self._aval
     return realize(self).array(a.dtype.np, a.shape).tolist()
 
@@ -206,6 +213,8 @@ def register_hook(self: Tensor, hook: Callable[[Tensor], Any]) -> Hook:
     number = next(_hook_numbers)
     table = _hook_table(self)
     table[number] = hook
+    if _KEEP in table:  # what is retained is the gradient after all other hooks
+        table[_KEEP] = table.pop(_KEEP)
     return Hook(table, number)
 
 
@@ -242,7 +251,7 @@ def retain_grad(self: Tensor) -> None:
         if t is not None:
             t.grad = g if t.grad is None else t.grad + g
 
-    _hook_table(self)[next(_hook_numbers)] = keep
+    _hook_table(self)[_KEEP] = keep
 
 
 def set_requires_grad(self: Tensor, value: bool) -> None:
@@ -320,6 +329,12 @@ def augmented(name: str, function: Callable[..., Any]) -> Callable[[Tensor, Any]
 
 
 def zero_(self: Tensor) -> Tensor:
+    """Set every element to 0; returns the tensor itself.
+
+    >>> import adjoint as torch
+    >>> torch.ones(2).zero_()
+    tensor([0., 0.])
+    """
     if local.trace.grad:
         check_in_place(self)
     a = self._aval
@@ -331,16 +346,35 @@ def zero_(self: Tensor) -> Tensor:
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:
+    """Set every element to `value`; returns the tensor itself.
+
+    >>> import adjoint as torch
+    >>> torch.ones(2).fill_(3)
+    tensor([3., 3.])
+    """
     check_in_place(self)
     return assign(self, index.fill_value(self, value))
 
 
 def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+    """Take the values of `src`, broadcast and converted; returns the tensor itself.
+
+    >>> import adjoint as torch
+    >>> torch.zeros(2).copy_(torch.tensor(5))
+    tensor([5., 5.])
+    """
     check_in_place(self)
     return assign(self, index.fit(src, tuple(self._aval.shape), self._aval.dtype))
 
 
 def detach_(self: Tensor) -> Tensor:
+    """Cut the tensor off from what it was computed from; returns the tensor itself.
+
+    >>> import adjoint as torch
+    >>> x = torch.ones(2, requires_grad=True) * 2
+    >>> x.detach_().requires_grad
+    False
+    """
     buffer = realize(self)
     self._data, self._hist, self._tid = buffer, None, 0
     self._aval = aval(self._aval.shape, self._aval.dtype, False)
@@ -349,6 +383,13 @@ def detach_(self: Tensor) -> Tensor:
 
 
 def fill_diagonal_(self: Tensor, value: float) -> Tensor:
+    """Set the diagonal of a matrix to `value`; returns the tensor itself.
+
+    >>> import adjoint as torch
+    >>> torch.zeros(2, 2).fill_diagonal_(1)
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
     m, n = self._aval.shape[-2:]
     on = shape.triangle_mask(m, n, 0, True) & shape.triangle_mask(m, n, 0, False)
     return in_place(lambda t: elementwise.where(on, value, t), "fill_diagonal_")(self)
@@ -475,7 +516,7 @@ def attach() -> None:
     for module, names in SAME_NAME.items():
         for name in names.split():
             methods[name] = getattr(module, name)
-    methods["diagonal"] = shape.diagonal_of
+    methods["diagonal"] = shape.diagonal
     methods["cholesky"] = linalg.cholesky
     methods["size"] = shape.size_of
     for new, old in ALIASES.items():
@@ -607,9 +648,20 @@ def _restructure(function: Callable) -> Callable:
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
-    """Whether shapes and all values are the same, as a Python bool."""
+    """Whether shapes and all values are the same, as a Python bool.
+
+    >>> import adjoint as torch
+    >>> torch.equal(torch.tensor([1, 2]), torch.tensor([1, 2]))
+    True
+    """
     return input._aval.shape == other._aval.shape and bool((input == other).all())
 
 
 def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+    """Whether all elements differ by no more than `atol + rtol * abs(other)`, as a Python bool.
+
+    >>> import adjoint as torch
+    >>> torch.allclose(torch.tensor([1.]), torch.tensor([1.0 + 1e-7]))
+    True
+    """
     return bool(elementwise.isclose(input, other, rtol, atol, equal_nan).all())

@@ -129,7 +129,9 @@ def test_every_file_of_the_package_is_shipped() -> None:
     others = {
         f
         for f in PACKAGE.rglob("*")
-        if f.is_file() and f.suffix not in (".py", ".pyc") and "__pycache__" not in f.parts
+        if f.is_file()
+        and f.suffix not in (".py", ".pyc")
+        and not any(part.startswith(".") for part in f.relative_to(PACKAGE).parts)
     }
     assert others <= matched
     for module in PACKAGE.rglob("*.py"):

@@ -13,6 +13,7 @@ from typing import Any
 from adjoint.grad.walk import Freed, Reverse, dependents, locate
 from adjoint.ops.create import ones_like
 from adjoint.ops.elementwise import cast
+from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor, new_handle
 from adjoint.trace.macro import Macro, bind_all, remember
 from adjoint.trace.recorder import local, record
@@ -89,7 +90,9 @@ def backward(
                 pairs.append((t, walk.results[k]))
     unchanged = tr.id == tid and before[1:] == (len(tr.inputs), len(tr.scalars))
     if key is not None and unchanged and not walk.pythonic and not tr.flush_after:
-        gradients = [(next(i for i, t in enumerate(tr.inputs) if t is leaf), g._slot, g._aval) for leaf, g in pairs]
+        gradients = [
+            (next(i for i, t in enumerate(tr.inputs) if t is leaf), g._slot, plain(g._aval)) for leaf, g in pairs
+        ]
         if all(g._tid == tid for _, g in pairs):
             remember(start, key, Macro(tr.node, gradients, False))
             macro = Macro(tr.node, gradients, False)
@@ -168,9 +171,16 @@ def jump(tr: Any, macro: Macro) -> None:
         old._version += 1
 
 
+def plain(a: Any) -> Any:
+    """The description of a gradient that is kept: contiguous, whatever movement made it, so that the first sum of an
+    iteration meets what later ones meet."""
+    return aval(a.shape, a.dtype, a.requires_grad)
+
+
 def accumulate(leaf: Tensor, g: Tensor, create_graph: bool = False) -> None:
     """`leaf.grad += g` (a new tensor if a graph of it is wanted or there is none yet)."""
     if leaf.grad is None:
+        g._aval = plain(g._aval)
         leaf.grad = g
         return
     tr = local.trace

@@ -126,6 +126,13 @@ class set_grad_enabled(_Mode):
 
 
 def is_grad_enabled() -> bool:
+    """Whether operations are recorded for differentiation.
+
+    >>> import adjoint as torch
+    >>> with torch.no_grad():
+    ...     torch.is_grad_enabled()
+    False
+    """
     return local.trace.grad
 
 
@@ -158,4 +165,11 @@ class eager:
 
 
 def is_eager() -> bool:
+    """Whether operations run at once through NumPy (reference mode).
+
+    >>> import adjoint as torch
+    >>> with torch.eager():
+    ...     torch.is_eager()
+    True
+    """
     return local.trace.eager

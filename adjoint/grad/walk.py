@@ -95,7 +95,8 @@ class Reverse:
     def run(self) -> None:
         done: set[int] = set()
         while True:
-            pending = [i for i in self.cotangents if i not in done]
+            # a history may have its turn again: a custom function's operand is found where it was last used
+            pending = [i for i, slots in self.waiting.items() if slots]
             if not pending:
                 self.finish_leaves()
                 return

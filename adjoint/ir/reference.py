@@ -255,7 +255,7 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "random_bits": _random_bits,
     "neg": _simple(np.negative),
     "abs": _simple(np.abs),
-    "sign": _simple(np.sign),
+    "sign": lambda a, attrs: np.sign(a[0]) if a[0].dtype.kind != "b" else a[0],
     "sqrt": _simple(np.sqrt),
     "floor": _keep_integers(np.floor),
     "ceil": _keep_integers(np.ceil),

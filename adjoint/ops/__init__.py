@@ -1,0 +1,1 @@
+"""What users call, as functions that record primitives. Begin with `elementwise.py`."""

@@ -125,7 +125,12 @@ def _numbers(data: Any) -> Any:
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """`data` as a tensor, sharing memory with NumPy arrays and tensors where it can."""
+    """`data` as a tensor, sharing memory with NumPy arrays and tensors where it can.
+
+    >>> import adjoint as torch
+    >>> torch.as_tensor([1, 2])
+    tensor([1, 2])
+    """
     dtype = check_dtype(dtype)
     if isinstance(data, Tensor):
         return data if dtype is None else cast(data, dtype)
@@ -182,11 +187,23 @@ def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
 
 
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, layout: Any = None) -> Tensor:
+    """A tensor of ones.
+
+    >>> import adjoint as torch
+    >>> torch.ones(2, 2)
+    tensor([[1., 1.],
+            [1., 1.]])
+    """
     return _filled(sizes_of(_size(size)), 1, _options(dtype, device), requires_grad)
 
 
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, layout: Any = None, memory_format: Any = None) -> Tensor:
-    """Uninitialised in PyTorch; here zeros, which cost the same."""
+    """Uninitialised in PyTorch; here zeros, which cost the same.
+
+    >>> import adjoint as torch
+    >>> torch.empty(2, 3).shape
+    torch.Size([2, 3])
+    """
     return _filled(sizes_of(_size(size)), 0, _options(dtype, device), requires_grad)
 
 
@@ -195,7 +212,12 @@ def _size(size: tuple) -> tuple:
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """One value everywhere; its kind decides the dtype if none is given."""
+    """One value everywhere; its kind decides the dtype if none is given.
+
+    >>> import adjoint as torch
+    >>> torch.full((2,), 7)
+    tensor([7, 7])
+    """
     shape = sizes_of((size,)) if isinstance(size, (list, tuple)) else (int(size),)
     check_device(device)
     chosen = check_dtype(dtype)
@@ -212,23 +234,53 @@ def _like(x: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -
 
 
 def zeros_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+    """Zeros in the shape and dtype of `input`.
+
+    >>> import adjoint as torch
+    >>> torch.zeros_like(torch.tensor([5, 6]))
+    tensor([0, 0])
+    """
     return _like(input, 0, dtype, device, requires_grad)
 
 
 def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+    """Ones in the shape and dtype of `input`.
+
+    >>> import adjoint as torch
+    >>> torch.ones_like(torch.tensor([5, 6]))
+    tensor([1, 1])
+    """
     return _like(input, 1, dtype, device, requires_grad)
 
 
 def empty_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+    """A tensor of the shape and dtype of `input`; its values mean nothing.
+
+    >>> import adjoint as torch
+    >>> torch.empty_like(torch.ones(2, 3)).shape
+    torch.Size([2, 3])
+    """
     return _like(input, 0, dtype, device, requires_grad)
 
 
 def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of the shape and dtype of `input`, filled with one number.
+
+    >>> import adjoint as torch
+    >>> torch.full_like(torch.zeros(2), 7)
+    tensor([7., 7.])
+    """
     return _like(input, fill_value, dtype, device, requires_grad)
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Ones on the diagonal of an n by m matrix (n by n)."""
+    """Ones on the diagonal of an n by m matrix (n by n).
+
+    >>> import adjoint as torch
+    >>> torch.eye(2)
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
     columns = n if m is None else m
     i = record("reshape", (record("iota", (), int(n)),), (int(n), 1))
     out = cast(i == record("iota", (), int(columns)), _options(dtype, device))
@@ -287,6 +339,12 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
 
 
 def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """`steps` numbers whose logarithms to `base` lie evenly from `start` to `end`.
+
+    >>> import adjoint as torch
+    >>> torch.logspace(0, 3, 4)
+    tensor([   1.,   10.,  100., 1000.])
+    """
     exponent = linspace(start, end, steps, dtype=dtypes.float64)
     out = cast(record("pow", (float(base), exponent)), _options(dtype, None))
     return require_leaf(out) if requires_grad else out

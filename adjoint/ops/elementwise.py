@@ -176,7 +176,12 @@ def add(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
 
 
 def sub(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
-    """`input - alpha * other`, broadcast."""
+    """`input - alpha * other`, broadcast.
+
+    >>> import adjoint as torch
+    >>> torch.sub(torch.tensor([5, 6]), 1, alpha=2)
+    tensor([3, 4])
+    """
     return _sub(input, other if alpha == 1 else other * alpha)
 
 
@@ -201,7 +206,12 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
 
 
 def floor_divide(input: Any, other: Any) -> Tensor:
-    """The quotient rounded towards minus infinity. Integer division by the number zero raises ZeroDivisionError."""
+    """The quotient rounded towards minus infinity. Integer division by the number zero raises ZeroDivisionError.
+
+    >>> import adjoint as torch
+    >>> torch.floor_divide(torch.tensor([7, -7]), 2)
+    tensor([ 3, -4])
+    """
     if not isinstance(other, Tensor) and other == 0 and not isinstance(other, float):
         if isinstance(input, Tensor) and not input._aval.dtype.is_floating_point:
             raise RuntimeError("ZeroDivisionError: integer floor_divide by zero")
@@ -209,7 +219,12 @@ def floor_divide(input: Any, other: Any) -> Tensor:
 
 
 def remainder(input: Any, other: Any) -> Tensor:
-    """Python's modulus: the result has the sign of `other`."""
+    """Python's modulus: the result has the sign of `other`.
+
+    >>> import adjoint as torch
+    >>> torch.remainder(torch.tensor([7, -7]), 3)
+    tensor([1, 2])
+    """
     if not isinstance(other, Tensor) and other == 0 and not isinstance(other, float):
         if isinstance(input, Tensor) and not input._aval.dtype.is_floating_point:
             raise RuntimeError("ZeroDivisionError: integer remainder by zero")
@@ -240,7 +255,8 @@ def pow(input: Any, exponent: Any) -> Tensor:
                         "convert it with .float() first"
                     )
                 base = cast(input, dtypes.int64) if dtype is dtypes.bool else input
-                return record("integer_pow", (base,), int(exponent))
+                out = record("integer_pow", (base,), int(exponent))
+                return cast(out, dtypes.bool) if dtype is dtypes.bool and isinstance(exponent, bool) else out
             input = cast(input, local.trace.default_dtype)
         if whole and abs(exponent) <= 64:
             return record_one("integer_pow", input, int(exponent))
@@ -250,7 +266,12 @@ def pow(input: Any, exponent: Any) -> Tensor:
 
 
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
-    """To the nearest whole number (halves to even), or to `decimals` decimal places."""
+    """To the nearest whole number (halves to even), or to `decimals` decimal places.
+
+    >>> import adjoint as torch
+    >>> torch.round(torch.tensor([0.5, 1.5, -2.7]))
+    tensor([ 0.,  2., -3.])
+    """
     if decimals == 0:
         return record("round", (input,))
     scale = 10.0**decimals
@@ -258,10 +279,22 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
 
 
 def square(input: Tensor) -> Tensor:
+    """Each element times itself.
+
+    >>> import adjoint as torch
+    >>> torch.square(torch.tensor([-2., 3.]))
+    tensor([4., 9.])
+    """
     return pow(input, 2)
 
 
 def reciprocal(input: Tensor) -> Tensor:
+    """1 divided by each element.
+
+    >>> import adjoint as torch
+    >>> torch.reciprocal(torch.tensor([2., 4.]))
+    tensor([0.5000, 0.2500])
+    """
     return _div(1.0, input)
 
 
@@ -279,7 +312,12 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
 
 
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """Values limited to [min, max]; the gradient is 1 on the closed interval and 0 outside."""
+    """Values limited to [min, max]; the gradient is 1 on the closed interval and 0 outside.
+
+    >>> import adjoint as torch
+    >>> torch.clamp(torch.tensor([-2., 0.5, 3.]), min=-1, max=1)
+    tensor([-1.0000,  0.5000,  1.0000])
+    """
     if min is None and max is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     out = input
@@ -300,49 +338,106 @@ def _clamp_above(x: Tensor, high: Any) -> Tensor:
 
 
 def isfinite(input: Tensor) -> Tensor:
+    """Whether each element is neither infinite nor NaN.
+
+    >>> import adjoint as torch
+    >>> torch.isfinite(torch.tensor([1., torch.inf, torch.nan]))
+    tensor([ True, False, False])
+    """
     return functions["logical_not"](functions["isnan"](input - input)) if input._aval.dtype.is_floating_point else input == input
 
 
 def logical_and(input: Tensor, other: Tensor) -> Tensor:
+    """Whether both operands are true (not zero).
+
+    >>> import adjoint as torch
+    >>> torch.logical_and(torch.tensor([True, True]), torch.tensor([True, False]))
+    tensor([ True, False])
+    """
     return functions["bitwise_and"](cast(input, dtypes.bool), cast(other, dtypes.bool))
 
 
 def logical_or(input: Tensor, other: Tensor) -> Tensor:
+    """Whether at least one operand is true (not zero).
+
+    >>> import adjoint as torch
+    >>> torch.logical_or(torch.tensor([True, False]), torch.tensor([False, False]))
+    tensor([ True, False])
+    """
     return functions["bitwise_or"](cast(input, dtypes.bool), cast(other, dtypes.bool))
 
 
 def logical_xor(input: Tensor, other: Tensor) -> Tensor:
+    """Whether exactly one operand is true (not zero).
+
+    >>> import adjoint as torch
+    >>> torch.logical_xor(torch.tensor([True, True]), torch.tensor([True, False]))
+    tensor([False,  True])
+    """
     return functions["bitwise_xor"](cast(input, dtypes.bool), cast(other, dtypes.bool))
 
 
 @composite("LerpBackward0")
 def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
-    """`input + weight * (end - input)`."""
+    """`input + weight * (end - input)`.
+
+    >>> import adjoint as torch
+    >>> torch.lerp(torch.tensor([0., 10.]), torch.tensor([1., 20.]), 0.25)
+    tensor([ 0.2500, 12.5000])
+    """
     return input + weight * (end - input)
 
 
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    """`input + value * tensor1 * tensor2`, broadcast.
+
+    >>> import adjoint as torch
+    >>> torch.addcmul(torch.ones(2), torch.tensor([1., 2.]), torch.tensor([2., 4.]), value=10)
+    tensor([21., 81.])
+    """
     return input + value * tensor1 * tensor2
 
 
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    """`input + value * tensor1 / tensor2`, broadcast.
+
+    >>> import adjoint as torch
+    >>> torch.addcdiv(torch.ones(2), torch.tensor([1., 2.]), torch.tensor([2., 4.]), value=10)
+    tensor([6., 6.])
+    """
     return input + value * tensor1 / tensor2
 
 
 def xlogy(input: Any, other: Any) -> Tensor:
-    """`input * log(other)`, 0 where input is 0 (and other is not NaN)."""
+    """`input * log(other)`, 0 where input is 0 (and other is not NaN).
+
+    >>> import adjoint as torch
+    >>> torch.xlogy(torch.tensor([0., 2.]), torch.tensor([0., 1.]))
+    tensor([0., 0.])
+    """
     product = input * log(other)
     return where((input == 0) & (other == other), 0.0, product)
 
 
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
-    """log(exp(input) + exp(other)) without overflow."""
+    """log(exp(input) + exp(other)) without overflow.
+
+    >>> import adjoint as torch
+    >>> torch.logaddexp(torch.tensor([0., 1000.]), torch.tensor([0., 1000.]))
+    tensor([6.9315e-01, 1.0007e+03])
+    """
     high = maximum(input, other).detach()
     high = where(functions["isinf"](high), 0.0, high)
     return log(exp(input - high) + exp(other - high)) + high
 
 
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
+    """Whether elements differ by no more than `atol + rtol * abs(other)`.
+
+    >>> import adjoint as torch
+    >>> torch.isclose(torch.tensor([1., 2.]), torch.tensor([1., 2.1]))
+    tensor([ True, False])
+    """
     close = (input == other) | ((input - other).abs() <= atol + rtol * other.abs()) & isfinite(other) & isfinite(input)
     if equal_nan and input._aval.dtype.is_floating_point:
         close = close | (functions["isnan"](input) & functions["isnan"](other))
@@ -350,6 +445,12 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
 
 
 def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """NaN replaced by `nan`, infinities by `posinf` and `neginf` (default: the largest finite numbers).
+
+    >>> import adjoint as torch
+    >>> torch.nan_to_num(torch.tensor([1., torch.nan, torch.inf]), posinf=9.0)
+    tensor([1., 0., 9.])
+    """
     info = np.finfo(input._aval.dtype.np)
     high = float(info.max) if posinf is None else posinf
     low = float(info.min) if neginf is None else neginf
@@ -359,30 +460,76 @@ def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neg
 
 
 def heaviside(input: Tensor, values: Tensor) -> Tensor:
+    """0 for negative elements, 1 for positive ones, `values` at zero.
+
+    >>> import adjoint as torch
+    >>> torch.heaviside(torch.tensor([-1., 0., 2.]), torch.tensor(0.5))
+    tensor([0.0000, 0.5000, 1.0000])
+    """
     return where(input == 0, values, cast(input > 0, input._aval.dtype))
 
 
 def hypot(input: Tensor, other: Tensor) -> Tensor:
+    """The square root of `input**2 + other**2`.
+
+    >>> import adjoint as torch
+    >>> torch.hypot(torch.tensor([3., 5.]), torch.tensor([4., 12.]))
+    tensor([ 5., 13.])
+    """
     return sqrt(input * input + other * other)
 
 
 def copysign(input: Tensor, other: Any) -> Tensor:
-    return where(functions["lt"](other, 0), -absolute(input), absolute(input))
+    """Magnitudes of `input` with the signs of `other`; zeros have signs, too.
+
+    >>> import adjoint as torch
+    >>> torch.copysign(torch.tensor([1., -2.]), torch.tensor([-0., 5.]))
+    tensor([-1.,  2.])
+    """
+    size = absolute(input)
+    if not isinstance(other, Tensor):
+        return -size if math.copysign(1.0, other) < 0 else size
+    less = functions["lt"]
+    return where(functions["bitwise_or"](less(other, 0), less(1 / other, 0)), -size, size)  # 1 / -0.0 is -inf
 
 
 def deg2rad(input: Tensor) -> Tensor:
+    """Angles in radians from degrees.
+
+    >>> import adjoint as torch
+    >>> torch.deg2rad(torch.tensor([0., 180.]))
+    tensor([0.0000, 3.1416])
+    """
     return input * (math.pi / 180)
 
 
 def rad2deg(input: Tensor) -> Tensor:
+    """Angles in degrees from radians.
+
+    >>> import adjoint as torch
+    >>> torch.rad2deg(torch.tensor([0., torch.pi]))
+    tensor([  0., 180.])
+    """
     return input * (180 / math.pi)
 
 
 def frac(input: Tensor) -> Tensor:
+    """The part behind the point, with the sign of `input`.
+
+    >>> import adjoint as torch
+    >>> torch.frac(torch.tensor([1.5, -2.25]))
+    tensor([ 0.5000, -0.2500])
+    """
     return input - functions["trunc"](input)
 
 
 def logit(input: Tensor, eps: float | None = None) -> Tensor:
+    """`log(x / (1 - x))`, the inverse of sigmoid; with `eps`, x is clamped to [eps, 1 - eps] first.
+
+    >>> import adjoint as torch
+    >>> torch.logit(torch.tensor([0.5, 0.9]))
+    tensor([0.0000, 2.1972])
+    """
     x = input if eps is None else clamp(input, eps, 1 - eps)
     return log(x / (1 - x))
 

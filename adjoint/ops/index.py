@@ -407,6 +407,13 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """Along one axis, the elements that `indices` names; without `dim`, of the flattened tensor.
+
+    >>> import adjoint as torch
+    >>> torch.take_along_dim(torch.tensor([[1, 2], [3, 4]]), torch.tensor([[1], [0]]), 1)
+    tensor([[2],
+            [3]])
+    """
     if dim is None:
         return gather(record("reshape", (input,), (input._aval.size,)), 0, indices.reshape(-1))
     axis = axis_of(dim, len(input._aval.shape))
@@ -419,7 +426,13 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
 
 
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """The slices of an axis listed by a 1-d index."""
+    """The slices of an axis listed by a 1-d index.
+
+    >>> import adjoint as torch
+    >>> torch.index_select(torch.tensor([[1, 2], [3, 4]]), 0, torch.tensor([1, 1]))
+    tensor([[3, 4],
+            [3, 4]])
+    """
     _check_index("index_select", index)
     if len(index._aval.shape) > 1:
         raise IndexError("index_select(): Index is supposed to be a vector")
@@ -429,11 +442,22 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 
 def take(input: Tensor, index: Tensor) -> Tensor:
+    """Elements by position in the flattened tensor.
+
+    >>> import adjoint as torch
+    >>> torch.take(torch.tensor([[1, 2], [3, 4]]), torch.tensor([0, 3]))
+    tensor([1, 4])
+    """
     return record("take", (record("reshape", (input,), (input._aval.size,)), cast(index, dtypes.int64)))
 
 
 def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
-    """A copy of `input` with `src` written at `index` along `dim` (the inverse of `gather`); `reduce="add"` adds."""
+    """A copy of `input` with `src` written at `index` along `dim` (the inverse of `gather`); `reduce="add"` adds.
+
+    >>> import adjoint as torch
+    >>> torch.scatter(torch.zeros(3), 0, torch.tensor([2, 0]), torch.tensor([1., 2.]))
+    tensor([2., 0., 1.])
+    """
     _check_index("scatter", index)
     axis = axis_of(dim, len(input._aval.shape))
     shape = tuple(input._aval.shape)
@@ -461,21 +485,44 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: A
 
 
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """A copy with the elements of `src` added at the places `index` names along an axis.
+
+    >>> import adjoint as torch
+    >>> torch.scatter_add(torch.zeros(3), 0, torch.tensor([2, 2]), torch.tensor([1., 2.]))
+    tensor([0., 0., 3.])
+    """
     return scatter(input, dim, index, src, reduce="add")
 
 
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
-    """`source` (times alpha) added to the listed slices of an axis; repeated indices accumulate."""
+    """`source` (times alpha) added to the listed slices of an axis; repeated indices accumulate.
+
+    >>> import adjoint as torch
+    >>> torch.index_add(torch.zeros(3), 0, torch.tensor([0, 0, 2]), torch.ones(3))
+    tensor([2., 0., 1.])
+    """
     axis = axis_of(dim, len(input._aval.shape))
     scaled = source if alpha == 1 else source * alpha
     return put_indexed(input, {axis: cast(index, dtypes.int64)}, scaled, accumulate=True)
 
 
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """A copy in which the parts at `index` along an axis are those of `source`.
+
+    >>> import adjoint as torch
+    >>> torch.index_copy(torch.zeros(3), 0, torch.tensor([2, 0]), torch.tensor([1., 2.]))
+    tensor([2., 0., 1.])
+    """
     return put_indexed(input, {axis_of(dim, len(input._aval.shape)): cast(index, dtypes.int64)}, source)
 
 
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
+    """A copy in which the parts at `index` along an axis hold one number.
+
+    >>> import adjoint as torch
+    >>> torch.index_fill(torch.zeros(3), 0, torch.tensor([2, 0]), 7)
+    tensor([7., 0., 7.])
+    """
     return put_indexed(input, {axis_of(dim, len(input._aval.shape)): cast(index, dtypes.int64)}, value)
 
 
@@ -485,7 +532,12 @@ def index_put(input: Tensor, indices: Any, values: Any, accumulate: bool = False
 
 
 def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
-    """`value` where the mask holds, else `input`."""
+    """`value` where the mask holds, else `input`.
+
+    >>> import adjoint as torch
+    >>> torch.masked_fill(torch.tensor([1, 2]), torch.tensor([True, False]), 0)
+    tensor([0, 2])
+    """
     if mask._aval.dtype is not dtypes.bool:
         raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask._aval.dtype.name}")
     if isinstance(value, Tensor):
@@ -498,12 +550,23 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
 
 
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
-    """The elements where the mask holds, as a vector."""
+    """The elements where the mask holds, as a vector.
+
+    >>> import adjoint as torch
+    >>> torch.masked_select(torch.tensor([1, 2, 3]), torch.tensor([True, False, True]))
+    tensor([1, 3])
+    """
     shape = np.broadcast_shapes(tuple(input._aval.shape), tuple(mask._aval.shape))
     return getitem(expand(input, shape), expand(mask, shape))
 
 
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """A copy in which the elements where `mask` is true are taken from `source`, in order.
+
+    >>> import adjoint as torch
+    >>> torch.masked_scatter(torch.zeros(3), torch.tensor([True, False, True]), torch.tensor([1., 2.]))
+    tensor([1., 0., 2.])
+    """
     out = input.clone()
     count = int(mask.sum().item())
     setitem(out, expand(mask, tuple(out._aval.shape)), source.reshape(-1)[:count])
@@ -511,7 +574,13 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
 
 def nonzero(input: Tensor, as_tuple: bool = False) -> Any:
-    """The indices of the non-zero elements: one row each, or a tuple with one vector per axis."""
+    """The indices of the non-zero elements: one row each, or a tuple with one vector per axis.
+
+    >>> import adjoint as torch
+    >>> torch.nonzero(torch.tensor([0, 5, 6]))
+    tensor([[1],
+            [2]])
+    """
     found = np.nonzero(np.atleast_1d(input.detach().numpy()))
     if as_tuple:
         return tuple(recorder.tensor_from_array(f.astype(np.int64)) for f in found)

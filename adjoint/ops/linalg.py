@@ -96,13 +96,23 @@ def _ranks(name: str, x: Tensor, y: Tensor, p: int, q: int, words: str) -> None:
 
 
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
-    """Product of two matrices, without broadcasting."""
+    """Product of two matrices, without broadcasting.
+
+    >>> import adjoint as torch
+    >>> torch.mm(torch.tensor([[1., 2.]]), torch.tensor([[3.], [4.]]))
+    tensor([[11.]])
+    """
     _ranks("mm", input, mat2, 2, 2, "self and mat2 must be matrices")
     return matmul(input, mat2)
 
 
 def mv(input: Tensor, vec: Tensor) -> Tensor:
-    """Product of a matrix and a vector."""
+    """Product of a matrix and a vector.
+
+    >>> import adjoint as torch
+    >>> torch.mv(torch.tensor([[1., 2.], [3., 4.]]), torch.tensor([1., 1.]))
+    tensor([3., 7.])
+    """
     _ranks("mv", input, vec, 2, 1, "vector + matrix @ vector expected, got 1, 2, 1")
     return matmul(input, vec)
 
@@ -119,6 +129,12 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
 
 
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
+    """Products of two batches of matrices: (b, n, m) by (b, m, p) gives (b, n, p). RuntimeError for other shapes.
+
+    >>> import adjoint as torch
+    >>> torch.bmm(torch.ones(2, 1, 3), torch.ones(2, 3, 1)).shape
+    torch.Size([2, 1, 1])
+    """
     _ranks("bmm", input, mat2, 3, 3, "batch1 must be a 3D tensor")
     if input._aval.shape[0] != mat2._aval.shape[0]:
         raise RuntimeError(
@@ -129,24 +145,56 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
 
 
 def outer(input: Tensor, vec2: Tensor) -> Tensor:
+    """All products of the elements of two vectors: (n,) and (m,) give (n, m).
+
+    >>> import adjoint as torch
+    >>> torch.outer(torch.tensor([1, 2]), torch.tensor([3, 4, 5]))
+    tensor([[ 3,  4,  5],
+            [ 6,  8, 10]])
+    """
     return input.unsqueeze(1) * vec2.unsqueeze(0)
 
 
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """`beta * input + alpha * (mat1 @ mat2)`.
+
+    >>> import adjoint as torch
+    >>> torch.addmm(torch.ones(2, 1), torch.eye(2), torch.tensor([[2.], [3.]]))
+    tensor([[3.],
+            [4.]])
+    """
     product = mm(mat1, mat2)
     product = product if alpha == 1 else product * alpha
     return product + (input if beta == 1 else input * beta)
 
 
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """`beta * input + alpha * (batch1 @ batch2)` for batches of matrices.
+
+    >>> import adjoint as torch
+    >>> torch.baddbmm(torch.ones(1, 1, 1), torch.ones(1, 1, 3), torch.ones(1, 3, 1))
+    tensor([[[4.]]])
+    """
     return input * beta + bmm(batch1, batch2) * alpha
 
 
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """`beta * input + alpha * (mat @ vec)`.
+
+    >>> import adjoint as torch
+    >>> torch.addmv(torch.ones(2), torch.eye(2), torch.tensor([2., 3.]))
+    tensor([3., 4.])
+    """
     return input * beta + mv(mat, vec) * alpha
 
 
 def kron(input: Tensor, other: Tensor) -> Tensor:
+    """The Kronecker product: every element of `input` times the whole of `other`.
+
+    >>> import adjoint as torch
+    >>> torch.kron(torch.tensor([1, 10]), torch.tensor([1, 2, 3]))
+    tensor([ 1,  2,  3, 10, 20, 30])
+    """
     a, b = input._aval.shape, other._aval.shape
     left = input.reshape(tuple(n for s in a for n in (s, 1)))
     right = other.reshape(tuple(n for s in b for n in (1, s)))
@@ -154,7 +202,12 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 
 
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
-    """Sum of products over pairs of axes: the last `dims` of a with the first of b, or two lists of axes."""
+    """Sum of products over pairs of axes: the last `dims` of a with the first of b, or two lists of axes.
+
+    >>> import adjoint as torch
+    >>> torch.tensordot(torch.ones(2, 3), torch.ones(3, 4), dims=1).shape
+    torch.Size([2, 4])
+    """
     if isinstance(dims, int):
         left, right = list(range(len(a._aval.shape) - dims, len(a._aval.shape))), list(range(dims))
     else:
@@ -297,7 +350,13 @@ def _matrix(name: str, x: Tensor, square: bool = True) -> None:
 
 
 def inv(A: Tensor) -> Tensor:
-    """The inverse of square matrices. Raises RuntimeError, when the value is needed, for a singular one."""
+    """The inverse of square matrices. Raises RuntimeError, when the value is needed, for a singular one.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.inv(torch.tensor([[2., 0.], [0., 4.]]))
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.2500]])
+    """
     _matrix("inv", A)
     return record("inv", (A,))
 
@@ -306,27 +365,44 @@ def det(A: Tensor) -> Tensor:
     """The determinant; its gradient is det(A) inv(A)^T.
 
     >>> import adjoint as torch
-    >>> torch.linalg.det(torch.tensor([[1., 2.], [3., 4.]]))
-    tensor(-2.0000)
+    >>> torch.linalg.det(torch.tensor([[2., 1.], [0., 4.]]))
+    tensor(8.)
     """
     _matrix("det", A)
     return record("det", (A,))
 
 
 def slogdet(A: Tensor) -> Slogdet:
-    """Sign and logarithm of the absolute value of the determinant."""
+    """Sign and logarithm of the absolute value of the determinant.
+
+    >>> import adjoint as torch
+    >>> sign, logarithm = torch.linalg.slogdet(torch.tensor([[-1., 0.], [0., 1.]]))
+    >>> sign, logarithm
+    (tensor(-1.), tensor(0.))
+    """
     _matrix("slogdet", A)
     both = record("slogdet", (A,))
     return Slogdet(record("pick", (both,), 0), record("pick", (both,), 1))
 
 
 def logdet(A: Tensor) -> Tensor:
+    """The logarithm of the determinant; NaN where that is negative.
+
+    >>> import adjoint as torch
+    >>> torch.logdet(torch.eye(2))
+    tensor(0.)
+    """
     sign, value = slogdet(A)
     return ew.where(sign < 0, math.nan, value)
 
 
 def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
-    """X with A X = B; B may be a vector, a matrix or a batch of either."""
+    """X with A X = B; B may be a vector, a matrix or a batch of either.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.solve(torch.tensor([[2., 0.], [0., 4.]]), torch.tensor([2., 8.]))
+    tensor([1., 2.])
+    """
     _matrix("solve", A)
     if not left:
         return matrix_transpose(solve(matrix_transpose(A), matrix_transpose(B)))
@@ -349,6 +425,13 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
 
 
 def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
+    """X with `A @ X = B` (`X @ A = B` if not `left`) for triangular A.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.solve_triangular(torch.tensor([[2., 0.], [1., 1.]]), torch.tensor([[2.], [3.]]), upper=False)
+    tensor([[1.],
+            [2.]])
+    """
     from adjoint.ops.shape import triu
 
     T = triu(A) if upper else tril(A)
@@ -362,14 +445,26 @@ def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, un
 
 
 def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
-    """The lower triangular L with A = L L^T, for symmetric positive definite A (upper: its transpose)."""
+    """The lower triangular L with A = L L^T, for symmetric positive definite A (upper: its transpose).
+
+    >>> import adjoint as torch
+    >>> torch.linalg.cholesky(torch.tensor([[4., 2.], [2., 5.]]))
+    tensor([[2., 0.],
+            [1., 2.]])
+    """
     _matrix("cholesky", A)
     L = record("cholesky", (A,))
     return matrix_transpose(L) if upper else L
 
 
 def qr(A: Tensor, mode: str = "reduced") -> QR:
-    """A = Q R with orthonormal columns in Q and upper triangular R."""
+    """A = Q R with orthonormal columns in Q and upper triangular R.
+
+    >>> import adjoint as torch
+    >>> Q, R = torch.linalg.qr(torch.tensor([[3., 1.], [4., 2.]]))
+    >>> torch.allclose(Q @ R, torch.tensor([[3., 1.], [4., 2.]]))
+    True
+    """
     _matrix("qr", A, square=False)
     if mode != "reduced":
         raise RuntimeError(f"qr received mode '{mode}': only 'reduced' is supported")
@@ -381,6 +476,11 @@ def eigh(A: Tensor, UPLO: str = "L") -> Eigh:
     """Eigenvalues in ascending order and eigenvectors (columns) of symmetric matrices.
 
     The gradient needs distinct eigenvalues; where two are equal it is infinite or NaN.
+
+    >>> import adjoint as torch
+    >>> values, vectors = torch.linalg.eigh(torch.tensor([[2., 0.], [0., 1.]]))
+    >>> values
+    tensor([1., 2.])
     """
     _matrix("eigh", A)
     S = A if UPLO == "L" else matrix_transpose(A)
@@ -389,11 +489,22 @@ def eigh(A: Tensor, UPLO: str = "L") -> Eigh:
 
 
 def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
+    """The eigenvalues of a symmetric matrix, ascending.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.eigvalsh(torch.tensor([[2., 0.], [0., 1.]]))
+    tensor([1., 2.])
+    """
     return eigh(A, UPLO).eigenvalues
 
 
 def svd(A: Tensor, full_matrices: bool = False) -> SVD:
-    """A = U diag(S) Vh with singular values in descending order (reduced form)."""
+    """A = U diag(S) Vh with singular values in descending order (reduced form).
+
+    >>> import adjoint as torch
+    >>> torch.linalg.svd(torch.tensor([[3., 0.], [0., -2.]])).S
+    tensor([3., 2.])
+    """
     _matrix("svd", A, square=False)
     shape = A._aval.shape
     if full_matrices and shape[-1] != shape[-2]:
@@ -403,11 +514,23 @@ def svd(A: Tensor, full_matrices: bool = False) -> SVD:
 
 
 def svdvals(A: Tensor) -> Tensor:
+    """The singular values, descending.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.svdvals(torch.tensor([[3., 0.], [0., -4.]]))
+    tensor([4., 3.])
+    """
     return svd(A).S
 
 
 def pinv(A: Tensor, rcond: float | None = None) -> Tensor:
-    """Moore–Penrose inverse; singular values below rcond times the largest count as zero."""
+    """Moore–Penrose inverse; singular values below rcond times the largest count as zero.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.pinv(torch.tensor([[2., 0.], [0., 0.]]))
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.0000]])
+    """
     U, S, Vh = svd(A)
     limit = rcond if rcond is not None else max(A._aval.shape[-2:]) * float(np.finfo(A._aval.dtype.np).eps)
     keep = S > limit * S.amax(-1, keepdim=True)
@@ -420,17 +543,36 @@ def lstsq(A: Tensor, B: Tensor) -> Tensor:
 
 
 def matrix_rank(A: Tensor, tol: float | None = None) -> Tensor:
+    """How many singular values exceed the tolerance (default: the largest times size times eps).
+
+    >>> import adjoint as torch
+    >>> torch.linalg.matrix_rank(torch.tensor([[1., 2.], [2., 4.]]))
+    tensor(1)
+    """
     S = svdvals(A)
     limit = tol if tol is not None else S.amax(-1, keepdim=True) * (max(A._aval.shape[-2:]) * float(np.finfo(A._aval.dtype.np).eps))
     return cast(S > limit, dtypes.int64).sum(-1)
 
 
 def cond(A: Tensor) -> Tensor:
+    """The condition number: the largest singular value by the smallest (or by norms, with `p`).
+
+    >>> import adjoint as torch
+    >>> torch.linalg.cond(torch.tensor([[4., 0.], [0., 2.]]))
+    tensor(2.)
+    """
     S = svdvals(A)
     return S[..., 0] / S[..., -1]
 
 
 def matrix_power(A: Tensor, n: int) -> Tensor:
+    """A square matrix multiplied `n` times by itself; for negative `n` its inverse.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.matrix_power(torch.tensor([[1., 1.], [0., 1.]]), 5)
+    tensor([[1., 5.],
+            [0., 1.]])
+    """
     _matrix("matrix_power", A)
     from adjoint.ops.create import eye
 
@@ -461,6 +603,12 @@ def linalg_norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = Fal
 
 
 def matrix_norm(A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False) -> Tensor:
+    """A norm of matrices: "fro", "nuc", 1, -1, 2, -2, inf or -inf.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.matrix_norm(torch.tensor([[3., 0.], [0., 4.]]))
+    tensor(5.)
+    """
     rank = len(A._aval.shape)
     rows, columns = dim[0] % rank, dim[1] % rank
     if ord == "fro":
@@ -476,6 +624,12 @@ def matrix_norm(A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool 
 
 
 def multi_dot(tensors: list[Tensor]) -> Tensor:
+    """The product of several matrices; the first and the last may be vectors.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.multi_dot([torch.ones(2, 3), torch.ones(3, 1), torch.ones(1, 4)]).shape
+    torch.Size([2, 4])
+    """
     out = tensors[0]
     for x in tensors[1:]:
         out = matmul(out, x)
@@ -483,7 +637,12 @@ def multi_dot(tensors: list[Tensor]) -> Tensor:
 
 
 def cross(input: Tensor, other: Tensor, dim: int = -1) -> Tensor:
-    """The cross product of 3-vectors along an axis."""
+    """The cross product of 3-vectors along an axis.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.cross(torch.tensor([1., 0., 0.]), torch.tensor([0., 1., 0.]))
+    tensor([0., 0., 1.])
+    """
     def part(x: Tensor, k: int) -> Tensor:
         return x.select(dim, k)
 

@@ -64,23 +64,58 @@ default_generator = Generator()
 
 
 def manual_seed(seed: int) -> Generator:
-    """Start the default generator anew from `seed`; the same program then draws the same numbers."""
+    """Start the default generator anew from `seed`; the same program then draws the same numbers.
+
+    >>> import adjoint as torch
+    >>> _ = torch.manual_seed(0)
+    >>> a = torch.rand(2)
+    >>> _ = torch.manual_seed(0)
+    >>> bool((torch.rand(2) == a).all())
+    True
+    """
     return default_generator.manual_seed(seed)
 
 
 def seed() -> int:
+    """A new seed from the operating system for the default generator; returns it.
+
+    >>> import adjoint as torch
+    >>> isinstance(torch.seed(), int)
+    True
+    """
     return default_generator.seed()
 
 
 def initial_seed() -> int:
+    """The seed of the default generator.
+
+    >>> import adjoint as torch
+    >>> _ = torch.manual_seed(5)
+    >>> torch.initial_seed()
+    5
+    """
     return default_generator.initial_seed()
 
 
 def get_rng_state() -> tuple[int, int]:
+    """The state of the default generator, for `set_rng_state`.
+
+    >>> import adjoint as torch
+    >>> state = torch.get_rng_state()
+    >>> a = torch.rand(2)
+    >>> torch.set_rng_state(state)
+    >>> bool((torch.rand(2) == a).all())
+    True
+    """
     return default_generator.get_state()
 
 
 def set_rng_state(state: tuple[int, int]) -> None:
+    """Put the default generator into a state that `get_rng_state` gave.
+
+    >>> import adjoint as torch
+    >>> torch.set_rng_state(torch.get_rng_state())
+    """
     default_generator.set_state(state)
 
 
@@ -128,13 +163,23 @@ def _finish(out: Tensor, requires_grad: bool) -> Tensor:
 
 
 def rand(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **size_keyword: Any) -> Tensor:
-    """Uniform on [0, 1)."""
+    """Uniform on [0, 1).
+
+    >>> import adjoint as torch
+    >>> torch.rand(2, 3).shape
+    torch.Size([2, 3])
+    """
     shape, chosen = _prepare(_from_keyword(size, size_keyword), dtype, device)
     return _finish(uniform(shape, chosen, generator), requires_grad)
 
 
 def randn(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **size_keyword: Any) -> Tensor:
-    """Standard normal."""
+    """Standard normal.
+
+    >>> import adjoint as torch
+    >>> torch.randn(2, 3).shape
+    torch.Size([2, 3])
+    """
     shape, chosen = _prepare(_from_keyword(size, size_keyword), dtype, device)
     return _finish(gaussian(shape, chosen, generator), requires_grad)
 
@@ -148,15 +193,32 @@ def _from_keyword(size: tuple, keywords: dict) -> tuple:
 
 
 def rand_like(input: Tensor, *, dtype: Any = None, generator: Generator | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Uniform numbers from [0, 1) in the shape and dtype of `input`.
+
+    >>> import adjoint as torch
+    >>> torch.rand_like(torch.zeros(2, 3)).shape
+    torch.Size([2, 3])
+    """
     return rand(tuple(input._aval.shape), dtype=dtype or input._aval.dtype, generator=generator, requires_grad=requires_grad)
 
 
 def randn_like(input: Tensor, *, dtype: Any = None, generator: Generator | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Standard normal numbers in the shape and dtype of `input`.
+
+    >>> import adjoint as torch
+    >>> torch.randn_like(torch.zeros(2, 3)).shape
+    torch.Size([2, 3])
+    """
     return randn(tuple(input._aval.shape), dtype=dtype or input._aval.dtype, generator=generator, requires_grad=requires_grad)
 
 
 def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
-    """Integers from low (0) to high - 1. The bias of the remainder is below 2**-53 times the range."""
+    """Integers from low (0) to high - 1. The bias of the remainder is below 2**-53 times the range.
+
+    >>> import adjoint as torch
+    >>> torch.randint(5, 6, (3,))
+    tensor([5, 5, 5])
+    """
     if size is None:
         low, high, size = 0, low, high
     if not high > low:
@@ -167,13 +229,24 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Generato
 
 
 def randint_like(input: Tensor, low: int, high: Any = None, *, dtype: Any = None) -> Tensor:
+    """Random integers from `low` (0 if only one bound is given) up to `high`, in the shape and dtype of `input`.
+
+    >>> import adjoint as torch
+    >>> torch.randint_like(torch.zeros(2), 5, 6)
+    tensor([5., 5.])
+    """
     if high is None:
         low, high = 0, low
     return randint(low, high, tuple(input._aval.shape), dtype=dtype or input._aval.dtype)
 
 
 def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
-    """The numbers 0 to n - 1 in random order."""
+    """The numbers 0 to n - 1 in random order.
+
+    >>> import adjoint as torch
+    >>> torch.randperm(4).sort().values
+    tensor([0, 1, 2, 3])
+    """
     return cast(argsort(bits((int(n),), generator), 0), check_dtype(dtype) or dtypes.int64)
 
 
@@ -201,7 +274,12 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
 
 
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
-    """1 with the probability each element of `input` states, else 0."""
+    """1 with the probability each element of `input` states, else 0.
+
+    >>> import adjoint as torch
+    >>> torch.bernoulli(torch.tensor([0., 1.]))
+    tensor([0., 1.])
+    """
     u = uniform(tuple(input._aval.shape), input._aval.dtype, generator)
     return cast(u < (input.detach() if p is None else p), input._aval.dtype)
 
@@ -210,6 +288,10 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     """Indices drawn from rows of non-negative weights.
 
     Without replacement by the order of exponential waiting times (Efraimidis and Spirakis 2006).
+
+    >>> import adjoint as torch
+    >>> torch.multinomial(torch.tensor([0., 1., 0.]), 1)
+    tensor([1])
     """
     weights = input.detach()
     n = weights._aval.shape[-1]
@@ -227,7 +309,12 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
 
 
 def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
-    """Poisson counts, by the host's generator seeded from this stream."""
+    """Poisson counts, by the host's generator seeded from this stream.
+
+    >>> import adjoint as torch
+    >>> torch.poisson(torch.zeros(2))
+    tensor([0., 0.])
+    """
     import numpy as np
 
     from adjoint.trace.recorder import tensor_from_array

@@ -65,6 +65,12 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType |
 
 
 def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None, axis: Any = None, keepdims: bool | None = None) -> Tensor:
+    """Products over all axes or `dim`.
+
+    >>> import adjoint as torch
+    >>> torch.prod(torch.tensor([[1, 2], [3, 4]]), dim=1)
+    tensor([ 2, 12])
+    """
     dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
     x = _accumulator(input, dtype)
     return reduce("prod", x, axes_of(dim, len(x._aval.shape)), keepdim)
@@ -77,7 +83,12 @@ def _mean(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
 
 
 def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None, axis: Any = None, keepdims: bool | None = None) -> Tensor:
-    """The arithmetic mean over axes. Raises RuntimeError for integers (convert first)."""
+    """The arithmetic mean over axes. Raises RuntimeError for integers (convert first).
+
+    >>> import adjoint as torch
+    >>> torch.mean(torch.tensor([[1., 2.], [3., 6.]]), dim=1)
+    tensor([1.5000, 4.5000])
+    """
     dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
     x = input if dtype is None else cast(input, dtype)
     if not x._aval.dtype.is_floating_point:
@@ -104,7 +115,12 @@ def _correction(unbiased: bool | None, correction: float | None) -> float:
 
 
 def var(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None, axis: Any = None, keepdims: bool | None = None) -> Tensor:
-    """The variance over axes, divided by n - correction (1 unless told otherwise)."""
+    """The variance over axes, divided by n - correction (1 unless told otherwise).
+
+    >>> import adjoint as torch
+    >>> torch.var(torch.tensor([1., 2., 3.]))
+    tensor(1.)
+    """
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
@@ -114,15 +130,32 @@ def var(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: b
 
 
 def std(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None, axis: Any = None, keepdims: bool | None = None) -> Tensor:
-    """The square root of `var`."""
+    """The square root of `var`.
+
+    >>> import adjoint as torch
+    >>> torch.std(torch.tensor([1., 2., 3.]))
+    tensor(1.)
+    """
     return ew.sqrt(var(input, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims))
 
 
 def var_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None) -> tuple[Tensor, Tensor]:
+    """Variance and mean.
+
+    >>> import adjoint as torch
+    >>> torch.var_mean(torch.tensor([1., 2., 3.]))
+    (tensor(1.), tensor(2.))
+    """
     return var(input, dim, unbiased, keepdim, correction=correction), mean(input, dim, keepdim)
 
 
 def std_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None) -> tuple[Tensor, Tensor]:
+    """Standard deviation and mean.
+
+    >>> import adjoint as torch
+    >>> torch.std_mean(torch.tensor([1., 2., 3.]))
+    (tensor(1.), tensor(2.))
+    """
     return std(input, dim, unbiased, keepdim, correction=correction), mean(input, dim, keepdim)
 
 
@@ -137,24 +170,46 @@ def _check_not_empty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
 
 
 def amax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """The largest over axes; equal maxima share the gradient evenly. NaN wins."""
+    """The largest over axes; equal maxima share the gradient evenly. NaN wins.
+
+    >>> import adjoint as torch
+    >>> torch.amax(torch.tensor([[1, 5], [3, 2]]), dim=1)
+    tensor([5, 3])
+    """
     axes = axes_of(dim, len(input._aval.shape))
     _check_not_empty("amax", input, axes)
     return reduce("amax", input, axes, keepdim)
 
 
 def amin(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The smallest elements over one or several axes; among equal ones the gradient is shared evenly.
+
+    >>> import adjoint as torch
+    >>> torch.amin(torch.tensor([[1, 5], [3, 2]]), dim=1)
+    tensor([1, 2])
+    """
     axes = axes_of(dim, len(input._aval.shape))
     _check_not_empty("amin", input, axes)
     return reduce("amin", input, axes, keepdim)
 
 
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None) -> Tensor:
-    """Position of the (first) largest, of the flattened tensor if `dim` is None."""
+    """Position of the (first) largest, of the flattened tensor if `dim` is None.
+
+    >>> import adjoint as torch
+    >>> torch.argmax(torch.tensor([[1, 5], [3, 2]]), dim=1)
+    tensor([1, 0])
+    """
     return _arg("argmax", input, dim if axis is None else axis, keepdim)
 
 
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None) -> Tensor:
+    """Positions of the smallest elements: the first of equal ones; without `dim`, in the flattened tensor.
+
+    >>> import adjoint as torch
+    >>> torch.argmin(torch.tensor([[1, 5], [3, 2]]), dim=1)
+    tensor([0, 1])
+    """
     return _arg("argmin", input, dim if axis is None else axis, keepdim)
 
 
@@ -204,7 +259,12 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = N
 
 
 def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None, axis: Any = None, keepdims: bool | None = None) -> Any:
-    """The smallest value; forms as in `max`."""
+    """The smallest value; forms as in `max`.
+
+    >>> import adjoint as torch
+    >>> torch.min(torch.tensor([[1, 5], [3, 2]]), dim=1).indices
+    tensor([0, 1])
+    """
     dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
     if isinstance(dim, Tensor) or other is not None:
         return ew.minimum(input, dim if other is None else other)
@@ -214,6 +274,12 @@ def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = N
 
 
 def any(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Tensor:
+    """Whether some element is true, over all axes or `dim`.
+
+    >>> import adjoint as torch
+    >>> torch.any(torch.tensor([[False, False], [True, False]]), dim=1)
+    tensor([False,  True])
+    """
     x = cast(input, dtypes.bool)
     axes = axes_of(dim if axis is None else axis, len(x._aval.shape))
     if _empty(x, axes):
@@ -222,6 +288,12 @@ def any(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = No
 
 
 def all(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Tensor:
+    """Whether all elements are true, over all axes or `dim`.
+
+    >>> import adjoint as torch
+    >>> torch.all(torch.tensor([[True, False], [True, True]]), dim=1)
+    tensor([False,  True])
+    """
     x = cast(input, dtypes.bool)
     axes = axes_of(dim if axis is None else axis, len(x._aval.shape))
     if _empty(x, axes):
@@ -234,15 +306,32 @@ def _empty(x: Tensor, axes: tuple[int, ...]) -> bool:
 
 
 def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
+    """How many elements are not zero.
+
+    >>> import adjoint as torch
+    >>> torch.count_nonzero(torch.tensor([0, 3, 0, 5]))
+    tensor(2)
+    """
     return sum(input != 0, dim)
 
 
 def cumsum(input: Tensor, dim: int | None = None, *, dtype: DType | None = None, axis: int | None = None) -> Tensor:
-    """Running sums along an axis."""
+    """Running sums along an axis.
+
+    >>> import adjoint as torch
+    >>> torch.cumsum(torch.tensor([1, 2, 3, 4]), dim=0)
+    tensor([ 1,  3,  6, 10])
+    """
     return _scan("cumsum", input, dim if axis is None else axis, dtype)
 
 
 def cumprod(input: Tensor, dim: int | None = None, *, dtype: DType | None = None, axis: int | None = None) -> Tensor:
+    """Running products along an axis.
+
+    >>> import adjoint as torch
+    >>> torch.cumprod(torch.tensor([1, 2, 3, 4]), dim=0)
+    tensor([ 1,  2,  6, 24])
+    """
     return _scan("cumprod", input, dim if axis is None else axis, dtype)
 
 
@@ -255,11 +344,22 @@ def _scan(prim: str, input: Tensor, dim: Any, dtype: DType | None) -> Tensor:
 
 
 def cummax(input: Tensor, dim: int) -> ValuesIndices:
-    """Running maximum and where it was (the latest of equals)."""
+    """Running maximum and where it was (the latest of equals).
+
+    >>> import adjoint as torch
+    >>> torch.cummax(torch.tensor([1, 3, 2, 5]), dim=0).values
+    tensor([1, 3, 3, 5])
+    """
     return _running(input, dim, "max")
 
 
 def cummin(input: Tensor, dim: int) -> ValuesIndices:
+    """Running minima along an axis and where each was last found, as a named tuple (values, indices).
+
+    >>> import adjoint as torch
+    >>> torch.cummin(torch.tensor([4, 3, 5, 1]), dim=0).values
+    tensor([4, 3, 3, 1])
+    """
     return _running(input, dim, "min")
 
 
@@ -290,7 +390,12 @@ def _logsumexp(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
 
 
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
-    """log(sum(exp(x))) over axes without overflow: the maximum is taken out first."""
+    """log(sum(exp(x))) over axes without overflow: the maximum is taken out first.
+
+    >>> import adjoint as torch
+    >>> torch.logsumexp(torch.tensor([1000., 1000.]), dim=0)
+    tensor(1000.6932)
+    """
     x = input if input._aval.dtype.is_floating_point else cast(input, local.trace.default_dtype)
     return _logsumexp(x, axes_of(dim, len(x._aval.shape)), keepdim)
 
@@ -336,11 +441,22 @@ def vector_norm(x: Tensor, order: float, axes: tuple[int, ...], keepdim: bool) -
 
 
 def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
+    """The p-norm of the difference of two tensors.
+
+    >>> import adjoint as torch
+    >>> torch.dist(torch.tensor([0., 0.]), torch.tensor([3., 4.]))
+    tensor(5.)
+    """
     return norm(input - other, p)
 
 
 def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The lower median; with `dim` also its position."""
+    """The lower median; with `dim` also its position.
+
+    >>> import adjoint as torch
+    >>> torch.median(torch.tensor([7., 1., 3., 5.]))
+    tensor(3.)
+    """
     from adjoint.ops.index import gather
     from adjoint.ops.shape import narrow
     from adjoint.ops.sort import argsort
@@ -358,5 +474,18 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     return ValuesIndices(record("reshape", (values,), shape), record("reshape", (index,), shape))
 
 
-def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    return amin(input, dim, keepdim), amax(input, dim, keepdim)
+class MinMax(NamedTuple):
+    """What `aminmax` returns."""
+
+    min: Tensor
+    max: Tensor
+
+
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
+    """The smallest and the largest element, as a named tuple (min, max).
+
+    >>> import adjoint as torch
+    >>> torch.aminmax(torch.tensor([3, 1, 2])).max
+    tensor(3)
+    """
+    return MinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))

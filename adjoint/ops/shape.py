@@ -6,7 +6,7 @@ Axis arguments may be negative; a wrong one raises IndexError in PyTorch's words
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from adjoint import dtypes
@@ -113,7 +113,12 @@ def alias_like(input: Tensor) -> Tensor:
 
 
 def permute(input: Tensor, *dims: Any) -> Tensor:
-    """Axes in another order, as a view."""
+    """Axes in another order, as a view.
+
+    >>> import adjoint as torch
+    >>> torch.permute(torch.zeros(2, 3, 4), (2, 0, 1)).shape
+    torch.Size([4, 2, 3])
+    """
     order = sizes_of(dims)
     rank = len(input._aval.shape)
     if len(order) != rank:
@@ -128,6 +133,12 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Two axes exchanged; a view.
+
+    >>> import adjoint as torch
+    >>> torch.transpose(torch.zeros(2, 3), 0, 1).shape
+    torch.Size([3, 2])
+    """
     rank = len(input._aval.shape)
     i, j = axis_of(dim0, rank), axis_of(dim1, rank)
     axes = list(range(rank))
@@ -137,6 +148,12 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 
 
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
+    """Axes moved to other places, the rest in their order.
+
+    >>> import adjoint as torch
+    >>> torch.movedim(torch.zeros(2, 3, 4), 0, 2).shape
+    torch.Size([3, 4, 2])
+    """
     rank = len(input._aval.shape)
     src = [axis_of(d, rank) for d in ([source] if isinstance(source, int) else source)]
     dst = [axis_of(d, rank) for d in ([destination] if isinstance(destination, int) else destination)]
@@ -148,6 +165,13 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
 
 
 def t(input: Tensor) -> Tensor:
+    """The transpose of a matrix; vectors and numbers stay as they are. A view.
+
+    >>> import adjoint as torch
+    >>> torch.t(torch.tensor([[1, 2], [3, 4]]))
+    tensor([[1, 3],
+            [2, 4]])
+    """
     rank = len(input._aval.shape)
     if rank > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {rank}D")
@@ -167,6 +191,12 @@ def matrix_transpose(input: Tensor) -> Tensor:
 
 
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
+    """Axes of length 1 removed: all of them or those of `dim`; a view.
+
+    >>> import adjoint as torch
+    >>> torch.squeeze(torch.zeros(1, 3, 1)).shape
+    torch.Size([3])
+    """
     shape = input._aval.shape
     rank = len(shape)
     axes = range(rank) if dim is None else axes_of(dim, rank)
@@ -175,12 +205,24 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
 
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
+    """A new axis of length 1; a view.
+
+    >>> import adjoint as torch
+    >>> torch.unsqueeze(torch.zeros(3), 0).shape
+    torch.Size([1, 3])
+    """
     shape = input._aval.shape
     axis = axis_of(dim, len(shape) + 1)
     return make_view(input, "reshape", (*shape[:axis], 1, *shape[axis:]))
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Axes `start_dim` to `end_dim` merged into one.
+
+    >>> import adjoint as torch
+    >>> torch.flatten(torch.zeros(2, 3, 4), 1).shape
+    torch.Size([2, 12])
+    """
     shape = input._aval.shape
     rank = len(shape)
     if rank == 0:
@@ -192,6 +234,12 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    """One axis split into several; one of the sizes may be -1.
+
+    >>> import adjoint as torch
+    >>> torch.unflatten(torch.zeros(6, 2), 0, (2, 3)).shape
+    torch.Size([2, 3, 2])
+    """
     shape = input._aval.shape
     axis = axis_of(dim, len(shape))
     return reshape(input, (*shape[:axis], *resolve_shape(tuple(sizes), shape[axis]), *shape[axis + 1 :]))
@@ -222,10 +270,24 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
 
 
 def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
+    """A view expanded to `shape`.
+
+    >>> import adjoint as torch
+    >>> torch.broadcast_to(torch.tensor([1, 2]), (2, 2))
+    tensor([[1, 2],
+            [1, 2]])
+    """
     return expand(input, tuple(size))
 
 
 def broadcast_tensors(*tensors: Tensor) -> list[Tensor]:
+    """The tensors expanded to their common shape.
+
+    >>> import adjoint as torch
+    >>> a, b = torch.broadcast_tensors(torch.zeros(3, 1), torch.zeros(2))
+    >>> a.shape, b.shape
+    (torch.Size([3, 2]), torch.Size([3, 2]))
+    """
     from adjoint.trace.infer import broadcast
 
     shape = broadcast("broadcast_tensors", [x._aval.shape for x in tensors])
@@ -238,22 +300,44 @@ def contiguous(input: Tensor) -> Tensor:
 
 
 def clone(input: Tensor) -> Tensor:
-    """A copy with its own memory; differentiable."""
+    """A copy with its own memory; differentiable.
+
+    >>> import adjoint as torch
+    >>> x = torch.zeros(2)
+    >>> torch.clone(x).add_(1), x
+    (tensor([1., 1.]), tensor([0., 0.]))
+    """
     return alias(input, "clone", input._aval.requires_grad and local.trace.grad)
 
 
 def detach(input: Tensor) -> Tensor:
-    """The same memory, cut off from the graph."""
+    """The same memory, cut off from the graph.
+
+    >>> import adjoint as torch
+    >>> torch.ones(2, requires_grad=True).detach().requires_grad
+    False
+    """
     return alias_view(input)
 
 
 def flip(input: Tensor, *dims: Any) -> Tensor:
+    """The order reversed along the given axes.
+
+    >>> import adjoint as torch
+    >>> torch.flip(torch.tensor([1, 2, 3]), (0,))
+    tensor([3, 2, 1])
+    """
     axes = axes_of(sizes_of(dims), len(input._aval.shape)) if dims and sizes_of(dims) else ()
     return record("flip", (input,), axes) if axes else clone(input)
 
 
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """`length` elements of an axis from `start`, as a view."""
+    """`length` elements of an axis from `start`, as a view.
+
+    >>> import adjoint as torch
+    >>> torch.narrow(torch.arange(5), 0, 1, 3)
+    tensor([1, 2, 3])
+    """
     shape = input._aval.shape
     axis = axis_of(dim, len(shape))
     n = shape[axis]
@@ -275,6 +359,12 @@ def slice_axis(input: Tensor, axis: int, start: int, length: int, step: int) -> 
 
 
 def select(input: Tensor, dim: int, index: int) -> Tensor:
+    """The part at one index of an axis, without that axis; a view.
+
+    >>> import adjoint as torch
+    >>> torch.select(torch.tensor([[1, 2], [3, 4]]), 1, 0)
+    tensor([1, 3])
+    """
     shape = input._aval.shape
     axis = axis_of(dim, len(shape))
     if not shape:
@@ -287,7 +377,12 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
 
 
 def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of consecutive pieces of an axis, of one size (the last may be smaller) or of the listed sizes."""
+    """Views of consecutive pieces of an axis, of one size (the last may be smaller) or of the listed sizes.
+
+    >>> import adjoint as torch
+    >>> [t.shape[0] for t in torch.split(torch.arange(5), 2)]
+    [2, 2, 1]
+    """
     n = tensor._aval.shape[axis_of(dim, len(tensor._aval.shape))]
     if isinstance(split_size_or_sections, int):
         size = split_size_or_sections
@@ -309,11 +404,23 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
 
 
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most `chunks` parts of equal size along an axis, as views; the last may be smaller.
+
+    >>> import adjoint as torch
+    >>> [t.shape[0] for t in torch.chunk(torch.arange(7), 3)]
+    [3, 3, 1]
+    """
     n = input._aval.shape[axis_of(dim, len(input._aval.shape))]
     return split(input, max(1, -(-n // chunks)), dim)
 
 
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """The parts along an axis, each without it, as views.
+
+    >>> import adjoint as torch
+    >>> torch.unbind(torch.tensor([[1, 2], [3, 4]]))
+    (tensor([1, 2]), tensor([3, 4]))
+    """
     axis = axis_of(dim, len(input._aval.shape))
     return tuple(select(input, axis, i) for i in range(input._aval.shape[axis]))
 
@@ -356,7 +463,13 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -> 
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors of one shape joined along a new axis."""
+    """Tensors of one shape joined along a new axis.
+
+    >>> import adjoint as torch
+    >>> torch.stack((torch.tensor([1, 2]), torch.tensor([3, 4])), dim=1)
+    tensor([[1, 3],
+            [2, 4]])
+    """
     parts = list(tensors)
     if not parts:
         raise RuntimeError("stack expects a non-empty TensorList")
@@ -371,11 +484,24 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors side by side: concatenated along axis 1, vectors along axis 0.
+
+    >>> import adjoint as torch
+    >>> torch.hstack((torch.tensor([1]), torch.tensor([2, 3])))
+    tensor([1, 2, 3])
+    """
     parts = [x if x._aval.shape else reshape(x, 1) for x in tensors]
     return cat(parts, 0 if len(parts[0]._aval.shape) == 1 else 1)
 
 
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors on top of each other: concatenated along axis 0, vectors as rows.
+
+    >>> import adjoint as torch
+    >>> torch.vstack((torch.tensor([1, 2]), torch.tensor([3, 4])))
+    tensor([[1, 2],
+            [3, 4]])
+    """
     return cat([x if len(x._aval.shape) > 1 else reshape(x, 1, -1) for x in tensors], 0)
 
 
@@ -392,12 +518,23 @@ def repeat(input: Tensor, *sizes: Any) -> Tensor:
 
 
 def tile(input: Tensor, *dims: Any) -> Tensor:
+    """The tensor repeated along each axis, `dims[i]` times along axis i.
+
+    >>> import adjoint as torch
+    >>> torch.tile(torch.tensor([1, 2]), (2,))
+    tensor([1, 2, 1, 2])
+    """
     times = sizes_of(dims)
     return repeat(input, (1,) * (len(input._aval.shape) - len(times)) + times)
 
 
 def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Tensor:
-    """Each element (slice of axis `dim`) repeated."""
+    """Each element (slice of axis `dim`) repeated.
+
+    >>> import adjoint as torch
+    >>> torch.repeat_interleave(torch.tensor([1, 2]), 2)
+    tensor([1, 1, 2, 2])
+    """
     if dim is None:
         input, dim = reshape(input, -1), 0
     shape = input._aval.shape
@@ -416,6 +553,12 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Te
 
 
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
+    """Elements shifted along axes; what falls off one end returns at the other.
+
+    >>> import adjoint as torch
+    >>> torch.roll(torch.tensor([1, 2, 3]), 1)
+    tensor([3, 1, 2])
+    """
     if dims is None:
         return reshape(roll(reshape(input, -1), shifts, 0), input._aval.shape)
     pairs = [(shifts, dims)] if isinstance(shifts, int) else list(zip(shifts, dims, strict=True))
@@ -444,36 +587,78 @@ def _zero(x: Tensor) -> int | bool:
 
 
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
-    """The part on and below the diagonal; the rest is 0."""
+    """The part on and below the diagonal; the rest is 0.
+
+    >>> import adjoint as torch
+    >>> torch.tril(torch.ones(2, 2))
+    tensor([[1., 0.],
+            [1., 1.]])
+    """
     m, n = input._aval.shape[-2:]
     return _keep(triangle_mask(m, n, diagonal, True), input)
 
 
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
-    """The part on and above the diagonal; the rest is 0."""
+    """The part on and above the diagonal; the rest is 0.
+
+    >>> import adjoint as torch
+    >>> torch.triu(torch.ones(2, 2))
+    tensor([[1., 1.],
+            [0., 1.]])
+    """
     m, n = input._aval.shape[-2:]
     return _keep(triangle_mask(m, n, diagonal, False), input)
 
 
+def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """The diagonal of two axes as a new last axis, as a view. Raises RuntimeError if the two axes are the same.
+
+    >>> import adjoint as torch
+    >>> x = torch.zeros(2, 2)
+    >>> _ = x.diagonal().fill_(3)
+    >>> x
+    tensor([[3., 0.],
+            [0., 3.]])
+    """
+    return _diagonal(input, offset, dim1, dim2, make_view)
+
+
 def diagonal_of(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The diagonal of two axes as a new last axis (a copy)."""
+    """The same as a value of its own, for formulas.
+
+    >>> import adjoint as torch
+    >>> torch.diagonal(torch.tensor([[1, 2], [3, 4]]))
+    tensor([1, 4])
+    """
+    return _diagonal(input, offset, dim1, dim2, lambda x, prim, attrs: record(prim, (x,), attrs))
+
+
+def _diagonal(input: Tensor, offset: int, dim1: int, dim2: int, move: Callable) -> Tensor:
+    """Every (n + 1)-th element of the matrices written in one row."""
     rank = len(input._aval.shape)
     i, j = axis_of(dim1, rank), axis_of(dim2, rank)
+    if i == j:
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
     order = [d for d in range(rank) if d not in (i, j)]
-    moved = record("permute", (input,), (*order, i, j))
+    moved = move(input, "permute", (*order, i, j)) if (*order, i, j) != tuple(range(rank)) else input
     *batch, m, n = moved._aval.shape
     length = max(0, min(m, n - offset) if offset >= 0 else min(m + offset, n))
-    flat = record("reshape", (moved,), (*batch, m * n))
+    flat = move(moved, "reshape", (*batch, m * n))
     start = offset if offset >= 0 else -offset * n
     lead = (0,) * len(batch)
     ones = (1,) * len(batch)
     if length == 0:
         start = 0
-    return record("slice", (flat,), ((*lead, start), (*batch, length), (*ones, n + 1)))
+    return move(flat, "slice", ((*lead, start), (*batch, length), (*ones, n + 1)))
 
 
 def diag_embed(input: Tensor, offset: int = 0) -> Tensor:
-    """Matrices with the last axis on their diagonal."""
+    """Matrices with the last axis on their diagonal.
+
+    >>> import adjoint as torch
+    >>> torch.diag_embed(torch.tensor([[1, 2]])).shape
+    torch.Size([1, 2, 2])
+    """
     *batch, n = input._aval.shape
     size = n + abs(offset)
     start = offset if offset >= 0 else -offset * size
@@ -483,7 +668,13 @@ def diag_embed(input: Tensor, offset: int = 0) -> Tensor:
 
 
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
-    """A vector as the diagonal of a matrix, or the diagonal of a matrix."""
+    """A vector as the diagonal of a matrix, or the diagonal of a matrix.
+
+    >>> import adjoint as torch
+    >>> torch.diag(torch.tensor([1, 2]))
+    tensor([[1, 0],
+            [0, 2]])
+    """
     rank = len(input._aval.shape)
     if rank == 1:
         return diag_embed(input, diagonal)
@@ -493,6 +684,12 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
 
 
 def trace(input: Tensor) -> Tensor:
+    """The sum of the diagonal of a matrix.
+
+    >>> import adjoint as torch
+    >>> torch.trace(torch.tensor([[1, 2], [3, 4]]))
+    tensor(5)
+    """
     if len(input._aval.shape) != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {len(input._aval.shape)}")
     return diagonal_of(input).sum()
@@ -522,6 +719,13 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """The coordinates of a grid from those of its axes; `indexing` "ij" (matrix) or "xy" (picture).
+
+    >>> import adjoint as torch
+    >>> torch.meshgrid(torch.tensor([1, 2]), torch.tensor([3, 4, 5]), indexing="ij")[0]
+    tensor([[1, 1, 1],
+            [2, 2, 2]])
+    """
     parts = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
     if indexing == "xy" and len(parts) > 1:
         return tuple(transpose(g, 0, 1) for g in meshgrid(*parts))

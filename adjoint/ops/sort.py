@@ -18,7 +18,12 @@ class Sorted(NamedTuple):
 
 
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
-    """The positions that sort an axis; equal elements keep their order."""
+    """The positions that sort an axis; equal elements keep their order.
+
+    >>> import adjoint as torch
+    >>> torch.argsort(torch.tensor([3., 1., 2.]))
+    tensor([1, 2, 0])
+    """
     shape = input._aval.shape
     if not shape:
         return record("full", (0,), ((), _int64()))
@@ -45,7 +50,12 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
 
 
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Sorted:
-    """The k largest (or smallest) along an axis, in order."""
+    """The k largest (or smallest) along an axis, in order.
+
+    >>> import adjoint as torch
+    >>> torch.topk(torch.tensor([1, 4, 2, 3]), 2).values
+    tensor([4, 3])
+    """
     shape = input._aval.shape
     axis = axis_of(dim, len(shape))
     if not shape:
@@ -57,7 +67,12 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
 
 
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sorted:
-    """The k-th smallest (k from 1) along an axis, and where it is. RuntimeError if there is no such element."""
+    """The k-th smallest (k from 1) along an axis, and where it is. RuntimeError if there is no such element.
+
+    >>> import adjoint as torch
+    >>> torch.kthvalue(torch.tensor([30, 10, 20]), 2).values
+    tensor(20)
+    """
     shape = input._aval.shape
     axis = axis_of(dim, len(shape))
     if not 1 <= k <= (shape[axis] if shape else 1):
@@ -72,7 +87,12 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sor
 
 
 def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
-    """The distinct values in order; their number is known only by looking."""
+    """The distinct values in order; their number is known only by looking.
+
+    >>> import adjoint as torch
+    >>> torch.unique(torch.tensor([3, 1, 3]))
+    tensor([1, 3])
+    """
     values, inverse, counts = np.unique(input.detach().numpy(), return_inverse=True, return_counts=True)
     out = [tensor_from_array(values)]
     if return_inverse:
@@ -83,11 +103,23 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
 
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often each of 0, 1, 2, … occurs among non-negative integers (or the sums of their `weights`).
+
+    >>> import adjoint as torch
+    >>> torch.bincount(torch.tensor([0, 2, 2, 5]))
+    tensor([1, 0, 2, 0, 0, 1])
+    """
     w = None if weights is None else weights.detach().numpy()
     return tensor_from_array(np.bincount(input.detach().numpy(), w, minlength))
 
 
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
+    """How many elements fall into each of `bins` equal intervals from `min` to `max` (0 and 0: those of the data).
+
+    >>> import adjoint as torch
+    >>> torch.histc(torch.tensor([0.1, 0.2, 0.9]), bins=2, min=0, max=1)
+    tensor([2., 1.])
+    """
     values = input.detach().numpy()
     low, high = (float(values.min()), float(values.max())) if min == max == 0 else (min, max)
     if low == high:
@@ -97,7 +129,12 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
 
 
 def searchsorted(sorted_sequence: Tensor, input: Any, *, right: bool = False, side: str | None = None) -> Tensor:
-    """Where values would be inserted in sorted rows to keep them sorted."""
+    """Where values would be inserted in sorted rows to keep them sorted.
+
+    >>> import adjoint as torch
+    >>> torch.searchsorted(torch.tensor([1, 3, 5]), torch.tensor([3, 4]))
+    tensor([1, 2])
+    """
     right = right or side == "right"
     rows = sorted_sequence.detach().numpy()
     values = input.detach().numpy() if isinstance(input, Tensor) else np.asarray(input)
@@ -110,7 +147,12 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, right: bool = False, si
 
 
 def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Linear interpolation between order statistics; q a number or a vector of numbers in [0, 1]."""
+    """Linear interpolation between order statistics; q a number or a vector of numbers in [0, 1].
+
+    >>> import adjoint as torch
+    >>> torch.quantile(torch.tensor([0., 1., 2., 3.]), 0.5)
+    tensor(1.5000)
+    """
     x = input if dim is not None else input.reshape(-1)
     axis = axis_of(0 if dim is None else dim, len(x._aval.shape))
     values = sort(x, axis).values

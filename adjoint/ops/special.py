@@ -28,7 +28,12 @@ def trigamma(x: Tensor) -> Tensor:
 
 
 def mvlgamma(x: Tensor, p: int) -> Tensor:
-    """Logarithm of the multivariate gamma function."""
+    """Logarithm of the multivariate gamma function.
+
+    >>> import adjoint as torch
+    >>> torch.mvlgamma(torch.tensor([3.]), 2)
+    tensor([1.5502])
+    """
     out = x * 0 + p * (p - 1) / 4 * math.log(math.pi)
     for k in range(p):
         out = out + functions["lgamma"](x - k / 2)
@@ -41,6 +46,11 @@ def entr(x: Tensor) -> Tensor:
 
 
 def sinc(x: Tensor) -> Tensor:
-    """sin(pi x) / (pi x), 1 at 0."""
+    """sin(pi x) / (pi x), 1 at 0.
+
+    >>> import adjoint as torch
+    >>> torch.sinc(torch.tensor([0., 0.5]))
+    tensor([1.0000, 0.6366])
+    """
     y = where(x == 0, 1.0, x * math.pi)
     return where(x == 0, 1.0, functions["sin"](y) / y)

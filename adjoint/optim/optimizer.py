@@ -15,6 +15,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from copy import deepcopy
 from typing import Any, ClassVar
 
+import numpy as np
+
 import adjoint as torch
 from adjoint.methods import Tensor
 from adjoint.nn.module import HookHandle
@@ -208,8 +210,8 @@ class FormulaOptimizer(Optimizer):
         return ()
 
     def fresh(self, name: str, param: Tensor, group: Group) -> Tensor:
-        """The first value of a state tensor."""
-        return torch.zeros_like(param)
+        """The first value of a state tensor; numbers in memory, so that the first step is the program of all steps."""
+        return torch.tensor(np.zeros(param.shape), dtype=param.dtype)
 
     def advance(self, state: dict[str, Any], group: Group) -> Hashable:
         """Move a parameter's counters on; parameters with equal results share one `numbers`."""

@@ -1,0 +1,1 @@
+"""Memory, compiled code, threads. Begin with `program.py`."""

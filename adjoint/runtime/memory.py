@@ -29,6 +29,7 @@ ALIGNMENT = 64  # one cache line, and the widest register
 _PROBES = 6  # buffers of a ring looked at before memory is asked for; more of them if large
 _FREE_LIMIT = 256 << 20  # bytes that may lie free whatever the amount in use
 _CHECK_STEP = 64 << 20  # least growth of the pool between two looks for free memory
+_CACHED = 1 << 17  # from this size on, the buffer used last is preferred to the one used longest ago
 _MAX_ALIASES = 4096  # exact sizes remembered
 
 
@@ -69,6 +70,8 @@ class Buffer:
         if not array.flags.c_contiguous:
             raise ValueError(f"expected a C-contiguous array, got strides {array.strides}")
         mem = array.reshape(-1).view(np.uint8)
+        if array.size and array.flags.writeable:  # through a memoryview, as in `_aligned_bytes`
+            mem = np.frombuffer(mem.data, np.uint8)
         return Buffer(array.__array_interface__["data"][0], array.nbytes, mem)
 
     def __repr__(self) -> str:
@@ -107,6 +110,8 @@ def allocate(nbytes: int) -> Buffer:
     ring = _by_size.get(nbytes)
     if ring is None:
         ring = _ring_for(nbytes)
+    if nbytes >= _CACHED:
+        return _search_recent(ring, nbytes)
     try:
         buffer = ring.popleft()
         if getrefcount(buffer) == _IDLE and getrefcount(buffer.mem) == _IDLE_MEM:
@@ -176,6 +181,26 @@ def _search(ring: _Ring, nbytes: int) -> Buffer:
         if idle:
             return buffer
     return _new_buffer(ring, nbytes)
+
+
+def _search_recent(ring: _Ring, nbytes: int) -> Buffer:
+    """The free buffer handed out last, which may still be in the cache, or else a new one."""
+    busy = []
+    found = None
+    for _ in range(min(len(ring), _PROBES + (nbytes >> 14))):
+        try:
+            buffer = ring.pop()
+        except IndexError:  # other threads are looking at the rest
+            break
+        if getrefcount(buffer) == _IDLE and getrefcount(buffer.mem) == _IDLE_MEM:
+            found = buffer
+            break
+        busy.append(buffer)
+    ring.extend(reversed(busy))
+    if found is None:
+        return _new_buffer(ring, nbytes)
+    ring.append(found)
+    return found
 
 
 def _ring_for(nbytes: int) -> _Ring:

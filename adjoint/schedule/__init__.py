@@ -1,0 +1,1 @@
+"""From a graph to loop nests: what shares a loop, what gets memory. Begin with `values.py`, then `group.py`."""

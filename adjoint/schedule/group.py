@@ -282,9 +282,36 @@ class Grouping:
         self.maker: dict[Node, list[int]] = {}
         self._lowerings: dict[int, Lowering] = {}
         self._readers: dict[Node, list[int]] = {}
+        self._waiting: dict[Node, dict[Node, None]] = {}  # reductions put off, with what they read
         for node in graph.nodes:
-            if node in self.choices.roots and node.size:
+            if node in self.choices.roots and node.size and not self._put_off(node):
                 self._add(node)
+        for node in self._waiting:
+            self._add(node)
+
+    def _put_off(self, node: Node) -> bool:
+        """Whether to place a reduction of inputs later: a nest that reads them for something else may still come."""
+        leaves = self._leaves_of(node)
+        waiting = self._waiting
+        if (
+            node.prim.kind == "reduce"
+            and node not in self.choices.inlined
+            and not is_host(node)
+            and all(a.prim.name == "input" or a in waiting for a in leaves)
+        ):
+            waiting[node] = leaves
+            return True
+        wanted: set[Node] = set()
+        stack = [a for a in leaves if a in waiting]
+        while stack:
+            a = stack.pop()
+            if a not in wanted:
+                wanted.add(a)
+                stack.extend(x for x in waiting[a] if x in waiting)
+        for a in [a for a in waiting if a in wanted]:  # in their own order
+            del waiting[a]
+            self._add(a)
+        return False
 
     def _add(self, node: Node) -> None:
         name = node.prim.name

@@ -15,7 +15,6 @@ import itertools
 import os
 import sys
 import threading
-import weakref
 from sys import getrefcount
 from typing import Any
 
@@ -112,7 +111,6 @@ class Trace:
             self.hist = History(
                 self.id, self, self.inputs, self.buffers, self.scalars, self.origins, self.payload, self.values
             )
-            _live[self.id] = self.hist
         return self.hist
 
     def set_mode(self, grad: bool) -> None:
@@ -151,17 +149,19 @@ class Trace:
         return step
 
 
-_live: weakref.WeakValueDictionary[int, History] = weakref.WeakValueDictionary()
 default_eager = os.environ.get("ADJOINT_EAGER", "") not in ("", "0")
 
 
-_threads: weakref.WeakSet[Trace] = weakref.WeakSet()  # the traces of all threads
+_traces: dict[Trace, threading.Thread] = {}  # of all threads, and of ended ones whose tensors are still held
 
 
 class _Local(threading.local):
     def __init__(self) -> None:
         self.trace = Trace()
-        _threads.add(self.trace)
+        for known, thread in list(_traces.items()):
+            if not thread.is_alive() and not any(getrefcount(h) > ALIVE for h in known.handles):
+                del _traces[known]
+        _traces[self.trace] = threading.current_thread()
 
 
 local = _Local()
@@ -243,7 +243,11 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
         if t._base is not None:
             from adjoint.trace.views import read_shared, replay
 
-            shared = t._base._escape is not None
+            base = t._base
+            if base._escape is not None and not base._escape.active():
+                base._escape = None
+                refresh_special(base)
+            shared = base._escape is not None
             if shared and not t._aval.requires_grad:
                 fresh = read_shared(t)
                 slot = bind(tr, fresh)
@@ -266,16 +270,7 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
             raise type(error)(*error.args)
         if t._hist is not None:
             return t._hist.revive(tr, t._hslot)
-        owner = _live.get(abs(t._tid))
-        if owner is not None and owner.trace is not None and owner.trace is not tr:
-            flush(owner.trace)  # recorded by another thread
-            if t._data is not None:
-                return bind(tr, t)
-        for other in list(_threads):
-            if other.id == abs(t._tid) and other is not tr:
-                flush(other)
-                return bind(tr, t)
-        raise RuntimeError("this tensor has no value: the operation that should have produced it was interrupted")
+        return bind(tr, from_other_thread(tr, t))
     data = t._data
     kind = "input"
     if t._escape is not None:
@@ -291,7 +286,9 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
     origin = None
     if t._hist is not None and t._aval.requires_grad:
         origin = (t._hist, t._hslot)
-    key = (t._aval, kind, origin is not None, t._hooks is not None)
+    key: Any = t._aval  # a copy of shared memory is an input like any other
+    if kind != "input" or origin is not None or t._hooks is not None:
+        key = (key, kind, origin is not None, t._hooks is not None)
     step = tr.node.kids.get(key)
     if step is None:
         if tr.node.boundary or tr.node.cut:
@@ -314,6 +311,47 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
     if tr.eager:
         tr.values[step.slot] = data
     return step.slot
+
+
+def from_other_thread(tr: Trace, t: Tensor) -> Tensor:
+    """A tensor whose value another thread has recorded but not run, as one this thread can bind.
+
+    A trace is changed by its own thread only: the value is computed a second time from the steps that lead to it. If
+    the thread has ended, or the tensor's history is wanted (then the other thread must be waiting), its trace is run.
+    """
+    number = abs(t._tid)
+    for other, thread in list(_traces.items()):
+        if other.id != number or other is tr:
+            continue
+        if not thread.is_alive() or (tr.grad and t._aval.requires_grad):
+            flush(other)
+            break
+        step, buffers, scalars = other.node, other.buffers, other.scalars
+        if other.id != number:  # run by its thread just now
+            break
+        while step.parent is not None and step.parent.slot >= t._slot:
+            step = step.parent
+        values = compute(step, t._slot, buffers, scalars)
+        return tensor_from_buffer(values, t._aval.shape, t._aval.dtype)
+    if t._data is None:
+        raise RuntimeError("this tensor has no value: the operation that should have produced it was interrupted")
+    return t
+
+
+def compute(step: Step, slot: int, buffers: list[Any], scalars: list[Any]) -> Any:
+    """The value of one slot of a path, beside whatever becomes of its trace."""
+    from adjoint.rewrite import simplify
+    from adjoint.runtime.program import compile_graph
+
+    compiled = step.programs.get((slot,)) if step.programs is not None else None
+    if compiled is None or compiled.saved:
+        compiled = Compiled(compile_graph(simplify(lower.graph_of(step, (slot,)))), ())
+        counters["programs"] += 1
+        if not step.aval.requires_grad:
+            if step.programs is None:
+                step.programs = {}
+            step.programs[(slot,)] = compiled
+    return compiled.program.run(buffers, scalars)[0]
 
 
 def refresh_special(t: Tensor) -> None:
@@ -767,6 +805,8 @@ def realize(t: Tensor) -> Any:
             else:
                 tr.handles.append(holder)
                 flush(tr)
+            if t._hist is None:  # still pending in another thread, which goes on with it
+                return holder._data
             t._data = holder._data
     if t._data is None:
         error = t.__dict__.get("_error")

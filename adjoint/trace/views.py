@@ -186,8 +186,6 @@ def undo_move(before: Tensor, move: tuple, value: Tensor) -> Tensor:
             local.trace.static = static
     if prim == "expand":  # only axes of size one were added or kept
         return record("reshape", (value,), tuple(before._aval.shape))
-    if prim == "pick_diagonal":
-        raise RuntimeError("in-place change through diagonal() is not supported; use masked assignment")
     raise RuntimeError(f"in-place change through a view made by {prim} is not supported; clone() it first")
 
 
@@ -279,7 +277,8 @@ class Escape:
     """A tensor's memory is also seen from outside: by arrays that `numpy()` made, or by the array it was made from.
 
     Arrays made by `Buffer.array`, and their views, all refer to `buffer.mem`; its reference count tells whether any is
-    left. array: the user's own array, for `from_numpy`; then the memory counts as shared for good.
+    left. array: the user's own array, for `from_numpy`; its count, and that of the array whose memory it shows, tell
+    whether anybody else can still reach it.
     """
 
     __slots__ = ("buffer", "array")
@@ -289,7 +288,11 @@ class Escape:
         self.array = array
 
     def active(self) -> bool:
-        return self.array is not None or getrefcount(self.buffer.mem) > UNSHARED
+        if self.array is not None:
+            if getrefcount(self.array) > _ALONE or not _reaches_alone(self.array):
+                return True
+            self.array = None
+        return getrefcount(self.buffer.mem) > UNSHARED
 
     def write_back(self, t: Tensor) -> None:
         """Copy the tensor's new value into the shared memory, which stays the tensor's memory."""
@@ -297,6 +300,30 @@ class Escape:
         if t._data is not self.buffer:
             self.buffer.array(np.uint8, (n,))[:] = t._data.array(np.uint8, (n,))
             t._data = self.buffer
+
+
+def _reaches_alone(array: np.ndarray) -> bool:
+    """Whether the memory of an array that nobody else holds cannot be reached in another way either."""
+    owner = array.base
+    if owner is None:
+        return True
+    return type(owner) is np.ndarray and owner.base is None and getrefcount(owner) <= _OWNER_ALONE
+
+
+def _measure_alone() -> tuple[int, int]:
+    """The reference counts, read as `active` reads them, of an array that owns its memory and of the owner of a view,
+    when only a tensor made from them is left."""
+    counts = []
+    for make in (lambda: np.zeros(2), lambda: np.zeros((2, 1)).reshape(2)):
+        array = make()
+        escape = Escape(Buffer.wrap(array), array)
+        del array
+        owner = escape.array.base
+        counts.append(getrefcount(escape.array) if owner is None else getrefcount(owner))
+    return counts[0], counts[1]
+
+
+_ALONE, _OWNER_ALONE = _measure_alone()
 
 
 def export(t: Tensor) -> np.ndarray:

@@ -87,8 +87,8 @@ def convolutional_net(torch: Any) -> Any:
         nn.Conv2d(1, 4, kernel_size=3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(2, 2),
         nn.Conv2d(4, 6, kernel_size=3), nn.BatchNorm2d(6), nn.Sigmoid(), nn.MaxPool2d(2, 2),
         nn.Flatten(), nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 3))  # fmt: skip
-    fill(torch, net)
-    X, y = torch.from_numpy(draw(6, 12, 1, 8, 8)), torch.from_numpy(draw_integers(7, 3, 12))
+    fill(torch, net.double())
+    X, y = torch.from_numpy(draw(6, 12, 1, 8, 8, dtype=np.float64)), torch.from_numpy(draw_integers(7, 3, 12))
     opt = torch.optim.Adam(net.parameters(), lr=0.01)
     losses = []
     for _ in range(5):

@@ -154,7 +154,7 @@ def hooks_and_probes(torch: Any) -> Any:
     X = torch.from_numpy(draw(2, 9, 4))
     norms, middle = [], []
     for k in range(5):
-        if k == 3:
+        if k == 1:
             handle.remove()
         hidden = net[0](X)
         hidden.retain_grad()
@@ -167,7 +167,8 @@ def hooks_and_probes(torch: Any) -> Any:
                 p -= 0.1 * p.grad
         norms.append(net[0].weight.grad.abs().max().item())
         middle.append(hidden.grad.norm().item())
-        yield
+        if k > 1:  # without the hook it is another program
+            yield
     return {"seen": seen, "norms": norms, "middle": middle, "weight": net[0].weight}
 
 
@@ -408,8 +409,6 @@ def running_buffers(torch: Any) -> Any:
     outs = []
     for k in range(12):
         outs.append(module(torch.from_numpy(draw(80 + k, 3))))
-        if k > 7:
-            yield
     grid = torch.zeros(4, 4)
     grid[1:3, 1:3] += 1
     grid.diagonal().fill_(7)
@@ -420,6 +419,7 @@ def running_buffers(torch: Any) -> Any:
     row *= 2
     grid.T[0].copy_(torch.arange(4.0))
     return {"outs": torch.stack(outs), "state": module.state_dict()["ring"], "best": module.best, "grid": grid}
+    yield
 
 
 def game_of_life(torch: Any) -> Any:

@@ -295,7 +295,7 @@ def shifted_exponential(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 def _softmax(x: Tensor, dim: int) -> Tensor:
     _check_floating("softmax", x)
     _, e = shifted_exponential(x, dim)
-    return e / e.sum(dim, keepdim=True)
+    return e * (1 / e.sum(dim, keepdim=True))  # one division per row
 
 
 @composite("LogSoftmaxBackward0")

@@ -26,11 +26,17 @@ __all__ = [
 
 
 def _standardize(x: Tensor, dims: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(x - mean) / sqrt(var + eps) over `dims`, with the mean and the biased variance (dims kept)."""
+    """(x - mean) / sqrt(var + eps) over `dims`, with the mean and the biased variance (dims kept).
+
+    The variance is written as E[(x - c)^2] - (mean - c)^2, which holds for every constant c, with c the value of the
+    mean. So the second term is 0, and yet derivatives of every order are right; but the gradient need not sum the
+    contributions of all (x - mean)^2 to the mean, which are known to cancel, in a pass of their own.
+    """
     mean = x.mean(dims, keepdim=True)
-    centred = x - mean
-    var = (centred * centred).mean(dims, keepdim=True)
-    return centred * torch.rsqrt(var + eps), mean, var
+    c = mean.detach()
+    around, off = x - c, mean - c
+    var = (around * around).mean(dims, keepdim=True) - off * off
+    return (x - mean) * torch.rsqrt(var + eps), mean, var
 
 
 def _per_channel(v: Tensor, ndim: int) -> Tensor:

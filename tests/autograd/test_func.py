@@ -1,0 +1,160 @@
+"""`torch.func` and `torch.autograd.functional`: Jacobians, Hessians, products, nesting, trees of arguments."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import adjoint as torch
+from adjoint.autograd.check import numeric_jacobian
+
+func, functional = torch.func, torch.autograd.functional
+
+
+def vector(*values: float) -> Any:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def mixed(x: Any) -> Any:
+    """R^3 -> R^2, with products, a reduction and an indexed element."""
+    return torch.stack([(x * x.roll(1)).sum().tanh(), (x.exp() * x[0]).mean()])
+
+
+POINT = (0.3, -0.7, 1.1)
+
+
+def test_jacobians_agree_with_differences_and_each_other() -> None:
+    x = vector(*POINT)
+    want = numeric_jacobian(mixed, (x,), 0, 1e-6)[0].T
+    for make in (func.jacrev, func.jacfwd):
+        np.testing.assert_allclose(make(mixed)(x).numpy(), want, atol=1e-8)
+    np.testing.assert_allclose(functional.jacobian(mixed, x).numpy(), want, atol=1e-8)
+    np.testing.assert_allclose(functional.jacobian(mixed, x, strategy="forward-mode").numpy(), want, atol=1e-8)
+
+
+def scalar(x: Any) -> Any:
+    return (x**3).sum() * x[0].sin() + (x[1] * x[2]).exp()
+
+
+def test_hessian_in_every_composition_of_modes() -> None:
+    x = vector(*POINT)
+    want = numeric_jacobian(func.grad(scalar), (x,), 0, 1e-6)[0]
+    modes = {"rev": func.jacrev, "fwd": func.jacfwd}
+    for outer in modes.values():
+        for inner in modes.values():
+            np.testing.assert_allclose(outer(inner(scalar))(x).numpy(), want, atol=1e-7)
+    np.testing.assert_allclose(func.hessian(scalar)(x).numpy(), want, atol=1e-7)
+    np.testing.assert_allclose(functional.hessian(scalar, x).numpy(), want, atol=1e-7)
+    np.testing.assert_allclose(func.hessian(scalar)(x).numpy(), func.hessian(scalar)(x).numpy().T, atol=1e-12)
+
+
+def test_products_are_rows_and_columns_of_the_matrices() -> None:
+    x, v, u = vector(*POINT), vector(1.0, -2.0, 0.5), vector(0.3, 0.9)
+    jacobian = func.jacrev(mixed)(x)
+    out, pull = func.vjp(mixed, x)
+    np.testing.assert_allclose(out.numpy(), mixed(x).numpy())
+    np.testing.assert_allclose(pull(u)[0].numpy(), (u @ jacobian).numpy(), atol=1e-12)
+    out, tangent = func.jvp(mixed, (x,), (v,))
+    np.testing.assert_allclose(tangent.numpy(), (jacobian @ v).numpy(), atol=1e-12)
+    hessian = func.hessian(scalar)(x)
+    np.testing.assert_allclose(functional.hvp(scalar, x, v)[1].numpy(), (hessian @ v).numpy(), atol=1e-10)
+    np.testing.assert_allclose(functional.vhp(scalar, x, v)[1].numpy(), (v @ hessian).numpy(), atol=1e-10)
+    np.testing.assert_allclose(functional.vjp(mixed, x, u)[1].numpy(), (u @ jacobian).numpy(), atol=1e-12)
+    np.testing.assert_allclose(functional.jvp(mixed, x, v)[1].numpy(), (jacobian @ v).numpy(), atol=1e-12)
+
+
+def test_a_pullback_may_be_used_twice() -> None:
+    _, pull = func.vjp(lambda x: x * x, vector(1, 2))
+    assert pull(vector(1, 0))[0].tolist() == [2.0, 0.0]
+    assert pull(vector(0, 1))[0].tolist() == [0.0, 4.0]
+
+
+@pytest.mark.parametrize("order", range(5))
+def test_nested_grad(order: int) -> None:
+    f: Any = torch.sin
+    for _ in range(order):
+        f = func.grad(f)
+    want = [math.sin, math.cos, lambda t: -math.sin(t), lambda t: -math.cos(t), math.sin][order](0.4)
+    assert f(torch.tensor(0.4, dtype=torch.float64)).item() == pytest.approx(want)
+
+
+def test_perturbations_are_not_confused() -> None:
+    """d/dx [x * d/dy (x + y)] = 1: an inner derivative must not see the outer variable's tangent."""
+    one = torch.tensor(1.0, dtype=torch.float64)
+    outer = func.grad(lambda x: x * func.grad(lambda y: x + y)(one))
+    assert outer(one).item() == 1.0
+    forward = func.jacfwd(lambda x: x * func.jacfwd(lambda y: x + y)(one))
+    assert forward(one).item() == 1.0
+    mixed_modes = func.grad(lambda x: x * func.jacfwd(lambda y: x * y)(one))
+    assert mixed_modes(one).item() == 2.0
+
+
+def test_gradient_of_an_inner_gradient_step() -> None:
+    """Differentiating through one step of descent on (p - q)^2."""
+    rate = 0.1
+
+    def after(q: Any) -> Any:
+        p = torch.tensor(5.0, dtype=torch.float64)
+        return ((p - rate * func.grad(lambda v: (v - q) ** 2)(p)) - 1) ** 2
+
+    q = torch.tensor(2.0, dtype=torch.float64)
+    inner = 5 - rate * 2 * (5 - 2)
+    assert func.grad(after)(q).item() == pytest.approx(2 * (inner - 1) * 2 * rate)
+
+
+def test_argnums_trees_and_aux() -> None:
+    def loss(parameters: dict, x: Any) -> Any:
+        return (parameters["w"] * x + parameters["b"]).sum(), x.shape[0]
+
+    parameters = {"w": vector(1, 2), "b": vector(0, 0)}
+    got, n = func.grad(loss, has_aux=True)(parameters, vector(3, 4))
+    assert n == 2
+    assert got["w"].tolist() == [3.0, 4.0]
+    assert got["b"].tolist() == [1.0, 1.0]
+    gx, gw = func.grad(lambda x, w: (x * w).sum(), argnums=(0, 1))(vector(1, 2), vector(3, 4))
+    assert (gx.tolist(), gw.tolist()) == ([3.0, 4.0], [1.0, 2.0])
+    g, value = func.grad_and_value(lambda x: (x * x).sum())(vector(1, 2))
+    assert (g.tolist(), value.item()) == ([2.0, 4.0], 5.0)
+
+
+def test_jacobian_of_several_arguments_and_results() -> None:
+    ja, jb = functional.jacobian(lambda a, b: a * b, (vector(1, 2), vector(3, 4)))
+    assert ja.tolist() == [[3.0, 0.0], [0.0, 4.0]]
+    assert jb.tolist() == [[1.0, 0.0], [0.0, 2.0]]
+    first, second = func.jacfwd(lambda x: (x * 2, x.sum()))(vector(1, 2))
+    assert first.tolist() == [[2.0, 0.0], [0.0, 2.0]]
+    assert second.tolist() == [1.0, 1.0]
+
+
+def test_constant_functions() -> None:
+    x = vector(1, 2)
+    for make in (func.jacrev, func.jacfwd):
+        assert make(lambda t: torch.ones(3, dtype=torch.float64))(x).tolist() == [[0.0, 0.0]] * 3
+    assert func.grad(lambda t: torch.ones((), dtype=torch.float64))(x).tolist() == [0.0, 0.0]
+
+
+def test_values_and_leaves_outside_are_left_alone() -> None:
+    w = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
+    g = func.grad(lambda x: (x * w).sum())(vector(3.0))
+    assert g.tolist() == [2.0]
+    assert w.grad is None
+    g.sum().backward()
+    assert w.grad.tolist() == [1.0], "a gradient that depends on an outer leaf stays connected to it"
+
+
+def test_control_flow_and_reading_inside() -> None:
+    def f(x: Any) -> Any:
+        return x**2 if x.sum().item() > 0 else -x
+
+    assert func.grad(lambda x: f(x).sum())(vector(3.0)).tolist() == [6.0]
+    assert func.grad(lambda x: f(x).sum())(vector(-3.0)).tolist() == [-1.0]
+
+
+def test_errors() -> None:
+    with pytest.raises(RuntimeError):
+        func.grad(lambda x: x * 2)(vector(1, 2))
+    with pytest.raises(RuntimeError, match="tuples"):
+        func.jvp(torch.sin, vector(1.0), vector(1.0))

@@ -1,0 +1,268 @@
+"""Custom functions: saved tensors, several results, arguments that are no tensors, second derivatives, forward mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import adjoint as torch
+
+Function = torch.autograd.Function
+
+
+def leaf(*values: float) -> Any:
+    return torch.tensor(values, dtype=torch.float64, requires_grad=True)
+
+
+class Cube(Function):
+    """x**3 with every derivative by hand."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        ctx.save_for_backward(x)
+        return x * x * x
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        (x,) = ctx.saved_tensors
+        return 3 * x * x * g
+
+    @staticmethod
+    def jvp(ctx: Any, t: Any) -> Any:
+        (x,) = ctx.saved_tensors
+        return 3 * x * x * t
+
+
+class Scaled(Function):
+    """x * factor with a plain number, and a count of what was called."""
+
+    calls: list[str] = []
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, factor: float, label: str = "") -> Any:
+        Scaled.calls.append("forward" + label)
+        ctx.factor = factor
+        return x * factor
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        Scaled.calls.append("backward")
+        return g * ctx.factor, None, None
+
+
+class SumAndProduct(Function):
+    """Two results of two operands."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Any, b: Any) -> Any:
+        ctx.save_for_backward(a, b)
+        return a + b, a * b
+
+    @staticmethod
+    def backward(ctx: Any, gs: Any, gp: Any) -> Any:
+        a, b = ctx.saved_tensors
+        return gs + gp * b, gs + gp * a
+
+
+class StraightThrough(Function):
+    """Rounds, and passes the gradient as if it had not: a derivative only the user can state."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        return g
+
+
+class TopOne(Function):
+    """A value and an index, which has no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        value, index = x.max(0)
+        ctx.mark_non_differentiable(index)
+        ctx.save_for_backward(index)
+        ctx.n = x.shape[0]
+        return value, index
+
+    @staticmethod
+    def backward(ctx: Any, g: Any, unused: Any) -> Any:
+        (index,) = ctx.saved_tensors
+        return (torch.arange(ctx.n) == index).to(g.dtype) * g
+
+
+class Split(Function):
+    """The newer form: forward without a context, and `setup_context`."""
+
+    @staticmethod
+    def forward(x: Any, k: int) -> Any:
+        return x * k
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        _, ctx.k = inputs
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        return g * ctx.k, None
+
+
+def test_backward_runs_the_users_rule() -> None:
+    x = leaf(1, 2)
+    y = Cube.apply(x)
+    assert y.tolist() == [1.0, 8.0]
+    assert y.grad_fn.name() == "CubeBackward"
+    y.sum().backward()
+    assert x.grad.tolist() == [3.0, 12.0]
+
+
+def test_gradcheck_in_both_modes_and_to_second_order() -> None:
+    x = leaf(0.5, -1.2)
+    assert torch.autograd.gradcheck(Cube.apply, (x,), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(Cube.apply, (x,))
+
+
+def test_third_order() -> None:
+    x = leaf(2.0)
+    g = Cube.apply(x)
+    for want in (12.0, 12.0, 6.0):
+        (g,) = torch.autograd.grad(g.sum(), x, create_graph=True)
+        assert g.tolist() == [want]
+
+
+def test_plain_arguments_and_the_number_of_calls() -> None:
+    Scaled.calls = []
+    x = leaf(1, 2)
+    y = Scaled.apply(Scaled.apply(x, 3.0, "!"), 2.0)
+    y.sum().backward()
+    assert x.grad.tolist() == [6.0, 6.0]
+    assert Scaled.calls == ["forward!", "forward", "backward", "backward"]
+
+
+@pytest.mark.parametrize("factor", [2.0, 5.0, 7.0])
+def test_attributes_of_the_context_are_never_stale(factor: float) -> None:
+    x = leaf(1, 2)
+    Scaled.apply(x, factor).sum().backward()
+    assert x.grad.tolist() == [factor, factor]
+
+
+def test_several_results() -> None:
+    a, b = leaf(2.0), leaf(5.0)
+    s, p = SumAndProduct.apply(a, b)
+    (s * 10 + p).sum().backward()
+    assert a.grad.tolist() == [15.0]
+    assert b.grad.tolist() == [12.0]
+
+
+@pytest.mark.parametrize(("which", "want"), [(0, (1.0, 1.0)), (1, (5.0, 2.0))])
+def test_a_result_that_is_not_used_gets_zeros(which: int, want: tuple) -> None:
+    a, b = leaf(2.0), leaf(5.0)
+    SumAndProduct.apply(a, b)[which].sum().backward()
+    assert (a.grad.item(), b.grad.item()) == want
+
+
+def test_several_results_used_at_different_depths() -> None:
+    a, b = leaf(2.0), leaf(5.0)
+    s, p = SumAndProduct.apply(a, b)
+    (s.exp() * 0 + (p * s).tanh() * 0 + s * p).sum().backward()
+    assert a.grad.item() == pytest.approx(5.0 * 7 + 10)
+    assert b.grad.item() == pytest.approx(2.0 * 7 + 10)
+
+
+def test_straight_through() -> None:
+    x = leaf(0.4, 1.6)
+    y = StraightThrough.apply(x * 2)
+    (y * y).sum().backward()
+    assert x.grad.tolist() == [4.0, 12.0]
+
+
+def test_non_differentiable_result() -> None:
+    x = leaf(1.0, 3.0, 2.0)
+    value, index = TopOne.apply(x)
+    assert index.item() == 1
+    assert not index.requires_grad
+    (value * 4).backward()
+    assert x.grad.tolist() == [0.0, 4.0, 0.0]
+
+
+def test_setup_context() -> None:
+    x = leaf(1.0)
+    Split.apply(x, 4).sum().backward()
+    assert x.grad.tolist() == [4.0]
+
+
+def test_needs_input_grad() -> None:
+    seen = []
+
+    class Look(Function):
+        @staticmethod
+        def forward(ctx: Any, a: Any, b: Any) -> Any:
+            return a * b
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            seen.append(ctx.needs_input_grad)
+            return g, None
+
+    Look.apply(leaf(1.0), torch.tensor([2.0], dtype=torch.float64)).sum().backward()
+    assert seen == [(True, False)]
+
+
+def test_without_gradient_nothing_is_kept() -> None:
+    y = Cube.apply(torch.ones(2))
+    assert not y.requires_grad
+    with torch.no_grad():
+        assert not Cube.apply(leaf(1.0)).requires_grad
+
+
+def test_wrong_number_of_gradients_is_an_error() -> None:
+    class Short(Function):
+        @staticmethod
+        def forward(ctx: Any, a: Any, b: Any) -> Any:
+            return a * b
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g
+
+    with pytest.raises(RuntimeError, match="incorrect number of gradients"):
+        Short.apply(leaf(1.0), leaf(2.0)).sum().backward()
+
+
+def test_wrong_shape_of_a_gradient_is_an_error() -> None:
+    class Long(Function):
+        @staticmethod
+        def forward(ctx: Any, a: Any) -> Any:
+            return a.sum()
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return torch.ones(7, dtype=torch.float64)
+
+    with pytest.raises(RuntimeError, match="invalid gradient"):
+        Long.apply(leaf(1.0, 2.0)).backward()
+
+
+def test_missing_parts_say_so() -> None:
+    class Nothing(Function):
+        @staticmethod
+        def forward(ctx: Any, a: Any) -> Any:
+            return a * 1
+
+    with pytest.raises(NotImplementedError, match="backward"):
+        Nothing.apply(leaf(1.0)).sum().backward()
+    with pytest.raises(NotImplementedError, match="jvp"):
+        torch.func.jvp(Nothing.apply, (torch.ones(1),), (torch.ones(1),))
+
+
+def test_inside_a_chain_of_traces() -> None:
+    x = leaf(1.5)
+    y = Cube.apply(x * 2)
+    assert y.item() == 27.0
+    z = Cube.apply(y / 27)
+    assert z.item() == 1.0
+    z.sum().backward()
+    assert x.grad.item() == pytest.approx(3 / 27 * 3 * 9 * 2)

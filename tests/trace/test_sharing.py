@@ -1,0 +1,220 @@
+"""Views, in-place writes and memory shared with NumPy: what is written in one place is seen in all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import adjoint as torch
+
+# --- views ----------------------------------------------------------------------------------------------------------------
+
+
+def test_write_through_a_view_is_seen_in_the_base_and_its_other_views() -> None:
+    x = torch.zeros(3, 4)
+    row, column, turned, whole = x[1], x[:, 2], x.T, x.view(-1)
+    row += 1
+    column *= 10
+    assert x.tolist() == [[0, 0, 0, 0], [1, 1, 10, 1], [0, 0, 0, 0]]
+    turned[0] = 5
+    whole[-1] = 7
+    assert row.tolist() == [5, 1, 10, 1]
+    assert column.tolist() == [0, 10, 0]
+    assert x[2].tolist() == [5, 0, 0, 7]
+
+
+def test_write_to_the_base_between_reads_of_a_view() -> None:
+    x = torch.arange(6.0)
+    view = x[2:5]
+    assert view.tolist() == [2, 3, 4]
+    x += 1
+    assert view.tolist() == [3, 4, 5]
+    deeper = view[::2]
+    x.fill_(9)
+    assert deeper.tolist() == [9, 9]
+    deeper.zero_()
+    assert x.tolist() == [9, 9, 0, 9, 0, 9]
+
+
+def test_small_view_that_a_trace_kept_does_not_go_stale() -> None:
+    """A view written over before its trace ran must not come back with the old value."""
+    x = torch.zeros(4)
+    view = x[1:]
+    x.fill_(2.0)
+    assert (x * 1).sum().item() == 8
+    assert view.tolist() == [2, 2, 2]
+
+
+def test_copies_are_not_views() -> None:
+    x = torch.ones(1, 3)
+    for copy in (x.clone(), x.roll(1, 0), x.roll(3, 1), x.flip(0), x.repeat(1, 1), torch.cat([x]), x[[0]], x.to(torch.float64)):
+        copy += 1
+        assert x.tolist() == [[1, 1, 1]]
+    same = x.t().contiguous()  # a column of one row lies as before: PyTorch copies nothing here either
+    same += 1
+    assert x.tolist() == [[2, 2, 2]]
+
+
+def test_gradients_through_writes() -> None:
+    w = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = w * 2
+    y[0] = 5.0
+    y[1:] *= w[1:]
+    (y * y).sum().backward()
+    # y = [5, 2 w1^2, 2 w2^2]
+    assert w.grad.tolist() == [0.0, 16 * 2.0**3, 16 * 3.0**3]
+
+
+def test_value_used_before_a_write_keeps_its_gradient() -> None:
+    """PyTorch refuses this one; recorded values never change, so the derivative is that of what was computed."""
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    y = w * 3
+    z = y * y
+    y.zero_()
+    z.sum().backward()
+    assert w.grad.tolist() == [18.0, 36.0]
+    assert y.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("change", [lambda y: y.detach().add_(5), lambda y: _no_grad(y)], ids=["detach", "no_grad"])
+def test_change_that_autograd_does_not_see(change) -> None:
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    y = w * 2
+    change(y)
+    assert y.requires_grad and y.tolist() == [7.0, 9.0]
+    assert type(y.grad_fn).__name__ == "MulBackward0"
+    (y * y).sum().backward()
+    assert w.grad.tolist() == [28.0, 36.0]
+
+
+def _no_grad(y: torch.Tensor) -> None:
+    with torch.no_grad():
+        y += 5
+
+
+def test_what_is_copied_under_no_grad_brings_no_gradient() -> None:
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    x = torch.zeros(2)
+    with torch.no_grad():
+        x.copy_(w * 2)
+        x += w
+    (x * w).sum().backward()
+    assert not x.requires_grad
+    assert w.grad.tolist() == [3.0, 6.0]
+
+
+@pytest.mark.parametrize("wipe", [lambda y: y.zero_(), lambda y: y.fill_(3), lambda y: y.view(-1).zero_(),
+                                  lambda y: y.copy_(torch.ones(2))], ids=["zero", "fill", "view", "copy"])  # fmt: skip
+def test_overwritten_result_passes_on_zeros(wipe) -> None:
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    y = w * 2
+    wipe(y)
+    assert y.requires_grad
+    y.sum().backward()
+    assert w.grad.tolist() == [0.0, 0.0]
+
+
+# --- NumPy ----------------------------------------------------------------------------------------------------------------
+
+
+def test_numpy_shares_memory_both_ways() -> None:
+    x = torch.ones(3)
+    a = x.numpy()
+    a[0] = 5
+    assert x.tolist() == [5, 1, 1]
+    x += 1
+    assert a.tolist() == [6, 2, 2]
+    y = x * 2
+    a[:] = 0
+    assert y.tolist() == [12, 4, 4]  # computed before the write, though perhaps run after it
+    assert (x + 1).tolist() == [1, 1, 1]
+
+
+def test_from_numpy_sees_outside_writes() -> None:
+    a = np.arange(6.0).reshape(2, 3)
+    x = torch.from_numpy(a)
+    view = x[1]
+    assert view.sum().item() == 12
+    a *= 2
+    assert view.sum().item() == 24
+    assert x.tolist() == a.tolist()
+    view.zero_()
+    assert a[1].tolist() == [0, 0, 0]
+
+
+def test_handed_out_memory_leaves_earlier_results_alone() -> None:
+    w = torch.tensor([2.0, 2.0], requires_grad=True)
+    x = torch.ones(2)
+    y = x + 1
+    z = (x.tanh() * w * w).sum()
+    twin = x.clone()
+    x.numpy()[:] = 7
+    assert y.tolist() == [2, 2]
+    assert twin.tolist() == [1, 1]
+    z.backward()
+    assert w.grad.tolist() == pytest.approx([4 * np.tanh(1.0)] * 2)
+
+
+def test_views_of_shared_memory_are_read_anew() -> None:
+    x = torch.zeros(4)
+    a = x.numpy()
+    view, alias = x[1:3], x.detach()
+    first = view + 1
+    a[:] = 5
+    assert first.tolist() == [1, 1]
+    assert (view + 1).tolist() == [6, 6]
+    assert alias.tolist() == [5, 5, 5, 5]
+    view.zero_()
+    assert a.tolist() == [5, 0, 0, 5]
+
+
+def test_large_shared_memory() -> None:
+    a = np.zeros(50_000)
+    x = torch.from_numpy(a)
+    view = x[:3]
+    before = x + 1
+    a += 1
+    assert before.sum().item() == 50_000
+    assert x.sum().item() == 50_000
+    view += 1
+    assert a[:4].tolist() == [2, 2, 2, 1]
+    x *= 3
+    assert a[:4].tolist() == [6, 6, 6, 3] and view.tolist() == [6, 6, 6]
+
+
+def test_loop_over_shared_memory_compiles_once() -> None:
+    if torch.is_eager():
+        pytest.skip("counts programs")
+    a = np.zeros(8, dtype=np.float32)
+    x = torch.from_numpy(a)
+    seen = []
+    for i in range(6):
+        a[:] = i
+        x += 1
+        seen.append((x * 2).sum().item())
+        if i == 2:
+            before = torch.stats()["programs"]
+    assert seen == [16 * (i + 1) for i in range(6)]
+    assert torch.stats()["programs"] == before
+
+
+def test_gradient_of_one_leaf_is_the_gradient_of_another() -> None:
+    v, w = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    for _ in range(3):
+        v.grad = w.grad = torch.zeros(2)
+        (v * 2 + w * 3).sum().backward()
+        assert v.grad is w.grad
+        assert v.grad.tolist() == [5, 5]
+
+
+def test_one_of_two_gradients_is_kept() -> None:
+    """Which leaf accumulates changes from call to call, on one path."""
+    v, w = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    for kept, other in ((v, w), (w, v), (v, w)):
+        v.grad = w.grad = None
+        (v * 2 + w * 3).sum().backward()
+        other.grad = None
+        (v * 2 + w * 3).sum().backward()
+        one = {id(v): 2.0, id(w): 3.0}
+        assert kept.grad.tolist() == [2 * one[id(kept)]] * 2
+        assert other.grad.tolist() == [one[id(other)]] * 2
