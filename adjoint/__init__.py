@@ -228,7 +228,15 @@ def dropout(input: Tensor, p: _Any, train: _Any) -> Tensor:
 
 
 def stats() -> dict:
-    """What the engine has done so far: operations recorded, traces, programs and kernels compiled, buffers and bytes."""
+    """What the engine has done so far: operations recorded, traces, programs and kernels compiled, buffers and bytes.
+
+    >>> import adjoint as torch
+    >>> before = torch.stats()["programs"]
+    >>> torch.ones(3).sum().item()
+    3.0
+    >>> torch.stats()["programs"] - before <= 1
+    True
+    """
     from adjoint.runtime import engine_stats
 
     return engine_stats.collect(_recorder.counters)

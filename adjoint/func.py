@@ -20,6 +20,8 @@ from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import local
 
+__all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "vjp"]
+
 
 def variable(x: Tensor) -> Tensor:
     """A handle of the same value, differentiable on its own and connected to where `x` came from."""

@@ -21,7 +21,7 @@ from adjoint.trace import recorder, views
 from adjoint.trace.aval import aval, is_contiguous
 from adjoint.trace.handle import Parameter, Tensor, new_handle
 from adjoint.trace.recorder import local, realize, record_full, refresh_special
-from adjoint.trace.views import assign, check_in_place, is_leaf, point
+from adjoint.trace.views import assign, check_in_place, is_leaf, overwrite, point
 
 _hook_numbers = itertools.count()
 _KEEP = -1  # the number of the hook that retain_grad sets
@@ -364,7 +364,7 @@ def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
     tensor([5., 5.])
     """
     check_in_place(self)
-    return assign(self, index.fit(src, tuple(self._aval.shape), self._aval.dtype))
+    return overwrite(self, index.fit(src, tuple(self._aval.shape), self._aval.dtype))
 
 
 def detach_(self: Tensor) -> Tensor:

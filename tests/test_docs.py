@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import importlib
+import inspect
 import io
 import os
 import pkgutil
@@ -29,6 +30,11 @@ PUBLIC = sorted(
     for name in dir(torch)
     if not name.startswith("_") and callable(getattr(torch, name)) and name not in ("attach",)
 )
+LIBRARIES = [
+    "adjoint." + name
+    for name in "nn nn.functional nn.init optim optim.lr_scheduler utils.data distributions io linalg special viz "
+    "autograd autograd.functional func".split()
+]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
@@ -65,6 +71,26 @@ def test_public_examples() -> None:
     """Functions made from tables are in no module's namespace under their own name."""
     for name in PUBLIC:
         run_examples(getattr(torch, name), name)
+
+
+def test_every_public_function_says_what_it_does_and_shows_it() -> None:
+    functions = [n for n in PUBLIC if inspect.isroutine(getattr(torch, n))]
+    assert len(functions) > 200
+    without = [n for n in functions if ">>>" not in (getattr(torch, n).__doc__ or "")]
+    assert without == []
+
+
+def public_of(library: str) -> list[str]:
+    module = importlib.import_module(library)
+    return list(getattr(module, "__all__", [n for n in dir(module) if not n.startswith("_")]))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_libraries_say_what_they_offer(library: str) -> None:
+    module = importlib.import_module(library)
+    names = public_of(library)
+    assert names
+    assert [n for n in names if callable(getattr(module, n)) and not getattr(module, n).__doc__] == []
 
 
 def test_a_wrong_example_is_found() -> None:

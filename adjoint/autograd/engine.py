@@ -219,21 +219,22 @@ def run_reverse(
     if chosen is not None:
         known = [p for p in places if p is not None]
         walk.relevant = dependents(known, set(wanted or ()), leaves or set())
-    tr.set_mode(create_graph)
-    tr.static += 1
-    tr.scope = None
     try:
-        for t, g, place in zip(roots, seeds, places, strict=True):
-            seed = _seed(t, g)
-            if t._leaf:
-                walk.give_leaf(t, seed)
-            if place is not None and (not t._leaf or (wanted and (place[0].id, place[1]) in wanted)):
-                walk.give(place[0], place[1], seed)
-        walk.run()
-    finally:
-        tr = local.trace
-        tr.static, tr.scope = static, scope
-        tr.set_mode(grad)
+        try:
+            tr.set_mode(create_graph)
+            tr.static, tr.scope = static + 1, None
+            for t, g, place in zip(roots, seeds, places, strict=True):
+                seed = _seed(t, g)
+                if t._leaf:
+                    walk.give_leaf(t, seed)
+                if place is not None and (not t._leaf or (wanted and (place[0].id, place[1]) in wanted)):
+                    walk.give(place[0], place[1], seed)
+            walk.run()
+        finally:
+            _return_to(grad, static, scope)
+    except BaseException:  # an interrupt may have come while returning
+        _return_to(grad, static, scope)
+        raise
     if not keep:
         for number, slots in walk.freed.items():
             hist = walk.histories.get(number)
@@ -244,6 +245,12 @@ def run_reverse(
             else:
                 hist.freed |= slots
     return walk
+
+
+def _return_to(grad: bool, static: int, scope: Any) -> None:
+    tr = local.trace
+    tr.static, tr.scope = static, scope
+    tr.set_mode(grad)
 
 
 def grad(

@@ -9,6 +9,8 @@ from adjoint import func as F
 from adjoint.ops.create import ones_like
 from adjoint.trace.handle import Tensor
 
+__all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
+
 
 def _tuple(inputs: Any) -> tuple[bool, tuple[Tensor, ...]]:
     return (False, tuple(inputs)) if isinstance(inputs, (tuple, list)) else (True, (inputs,))

@@ -33,7 +33,12 @@ NAMES = {
     "cat": "CatBackward0",
     "sum": "SumBackward0",
     "window": "UnfoldBackward0",
+    "log1p": "Log1PBackward0",
+    "slogdet": "LinalgSlogdetBackward0",
 }
+# Operands that take no part in differentiation and so have no edge: conditions, indices, starts of slices.
+NO_EDGE = {"where": (0,), "take": (1,), "put": (1,), "put_add": (0,)}
+EDGES = {"slice": 1, "place": 1, "slice_update": 2}  # the first operands only
 _classes: dict[str, type] = {}
 
 
@@ -88,9 +93,14 @@ class GradNode:
 
 
 def _operands(hist: History, step: Step) -> list[int]:
-    """Operand slots of a step, or of the composite it ends."""
+    """Operand slots of a step, or of the composite it ends; -1 for one without gradient."""
     if step.scope is None:
-        return [a if type(a) is int else -1 for a in step.args]
+        picked = selected(hist, step)
+        if picked is not None:
+            return [picked.args[0]]
+        dropped = NO_EDGE.get(step.prim, ())
+        args = step.args[: EDGES.get(step.prim, len(step.args))]
+        return [a if type(a) is int else -1 for k, a in enumerate(args) if k not in dropped]
     scope, steps = step.scope, hist.steps()
     out: list[int] = []
     seen: set[int] = set()
@@ -109,6 +119,19 @@ def _operands(hist: History, step: Step) -> list[int]:
     return sorted(out)
 
 
+def selected(hist: History, step: Step) -> Step | None:
+    """The slice of which this reshape drops the axis: together they are `select`, as `x[0]` records it."""
+    if step.prim != "reshape" or type(step.args[0]) is not int:
+        return None
+    before = hist.steps()[step.args[0]]
+    if before.prim != "slice" or before.scope is not None:
+        return None
+    starts, sizes, _ = before.attrs
+    kept = tuple(n for start, n in zip(starts, sizes, strict=True) if start is not None)
+    taken = [n for start, n in zip(starts, sizes, strict=True) if start is None]
+    return before if taken == [1] and tuple(step.attrs) == kept else None
+
+
 def node_at(hist: History, slot: int) -> GradNode | None:
     if slot < 0:
         return None
@@ -123,15 +146,21 @@ def node_at(hist: History, slot: int) -> GradNode | None:
     if step.prim == "override":  # a change that autograd did not see
         return node_at(hist, step.args[0])
     if step.prim == "pick":
-        return _make(_name(hist.steps()[step.args[0]]), hist, step.args[0], None)
-    return _make(_name(step), hist, slot, None)
+        return _make(_name(hist, hist.steps()[step.args[0]]), hist, step.args[0], None)
+    return _make(_name(hist, step), hist, slot, None)
 
 
-def _name(step: Step) -> str:
+def _name(hist: History, step: Step) -> str:
     if step.scope is not None:
         return step.scope.name
     if step.prim == "custom":
         return step.attrs[0].__name__ + "Backward"
+    if step.prim == "sum" and step.aval.shape:
+        return "SumBackward1"  # over some of the axes
+    if step.prim == "pow" and hist.steps()[step.args[1]].slot == step.args[1]:
+        return "PowBackward1"  # by a tensor: a number's slot is not a step's own
+    if selected(hist, step) is not None:
+        return "SelectBackward0"
     known = NAMES.get(step.prim)
     return known if known is not None else "".join(p.capitalize() for p in step.prim.split("_")) + "Backward0"
 

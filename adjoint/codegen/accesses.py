@@ -17,7 +17,7 @@ from adjoint.ir.graph import Node
 from adjoint.schedule import expr as ex
 from adjoint.schedule.values import Nest, Root, Value
 
-_STREAM_BYTES = 64 << 20  # kernels that move more than this write past the caches
+_STREAM_BYTES = 48 << 20  # kernels that move more than this write past the caches
 
 
 class Accesses(Addresses):
@@ -203,7 +203,9 @@ class Accesses(Addresses):
         ):
             return False
         size = root.node.dtype.itemsize
-        if root.node.size * size < _STREAM_BYTES // 8 or self.n_vec % self.lanes:
+        if root.node.size * size < _STREAM_BYTES // 8:
+            return False
+        if not self.row_mode and self.n_vec % self.lanes:
             return False
         if root.place[0] * size % 64:
             return False

@@ -63,7 +63,7 @@ class Reverse:
         self.freed: dict[int, set[int]] = {}
         self.relevant: dict[int, set[int]] | None = None
 
-    def give(self, hist: History, slot: int, g: Tensor | None) -> None:
+    def give(self, hist: History, slot: int, g: Any) -> None:
         if g is None:
             return
         mine = self.cotangents.get(hist.id)

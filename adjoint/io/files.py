@@ -61,6 +61,14 @@ def load(f: File, map_location: Any = None, *, weights_only: bool = True) -> Any
     weights_only: must be True. A pickle can run any code while it is loaded, so none is ever read.
 
     Raises ValueError for a damaged file, a pickle, or a dtype that is not supported.
+
+    >>> import io
+    >>> import adjoint as torch
+    >>> file = io.BytesIO()
+    >>> torch.save({"w": torch.ones(2)}, file)
+    >>> _ = file.seek(0)
+    >>> torch.load(file)["w"]
+    tensor([1., 1.])
     """
     if not weights_only:
         raise ValueError(

@@ -15,6 +15,7 @@ import numpy as np
 
 from adjoint import dtypes
 from adjoint.dtypes import DType
+from adjoint.ops.descriptions import describe
 from adjoint.trace.handle import Parameter, Tensor, new_handle
 from adjoint.trace.macro import composite
 from adjoint.trace.recorder import bind, local, record, record_one
@@ -149,6 +150,7 @@ BINARY = (
 
 functions: dict[str, Callable] = {name: make_unary(name) for name in UNARY}
 functions.update({name: binary_function(name) for name in BINARY})
+describe(functions)
 method_add, method_sub, method_mul, method_div = (make_binary(n, defer=True) for n in ("add", "sub", "mul", "div"))
 reflected_sub, reflected_div = make_reflected("sub"), make_reflected("div")
 _add, _sub, _div, _pow = (binary_function(n) for n in ("add", "sub", "div", "pow"))

@@ -19,7 +19,7 @@ from adjoint.trace import recorder
 from adjoint.trace.handle import Parameter, Tensor
 from adjoint.trace.macro import composite
 from adjoint.trace.recorder import record, record_full, record_two
-from adjoint.trace.views import assign, check_in_place, make_view
+from adjoint.trace.views import assign, check_in_place, make_view, overwrite
 
 INTEGERS = (dtypes.int64, dtypes.int32, dtypes.int16, dtypes.int8, dtypes.uint8)
 
@@ -287,7 +287,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     if advanced:
         assign_indexed(part, advanced, value)
         return
-    assign(part, fill_value(part, value))
+    (overwrite if part is x else assign)(part, fill_value(part, value))
 
 
 def fill_value(target: Tensor, value: Any) -> Tensor:

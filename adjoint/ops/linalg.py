@@ -59,11 +59,10 @@ def general_matmul(x: Tensor, y: Tensor) -> Tensor:
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({rows}x{a[-1]} and {b[-2]}x{b[-1]})")
     if x._aval.dtype is not y._aval.dtype:
         raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {x._aval.dtype.name} != {y._aval.dtype.name}")
-    return _matmul(x, y)
+    return _PRODUCTS.get((len(a), len(b)), _matmul)(x, y)
 
 
-@composite("MmBackward0")
-def _matmul(x: Tensor, y: Tensor) -> Tensor:
+def _product(x: Tensor, y: Tensor) -> Tensor:
     a, b = tuple(x._aval.shape), tuple(y._aval.shape)
     left = a if len(a) > 1 else (1, *a)
     right = b if len(b) > 1 else (*b, 1)
@@ -86,6 +85,14 @@ def _matmul(x: Tensor, y: Tensor) -> Tensor:
         out = record("matmul", (x, y))
     shape = (*batch, *((m,) if len(a) > 1 else ()), *((n,) if len(b) > 1 else ()))
     return out if tuple(out._aval.shape) == shape else record("reshape", (out,), shape)
+
+
+_matmul = composite("MmBackward0")(_product)
+_PRODUCTS = {
+    (2, 1): composite("MvBackward0")(_product),
+    (1, 1): composite("DotBackward0")(_product),
+    (3, 3): composite("BmmBackward0")(_product),
+}  # fmt: skip
 
 
 def _ranks(name: str, x: Tensor, y: Tensor, p: int, q: int, words: str) -> None:
@@ -538,8 +545,31 @@ def pinv(A: Tensor, rcond: float | None = None) -> Tensor:
     return matmul(matrix_transpose(Vh) * inverse.unsqueeze(-2), matrix_transpose(U))
 
 
-def lstsq(A: Tensor, B: Tensor) -> Tensor:
-    return matmul(pinv(A), B)
+class Lstsq(NamedTuple):
+    """What `lstsq` returns; `singular_values` stays empty, as with PyTorch's default driver."""
+
+    solution: Tensor
+    residuals: Tensor
+    rank: Tensor
+    singular_values: Tensor
+
+
+def lstsq(A: Tensor, B: Tensor) -> Lstsq:
+    """The X of least norm that minimises the norm of `A @ X - B`, by the pseudo-inverse.
+
+    A (*, m, n), B (*, m, k) or (*, m). `residuals`: squared norms of the columns of A @ X - B where m > n, else empty.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.lstsq(torch.tensor([[1., 0.], [1., 1.], [1., 2.]]), torch.tensor([[1.], [3.], [5.]])).solution
+    tensor([[1.0000],
+            [2.0000]])
+    """
+    m, n = A._aval.shape[-2:]
+    solution = matmul(pinv(A), B)
+    none = record("full", (0.0,), ((0,), A._aval.dtype))
+    along = -1 if len(B._aval.shape) == 1 else -2
+    residuals = ((matmul(A, solution) - B) ** 2).sum(along) if m > n else none
+    return Lstsq(solution, residuals, matrix_rank(A), none)
 
 
 def matrix_rank(A: Tensor, tol: float | None = None) -> Tensor:
@@ -591,6 +621,12 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
 
 
 def linalg_vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The p-norm of all elements or along `dim`; `ord` may be inf, -inf and 0 (how many are not zero).
+
+    >>> import adjoint as torch
+    >>> torch.linalg.vector_norm(torch.tensor([3., 4.]))
+    tensor(5.)
+    """
     return vector_norm(x, float(ord), axes_of(dim, len(x._aval.shape)), keepdim)
 
 

@@ -108,6 +108,11 @@ def _var(x: Tensor, axes: tuple[int, ...], correction: float, keepdim: bool) -> 
     return total / freedom if freedom > 0 else total * math.nan if n == 0 else total / 0.0
 
 
+def _check_real(name: str, x: Tensor) -> None:
+    if not x._aval.dtype.is_floating_point:
+        raise RuntimeError(f"{name}: std and var only support floating point and complex dtypes, got {x._aval.dtype.name}")
+
+
 def _correction(unbiased: bool | None, correction: float | None) -> float:
     if correction is not None:
         return correction
@@ -124,8 +129,7 @@ def var(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: b
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
-    if not input._aval.dtype.is_floating_point:
-        raise RuntimeError(f"std and var only support floating point and complex dtypes, got {input._aval.dtype.name}")
+    _check_real("var", input)
     return _var(input, axes_of(dim, len(input._aval.shape)), float(_correction(unbiased, correction)), keepdim)
 
 
@@ -136,7 +140,16 @@ def std(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: b
     >>> torch.std(torch.tensor([1., 2., 3.]))
     tensor(1.)
     """
-    return ew.sqrt(var(input, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims))
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
+    _check_real("std", input)
+    return _std(input, axes_of(dim, len(input._aval.shape)), float(_correction(unbiased, correction)), keepdim)
+
+
+@composite("StdBackward0")
+def _std(x: Tensor, axes: tuple[int, ...], correction: float, keepdim: bool) -> Tensor:
+    return ew.sqrt(_var(x, axes, correction, keepdim))
 
 
 def var_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None) -> tuple[Tensor, Tensor]:
@@ -229,18 +242,27 @@ def _arg(prim: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
 
 def _extreme(prim: str, x: Tensor, dim: int, keepdim: bool) -> ValuesIndices:
     """Values and positions along one axis; the gradient goes to the chosen position."""
-    from adjoint.ops.index import gather
-
     shape = x._aval.shape
     if not shape:
         return ValuesIndices(x.clone(), _arg("arg" + prim, x, dim, False))
     axis = axis_of(dim, len(shape))
-    index = _arg("arg" + prim, x, axis, True)
+    _check_not_empty(prim, x, (axis,))
+    return ValuesIndices(*_EXTREMES[prim](x, "arg" + prim, axis, keepdim))
+
+
+def _chosen(x: Tensor, prim: str, axis: int, keepdim: bool) -> tuple[Tensor, Tensor]:
+    from adjoint.ops.index import gather
+
+    index = _arg(prim, x, axis, True)
     values = gather(x, axis, index)
-    if not keepdim:
-        flat = shape[:axis] + shape[axis + 1 :]
-        values, index = record("reshape", (values,), tuple(flat)), record("reshape", (index,), tuple(flat))
-    return ValuesIndices(values, index)
+    if keepdim:
+        return values, index
+    shape = x._aval.shape
+    flat = tuple(shape[:axis] + shape[axis + 1 :])
+    return record("reshape", (values,), flat), record("reshape", (index,), flat)
+
+
+_EXTREMES = {"max": composite("MaxBackward0")(_chosen), "min": composite("MinBackward0")(_chosen)}
 
 
 def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None, axis: Any = None, keepdims: bool | None = None) -> Any:

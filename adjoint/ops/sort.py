@@ -9,6 +9,7 @@ import numpy as np
 from adjoint.ops.index import gather
 from adjoint.ops.shape import axis_of, narrow
 from adjoint.trace.handle import Tensor
+from adjoint.trace.macro import composite
 from adjoint.trace.recorder import record, tensor_from_array
 
 
@@ -43,10 +44,16 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
     >>> torch.sort(torch.tensor([3., 1., 2.])).values
     tensor([1., 2., 3.])
     """
-    order = argsort(input, dim, descending)
     if not input._aval.shape:
-        return Sorted(input.clone(), order)
-    return Sorted(gather(input, dim, order), order)
+        axis_of(dim, 0)
+        return Sorted(input.clone(), argsort(input, dim))
+    return Sorted(*_sort(input, axis_of(dim, len(input._aval.shape)), bool(descending)))
+
+
+@composite("SortBackward0")
+def _sort(x: Tensor, axis: int, descending: bool) -> tuple[Tensor, Tensor]:
+    order = argsort(x, axis, descending)
+    return gather(x, axis, order), order
 
 
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Sorted:
@@ -62,8 +69,13 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
         return Sorted(input.clone(), record("full", (0,), ((), _int64())))
     if not 0 <= k <= shape[axis]:
         raise RuntimeError(f"selected index k out of range: k = {k} for an axis of size {shape[axis]}")
-    order = narrow(argsort(input, axis, largest), axis, 0, k)
-    return Sorted(gather(input, axis, order), order)
+    return Sorted(*_topk(input, k, axis, bool(largest)))
+
+
+@composite("TopkBackward0")
+def _topk(x: Tensor, k: int, axis: int, largest: bool) -> tuple[Tensor, Tensor]:
+    order = narrow(argsort(x, axis, largest), axis, 0, k)
+    return gather(x, axis, order), order
 
 
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sorted:

@@ -232,7 +232,8 @@ def _compile_group(group: dict[bytes, tuple[str, tuple[str, ...]]], level: int) 
     lines = []
     for number, (text, declarations) in enumerate(group.values()):
         for line in declarations:
-            declared.setdefault(re.search(r"@[\w.$]+", line).group(), line)
+            name = re.search(r"@[\w.$]+", line)  # metadata has none
+            declared.setdefault(name.group() if name else line, line)
         lines.append(text.replace("@kernel(", f"@kernel{number}(", 1))
     module = compile_module("\n".join([*lines, *declared.values()]), level)
     _loaded.append(module)

@@ -839,7 +839,7 @@ class _Maker:
         self.emit("    try:")
         flags = "allow_unused=True, create_graph=True" if create else "allow_unused=True, retain_graph=True"
         self.emit(f"        ({g},) = torch.autograd.grad({self.loss_of(a)}, [{leaf.name}], {flags})")
-        self.emit(f"        see({g})")
+        self.emit(f"        see({g} if {g} is None else {g}.detach())")
         if create:
             self.emit(f"        if {g} is not None and {g}.requires_grad:")
             self.emit(f"            ({g} * {g}).sum().backward()")
@@ -992,7 +992,7 @@ class _Maker:
         b = self.choose(lambda v: v.is_float and _broadcast(v.shape, leaf.shape) is not None)
         assert b is not None
         self.backwards += 1
-        maker = rng.choice(("SGD([{}], lr=0.1)", "SGD([{}], lr=0.05, momentum=0.9)", "Adam([{}], lr=0.05)"))
+        maker = rng.choice(("SGD([{}], lr=0.1)", "SGD([{}], lr=0.05, momentum=0.9)", "Adam([{}], lr=0.05, eps=0.1)"))
         self.emit(f"{o} = torch.optim.{maker.format(w)}")
         self.emit(f"for {i} in range({rng.choice((2, 3))}):")
         self.emit(f"    {o}.zero_grad({rng.choice(('', 'set_to_none=False'))})")

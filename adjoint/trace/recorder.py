@@ -77,8 +77,9 @@ class Trace:
         self.start()
 
     def start(self) -> None:
-        self.id = next(_ids)
-        self.node = self.root()
+        number, node = next(_ids), self.root()
+        self.id = number  # from here on no calls, between which a signal could come
+        self.node = node
         self.inputs: list[Tensor] = []
         self.buffers: list[Any] = []
         self.scalars: list[Any] = []
@@ -107,7 +108,7 @@ class Trace:
 
     def history(self) -> History:
         """The record of this trace that outlives it (shared lists; completed by `flush`)."""
-        if self.hist is None:
+        if self.hist is None or self.hist.trace is None:  # the latter: interrupted while the trace ended
             self.hist = History(
                 self.id, self, self.inputs, self.buffers, self.scalars, self.origins, self.payload, self.values
             )
@@ -205,7 +206,7 @@ def publish(tr: Trace, step: Step) -> None:
 
 def bind(tr: Trace, t: Tensor) -> int:
     """Slot of a tensor that is not yet part of the trace. May flush; then `tr.id` has changed."""
-    if t._special or t._data is None:
+    if t._special or t._data is None or tr.eager:
         return bind_slow(tr, t)
     key = t._aval
     step = tr.node.kids.get(key)
@@ -214,9 +215,10 @@ def bind(tr: Trace, t: Tensor) -> int:
             flush(tr)
             return bind(tr, t)
         step = new_input(tr, key, key)
-    tr.node = step
-    tr.inputs.append(t)
-    tr.buffers.append(t._data)
+    inputs, buffers = tr.inputs, tr.buffers
+    tr.node = step  # no calls in these lines: a signal that came between them would part the lists
+    inputs += (t,)
+    buffers += (t._data,)
     t._tid = tr.id
     t._slot = slot = step.slot
     return slot
@@ -238,6 +240,11 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
         if not (tr.grad and t._aval.requires_grad):
             return t._slot
         flush(tr)
+        return bind(tr, t)
+    if tr.eager and t._aval.requires_grad and not t._leaf and t._hist is None and t._tid > 0:
+        from_other_thread(tr, t)
+        if t._hist is None:  # no thread knows of it
+            t._tid = 0
         return bind(tr, t)
     if t._data is None:
         if t._base is not None:
@@ -655,7 +662,10 @@ def flush(tr: Trace) -> None:
     if tr.eager:
         finish_eager(tr)
         return
-    tid = tr.id
+    tid, node = tr.id, tr.node
+    if len(tr.scalars) != node.scalars_before + len(node.scalars) or len(tr.buffers) != inputs_up_to(node):
+        abandon(tr)
+        return
     alive = [
         h
         for h in tr.handles
@@ -666,7 +676,6 @@ def flush(tr: Trace) -> None:
     if not alive:
         close(tr, None)
         return
-    node = tr.node
     key = tuple([h._slot for h in alive])
     programs = node.programs
     compiled = programs.get(key) if programs is not None else None
@@ -701,6 +710,23 @@ def flush(tr: Trace) -> None:
         if h._aval.requires_grad and h._tid == tid:
             h._hist, h._hslot, h._special = tr.history(), h._slot, True
     close(tr, tr.hist)
+
+
+def inputs_up_to(node: Step) -> int:
+    return node.inputs_before + (node.prim == "input")
+
+
+def abandon(tr: Trace) -> None:
+    """Ctrl-C stopped the recorder between two of its lists: nothing pending can be trusted."""
+    for h in (*tr.handles, *tr.mutated.values()):
+        if h._data is None and any(t is h for t in tr.inputs[: len(tr.buffers)]):
+            h._data = original(tr, h)  # an update that never ran
+        elif h._data is None and h._base is None:
+            h.__dict__["_error"] = RuntimeError("this tensor has no value: recording it was interrupted")
+    if tr.hist is not None:
+        tr.hist.finish(tr.node)
+    tr.origins, tr.payload, tr.values = {}, {}, {}
+    tr.start()
 
 
 def keeps(view: Tensor) -> bool:
@@ -773,7 +799,7 @@ def rescue(tr: Trace, alive: list[Tensor]) -> None:
 
 
 def original(tr: Trace, h: Tensor) -> Any:
-    return next(b for t, b in zip(tr.inputs, tr.buffers, strict=True) if t is h)
+    return next(b for t, b in zip(tr.inputs, tr.buffers, strict=False) if t is h)
 
 
 def realize(t: Tensor) -> Any:
@@ -783,10 +809,11 @@ def realize(t: Tensor) -> Any:
         return data
     tr = local.trace
     if t._base is not None and t._tid != tr.id:
-        from adjoint.trace.views import replay
+        from adjoint.trace.views import read_shared, replay
 
-        fresh = replay(t)
-        return realize(fresh)
+        if t._base._escape is not None and t._base._escape.active() and not t._aval.requires_grad:
+            return read_shared(t)._data
+        return realize(replay(t))
     if t._base is not None:  # a pending view: compute a contiguous copy beside it
         copy = record("reshape", (t,), tuple(t._aval.shape))
         return realize(copy)

@@ -19,7 +19,7 @@ from adjoint.dtypes import DType
 from adjoint.runtime.memory import Buffer
 from adjoint.trace import recorder
 from adjoint.trace.aval import aval
-from adjoint.trace.handle import Tensor
+from adjoint.trace.handle import Tensor, new_handle
 from adjoint.trace.recorder import (
     alias,
     flush,
@@ -34,6 +34,9 @@ from adjoint.trace.recorder import (
 
 def make_view(t: Tensor, prim: str, attrs: Any, starts: tuple[int, ...] = ()) -> Tensor:
     """The result of a movement primitive as a view of `t`'s base."""
+    base = t._base if t._base is not None else t
+    if base._escape is not None and base._escape.active() and not t._aval.requires_grad:
+        return shared_view(t, (prim, attrs, starts))
     if not starts:
         out = record_one(prim, t, attrs)
     elif len(starts) == 1:
@@ -41,6 +44,22 @@ def make_view(t: Tensor, prim: str, attrs: Any, starts: tuple[int, ...] = ()) ->
     else:
         out = record(prim, (t, *starts), attrs)
     return link(out, t, (prim, attrs, starts))
+
+
+def shared_view(t: Tensor, move: tuple) -> Tensor:
+    """A view of shared memory: nothing is recorded before it is used, because it is read anew at every use."""
+    prim, attrs, _ = move
+    old = t._aval
+    if prim == "slice":
+        shape = attrs[1]
+    elif prim == "permute":
+        shape = tuple([old.shape[p] for p in attrs])
+    else:
+        shape = attrs
+    out = new_handle(Tensor)
+    out._tid, out._slot = 0, -1
+    out._aval = aval(tuple(shape), old.dtype, False, recorder.view_strides(prim, (t,), attrs, tuple(shape)))
+    return link(out, t, move)
 
 
 def link(out: Tensor, t: Tensor, move: tuple) -> Tensor:
@@ -119,6 +138,13 @@ def check_in_place(t: Tensor) -> None:
             "a view of a leaf Variable that requires grad is being used in an in-place operation: change it under "
             "torch.no_grad(), or clone() the leaf first"
         )
+
+
+def overwrite(t: Tensor, value: Tensor) -> Tensor:
+    """`assign` of a value that owes nothing to the old one: the old one's gradient is zeros, as in PyTorch."""
+    if t._aval.requires_grad and local.trace.grad and not t._leaf and value._aval.requires_grad:
+        value = record("where", (record("full", (False,), ((), dtypes.bool)), t, value))
+    return assign(t, value)
 
 
 def assign(t: Tensor, value: Tensor) -> Tensor:
@@ -289,7 +315,7 @@ class Escape:
 
     def active(self) -> bool:
         if self.array is not None:
-            if getrefcount(self.array) > _ALONE or not _reaches_alone(self.array):
+            if _references(self.array) not in _ALONE:
                 return True
             self.array = None
         return getrefcount(self.buffer.mem) > UNSHARED
@@ -302,28 +328,28 @@ class Escape:
             t._data = self.buffer
 
 
-def _reaches_alone(array: np.ndarray) -> bool:
-    """Whether the memory of an array that nobody else holds cannot be reached in another way either."""
+def _references(array: np.ndarray) -> tuple[int, ...]:
+    """Reference counts of an array and of the array that owns its memory; none where anything else owns it."""
     owner = array.base
     if owner is None:
-        return True
-    return type(owner) is np.ndarray and owner.base is None and getrefcount(owner) <= _OWNER_ALONE
+        return (getrefcount(array),)
+    if type(owner) is not np.ndarray or owner.base is not None:
+        return ()
+    return getrefcount(array), getrefcount(owner)
 
 
-def _measure_alone() -> tuple[int, int]:
-    """The reference counts, read as `active` reads them, of an array that owns its memory and of the owner of a view,
-    when only a tensor made from them is left."""
-    counts = []
+def _references_when_alone() -> frozenset[tuple[int, ...]]:
+    """What `_references` gives, asked as `active` asks, when only a tensor made from the array is left."""
+    found = []
     for make in (lambda: np.zeros(2), lambda: np.zeros((2, 1)).reshape(2)):
         array = make()
         escape = Escape(Buffer.wrap(array), array)
         del array
-        owner = escape.array.base
-        counts.append(getrefcount(escape.array) if owner is None else getrefcount(owner))
-    return counts[0], counts[1]
+        found.append(_references(escape.array))
+    return frozenset(found)
 
 
-_ALONE, _OWNER_ALONE = _measure_alone()
+_ALONE = _references_when_alone()
 
 
 def export(t: Tensor) -> np.ndarray:

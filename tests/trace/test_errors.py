@@ -188,7 +188,8 @@ def test_exception_in_a_custom_function() -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
 def test_interrupt_at_any_moment() -> None:
-    """Ctrl-C while recording, compiling or running: afterwards new work is right."""
+    """Ctrl-C while recording, differentiating, compiling or running: afterwards new work is right, and what was
+    pending has its value or an error."""
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("signals arrive in the main thread")
     old = signal.signal(signal.SIGALRM, signal.default_int_handler)
@@ -199,16 +200,24 @@ def test_interrupt_at_any_moment() -> None:
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.0005 + 0.0007 * k)
                 w = torch.full((size,), 0.5, requires_grad=True)
-                for i in range(200):
+                x, count = torch.zeros(size), 0
+                for i in range(2000):
                     y = (w * (i + 1)).tanh().sum()
                     y.backward()
-                    y.item()
+                    x = x + 1.0
+                    count += 1
+                    if i % 3 == 0:
+                        y.item()
                     w.grad = None
                 signal.setitimer(signal.ITIMER_REAL, 0)
             except KeyboardInterrupt:
                 caught += 1
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
+            try:
+                assert x.tolist() in ([count] * size, [count + 1] * size)
+            except RuntimeError as error:
+                assert "interrupted" in str(error)
             v = torch.full((3,), 2.0, requires_grad=True)
             (v * v).sum().backward()
             assert v.grad.tolist() == [4, 4, 4]
