@@ -15,7 +15,8 @@ from adjoint import dtypes as _dtypes
 from adjoint._version import __version__
 from adjoint.dtypes import DType as dtype
 from adjoint.dtypes import bool, finfo, float32, float64, iinfo, int8, int16, int32, int64, uint8
-from adjoint.methods import allclose, attach, equal
+from adjoint.methods import allclose, equal
+from adjoint.methods import attach as _attach
 from adjoint.methods import create_device as device
 from adjoint.ops import create as _create
 from adjoint.ops import elementwise as _elementwise
@@ -31,7 +32,7 @@ from adjoint.trace.aval import Size
 from adjoint.trace.handle import Parameter as _Parameter
 from adjoint.trace.handle import Tensor
 
-attach()
+_attach()
 
 float = float32
 double = float64

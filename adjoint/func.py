@@ -123,7 +123,12 @@ def grad(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
 
 
 def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
-    """Gradient and value together: (gradient, value), or (gradient, (value, aux))."""
+    """Gradient and value together: (gradient, value), or (gradient, (value, aux)).
+
+    >>> import adjoint as torch
+    >>> torch.func.grad_and_value(lambda x: (x * x).sum())(torch.tensor([1., 2.]))
+    (tensor([2., 4.]), tensor(5.))
+    """
 
     def call(*args: Any, **kwargs: Any) -> Any:
         out, chosen, flats, again = _apply(func, args, kwargs, _numbers(argnums))
@@ -147,7 +152,13 @@ def _outward(x: Any, again: bool) -> Any:
 
 
 def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
-    """(f(*primals), a function from cotangents to the vector-Jacobian products)."""
+    """(f(*primals), a function from cotangents to the vector-Jacobian products).
+
+    >>> import adjoint as torch
+    >>> value, pull = torch.func.vjp(lambda x: x * x, torch.tensor([1., 2.]))
+    >>> pull(torch.ones(2))[0]
+    tensor([2., 4.])
+    """
     out, chosen, flats, again = _apply(func, primals, {}, tuple(range(len(primals))))
     aux = None
     if has_aux:
@@ -226,6 +237,11 @@ def jacrev(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
     """The Jacobian by reverse accumulation, one row of cotangents per element of the result.
 
     The result has the shape (*output shape, *input shape).
+
+    >>> import adjoint as torch
+    >>> torch.func.jacrev(lambda x: x * x)(torch.tensor([1., 2.]))
+    tensor([[2., 0.],
+            [0., 4.]])
     """
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -250,7 +266,13 @@ def jacrev(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
 
 
 def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
-    """The Jacobian by forward accumulation, one column of tangents per element of the argument."""
+    """The Jacobian by forward accumulation, one column of tangents per element of the argument.
+
+    >>> import adjoint as torch
+    >>> torch.func.jacfwd(lambda x: x * x)(torch.tensor([1., 2.]))
+    tensor([[2., 0.],
+            [0., 4.]])
+    """
 
     def call(*args: Any, **kwargs: Any) -> Any:
         out, chosen, flats, again = _apply(func, args, kwargs, _numbers(argnums))
@@ -291,7 +313,13 @@ def hessian(func: Callable, argnums: Any = 0) -> Callable:
 
 
 def functional_call(module: Any, parameters_and_buffers: Any, args: Any = (), kwargs: dict | None = None) -> Any:
-    """Call a module with other tensors in place of its parameters and buffers, by their dotted names."""
+    """Call a module with other tensors in place of its parameters and buffers, by their dotted names.
+
+    >>> import adjoint as torch
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> torch.func.functional_call(layer, {"weight": torch.ones(1, 2), "bias": torch.zeros(1)}, torch.tensor([[3., 4.]]))
+    tensor([[7.]])
+    """
     given = parameters_and_buffers
     if isinstance(given, (tuple, list)):
         given = {k: v for d in given for k, v in d.items()}

@@ -5,6 +5,7 @@
 tensor(1.)
 """
 
+from adjoint.ir.reference import LinAlgError
 from adjoint.ops.linalg import (
     cholesky,
     cond,
@@ -39,6 +40,7 @@ def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
 
 
 __all__ = [
+    "LinAlgError",
     "cholesky", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "lstsq", "matmul", "matrix_norm",
     "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve", "solve_triangular", "svd",
     "svdvals", "vector_norm",

@@ -30,6 +30,13 @@ _KEEP = -1  # the number of the hook that retain_grad sets
 # --- reading values ------------------------------------------------------------------------------------------------------
 
 
+def number_of(self: Tensor) -> Any:
+    """The same for `int(t)` and `float(t)`, where PyTorch raises ValueError."""
+    if self._aval.size != 1:
+        raise ValueError(f"only one element tensors can be converted to Python scalars, this one has shape {list(self._aval.shape)}")
+    return item(self)
+
+
 def item(self: Tensor) -> Any:
     """The value of a tensor with one element, as a Python number. RuntimeError otherwise."""
     a = self._aval
@@ -232,6 +239,8 @@ def _hook_table(self: Tensor) -> dict[int, Any]:
     hist, slot = locate(self)  # type: ignore[misc]
     if hist.trace is not None:
         hist.trace.mark("hook", slot)
+    elif self._data is not None:  # rules must find this value here, not compute it again elsewhere
+        hist.values.setdefault(slot, self._data)
     return hist.payload.setdefault(("hook", slot), {})
 
 
@@ -593,8 +602,8 @@ def attach() -> None:
     T.__getitem__, T.__setitem__ = index.getitem, index.setitem
     T.__len__, T.__iter__, T.__contains__ = length, iterate, contains
     T.__bool__, T.__index__ = truth, to_index
-    T.__float__ = lambda self: float(item(self))
-    T.__int__ = lambda self: int(item(self))
+    T.__float__ = lambda self: float(number_of(self))
+    T.__int__ = lambda self: int(number_of(self))
     T.__repr__ = T.__str__ = represent
     T.__format__ = format_tensor
     T.__array__ = to_array

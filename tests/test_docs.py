@@ -28,7 +28,7 @@ MODULES = sorted(
 PUBLIC = sorted(
     name
     for name in dir(torch)
-    if not name.startswith("_") and callable(getattr(torch, name)) and name not in ("attach",)
+    if not name.startswith("_") and callable(getattr(torch, name))
 )
 LIBRARIES = [
     "adjoint." + name

@@ -1,7 +1,8 @@
 """Imports go down the pipeline only.
 
-Each module or package directly below `adjoint` has a place in `ORDER`; it may import from its own place and from later
-ones. What a function imports when it runs is held to the same order, except for the few pairs in `LATE`.
+Each module or package directly below `adjoint` has a place in `ORDER`; it may import from its own
+place and from later ones. What a function imports when it runs is held to the same order, except
+for the few pairs in `LATE`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def unit(file: Path) -> str:
 
 
 def imports(source: str) -> list[tuple[str, bool]]:
-    """(what is imported directly below `adjoint`, or "adjoint" itself; whether only when a function runs)."""
+    """(what is imported directly below `adjoint`, or "adjoint" itself; whether only when a function
+    runs)."""
     found: list[tuple[str, bool]] = []
 
     def visit(node: ast.AST, late: bool) -> None:
@@ -59,7 +61,11 @@ def imports(source: str) -> list[tuple[str, bool]]:
             head, _, rest = name.partition(".")
             if head == "adjoint":
                 found.append((rest.split(".")[0] or "adjoint", late))
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        if (
+            isinstance(node, ast.If)
+            and isinstance(node.test, ast.Name)
+            and node.test.id == "TYPE_CHECKING"
+        ):
             return
         inside = late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for child in ast.iter_child_nodes(node):
@@ -79,7 +85,9 @@ def wrong_imports(name: str, source: str) -> list[str]:
 
 
 def test_every_module_has_a_place() -> None:
-    modules = {unit(f) for f in PACKAGE.glob("*.py")} | {unit(f) for f in PACKAGE.glob("*/__init__.py")}
+    modules = {unit(f) for f in PACKAGE.glob("*.py")} | {
+        unit(f) for f in PACKAGE.glob("*/__init__.py")
+    }
     assert modules - set(PLACE) == set()
 
 
@@ -94,13 +102,23 @@ def test_imports_go_down() -> None:
 
 def test_an_import_upward_is_found() -> None:
     assert wrong_imports("ir", "from adjoint.trace import recorder") == ["ir imports trace"]
-    assert wrong_imports("ops", "def f():\n    import adjoint.grad.walk") == ["ops imports grad when it runs"]
+    assert wrong_imports("ops", "def f():\n    import adjoint.grad.walk") == [
+        "ops imports grad when it runs"
+    ]
     assert wrong_imports("trace", "from adjoint import nn") == ["trace imports nn"]
     assert wrong_imports("ops", "from adjoint import float32") == ["ops imports adjoint"]
-    assert wrong_imports("grad", "from adjoint.ops.shape import flip\nfrom adjoint import dtypes") == []
+    assert (
+        wrong_imports("grad", "from adjoint.ops.shape import flip\nfrom adjoint import dtypes")
+        == []
+    )
     assert wrong_imports("methods", "from adjoint import nn") == ["methods imports nn"]
 
 
 def test_allowed_exceptions_are_used() -> None:
-    used = {(unit(f), other) for f in PACKAGE.rglob("*.py") for other, late in imports(f.read_text()) if late}
+    used = {
+        (unit(f), other)
+        for f in PACKAGE.rglob("*.py")
+        for other, late in imports(f.read_text())
+        if late
+    }
     assert set(LATE) <= used

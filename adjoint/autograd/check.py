@@ -135,7 +135,13 @@ def gradgradcheck(
     check_fwd_over_rev: bool = False,
     **unused: Any,
 ) -> bool:
-    """`gradcheck` of the gradient itself, with random cotangents: second derivatives."""
+    """`gradcheck` of the gradient itself, with random cotangents: second derivatives.
+
+    >>> import adjoint as torch
+    >>> x = torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
+    >>> torch.autograd.gradgradcheck(torch.tanh, x)
+    True
+    """
     args = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
     outs = _outputs(func(*args))
     if grad_outputs is None:

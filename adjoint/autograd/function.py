@@ -43,7 +43,7 @@ class Context:
 class Call:
     """One application of a Function: gathers the cotangents of its results and runs its backward once."""
 
-    def __init__(self, cls: type, ctx: Context, inputs: tuple, results: list[Tensor]) -> None:
+    def __init__(self, cls: Any, ctx: Context, inputs: tuple, results: list[Tensor]) -> None:
         self.cls, self.ctx, self.inputs = cls, ctx, inputs
         self.shapes = [r.detach() for r in results] if len(results) > 1 else results[:0]
         self.count = len(results)
@@ -142,7 +142,7 @@ class Function(metaclass=FunctionMeta):
         raise NotImplementedError("You must implement the jvp function for custom autograd.Function to use it with forward mode AD.")
 
     @classmethod
-    def apply(cls, *args: Any, **kwargs: Any) -> Any:
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         tr = local.trace
         ctx = Context()
         ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a._aval.requires_grad for a in args)

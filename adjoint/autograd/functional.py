@@ -31,7 +31,13 @@ def jacobian(function: Callable, inputs: Any, create_graph: bool = False, strict
 
 
 def hessian(function: Callable, inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False) -> Any:
-    """Second derivatives of a scalar function."""
+    """Second derivatives of a scalar function.
+
+    >>> import adjoint as torch
+    >>> torch.autograd.functional.hessian(lambda x: (x**3).sum(), torch.tensor([1., 2.]))
+    tensor([[ 6.,  0.],
+            [ 0., 12.]])
+    """
     single, args = _tuple(inputs)
     numbers: Any = 0 if single else tuple(range(len(args)))
     out = F.jacrev(F.jacrev(function, numbers), numbers)(*args)
@@ -39,7 +45,12 @@ def hessian(function: Callable, inputs: Any, create_graph: bool = False, strict:
 
 
 def vjp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
-    """(function(inputs), v^T J)."""
+    """(function(inputs), v^T J).
+
+    >>> import adjoint as torch
+    >>> torch.autograd.functional.vjp(lambda x: x * x, torch.tensor([1., 2.]), torch.ones(2))[1]
+    tensor([2., 4.])
+    """
     single, args = _tuple(inputs)
     out, pull = F.vjp(function, *args)
     seed = v if v is not None else ones_like(out)
@@ -48,7 +59,12 @@ def vjp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = Fal
 
 
 def jvp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
-    """(function(inputs), J v)."""
+    """(function(inputs), J v).
+
+    >>> import adjoint as torch
+    >>> torch.autograd.functional.jvp(lambda x: x * x, torch.tensor([1., 2.]), torch.ones(2))[1]
+    tensor([2., 4.])
+    """
     _, args = _tuple(inputs)
     seeds = tuple(ones_like(a) for a in args) if v is None else _tuple(v)[1]
     out, tangent = F.jvp(function, args, seeds)
@@ -56,7 +72,12 @@ def jvp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = Fal
 
 
 def hvp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
-    """(function(inputs), H v): forward over reverse."""
+    """(function(inputs), H v): forward over reverse.
+
+    >>> import adjoint as torch
+    >>> torch.autograd.functional.hvp(lambda x: (x**3).sum(), torch.tensor([1., 2.]), torch.ones(2))[1]
+    tensor([ 6., 12.])
+    """
     single, args = _tuple(inputs)
     seeds = tuple(ones_like(a) for a in args) if v is None else _tuple(v)[1]
     numbers: Any = 0 if single else tuple(range(len(args)))

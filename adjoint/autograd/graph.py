@@ -98,7 +98,7 @@ def _operands(hist: History, step: Step) -> list[int]:
         picked = selected(hist, step)
         if picked is not None:
             return [picked.args[0]]
-        dropped = NO_EDGE.get(step.prim, ())
+        dropped = (1,) if _name(hist, step) == "PowBackward0" else NO_EDGE.get(step.prim, ())
         args = step.args[: EDGES.get(step.prim, len(step.args))]
         return [a if type(a) is int else -1 for k, a in enumerate(args) if k not in dropped]
     scope, steps = step.scope, hist.steps()
@@ -112,7 +112,7 @@ def _operands(hist: History, step: Step) -> list[int]:
                 continue
             seen.add(a)
             inner = steps[a]
-            if inner.scope is scope:
+            if inner.scope is scope and inner.prim != "input":  # reference mode first meets its operands inside
                 stack.append(inner)
             elif inner.aval is not None and getattr(inner.aval, "requires_grad", False):
                 out.append(a)
@@ -129,7 +129,7 @@ def selected(hist: History, step: Step) -> Step | None:
     starts, sizes, _ = before.attrs
     kept = tuple(n for start, n in zip(starts, sizes, strict=True) if start is not None)
     taken = [n for start, n in zip(starts, sizes, strict=True) if start is None]
-    return before if taken == [1] and tuple(step.attrs) == kept else None
+    return before if taken and set(taken) == {1} and tuple(step.attrs) == kept else None
 
 
 def node_at(hist: History, slot: int) -> GradNode | None:
@@ -152,7 +152,7 @@ def node_at(hist: History, slot: int) -> GradNode | None:
 
 def _name(hist: History, step: Step) -> str:
     if step.scope is not None:
-        return step.scope.name
+        return "MeanBackward1" if step.scope.name == "MeanBackward0" and step.aval.shape else step.scope.name
     if step.prim == "custom":
         return step.attrs[0].__name__ + "Backward"
     if step.prim == "sum" and step.aval.shape:

@@ -193,7 +193,7 @@ class NestKernel(Registers):
             if here or stores:
                 passes.append((here, stores))
         self.unrolled = self._unrolled_rounds()
-        self.spills: dict[Value, str] = {} if self.unrolled else self._choose_spills(passes)
+        self.spills = {} if self.unrolled else self._choose_spills(passes)
         for number, (here, stores) in enumerate(passes):
             self.pass_number = number
             if self.unrolled:

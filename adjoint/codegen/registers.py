@@ -28,8 +28,8 @@ class Registers(Accesses):
 
     def __init__(self, nest: Nest, stored: set[Node], vector_bytes: int) -> None:
         super().__init__(nest, stored, vector_bytes)
-        self.spills: dict[Value, str] = {}
-        self.spill_at: dict[Value, int] = {}
+        self.spills = {}
+        self.spill_at = {}
         self.pass_number = 0
 
     def _evaluate(self, wanted: list[Value]) -> None:

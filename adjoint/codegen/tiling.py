@@ -36,7 +36,12 @@ class Tiling:
 
     needed: the values that their roots need.  vec, lanes: the vectorised loop and how many elements at once.
     rows, cols: the other unreduced loops, and the reduced ones.  pieces, row_blocks, vec_blocks: how many blocks.
+    spills, spill_at, pass_number: the values kept in scratch rows, where `Registers` keeps its accounts.
     """
+
+    spills: dict[Value, str]
+    spill_at: dict[Value, int]
+    pass_number: int
 
     def __init__(self, nest: Nest, stored: set[Node], vector_bytes: int) -> None:
         self.nest = nest

@@ -101,7 +101,12 @@ class Bernoulli(_Chance):
 
 
 class Geometric(_Chance):
-    """Failures before the first success: P(k) = (1 - p)^k p, k = 0, 1, 2, ..."""
+    """Failures before the first success: P(k) = (1 - p)^k p, k = 0, 1, 2, ...
+
+    >>> import adjoint as torch
+    >>> torch.distributions.Geometric(0.25).mean
+    tensor(3.)
+    """
 
     support = constraints.nonnegative_integer
 
@@ -147,6 +152,10 @@ class Binomial(_Chance):
     """Successes in `total_count` trials: P(k) = C(n, k) p^k (1 - p)^(n - k).
 
     Draws come from NumPy's binomial generator, seeded by the engine's stream.
+
+    >>> import adjoint as torch
+    >>> torch.distributions.Binomial(10, 0.5).mean
+    tensor(5.)
     """
 
     arg_constraints: ClassVar = {

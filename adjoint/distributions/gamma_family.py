@@ -112,7 +112,12 @@ class Gamma(Distribution):
 
 
 class Chi2(Gamma):
-    """Chi-squared with `df` degrees of freedom: Gamma(df / 2, 1 / 2)."""
+    """Chi-squared with `df` degrees of freedom: Gamma(df / 2, 1 / 2).
+
+    >>> import adjoint as torch
+    >>> torch.distributions.Chi2(3.0).mean
+    tensor(3.)
+    """
 
     arg_constraints: ClassVar = {"df": constraints.positive}
 
@@ -186,6 +191,10 @@ class Beta(Distribution):
     """Beta; a = `concentration1` pulls towards 1, b = `concentration0` towards 0.
 
     log p(x) = (a - 1) log x + (b - 1) log(1 - x) - log B(a, b).
+
+    >>> import adjoint as torch
+    >>> torch.distributions.Beta(2.0, 3.0).mean
+    tensor(0.4000)
     """
 
     arg_constraints: ClassVar = {

@@ -70,7 +70,12 @@ class Normal(Distribution):
 
 
 class LogNormal(Distribution):
-    """exp of a normal variable with mean `loc` and standard deviation `scale`."""
+    """exp of a normal variable with mean `loc` and standard deviation `scale`.
+
+    >>> import adjoint as torch
+    >>> torch.distributions.LogNormal(0.0, 1.0).mean
+    tensor(1.6487)
+    """
 
     arg_constraints: ClassVar = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.positive
@@ -116,7 +121,12 @@ class LogNormal(Distribution):
 
 
 class HalfNormal(Distribution):
-    """|x| of a normal variable with mean 0 and standard deviation `scale`."""
+    """|x| of a normal variable with mean 0 and standard deviation `scale`.
+
+    >>> import adjoint as torch
+    >>> torch.distributions.HalfNormal(1.0).mean
+    tensor(0.7979)
+    """
 
     arg_constraints: ClassVar = {"scale": constraints.positive}
     support = constraints.nonnegative

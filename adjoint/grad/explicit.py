@@ -13,6 +13,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from adjoint.grad.transposes import inverse_order, swap, zeros
 from adjoint.ops.elementwise import cast, where
 from adjoint.ops.shape import diag_embed, diagonal_of, tril, triu
@@ -295,8 +297,17 @@ def _qr_forward(tangents: tuple, out: list, args: tuple, attrs: Any) -> list:
     return [scaled - mm(q, c) + mm(q, omega), mm(triu(c - omega), r)]
 
 
-def _spread_inverse(args: tuple) -> Tensor:
-    return swap(inverse(args[0]))
+def _cofactors(args: tuple, out: Tensor) -> Tensor:
+    """d det(A) / dA = det(A) A^-T; a singular A is moved by a hair, where the product tends to the cofactors."""
+    a = args[0]
+    singular = out == 0
+    hair = math.sqrt(np.finfo(a._aval.dtype.np).eps)
+    size = record("amax", (abs(a.detach()),), (len(a._aval.shape) - 2, len(a._aval.shape) - 1))
+    shift = where(singular, where(size == 0, hair, size) * hair, 0.0)
+    i = record("iota", (), a._aval.shape[-1])
+    diagonal = record("reshape", (i,), (a._aval.shape[-1], 1)) == i
+    near = a + where(diagonal, _column(shift), 0.0)
+    return _column(where(singular, record("det", (near,)), out)) * swap(inverse(near))
 
 
 REVERSE: dict[str, Callable[..., tuple]] = {
@@ -305,8 +316,8 @@ REVERSE: dict[str, Callable[..., tuple]] = {
     "prod": _prod_reverse,
     "cumprod": _cumprod_reverse,
     "inv": lambda g, out, args, attrs: (-mm(swap(out), mm(g, swap(out))),),
-    "det": lambda g, out, args, attrs: (_column(g * out) * _spread_inverse(args),),
-    "slogdet": lambda g, out, args, attrs: (None if g[1] is None else _column(g[1]) * _spread_inverse(args),),
+    "det": lambda g, out, args, attrs: (_column(g) * _cofactors(args, out),),
+    "slogdet": lambda g, out, args, attrs: (None if g[1] is None else _column(g[1]) * swap(inverse(args[0])),),
     "solve": _solve_reverse,
     "cholesky": _cholesky_reverse,
     "eigh": _eigh_reverse,
@@ -320,7 +331,7 @@ FORWARD: dict[str, Callable[..., Any]] = {
     "prod": _prod_forward,
     "cumprod": _cumprod_forward,
     "inv": lambda t, out, args, attrs: -mm(out, mm(t[0], out)),
-    "det": lambda t, out, args, attrs: out * _trace(mm(inverse(args[0]), t[0])),
+    "det": lambda t, out, args, attrs: _trace(mm(swap(_cofactors(args, out)), t[0])),
     "slogdet": lambda t, out, args, attrs: [None, _trace(mm(inverse(args[0]), t[0]))],
     "solve": _solve_forward,
     "cholesky": _cholesky_forward,

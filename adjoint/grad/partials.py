@@ -3,7 +3,7 @@
 `PARTIALS[prim]` holds, for each operand, the partial derivative as a function of (out, *operands). Reverse mode
 multiplies the cotangent by it and forward mode the tangent (`scale`), the explainer prints its formula, the checker
 compares it with differences. A partial is a tensor, a number, a boolean tensor (a mask: 1 where true, and what it
-multiplies is dropped elsewhere even if infinite) or `Over(d)`, which divides by d.
+multiplies is dropped elsewhere even if infinite), `Over(d)`, which divides by d, or `ZERO`.
 
 At kinks and ties: docs/conventions.md.
 """
@@ -31,10 +31,15 @@ class Over:
         self.d = d
 
 
+ZERO = object()  # a partial that is zero wherever it exists, and arrives as zeros (0 arrives as nothing)
+
+
 def scale(g: Tensor, partial: Any) -> Tensor | None:
     """A cotangent or tangent times a partial; None stands for zero."""
     if isinstance(partial, (int, float)):
         return g if partial == 1 else -g if partial == -1 else None if partial == 0 else g * partial
+    if partial is ZERO:
+        return record("full", (0.0,), (tuple(g._aval.shape), g._aval.dtype))
     if isinstance(partial, Over):
         return g / partial.d
     if partial._aval.dtype is dtypes.bool:
@@ -54,13 +59,14 @@ def _pow_exponent(out: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return where((x == 0) & (y >= 0), 0.0, out * log(x))
 
 
+def _over_square(a: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """a / (x^2 + y^2), 0 at the origin."""
+    square = x * x + y * y
+    return where(square == 0, 0.0, a / square)
+
+
 def _integer_power(out: Tensor, x: Tensor, n: int) -> Any:
-    return 0 if n == 0 else 1 if n == 1 else 2 * x if n == 2 else n * ew.pow(x, n - 1)
-
-
-def _nowhere() -> Tensor:
-    """The mask that holds nowhere: zero, also where the cotangent is infinite."""
-    return record("full", (False,), ((), dtypes.bool))
+    return 0 * out if n == 0 else 1 if n == 1 else 2 * x if n == 2 else n * ew.pow(x, n - 1)
 
 
 PARTIALS: dict[str, tuple[Callable[..., Any], ...]] = {
@@ -100,7 +106,7 @@ PARTIALS: dict[str, tuple[Callable[..., Any], ...]] = {
     "mul": (lambda out, x, y: y, lambda out, x, y: x),
     "div": (lambda out, x, y: Over(y), lambda out, x, y: -(x / y) / y),
     "pow": (_pow_base, _pow_exponent),
-    "atan2": (lambda out, y, x: x / (x * x + y * y), lambda out, y, x: -y / (x * x + y * y)),
+    "atan2": (lambda out, y, x: _over_square(x, x, y), lambda out, y, x: _over_square(-y, x, y)),
     "maximum": (
         lambda out, x, y: _half_at_tie(x > y, x == y, out),
         lambda out, x, y: _half_at_tie(y > x, x == y, out),
@@ -113,11 +119,11 @@ PARTIALS: dict[str, tuple[Callable[..., Any], ...]] = {
     "remainder": (lambda out, x, y: 1, lambda out, x, y: -ew.functions["floor"](x / y)),
     "floor_div": (lambda out, x, y: 0, lambda out, x, y: 0),
     # steps: the derivative is zero wherever it exists, and as in PyTorch it arrives as zeros, not as nothing
-    "sign": (lambda out, x: _nowhere(),),
-    "floor": (lambda out, x: _nowhere(),),
-    "ceil": (lambda out, x: _nowhere(),),
-    "round": (lambda out, x: _nowhere(),),
-    "trunc": (lambda out, x: _nowhere(),),
+    "sign": (lambda out, x: ZERO,),
+    "floor": (lambda out, x: ZERO,),
+    "ceil": (lambda out, x: ZERO,),
+    "round": (lambda out, x: ZERO,),
+    "trunc": (lambda out, x: ZERO,),
 }
 
 # Primitives whose partials use neither operands nor the result: a finished backward frees nothing of them.

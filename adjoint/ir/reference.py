@@ -194,11 +194,19 @@ def _amin(a: Arrays, axes: tuple) -> np.ndarray:
     return np.min(a[0], axis=axes)
 
 
+# a position in a flattened tensor of n elements that stands for an index out of range along one of its axes:
+# ASTRAY + (index + STRAY) * n + what the other axes add
+ASTRAY, STRAY = 1 << 60, 1 << 20
+
+
 def checked_index(index: np.ndarray, n: int) -> np.ndarray:
     """Non-negative positions on an axis of length n; IndexError names the first offender."""
     bad = (index < -n) | (index >= n)
     if bad.any():
         value = int(index[bad].flat[0])
+        if value >= ASTRAY:
+            value = (value - ASTRAY) // max(n, 1) - STRAY
+            raise IndexError(f"index {value} is out of bounds for the axis it points along, of a tensor with {n} elements")
         raise IndexError(f"index {value} is out of bounds for dimension 0 with size {n}")
     return np.where(index < 0, index + n, index)
 
@@ -234,12 +242,16 @@ def _argsort(a: Arrays, attrs: tuple) -> np.ndarray:
 # --- decompositions ----------------------------------------------------------------------------------------------------
 
 
+class LinAlgError(RuntimeError):
+    """A matrix for which a decomposition or a solution does not exist."""
+
+
 def _linalg(function: Callable, what: str) -> Callable:
     def apply(a: Arrays, attrs: Any) -> Any:
         try:
             return function(*a)
         except np.linalg.LinAlgError as error:
-            raise RuntimeError(f"linalg.{what}: the computation failed: {error}") from None
+            raise LinAlgError(f"linalg.{what}: the computation failed: {error}") from None
 
     return apply
 

@@ -50,35 +50,60 @@ class ReLU(_InPlace):
 
 
 class ReLU6(_InPlace):
-    """x clipped to [0, 6]."""
+    """x clipped to [0, 6].
+
+    >>> import adjoint as torch
+    >>> torch.nn.ReLU6()(torch.tensor([-1., 3., 9.]))
+    tensor([0., 3., 6.])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.relu6(input, self.inplace)
 
 
 class SELU(_InPlace):
-    """`F.selu` as a layer."""
+    """`F.selu` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.SELU()(torch.tensor([-2., 0.5, 3.]))
+    tensor([-1.5202,  0.5254,  3.1521])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.selu(input, self.inplace)
 
 
 class SiLU(_InPlace):
-    """x * sigmoid(x)."""
+    """x * sigmoid(x).
+
+    >>> import adjoint as torch
+    >>> torch.nn.SiLU()(torch.tensor([-2., 0.5, 3.]))
+    tensor([-0.2384,  0.3112,  2.8577])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.silu(input, self.inplace)
 
 
 class Mish(_InPlace):
-    """x * tanh(softplus(x))."""
+    """x * tanh(softplus(x)).
+
+    >>> import adjoint as torch
+    >>> torch.nn.Mish()(torch.tensor([-2., 0.5, 3.]))
+    tensor([-0.2525,  0.3752,  2.9865])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.mish(input, self.inplace)
 
 
 class Hardswish(_InPlace):
-    """x * hardsigmoid(x)."""
+    """x * hardsigmoid(x).
+
+    >>> import adjoint as torch
+    >>> torch.nn.Hardswish()(torch.tensor([-2., 0., 4.]))
+    tensor([-0.3333,  0.0000,  4.0000])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.hardswish(input, self.inplace)
@@ -88,7 +113,12 @@ class Hardswish(_InPlace):
 
 
 class Hardsigmoid(_InPlace):
-    """x/6 + 1/2 clipped to [0, 1]."""
+    """x/6 + 1/2 clipped to [0, 1].
+
+    >>> import adjoint as torch
+    >>> torch.nn.Hardsigmoid()(torch.tensor([-4., 0., 4.]))
+    tensor([0.0000, 0.5000, 1.0000])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.hardsigmoid(input, self.inplace)
@@ -98,7 +128,12 @@ class Hardsigmoid(_InPlace):
 
 
 class LeakyReLU(_Activation):
-    """x for x > 0, else negative_slope * x."""
+    """x for x > 0, else negative_slope * x.
+
+    >>> import adjoint as torch
+    >>> torch.nn.LeakyReLU(0.5)(torch.tensor([-2., 3.]))
+    tensor([-1.,  3.])
+    """
 
     shown = ("negative_slope",)
 
@@ -112,7 +147,12 @@ class LeakyReLU(_Activation):
 
 
 class ELU(_Activation):
-    """x for x > 0, else alpha * (exp(x) - 1)."""
+    """x for x > 0, else alpha * (exp(x) - 1).
+
+    >>> import adjoint as torch
+    >>> torch.nn.ELU()(torch.tensor([-2., 0.5, 3.]))
+    tensor([-0.8647,  0.5000,  3.0000])
+    """
 
     shown = ("alpha",)
 
@@ -126,7 +166,12 @@ class ELU(_Activation):
 
 
 class CELU(_Activation):
-    """x for x > 0, else alpha * (exp(x / alpha) - 1)."""
+    """x for x > 0, else alpha * (exp(x / alpha) - 1).
+
+    >>> import adjoint as torch
+    >>> torch.nn.CELU()(torch.tensor([-2., 0.5, 3.]))
+    tensor([-0.8647,  0.5000,  3.0000])
+    """
 
     shown = ("alpha",)
 
@@ -140,7 +185,12 @@ class CELU(_Activation):
 
 
 class Hardtanh(_Activation):
-    """x clipped to [min_val, max_val]."""
+    """x clipped to [min_val, max_val].
+
+    >>> import adjoint as torch
+    >>> torch.nn.Hardtanh()(torch.tensor([-2., 0.5, 3.]))
+    tensor([-1.0000,  0.5000,  1.0000])
+    """
 
     shown = ("min_val", "max_val")
 
@@ -157,7 +207,12 @@ class Hardtanh(_Activation):
 
 
 class Threshold(_Activation):
-    """x where x > threshold, else value."""
+    """x where x > threshold, else value.
+
+    >>> import adjoint as torch
+    >>> torch.nn.Threshold(0.5, -7.0)(torch.tensor([-1., 2.]))
+    tensor([-7.,  2.])
+    """
 
     shown = ("threshold", "value")
 
@@ -172,7 +227,12 @@ class Threshold(_Activation):
 
 
 class PReLU(_Activation):
-    """x for x > 0, else weight * x, with one learned weight for all or for each channel."""
+    """x for x > 0, else weight * x, with one learned weight for all or for each channel.
+
+    >>> import adjoint as torch
+    >>> torch.nn.PReLU(init=0.5)(torch.tensor([-2., 3.])).detach()
+    tensor([-1.,  3.])
+    """
 
     shown = ("num_parameters",)
     weight: Parameter
@@ -196,7 +256,12 @@ class PReLU(_Activation):
 
 
 class GELU(_Activation):
-    """x times the normal distribution function at x, exact or approximated by tanh."""
+    """x times the normal distribution function at x, exact or approximated by tanh.
+
+    >>> import adjoint as torch
+    >>> torch.nn.GELU()(torch.tensor([-1., 0., 1.]))
+    tensor([-0.1587,  0.0000,  0.8413])
+    """
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
@@ -210,42 +275,72 @@ class GELU(_Activation):
 
 
 class Sigmoid(_Activation):
-    """1 / (1 + exp(-x))."""
+    """1 / (1 + exp(-x)).
+
+    >>> import adjoint as torch
+    >>> torch.nn.Sigmoid()(torch.tensor([0., 2.]))
+    tensor([0.5000, 0.8808])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return torch.sigmoid(input)
 
 
 class Tanh(_Activation):
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent.
+
+    >>> import adjoint as torch
+    >>> torch.nn.Tanh()(torch.tensor([0., 1.]))
+    tensor([0.0000, 0.7616])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return torch.tanh(input)
 
 
 class Tanhshrink(_Activation):
-    """x - tanh(x)."""
+    """x - tanh(x).
+
+    >>> import adjoint as torch
+    >>> torch.nn.Tanhshrink()(torch.tensor([0., 1.]))
+    tensor([0.0000, 0.2384])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.tanhshrink(input)
 
 
 class Softsign(_Activation):
-    """x / (1 + |x|)."""
+    """x / (1 + |x|).
+
+    >>> import adjoint as torch
+    >>> torch.nn.Softsign()(torch.tensor([-1., 3.]))
+    tensor([-0.5000,  0.7500])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softsign(input)
 
 
 class LogSigmoid(_Activation):
-    """log(sigmoid(x))."""
+    """log(sigmoid(x)).
+
+    >>> import adjoint as torch
+    >>> torch.nn.LogSigmoid()(torch.tensor([0., 2.]))
+    tensor([-0.6931, -0.1269])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.logsigmoid(input)
 
 
 class Softplus(_Activation):
-    """log(1 + exp(beta x)) / beta, linear above the threshold."""
+    """log(1 + exp(beta x)) / beta, linear above the threshold.
+
+    >>> import adjoint as torch
+    >>> torch.nn.Softplus()(torch.tensor([0., 30.]))
+    tensor([ 0.6931, 30.0000])
+    """
 
     shown = ("beta", "threshold")
 
@@ -268,21 +363,36 @@ class _Shrink(_Activation):
 
 
 class Hardshrink(_Shrink):
-    """x where |x| > lambd, else 0."""
+    """x where |x| > lambd, else 0.
+
+    >>> import adjoint as torch
+    >>> torch.nn.Hardshrink()(torch.tensor([-1., 0.3, 2.]))
+    tensor([-1.,  0.,  2.])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.hardshrink(input, self.lambd)
 
 
 class Softshrink(_Shrink):
-    """x moved towards 0 by lambd, and 0 within [-lambd, lambd]."""
+    """x moved towards 0 by lambd, and 0 within [-lambd, lambd].
+
+    >>> import adjoint as torch
+    >>> torch.nn.Softshrink()(torch.tensor([-1., 0.3, 2.]))
+    tensor([-0.5000,  0.0000,  1.5000])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softshrink(input, self.lambd)
 
 
 class GLU(_Activation):
-    """First half of `dim` times the sigmoid of its second half."""
+    """First half of `dim` times the sigmoid of its second half.
+
+    >>> import adjoint as torch
+    >>> torch.nn.GLU()(torch.tensor([2., 4., 0., 0.]))
+    tensor([1., 2.])
+    """
 
     shown = ("dim",)
 
@@ -315,21 +425,38 @@ class Softmax(_AlongDim):
 
 
 class Softmin(_AlongDim):
-    """`F.softmin` along `dim`."""
+    """`F.softmin` along `dim`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.Softmin(dim=0)(torch.tensor([0., 0.]))
+    tensor([0.5000, 0.5000])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softmin(input, self.dim)
 
 
 class LogSoftmax(_AlongDim):
-    """`F.log_softmax` along `dim`."""
+    """`F.log_softmax` along `dim`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.LogSoftmax(dim=0)(torch.tensor([0., 0.]))
+    tensor([-0.6931, -0.6931])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.log_softmax(input, self.dim)
 
 
 class Softmax2d(_Activation):
-    """Softmax over the channels of (N, C, H, W) or (C, H, W)."""
+    """Softmax over the channels of (N, C, H, W) or (C, H, W).
+
+    >>> import adjoint as torch
+    >>> torch.nn.Softmax2d()(torch.zeros(1, 2, 1, 1))
+    tensor([[[[0.5000]],
+    <BLANKLINE>
+             [[0.5000]]]])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         if input.dim() not in (3, 4):

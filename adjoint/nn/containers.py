@@ -159,7 +159,13 @@ class ModuleList(_Listed):
 
 
 class ModuleDict(Module):
-    """A dictionary whose modules are registered as children, in order of insertion."""
+    """A dictionary whose modules are registered as children, in order of insertion.
+
+    >>> import adjoint as torch
+    >>> layers = torch.nn.ModuleDict({"in": torch.nn.Linear(2, 3), "act": torch.nn.ReLU()})
+    >>> layers["act"](torch.tensor([-1., 1.]))
+    tensor([0., 1.])
+    """
 
     def __init__(
         self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None
@@ -282,7 +288,13 @@ class ParameterList(Module):
 
 
 class ParameterDict(Module):
-    """A dictionary whose tensors are registered as parameters."""
+    """A dictionary whose tensors are registered as parameters.
+
+    >>> import adjoint as torch
+    >>> table = torch.nn.ParameterDict({"w": torch.zeros(2)})
+    >>> table["w"].requires_grad
+    True
+    """
 
     def __init__(
         self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None

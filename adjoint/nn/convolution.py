@@ -163,7 +163,12 @@ class _Forward(_Convolution):
 
 
 class Conv1d(_Forward):
-    """`F.conv1d` with its own weights: (N, C, L) to (N, out, L')."""
+    """`F.conv1d` with its own weights: (N, C, L) to (N, out, L').
+
+    >>> import adjoint as torch
+    >>> torch.nn.Conv1d(2, 4, 3)(torch.zeros(1, 2, 5)).shape
+    torch.Size([1, 4, 3])
+    """
 
     spatial = 1
 
@@ -180,7 +185,12 @@ class Conv2d(_Forward):
 
 
 class Conv3d(_Forward):
-    """`F.conv3d` with its own weights: (N, C, D, H, W) to (N, out, D', H', W')."""
+    """`F.conv3d` with its own weights: (N, C, D, H, W) to (N, out, D', H', W').
+
+    >>> import adjoint as torch
+    >>> torch.nn.Conv3d(2, 4, 3)(torch.zeros(1, 2, 5, 5, 5)).shape
+    torch.Size([1, 4, 3, 3, 3])
+    """
 
     spatial = 3
 
@@ -251,7 +261,12 @@ class _Transposed(_Convolution):
 
 
 class ConvTranspose1d(_Transposed):
-    """`F.conv_transpose1d` with its own weights."""
+    """`F.conv_transpose1d` with its own weights.
+
+    >>> import adjoint as torch
+    >>> torch.nn.ConvTranspose1d(2, 4, 3)(torch.zeros(1, 2, 5)).shape
+    torch.Size([1, 4, 7])
+    """
 
     spatial = 1
 
@@ -268,6 +283,11 @@ class ConvTranspose2d(_Transposed):
 
 
 class ConvTranspose3d(_Transposed):
-    """`F.conv_transpose3d` with its own weights."""
+    """`F.conv_transpose3d` with its own weights.
+
+    >>> import adjoint as torch
+    >>> torch.nn.ConvTranspose3d(2, 4, 3)(torch.zeros(1, 2, 5, 5, 5)).shape
+    torch.Size([1, 4, 7, 7, 7])
+    """
 
     spatial = 3

@@ -10,7 +10,12 @@ __all__ = ["CosineSimilarity", "PairwiseDistance"]
 
 
 class CosineSimilarity(Module):
-    """`F.cosine_similarity` as a layer."""
+    """`F.cosine_similarity` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.CosineSimilarity()(torch.tensor([[1., 0.]]), torch.tensor([[2., 0.]]))
+    tensor([1.])
+    """
 
     def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
         super().__init__()
@@ -22,7 +27,12 @@ class CosineSimilarity(Module):
 
 
 class PairwiseDistance(Module):
-    """`F.pairwise_distance` as a layer."""
+    """`F.pairwise_distance` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.PairwiseDistance()(torch.tensor([[0., 0.]]), torch.tensor([[3., 4.]]))
+    tensor([5.0000])
+    """
 
     def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
         super().__init__()

@@ -34,28 +34,48 @@ class Dropout(_Dropout):
 
 
 class Dropout1d(_Dropout):
-    """Zeroes whole channels of (N, C, L)."""
+    """Zeroes whole channels of (N, C, L).
+
+    >>> import adjoint as torch
+    >>> torch.nn.Dropout1d(0.5).eval()(torch.ones(1, 1, 3))
+    tensor([[[1., 1., 1.]]])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout1d(input, self.p, self.training, self.inplace)
 
 
 class Dropout2d(_Dropout):
-    """Zeroes whole channels of (N, C, H, W) (Tompson et al., 2015)."""
+    """Zeroes whole channels of (N, C, H, W) (Tompson et al., 2015).
+
+    >>> import adjoint as torch
+    >>> torch.nn.Dropout2d(0.5).eval()(torch.ones(1, 1, 1, 3))
+    tensor([[[[1., 1., 1.]]]])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout2d(input, self.p, self.training, self.inplace)
 
 
 class Dropout3d(_Dropout):
-    """Zeroes whole channels of (N, C, D, H, W)."""
+    """Zeroes whole channels of (N, C, D, H, W).
+
+    >>> import adjoint as torch
+    >>> torch.nn.Dropout3d(0.5).eval()(torch.ones(1, 1, 1, 1, 3))
+    tensor([[[[[1., 1., 1.]]]]])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout3d(input, self.p, self.training, self.inplace)
 
 
 class AlphaDropout(_Dropout):
-    """Dropout for SELU networks: keeps mean and variance (Klambauer et al., 2017)."""
+    """Dropout for SELU networks: keeps mean and variance (Klambauer et al., 2017).
+
+    >>> import adjoint as torch
+    >>> torch.nn.AlphaDropout(0.5).eval()(torch.ones(2))
+    tensor([1., 1.])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.alpha_dropout(input, self.p, self.training)

@@ -74,13 +74,27 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Any = None) -> Tensor:
-    """Fill from the uniform distribution on [a, b)."""
+    """Fill from the uniform distribution on [a, b).
+
+    >>> import adjoint as torch
+    >>> w = torch.empty(2, 2)
+    >>> torch.nn.init.uniform_(w, 1.0, 1.0)
+    tensor([[1., 1.],
+            [1., 1.]])
+    """
     with torch.no_grad():
         return tensor.uniform_(a, b, generator=generator)
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Tensor:
-    """Fill from the normal distribution."""
+    """Fill from the normal distribution.
+
+    >>> import adjoint as torch
+    >>> w = torch.empty(2, 2)
+    >>> torch.nn.init.normal_(w, std=0.0)
+    tensor([[0., 0.],
+            [0., 0.]])
+    """
     with torch.no_grad():
         return tensor.normal_(mean, std, generator=generator)
 
@@ -93,7 +107,13 @@ def trunc_normal_(
     b: float = 2.0,
     generator: Any = None,
 ) -> Tensor:
-    """Fill from the normal distribution cut off outside [a, b], by inverting its distribution function."""
+    """Fill from the normal distribution cut off outside [a, b], by inverting its distribution function.
+
+    >>> import adjoint as torch
+    >>> w = torch.empty(2, 2)
+    >>> bool((torch.nn.init.trunc_normal_(w, a=-1.0, b=1.0).abs() <= 1).all())
+    True
+    """
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
@@ -111,23 +131,51 @@ def trunc_normal_(
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    """Fill with one value."""
+    """Fill with one value.
+
+    >>> import adjoint as torch
+    >>> w = torch.empty(2, 2)
+    >>> torch.nn.init.constant_(w, 3.0)
+    tensor([[3., 3.],
+            [3., 3.]])
+    """
     with torch.no_grad():
         return tensor.fill_(val)
 
 
 def ones_(tensor: Tensor) -> Tensor:
-    """Fill with ones."""
+    """Fill with ones.
+
+    >>> import adjoint as torch
+    >>> w = torch.empty(2, 2)
+    >>> torch.nn.init.ones_(w)
+    tensor([[1., 1.],
+            [1., 1.]])
+    """
     return constant_(tensor, 1.0)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
-    """Fill with zeros."""
+    """Fill with zeros.
+
+    >>> import adjoint as torch
+    >>> w = torch.empty(2, 2)
+    >>> torch.nn.init.zeros_(w)
+    tensor([[0., 0.],
+            [0., 0.]])
+    """
     return constant_(tensor, 0.0)
 
 
 def eye_(tensor: Tensor) -> Tensor:
-    """Fill a matrix with the identity. Raises ValueError for other than two dimensions."""
+    """Fill a matrix with the identity. Raises ValueError for other than two dimensions.
+
+    >>> import adjoint as torch
+    >>> w = torch.empty(2, 2)
+    >>> torch.nn.init.eye_(w)
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
     if tensor.dim() != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
     with torch.no_grad():
@@ -135,7 +183,12 @@ def eye_(tensor: Tensor) -> Tensor:
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
-    """Fill a convolution's weight (O, C, *k) so that it passes its first channels through unchanged."""
+    """Fill a convolution's weight (O, C, *k) so that it passes its first channels through unchanged.
+
+    >>> import adjoint as torch
+    >>> torch.nn.init.dirac_(torch.empty(1, 1, 3))
+    tensor([[[0., 1., 0.]]])
+    """
     if tensor.dim() not in (3, 4, 5):
         raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
     if tensor.shape[0] % groups:
@@ -151,7 +204,13 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
 
 
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any = None) -> Tensor:
-    """Fill a matrix from N(0, std), with the share `sparsity` of each column set to zero (Martens, 2010)."""
+    """Fill a matrix from N(0, std), with the share `sparsity` of each column set to zero (Martens, 2010).
+
+    >>> import adjoint as torch
+    >>> w = torch.empty(2, 2)
+    >>> int((torch.nn.init.sparse_(w, 0.5) == 0).sum())
+    2
+    """
     if tensor.dim() != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
     rows, columns = tensor.shape
@@ -180,13 +239,25 @@ def _fan(tensor: Tensor, mode: str) -> int:
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
-    """Uniform with variance gain² * 2 / (fan_in + fan_out) (Glorot and Bengio, 2010, equation 16)."""
+    """Uniform with variance gain² * 2 / (fan_in + fan_out) (Glorot and Bengio, 2010, equation 16).
+
+    >>> import adjoint as torch
+    >>> w = torch.empty(2, 2)
+    >>> torch.nn.init.xavier_uniform_(w).shape
+    torch.Size([2, 2])
+    """
     bound = gain * math.sqrt(6.0 / sum(_fans(tensor)))
     return uniform_(tensor, -bound, bound, generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
-    """Normal with variance gain² * 2 / (fan_in + fan_out) (Glorot and Bengio, 2010)."""
+    """Normal with variance gain² * 2 / (fan_in + fan_out) (Glorot and Bengio, 2010).
+
+    >>> import adjoint as torch
+    >>> w = torch.empty(2, 2)
+    >>> torch.nn.init.xavier_normal_(w).shape
+    torch.Size([2, 2])
+    """
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(_fans(tensor))), generator)
 
 
@@ -197,7 +268,13 @@ def kaiming_uniform_(
     nonlinearity: str = "leaky_relu",
     generator: Any = None,
 ) -> Tensor:
-    """Uniform with variance gain² / fan (He et al., 2015, equation 10); `a` is the slope of leaky_relu."""
+    """Uniform with variance gain² / fan (He et al., 2015, equation 10); `a` is the slope of leaky_relu.
+
+    >>> import adjoint as torch
+    >>> w = torch.empty(2, 2)
+    >>> torch.nn.init.kaiming_uniform_(w).shape
+    torch.Size([2, 2])
+    """
     if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
         return tensor
@@ -212,7 +289,13 @@ def kaiming_normal_(
     nonlinearity: str = "leaky_relu",
     generator: Any = None,
 ) -> Tensor:
-    """Normal with variance gain² / fan (He et al., 2015, equation 10); `a` is the slope of leaky_relu."""
+    """Normal with variance gain² / fan (He et al., 2015, equation 10); `a` is the slope of leaky_relu.
+
+    >>> import adjoint as torch
+    >>> w = torch.empty(2, 2)
+    >>> torch.nn.init.kaiming_normal_(w).shape
+    torch.Size([2, 2])
+    """
     if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
         return tensor
@@ -225,6 +308,11 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
     """Fill with a random matrix of orthonormal rows or columns (Saxe et al., 2014), times `gain`.
 
     More than two dimensions are flattened to (first, rest). Raises ValueError for fewer than two.
+
+    >>> import adjoint as torch
+    >>> w = torch.empty(2, 2)
+    >>> torch.allclose(torch.nn.init.orthogonal_(w) @ w.T, torch.eye(2), atol=1e-6)
+    True
     """
     if tensor.dim() < 2:
         raise ValueError("Only tensors with 2 or more dimensions are supported")

@@ -15,7 +15,12 @@ __all__ = ["Bilinear", "Embedding", "Identity", "Linear"]
 
 
 class Identity(Module):
-    """Returns its input; takes and ignores any constructor arguments."""
+    """Returns its input; takes and ignores any constructor arguments.
+
+    >>> import adjoint as torch
+    >>> torch.nn.Identity()(torch.ones(2))
+    tensor([1., 1.])
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
@@ -69,7 +74,12 @@ class Linear(Module):
 
 
 class Bilinear(Module):
-    """x1 W_o x2 + b_o for each output o; weight (out, in1, in2)."""
+    """x1 W_o x2 + b_o for each output o; weight (out, in1, in2).
+
+    >>> import adjoint as torch
+    >>> torch.nn.Bilinear(2, 3, 5)(torch.zeros(4, 2), torch.zeros(4, 3)).shape
+    torch.Size([4, 5])
+    """
 
     weight: Parameter
     bias: Parameter | None

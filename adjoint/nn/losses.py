@@ -55,14 +55,24 @@ class MSELoss(_Loss):
 
 
 class L1Loss(_Loss):
-    """Mean (or sum) of |x - y|."""
+    """Mean (or sum) of |x - y|.
+
+    >>> import adjoint as torch
+    >>> torch.nn.L1Loss()(torch.zeros(2), torch.tensor([1., -3.]))
+    tensor(2.)
+    """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.l1_loss(input, target, reduction=self.reduction)
 
 
 class SmoothL1Loss(_Loss):
-    """`F.smooth_l1_loss` as a layer."""
+    """`F.smooth_l1_loss` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.SmoothL1Loss()(torch.zeros(2), torch.tensor([0.5, 3.]))
+    tensor(1.3125)
+    """
 
     def __init__(
         self,
@@ -79,7 +89,12 @@ class SmoothL1Loss(_Loss):
 
 
 class HuberLoss(_Loss):
-    """`F.huber_loss` as a layer."""
+    """`F.huber_loss` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.HuberLoss()(torch.zeros(2), torch.tensor([0.5, 3.]))
+    tensor(1.3125)
+    """
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
@@ -122,7 +137,12 @@ class CrossEntropyLoss(_WeightedLoss):
 
 
 class NLLLoss(_WeightedLoss):
-    """`F.nll_loss` as a layer: log-probabilities against classes."""
+    """`F.nll_loss` as a layer: log-probabilities against classes.
+
+    >>> import adjoint as torch
+    >>> torch.nn.NLLLoss()(torch.tensor([[-1., -2.]]), torch.tensor([1]))
+    tensor(2.)
+    """
 
     def __init__(
         self,
@@ -142,14 +162,24 @@ class NLLLoss(_WeightedLoss):
 
 
 class BCELoss(_WeightedLoss):
-    """`F.binary_cross_entropy` as a layer: probabilities against targets in [0, 1]."""
+    """`F.binary_cross_entropy` as a layer: probabilities against targets in [0, 1].
+
+    >>> import adjoint as torch
+    >>> torch.nn.BCELoss()(torch.tensor([0.5, 0.5]), torch.tensor([1., 0.]))
+    tensor(0.6931)
+    """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(_WeightedLoss):
-    """`F.binary_cross_entropy_with_logits` as a layer: scores against targets in [0, 1]."""
+    """`F.binary_cross_entropy_with_logits` as a layer: scores against targets in [0, 1].
+
+    >>> import adjoint as torch
+    >>> torch.nn.BCEWithLogitsLoss()(torch.zeros(2), torch.tensor([1., 0.]))
+    tensor(0.6931)
+    """
 
     def __init__(
         self,
@@ -169,7 +199,12 @@ class BCEWithLogitsLoss(_WeightedLoss):
 
 
 class KLDivLoss(_Loss):
-    """`F.kl_div` as a layer; use reduction="batchmean" for the divergence itself."""
+    """`F.kl_div` as a layer; use reduction="batchmean" for the divergence itself.
+
+    >>> import adjoint as torch
+    >>> torch.nn.KLDivLoss(reduction="sum")(torch.log(torch.tensor([0.5, 0.5])), torch.tensor([0.5, 0.5]))
+    tensor(0.)
+    """
 
     def __init__(
         self,
@@ -186,7 +221,12 @@ class KLDivLoss(_Loss):
 
 
 class PoissonNLLLoss(_Loss):
-    """`F.poisson_nll_loss` as a layer."""
+    """`F.poisson_nll_loss` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.PoissonNLLLoss()(torch.tensor([0.]), torch.tensor([2.]))
+    tensor(1.)
+    """
 
     def __init__(
         self,
@@ -209,7 +249,12 @@ class PoissonNLLLoss(_Loss):
 
 
 class GaussianNLLLoss(_Loss):
-    """`F.gaussian_nll_loss` as a layer."""
+    """`F.gaussian_nll_loss` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.GaussianNLLLoss()(torch.zeros(2), torch.ones(2), torch.ones(2))
+    tensor(0.5000)
+    """
 
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
         super().__init__(reduction=reduction)
@@ -221,7 +266,12 @@ class GaussianNLLLoss(_Loss):
 
 
 class HingeEmbeddingLoss(_Loss):
-    """`F.hinge_embedding_loss` as a layer."""
+    """`F.hinge_embedding_loss` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.HingeEmbeddingLoss()(torch.tensor([0.5, 0.2]), torch.tensor([1., -1.]))
+    tensor(0.6500)
+    """
 
     def __init__(
         self,
@@ -238,7 +288,12 @@ class HingeEmbeddingLoss(_Loss):
 
 
 class MarginRankingLoss(_Loss):
-    """`F.margin_ranking_loss` as a layer."""
+    """`F.margin_ranking_loss` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.MarginRankingLoss()(torch.tensor([1.]), torch.tensor([3.]), torch.tensor([1.]))
+    tensor(2.)
+    """
 
     def __init__(
         self,
@@ -255,14 +310,24 @@ class MarginRankingLoss(_Loss):
 
 
 class SoftMarginLoss(_Loss):
-    """`F.soft_margin_loss` as a layer."""
+    """`F.soft_margin_loss` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.SoftMarginLoss()(torch.tensor([0.]), torch.tensor([1.]))
+    tensor(0.6931)
+    """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.soft_margin_loss(input, target, reduction=self.reduction)
 
 
 class CosineEmbeddingLoss(_Loss):
-    """`F.cosine_embedding_loss` as a layer."""
+    """`F.cosine_embedding_loss` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.CosineEmbeddingLoss()(torch.eye(2), torch.eye(2), torch.ones(2))
+    tensor(0.)
+    """
 
     def __init__(
         self,
@@ -281,7 +346,12 @@ class CosineEmbeddingLoss(_Loss):
 
 
 class TripletMarginLoss(_Loss):
-    """`F.triplet_margin_loss` as a layer."""
+    """`F.triplet_margin_loss` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.TripletMarginLoss()(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([[3., 4.]]))
+    tensor(0.)
+    """
 
     def __init__(
         self,

@@ -111,13 +111,23 @@ class BatchNorm1d(_BatchNorm):
 
 
 class BatchNorm2d(_BatchNorm):
-    """Batch norm over (N, C, H, W)."""
+    """Batch norm over (N, C, H, W).
+
+    >>> import adjoint as torch
+    >>> torch.nn.BatchNorm2d(2)(torch.zeros(1, 2, 5, 5)).shape
+    torch.Size([1, 2, 5, 5])
+    """
 
     dimensions = (4,)
 
 
 class BatchNorm3d(_BatchNorm):
-    """Batch norm over (N, C, D, H, W)."""
+    """Batch norm over (N, C, D, H, W).
+
+    >>> import adjoint as torch
+    >>> torch.nn.BatchNorm3d(2)(torch.zeros(1, 2, 5, 5, 5)).shape
+    torch.Size([1, 2, 5, 5, 5])
+    """
 
     dimensions = (5,)
 
@@ -156,19 +166,34 @@ class _InstanceNorm(_RunningNorm):
 
 
 class InstanceNorm1d(_InstanceNorm):
-    """Instance norm over (N, C, L) or (C, L); see `F.instance_norm`."""
+    """Instance norm over (N, C, L) or (C, L); see `F.instance_norm`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.InstanceNorm1d(2)(torch.zeros(1, 2, 5)).shape
+    torch.Size([1, 2, 5])
+    """
 
     dimensions = (2, 3)
 
 
 class InstanceNorm2d(_InstanceNorm):
-    """Instance norm over (N, C, H, W) or (C, H, W)."""
+    """Instance norm over (N, C, H, W) or (C, H, W).
+
+    >>> import adjoint as torch
+    >>> torch.nn.InstanceNorm2d(2)(torch.zeros(1, 2, 5, 5)).shape
+    torch.Size([1, 2, 5, 5])
+    """
 
     dimensions = (3, 4)
 
 
 class InstanceNorm3d(_InstanceNorm):
-    """Instance norm over (N, C, D, H, W) or (C, D, H, W)."""
+    """Instance norm over (N, C, D, H, W) or (C, D, H, W).
+
+    >>> import adjoint as torch
+    >>> torch.nn.InstanceNorm3d(2)(torch.zeros(1, 2, 5, 5, 5)).shape
+    torch.Size([1, 2, 5, 5, 5])
+    """
 
     dimensions = (4, 5)
 
@@ -221,7 +246,12 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """`F.rms_norm` over the last dimensions `normalized_shape`, with a weight of that shape."""
+    """`F.rms_norm` over the last dimensions `normalized_shape`, with a weight of that shape.
+
+    >>> import adjoint as torch
+    >>> torch.nn.RMSNorm(2)(torch.tensor([3., 4.])).detach()
+    tensor([0.8485, 1.1314])
+    """
 
     def __init__(
         self,
@@ -255,7 +285,12 @@ class RMSNorm(Module):
 
 
 class GroupNorm(Module):
-    """`F.group_norm` over `num_groups` groups of `num_channels` channels, with weight and bias (C,)."""
+    """`F.group_norm` over `num_groups` groups of `num_channels` channels, with weight and bias (C,).
+
+    >>> import adjoint as torch
+    >>> torch.nn.GroupNorm(2, 4)(torch.zeros(1, 4, 3)).shape
+    torch.Size([1, 4, 3])
+    """
 
     def __init__(
         self,
@@ -303,7 +338,12 @@ class GroupNorm(Module):
 
 
 class LocalResponseNorm(Module):
-    """`F.local_response_norm` as a layer."""
+    """`F.local_response_norm` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.LocalResponseNorm(2)(torch.zeros(1, 2, 5, 5)).shape
+    torch.Size([1, 2, 5, 5])
+    """
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()

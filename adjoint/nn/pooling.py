@@ -55,7 +55,12 @@ class _MaxPool(Module):
 
 
 class MaxPool1d(_MaxPool):
-    """`F.max_pool1d` as a layer."""
+    """`F.max_pool1d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.MaxPool1d(2)(torch.tensor([[[1., 3., 5., 7.]]]))
+    tensor([[[3., 7.]]])
+    """
 
     spatial = 1
 
@@ -72,13 +77,23 @@ class MaxPool2d(_MaxPool):
 
 
 class MaxPool3d(_MaxPool):
-    """`F.max_pool3d` as a layer."""
+    """`F.max_pool3d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.MaxPool3d(2)(torch.zeros(1, 2, 5, 5, 5)).shape
+    torch.Size([1, 2, 2, 2, 2])
+    """
 
     spatial = 3
 
 
 class AvgPool1d(Module):
-    """`F.avg_pool1d` as a layer."""
+    """`F.avg_pool1d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.AvgPool1d(2)(torch.tensor([[[1., 3., 5., 7.]]]))
+    tensor([[[2., 6.]]])
+    """
 
     def __init__(
         self,
@@ -149,13 +164,24 @@ class _AvgPool(Module):
 
 
 class AvgPool2d(_AvgPool):
-    """`F.avg_pool2d` as a layer."""
+    """`F.avg_pool2d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.AvgPool2d(2)(torch.arange(16.).reshape(1, 1, 4, 4))
+    tensor([[[[ 2.5000,  4.5000],
+              [10.5000, 12.5000]]]])
+    """
 
     spatial = 2
 
 
 class AvgPool3d(_AvgPool):
-    """`F.avg_pool3d` as a layer."""
+    """`F.avg_pool3d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.AvgPool3d(2)(torch.zeros(1, 2, 5, 5, 5)).shape
+    torch.Size([1, 2, 2, 2, 2])
+    """
 
     spatial = 3
 
@@ -178,19 +204,34 @@ class _AdaptiveAvg(Module):
 
 
 class AdaptiveAvgPool1d(_AdaptiveAvg):
-    """`F.adaptive_avg_pool1d` as a layer."""
+    """`F.adaptive_avg_pool1d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.AdaptiveAvgPool1d(2)(torch.tensor([[[1., 3., 5., 7.]]]))
+    tensor([[[2., 6.]]])
+    """
 
     spatial = 1
 
 
 class AdaptiveAvgPool2d(_AdaptiveAvg):
-    """`F.adaptive_avg_pool2d` as a layer."""
+    """`F.adaptive_avg_pool2d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.AdaptiveAvgPool2d(1)(torch.arange(16.).reshape(1, 1, 4, 4))
+    tensor([[[[7.5000]]]])
+    """
 
     spatial = 2
 
 
 class AdaptiveAvgPool3d(_AdaptiveAvg):
-    """`F.adaptive_avg_pool3d` as a layer."""
+    """`F.adaptive_avg_pool3d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.AdaptiveAvgPool3d(2)(torch.zeros(1, 2, 5, 5, 5)).shape
+    torch.Size([1, 2, 2, 2, 2])
+    """
 
     spatial = 3
 
@@ -214,18 +255,33 @@ class _AdaptiveMax(Module):
 
 
 class AdaptiveMaxPool1d(_AdaptiveMax):
-    """`F.adaptive_max_pool1d` as a layer."""
+    """`F.adaptive_max_pool1d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.AdaptiveMaxPool1d(2)(torch.tensor([[[1., 3., 5., 7.]]]))
+    tensor([[[3., 7.]]])
+    """
 
     spatial = 1
 
 
 class AdaptiveMaxPool2d(_AdaptiveMax):
-    """`F.adaptive_max_pool2d` as a layer."""
+    """`F.adaptive_max_pool2d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.AdaptiveMaxPool2d(1)(torch.arange(16.).reshape(1, 1, 4, 4))
+    tensor([[[[15.]]]])
+    """
 
     spatial = 2
 
 
 class AdaptiveMaxPool3d(_AdaptiveMax):
-    """`F.adaptive_max_pool3d` as a layer."""
+    """`F.adaptive_max_pool3d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.AdaptiveMaxPool3d(2)(torch.zeros(1, 2, 5, 5, 5)).shape
+    torch.Size([1, 2, 2, 2, 2])
+    """
 
     spatial = 3

@@ -230,6 +230,11 @@ class RNN(_Recurrent):
 
     Input (L, N, in), or (N, L, in) with batch_first, or (L, in); returns the outputs of the last layer and
     the last state (layers * directions, N, hidden).
+
+    >>> import adjoint as torch
+    >>> output, last = torch.nn.RNN(3, 4)(torch.zeros(5, 2, 3))
+    >>> output.shape, last.shape
+    (torch.Size([5, 2, 4]), torch.Size([1, 2, 4]))
     """
 
     gates = 1
@@ -323,6 +328,11 @@ class GRU(_Recurrent):
     """Gated recurrent unit (Cho et al., 2014), with the reset gate applied after the product.
 
     Input and state as for `RNN`. Gates are ordered reset, update, new.
+
+    >>> import adjoint as torch
+    >>> output, last = torch.nn.GRU(3, 4)(torch.zeros(5, 2, 3))
+    >>> output.shape, last.shape
+    (torch.Size([5, 2, 4]), torch.Size([1, 2, 4]))
     """
 
     gates = 3
@@ -417,7 +427,12 @@ class _Cell(Module):
 
 
 class RNNCell(_Cell):
-    """One step of `RNN`: returns the new state (N, hidden)."""
+    """One step of `RNN`: returns the new state (N, hidden).
+
+    >>> import adjoint as torch
+    >>> torch.nn.RNNCell(3, 4)(torch.zeros(2, 3)).shape
+    torch.Size([2, 4])
+    """
 
     gates = 1
 
@@ -444,7 +459,13 @@ class RNNCell(_Cell):
 
 
 class LSTMCell(_Cell):
-    """One step of `LSTM`: returns the new pair (h, c)."""
+    """One step of `LSTM`: returns the new pair (h, c).
+
+    >>> import adjoint as torch
+    >>> hidden, cell = torch.nn.LSTMCell(3, 4)(torch.zeros(2, 3))
+    >>> hidden.shape, cell.shape
+    (torch.Size([2, 4]), torch.Size([2, 4]))
+    """
 
     gates = 4
 
@@ -467,7 +488,12 @@ class LSTMCell(_Cell):
 
 
 class GRUCell(_Cell):
-    """One step of `GRU`: returns the new state (N, hidden)."""
+    """One step of `GRU`: returns the new state (N, hidden).
+
+    >>> import adjoint as torch
+    >>> torch.nn.GRUCell(3, 4)(torch.zeros(2, 3)).shape
+    torch.Size([2, 4])
+    """
 
     gates = 3
 

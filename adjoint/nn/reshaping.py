@@ -39,7 +39,12 @@ class Flatten(Module):
 
 
 class Unflatten(Module):
-    """Splits dimension `dim` into `unflattened_size`."""
+    """Splits dimension `dim` into `unflattened_size`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.Unflatten(1, (2, 3))(torch.zeros(2, 6)).shape
+    torch.Size([2, 2, 3])
+    """
 
     def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
         super().__init__()
@@ -58,7 +63,12 @@ class Unflatten(Module):
 
 
 class Unfold(Module):
-    """`F.unfold` as a layer."""
+    """`F.unfold` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.Unfold(2)(torch.ones(1, 1, 3, 3)).shape
+    torch.Size([1, 4, 4])
+    """
 
     def __init__(
         self, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
@@ -80,7 +90,14 @@ class Unfold(Module):
 
 
 class Fold(Module):
-    """`F.fold` as a layer."""
+    """`F.fold` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.Fold((3, 3), 2)(torch.ones(1, 4, 4))
+    tensor([[[[1., 2., 1.],
+              [2., 4., 2.],
+              [1., 2., 1.]]]])
+    """
 
     def __init__(
         self,
@@ -145,19 +162,34 @@ class _ConstantPad(_Pad):
 
 
 class ConstantPad1d(_ConstantPad):
-    """A border of one value around the last dimension."""
+    """A border of one value around the last dimension.
+
+    >>> import adjoint as torch
+    >>> torch.nn.ConstantPad1d(1, 9.0)(torch.tensor([[[1., 3., 5., 7.]]]))
+    tensor([[[9., 1., 3., 5., 7., 9.]]])
+    """
 
     spatial = 1
 
 
 class ConstantPad2d(_ConstantPad):
-    """A border of one value around the last two dimensions."""
+    """A border of one value around the last two dimensions.
+
+    >>> import adjoint as torch
+    >>> torch.nn.ConstantPad2d(1, 9.0)(torch.zeros(1, 2, 5, 5)).shape
+    torch.Size([1, 2, 7, 7])
+    """
 
     spatial = 2
 
 
 class ConstantPad3d(_ConstantPad):
-    """A border of one value around the last three dimensions."""
+    """A border of one value around the last three dimensions.
+
+    >>> import adjoint as torch
+    >>> torch.nn.ConstantPad3d(1, 9.0)(torch.zeros(1, 2, 5, 5, 5)).shape
+    torch.Size([1, 2, 7, 7, 7])
+    """
 
     spatial = 3
 
@@ -171,55 +203,100 @@ class _ZeroPad(_ConstantPad):
 
 
 class ZeroPad1d(_ZeroPad):
-    """A border of zeros around the last dimension."""
+    """A border of zeros around the last dimension.
+
+    >>> import adjoint as torch
+    >>> torch.nn.ZeroPad1d(1)(torch.tensor([[[1., 3., 5., 7.]]]))
+    tensor([[[0., 1., 3., 5., 7., 0.]]])
+    """
 
     spatial = 1
 
 
 class ZeroPad2d(_ZeroPad):
-    """A border of zeros around the last two dimensions."""
+    """A border of zeros around the last two dimensions.
+
+    >>> import adjoint as torch
+    >>> torch.nn.ZeroPad2d(1)(torch.zeros(1, 2, 5, 5)).shape
+    torch.Size([1, 2, 7, 7])
+    """
 
     spatial = 2
 
 
 class ZeroPad3d(_ZeroPad):
-    """A border of zeros around the last three dimensions."""
+    """A border of zeros around the last three dimensions.
+
+    >>> import adjoint as torch
+    >>> torch.nn.ZeroPad3d(1)(torch.zeros(1, 2, 5, 5, 5)).shape
+    torch.Size([1, 2, 7, 7, 7])
+    """
 
     spatial = 3
 
 
 class ReflectionPad1d(_Pad):
-    """A border that mirrors the last dimension, without repeating its edge."""
+    """A border that mirrors the last dimension, without repeating its edge.
+
+    >>> import adjoint as torch
+    >>> torch.nn.ReflectionPad1d(1)(torch.tensor([[[1., 3., 5., 7.]]]))
+    tensor([[[3., 1., 3., 5., 7., 5.]]])
+    """
 
     spatial, mode = 1, "reflect"
 
 
 class ReflectionPad2d(_Pad):
-    """A border that mirrors the last two dimensions, without repeating their edges."""
+    """A border that mirrors the last two dimensions, without repeating their edges.
+
+    >>> import adjoint as torch
+    >>> torch.nn.ReflectionPad2d(1)(torch.zeros(1, 2, 5, 5)).shape
+    torch.Size([1, 2, 7, 7])
+    """
 
     spatial, mode = 2, "reflect"
 
 
 class ReplicationPad1d(_Pad):
-    """A border that repeats the edge of the last dimension."""
+    """A border that repeats the edge of the last dimension.
+
+    >>> import adjoint as torch
+    >>> torch.nn.ReplicationPad1d(1)(torch.tensor([[[1., 3., 5., 7.]]]))
+    tensor([[[1., 1., 3., 5., 7., 7.]]])
+    """
 
     spatial, mode = 1, "replicate"
 
 
 class ReplicationPad2d(_Pad):
-    """A border that repeats the edges of the last two dimensions."""
+    """A border that repeats the edges of the last two dimensions.
+
+    >>> import adjoint as torch
+    >>> torch.nn.ReplicationPad2d(1)(torch.zeros(1, 2, 5, 5)).shape
+    torch.Size([1, 2, 7, 7])
+    """
 
     spatial, mode = 2, "replicate"
 
 
 class CircularPad1d(_Pad):
-    """A border taken from the other end of the last dimension."""
+    """A border taken from the other end of the last dimension.
+
+    >>> import adjoint as torch
+    >>> torch.nn.CircularPad1d(1)(torch.tensor([[[1., 3., 5., 7.]]]))
+    tensor([[[7., 1., 3., 5., 7., 1.]]])
+    """
 
     spatial, mode = 1, "circular"
 
 
 class CircularPad2d(_Pad):
-    """A border taken from the other ends of the last two dimensions."""
+    """A border taken from the other ends of the last two dimensions.
+
+    >>> import adjoint as torch
+    >>> torch.nn.CircularPad2d(1)(torch.zeros(1, 2, 5, 5)).shape
+    torch.Size([1, 2, 7, 7])
+    """
 
     spatial, mode = 2, "circular"
 
@@ -228,7 +305,12 @@ class CircularPad2d(_Pad):
 
 
 class Upsample(Module):
-    """`F.interpolate` as a layer."""
+    """`F.interpolate` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.Upsample(scale_factor=2)(torch.tensor([[[1., 2.]]]))
+    tensor([[[1., 1., 2., 2.]]])
+    """
 
     def __init__(
         self,
@@ -269,21 +351,36 @@ class Upsample(Module):
 
 
 class UpsamplingNearest2d(Upsample):
-    """Nearest-neighbour `Upsample`."""
+    """Nearest-neighbour `Upsample`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.UpsamplingNearest2d(scale_factor=2)(torch.zeros(1, 2, 5, 5)).shape
+    torch.Size([1, 2, 10, 10])
+    """
 
     def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
         super().__init__(size, scale_factor, mode="nearest")
 
 
 class UpsamplingBilinear2d(Upsample):
-    """Bilinear `Upsample` with aligned corners."""
+    """Bilinear `Upsample` with aligned corners.
+
+    >>> import adjoint as torch
+    >>> torch.nn.UpsamplingBilinear2d(scale_factor=2)(torch.zeros(1, 2, 5, 5)).shape
+    torch.Size([1, 2, 10, 10])
+    """
 
     def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
         super().__init__(size, scale_factor, mode="bilinear", align_corners=True)
 
 
 class PixelShuffle(Module):
-    """`F.pixel_shuffle` as a layer."""
+    """`F.pixel_shuffle` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.PixelShuffle(2)(torch.ones(1, 4, 2, 2)).shape
+    torch.Size([1, 1, 4, 4])
+    """
 
     def __init__(self, upscale_factor: int) -> None:
         super().__init__()
@@ -297,7 +394,12 @@ class PixelShuffle(Module):
 
 
 class PixelUnshuffle(Module):
-    """`F.pixel_unshuffle` as a layer."""
+    """`F.pixel_unshuffle` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.PixelUnshuffle(2)(torch.ones(1, 1, 4, 4)).shape
+    torch.Size([1, 4, 2, 2])
+    """
 
     def __init__(self, downscale_factor: int) -> None:
         super().__init__()

@@ -241,7 +241,13 @@ class TransformerEncoderLayer(_TransformerLayer):
 
 
 class TransformerEncoder(Module):
-    """`num_layers` copies of one encoder layer, one after the other."""
+    """`num_layers` copies of one encoder layer, one after the other.
+
+    >>> import adjoint as torch
+    >>> layer = torch.nn.TransformerEncoderLayer(8, 2, 16)
+    >>> torch.nn.TransformerEncoder(layer, 2)(torch.zeros(4, 1, 8)).shape
+    torch.Size([4, 1, 8])
+    """
 
     def __init__(
         self,
@@ -275,7 +281,13 @@ class TransformerEncoder(Module):
 
 
 class TransformerDecoderLayer(_TransformerLayer):
-    """Self-attention, attention over the encoder's output, then a two-layer perceptron."""
+    """Self-attention, attention over the encoder's output, then a two-layer perceptron.
+
+    >>> import adjoint as torch
+    >>> layer = torch.nn.TransformerDecoderLayer(8, 2, 16)
+    >>> layer(torch.zeros(4, 1, 8), torch.zeros(5, 1, 8)).shape
+    torch.Size([4, 1, 8])
+    """
 
     def __init__(
         self,
@@ -347,7 +359,13 @@ class TransformerDecoderLayer(_TransformerLayer):
 
 
 class TransformerDecoder(Module):
-    """`num_layers` copies of one decoder layer, one after the other."""
+    """`num_layers` copies of one decoder layer, one after the other.
+
+    >>> import adjoint as torch
+    >>> layer = torch.nn.TransformerDecoderLayer(8, 2, 16)
+    >>> torch.nn.TransformerDecoder(layer, 2)(torch.zeros(4, 1, 8), torch.zeros(5, 1, 8)).shape
+    torch.Size([4, 1, 8])
+    """
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
         super().__init__()
@@ -382,7 +400,13 @@ class TransformerDecoder(Module):
 
 
 class Transformer(Module):
-    """An encoder and a decoder; src (S, N, E) and tgt (T, N, E), or batch first, give (T, N, E)."""
+    """An encoder and a decoder; src (S, N, E) and tgt (T, N, E), or batch first, give (T, N, E).
+
+    >>> import adjoint as torch
+    >>> model = torch.nn.Transformer(8, 2, 1, 1, 16)
+    >>> model(torch.zeros(5, 1, 8), torch.zeros(4, 1, 8)).shape
+    torch.Size([4, 1, 8])
+    """
 
     def __init__(
         self,

@@ -417,8 +417,9 @@ def xlogy(input: Any, other: Any) -> Tensor:
     >>> torch.xlogy(torch.tensor([0., 2.]), torch.tensor([0., 1.]))
     tensor([0., 0.])
     """
-    product = input * log(other)
-    return where((input == 0) & (other == other), 0.0, product)
+    # only where 0 meets an infinite or undefined logarithm is anything hidden, so d/dinput is log(other) elsewhere
+    hidden = (input == 0) & ((other <= 0) | functions["isinf"](other))
+    return input * log(where(hidden, 1.0, other))
 
 
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
@@ -533,7 +534,7 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
     tensor([0.0000, 2.1972])
     """
     x = input if eps is None else clamp(input, eps, 1 - eps)
-    return log(x / (1 - x))
+    return log(x) - log1p(-x)  # finite differences of infinities nowhere, so also right at 0 and 1
 
 
 def softplus_stable(x: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from adjoint import dtypes
-from adjoint.ops.elementwise import cast, where
+from adjoint.ir.reference import ASTRAY, STRAY
+from adjoint.ops.elementwise import cast, clamp, where
 from adjoint.ops.shape import axis_of, expand
 from adjoint.trace import recorder
 from adjoint.trace.handle import Parameter, Tensor
@@ -370,7 +371,8 @@ def _flat_positions(shape: tuple[int, ...], axis: int, index: Tensor) -> Tensor:
     total = math.prod(shape)
     strides = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
     index = cast(index, dtypes.int64)
-    flat = where((index < 0) | (index >= n), total * n + total, index * strides[axis])
+    stray = clamp(index, -STRAY, STRAY) * total + (ASTRAY + STRAY * total)
+    flat = where((index < 0) | (index >= n), stray, index * strides[axis])
     for d, count in enumerate(index._aval.shape):
         if d != axis and count > 1:
             along = (1,) * d + (count,) + (1,) * (len(shape) - d - 1)

@@ -679,6 +679,13 @@ def cross(input: Tensor, other: Tensor, dim: int = -1) -> Tensor:
     >>> torch.linalg.cross(torch.tensor([1., 0., 0.]), torch.tensor([0., 1., 0.]))
     tensor([0., 0., 1.])
     """
+    for x in (input, other):
+        if x._aval.shape[axes_of(dim, len(x._aval.shape))[0]] != 3:
+            raise RuntimeError(
+                f"linalg.cross: inputs dimension {dim} must have length 3. Got {list(input._aval.shape)} and "
+                f"{list(other._aval.shape)}"
+            )
+
     def part(x: Tensor, k: int) -> Tensor:
         return x.select(dim, k)
 

@@ -149,7 +149,10 @@ def std(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: b
 
 @composite("StdBackward0")
 def _std(x: Tensor, axes: tuple[int, ...], correction: float, keepdim: bool) -> Tensor:
-    return ew.sqrt(_var(x, axes, correction, keepdim))
+    """The gradient of equal elements is 0, as that of a zero vector's norm."""
+    variance = _var(x, axes, correction, keepdim)
+    zero = variance == 0
+    return where(zero, 0.0, ew.sqrt(where(zero, 1.0, variance)))
 
 
 def var_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None) -> tuple[Tensor, Tensor]:
@@ -173,13 +176,15 @@ def std_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepd
 
 
 def _check_not_empty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
-    if _empty(x, axes):
-        raise RuntimeError(
+    if not _empty(x, axes):
+        return
+    if len(axes) == len(x._aval.shape):
+        kind = IndexError if name.startswith("arg") else RuntimeError
+        raise kind(
             f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with "
             f"the 'dim' argument: shape {list(x._aval.shape)} has no element to choose"
-        ) if x._aval.size == 0 and len(axes) == len(x._aval.shape) else IndexError(
-            f"{name}(): Expected reduction dim {axes[0]} to have non-zero size."
         )
+    raise IndexError(f"{name}(): Expected reduction dim {axes[0]} to have non-zero size.")
 
 
 def amax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
@@ -403,6 +408,8 @@ def _running(x: Tensor, dim: int, kind: str) -> ValuesIndices:
 
 @composite("LogsumexpBackward0")
 def _logsumexp(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
+    if _empty(x, axes):
+        return reduce("sum", x, axes, keepdim) - math.inf
     high = reduce("amax", x, axes, True).detach()
     high = where(ew.functions["isinf"](high), 0.0, high)
     total = ew.log(reduce("sum", ew.exp(x - high), axes, True)) + high
@@ -473,7 +480,7 @@ def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
 
 
 def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The lower median; with `dim` also its position.
+    """The lower median, NaN if there is one or no element; with `dim` also its position.
 
     >>> import adjoint as torch
     >>> torch.median(torch.tensor([7., 1., 3., 5.]))
@@ -483,12 +490,22 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     from adjoint.ops.shape import narrow
     from adjoint.ops.sort import argsort
 
+    real = input._aval.dtype.is_floating_point
     if dim is None:
         flat = record("reshape", (input,), (input._aval.size,))
+        if not input._aval.size and real:
+            return reduce("sum", flat, (0,)) + math.nan
         return record("reshape", (median(flat, 0).values,), ())
     axis = axis_of(dim, len(input._aval.shape))
+    if not input._aval.shape:
+        return ValuesIndices(input.clone(), record("full", (0,), ((), dtypes.int64)))
+    _check_not_empty("median", input, (axis,))
+    n = input._aval.shape[axis]
     order = argsort(input, axis)
-    index = narrow(order, axis, (input._aval.shape[axis] - 1) // 2, 1)
+    index = narrow(order, axis, (n - 1) // 2, 1)
+    if real:  # NaN sorts to the end
+        last = narrow(order, axis, n - 1, 1)
+        index = where(ew.functions["isnan"](gather(input.detach(), axis, last)), last, index)
     values = gather(input, axis, index)
     if keepdim:
         return ValuesIndices(values, index)

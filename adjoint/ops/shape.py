@@ -6,6 +6,7 @@ Axis arguments may be negative; a wrong one raises IndexError in PyTorch's words
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,10 +50,14 @@ def axes_of(dim: Any, rank: int) -> tuple[int, ...]:
 
 
 def sizes_of(sizes: tuple) -> tuple[int, ...]:
-    """Sizes given one by one or as one sequence."""
+    """Sizes given one by one or as one sequence. TypeError for anything but integers."""
     if len(sizes) == 1 and isinstance(sizes[0], (list, tuple)):
         sizes = tuple(sizes[0])
-    return tuple(int(s) if not isinstance(s, int) else s for s in sizes)
+    try:
+        return tuple(s if isinstance(s, int) else operator.index(s) for s in sizes)
+    except TypeError:
+        wrong = next(s for s in sizes if not hasattr(s, "__index__"))
+        raise TypeError(f"sizes must be ints, not {type(wrong).__name__}: got {list(sizes)}") from None
 
 
 def resolve_shape(sizes: tuple[int, ...], numel: int) -> tuple[int, ...]:
@@ -410,6 +415,8 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     >>> [t.shape[0] for t in torch.chunk(torch.arange(7), 3)]
     [3, 3, 1]
     """
+    if chunks < 1:
+        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     n = input._aval.shape[axis_of(dim, len(input._aval.shape))]
     return split(input, max(1, -(-n // chunks)), dim)
 
@@ -436,7 +443,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -> 
     dim = dim if axis is None else axis
     parts = list(tensors)
     if not parts:
-        raise RuntimeError("torch.cat(): expected a non-empty list of Tensors")
+        raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     for i, x in enumerate(parts):
         if not isinstance(x, Tensor):
             raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(x).__name__}")

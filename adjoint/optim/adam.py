@@ -143,7 +143,16 @@ class Adam(FormulaOptimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay: p shrinks by lr * weight_decay (Loshchilov and Hutter, 2019)."""
+    """Adam with decoupled weight decay: p shrinks by lr * weight_decay (Loshchilov and Hutter, 2019).
+
+    >>> import adjoint as torch
+    >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> opt = torch.optim.AdamW([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> opt.step()
+    >>> bool(w < 1)
+    True
+    """
 
     def __init__(
         self,
@@ -198,7 +207,16 @@ def nadam(
 
 
 class NAdam(FormulaOptimizer):
-    """Adam with Nesterov momentum (Dozat, 2016), whose momentum is scheduled by 0.96^(t momentum_decay)."""
+    """Adam with Nesterov momentum (Dozat, 2016), whose momentum is scheduled by 0.96^(t momentum_decay).
+
+    >>> import adjoint as torch
+    >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> opt = torch.optim.NAdam([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> opt.step()
+    >>> bool(w < 1)
+    True
+    """
 
     rule = nadam
 
@@ -284,7 +302,16 @@ def radam(
 
 
 class RAdam(FormulaOptimizer):
-    """Adam with the variance of its step rectified (Liu et al., 2020, algorithm 2)."""
+    """Adam with the variance of its step rectified (Liu et al., 2020, algorithm 2).
+
+    >>> import adjoint as torch
+    >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> opt = torch.optim.RAdam([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> opt.step()
+    >>> bool(w < 1)
+    True
+    """
 
     rule = radam
 
@@ -363,7 +390,16 @@ def adamax(
 
 
 class Adamax(FormulaOptimizer):
-    """Adam with the infinity norm in place of the second moment (Kingma and Ba, 2015, algorithm 2)."""
+    """Adam with the infinity norm in place of the second moment (Kingma and Ba, 2015, algorithm 2).
+
+    >>> import adjoint as torch
+    >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> opt = torch.optim.Adamax([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> opt.step()
+    >>> bool(w < 1)
+    True
+    """
 
     rule = adamax
 

@@ -35,7 +35,16 @@ def adagrad(
 
 
 class Adagrad(FormulaOptimizer):
-    """Adagrad (Duchi, Hazan and Singer, 2011, figure 1), the rate falling as 1 / (1 + (t - 1) lr_decay)."""
+    """Adagrad (Duchi, Hazan and Singer, 2011, figure 1), the rate falling as 1 / (1 + (t - 1) lr_decay).
+
+    >>> import adjoint as torch
+    >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> opt = torch.optim.Adagrad([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> opt.step()
+    >>> bool(w < 1)
+    True
+    """
 
     rule = adagrad
 
@@ -105,7 +114,16 @@ def adadelta(
 
 
 class Adadelta(FormulaOptimizer):
-    """Adadelta (Zeiler, 2012, algorithm 1)."""
+    """Adadelta (Zeiler, 2012, algorithm 1).
+
+    >>> import adjoint as torch
+    >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> opt = torch.optim.Adadelta([w], lr=1.0)
+    >>> (w * w).sum().backward()
+    >>> opt.step()
+    >>> bool(w < 1)
+    True
+    """
 
     rule = adadelta
 
@@ -167,7 +185,16 @@ def rmsprop(p: Tensor, g: Tensor, squares: Tensor, *rest: Any) -> tuple[Tensor, 
 
 
 class RMSprop(FormulaOptimizer):
-    """RMSprop (Tieleman and Hinton, 2012, lecture 6.5); `centered` as Graves (2013, equation 40)."""
+    """RMSprop (Tieleman and Hinton, 2012, lecture 6.5); `centered` as Graves (2013, equation 40).
+
+    >>> import adjoint as torch
+    >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> opt = torch.optim.RMSprop([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> opt.step()
+    >>> bool(w < 1)
+    True
+    """
 
     rule = rmsprop
 
@@ -233,7 +260,16 @@ def rprop(
 
 
 class Rprop(FormulaOptimizer):
-    """Resilient backpropagation, the variant without backtracking (Igel and Hüsken, 2000, iRprop-)."""
+    """Resilient backpropagation, the variant without backtracking (Igel and Hüsken, 2000, iRprop-).
+
+    >>> import adjoint as torch
+    >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> opt = torch.optim.Rprop([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> opt.step()
+    >>> bool(w < 1)
+    True
+    """
 
     rule = rprop
 

@@ -20,6 +20,12 @@ else:
 class Tensor(Typed):
     """A multi-dimensional array of one dtype that may take part in differentiation.
 
+    >>> import adjoint as torch
+    >>> x = torch.tensor([1., 2.], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([2., 4.])
+
     Fields (all private; class attributes are the defaults of fields that most tensors never set):
     _tid, _slot: the value is slot `_slot` of the trace numbered `_tid` while that trace is being recorded;
         `-_tid` marks a leaf that was updated in this trace.

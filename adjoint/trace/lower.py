@@ -155,19 +155,23 @@ def place(step: Step) -> str:
 def slots_to_save(node: Step, roots: list[int]) -> tuple[int, ...]:
     """What a later backward from `roots` should find computed: results of everything costly among their ancestors.
 
-    Pointwise work and movement are recomputed from these. What a finished backward has freed is not kept.
+    Pointwise work and movement are recomputed from these, unless hooks wait at their place. What a finished backward
+    has freed is not kept.
     """
     freed: set[int] = set()
+    hooked: set[int] = set()
     step: Step | None = node
     while step is not None:
         if step.prim == "freed":
             freed.update(step.attrs.slots)
+        elif step.prim == "hook" and type(step.attrs) is int:
+            hooked.add(step.attrs)
         step = step.parent
     save = []
     for s in needed_steps(node, tuple(roots)):
         if s.slot in freed or s.prim == "input" or s.prim not in PRIMS:
             continue
         kind = PRIMS[s.prim].kind
-        if (kind in EXPENSIVE and kind != "tuple") or s.prim in ("random_bits", "pick"):
+        if (kind in EXPENSIVE and kind != "tuple") or s.prim in ("random_bits", "pick") or s.slot in hooked:
             save.append(s.slot)
     return tuple(save)

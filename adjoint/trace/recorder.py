@@ -85,6 +85,7 @@ class Trace:
         self.scalars: list[Any] = []
         self.handles: list[Tensor] = []
         self.flush_after = False
+        self.viewed = False  # made views
         self.hist: History | None = None
         self.period: tuple[int, int] | None = None
         # mostly empty, and then kept; never cleared, because a history may share them
@@ -268,6 +269,7 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
                 return fresh._slot if fresh._tid == tr.id else bind(tr, fresh)
             t._tid, t._slot, t._aval = fresh._tid, fresh._slot, fresh._aval
             t._data, t._hist, t._special = fresh._data, fresh._hist, fresh._special
+            base._views.add(t)
             if t._tid != tr.id:
                 return bind(tr, t)
             tr.handles.append(t)
@@ -637,7 +639,7 @@ def needs_value(step: Step, t: Tensor) -> bool:
 
 def value_of(tr: Trace, t: Tensor, slot: int) -> Any:
     """NumPy value of a tensor bound to a slot in reference mode."""
-    data = t._data if t._data is not None else tr.values.get(slot)
+    data: Any = t._data if t._data is not None else tr.values.get(slot)
     if isinstance(data, tuple):
         return data
     return data.array(t._aval.dtype.np, t._aval.shape)
@@ -647,13 +649,19 @@ def value_of(tr: Trace, t: Tensor, slot: int) -> Any:
 
 
 class Compiled:
-    """A program and how to call it: which further slots it keeps for derivatives, and where in its results each
-    living handle finds its value (None: in the same order)."""
+    """A program and how to call it: which further slots it keeps for derivatives, which slots of living handles they
+    want kept, and where in its results each living handle finds its value (None: in the same order)."""
 
-    __slots__ = ("program", "saved", "order")
+    __slots__ = ("program", "saved", "held", "order")
 
-    def __init__(self, program: Any, saved: tuple[int, ...], order: tuple[int, ...] | None = None) -> None:
-        self.program, self.saved, self.order = program, saved, order
+    def __init__(
+        self,
+        program: Any,
+        saved: tuple[int, ...],
+        held: frozenset[int] = frozenset(),
+        order: tuple[int, ...] | None = None,
+    ) -> None:
+        self.program, self.saved, self.held, self.order = program, saved, held, order
 
 
 def flush(tr: Trace) -> None:
@@ -666,10 +674,12 @@ def flush(tr: Trace) -> None:
     if len(tr.scalars) != node.scalars_before + len(node.scalars) or len(tr.buffers) != inputs_up_to(node):
         abandon(tr)
         return
+    if tr.viewed:  # a view keeps its base: forgotten ones go first, or their bases would count as alive
+        tr.handles = [h for h in tr.handles if h._base is None or getrefcount(h) > ALIVE]
     alive = [
         h
         for h in tr.handles
-        if getrefcount(h) > ALIVE and h._data is None and (h._base is None or (h._tid == tid and keeps(h)))
+        if getrefcount(h) > ALIVE and h._data is None and (h._base is None or (h._tid == tid and keeps(tr, h)))
     ]
     if tr.mutated:
         alive.extend(tr.mutated.values())
@@ -709,6 +719,11 @@ def flush(tr: Trace) -> None:
             h._escape.write_back(h)
         if h._aval.requires_grad and h._tid == tid:
             h._hist, h._hslot, h._special = tr.history(), h._slot, True
+    if compiled.held:
+        kept = tr.history().values
+        for h, data in zip(alive, results, strict=False):
+            if h._slot in compiled.held:
+                kept[h._slot] = data
     close(tr, tr.hist)
 
 
@@ -729,9 +744,12 @@ def abandon(tr: Trace) -> None:
     tr.start()
 
 
-def keeps(view: Tensor) -> bool:
-    """Whether a living view is worth a copy of its part: small ones are, so that the next use need not replay it."""
+def keeps(tr: Trace, view: Tensor) -> bool:
+    """Whether a living view is worth a copy of its part: small ones are, so that the next use need not replay it,
+    and those with hooks, which belong to this place in the history."""
     a = view._aval
+    if a.requires_grad and tr.payload and ("hook", view._slot) in tr.payload:
+        return True
     return a.nbytes <= SMALL_VIEW and not a.requires_grad and view._base._escape is None
 
 
@@ -765,10 +783,10 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
     compiled = programs.get(canonical)
     if compiled is None:
         keep = [h._slot for h in alive if h._aval.requires_grad and h._tid == tr.id]
-        saved = lower.slots_to_save(tr.node, keep) if keep else ()
-        saved = tuple(s for s in saved if s not in key)
+        wanted = lower.slots_to_save(tr.node, keep) if keep else ()
+        saved = tuple(s for s in wanted if s not in key)
         graph = lower.graph_of(tr.node, (*canonical, *saved))
-        compiled = Compiled(compile_graph(simplify(graph)), saved)
+        compiled = Compiled(compile_graph(simplify(graph)), saved, frozenset(wanted) & frozenset(key))
         counters["programs"] += 1
         programs[canonical] = compiled
     if key != canonical:  # the same results in another order of the handles
@@ -776,7 +794,7 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         for position, k in enumerate(by_slot):
             order[k] = position
         order += range(len(key), len(key) + len(compiled.saved))
-        compiled = programs[key] = Compiled(compiled.program, compiled.saved, tuple(order))
+        compiled = programs[key] = Compiled(compiled.program, compiled.saved, compiled.held, tuple(order))
     return compiled
 
 

@@ -62,18 +62,49 @@ def shared_view(t: Tensor, move: tuple) -> Tensor:
     return link(out, t, move)
 
 
+class Views:
+    """The living views of a base: those that hold a value, and those to be replayed when next used.
+
+    A write makes all of the first the second, so what it costs does not depend on how many views there ever were.
+    """
+
+    __slots__ = ("fresh", "stale", "limit")
+
+    def __init__(self) -> None:
+        self.fresh: dict[int, weakref.ref] = {}
+        self.stale: dict[int, weakref.ref] = {}
+        self.limit = 32
+
+    def add(self, view: Tensor) -> None:
+        self.fresh[id(view)] = weakref.ref(view)
+        if len(self.fresh) > self.limit:
+            self.fresh = {k: r for k, r in self.fresh.items() if r() is not None}
+            self.limit = max(32, 2 * len(self.fresh))
+
+    def all(self) -> list[Tensor]:
+        return [v for r in (*self.fresh.values(), *self.stale.values()) if (v := r()) is not None]
+
+    def forget(self) -> None:
+        """Let every view replay its movement when next used."""
+        for key, ref in self.fresh.items():
+            v = ref()
+            if v is not None:
+                v._tid, v._data, v._hist, v._special = 0, None, None, False
+                self.stale[key] = ref
+        self.fresh = {}
+        if len(self.stale) > self.limit:
+            self.stale = {k: r for k, r in self.stale.items() if r() is not None}
+            self.limit = max(32, 2 * len(self.stale))
+
+
 def link(out: Tensor, t: Tensor, move: tuple) -> Tensor:
     """Register `out` as `move` applied to `t`."""
     base = t._base if t._base is not None else t
     out._base, out._chain = base, (*t._chain, move)
-    views = base._views
-    ref = weakref.ref(out)
-    if views is None:
-        base._views = [ref]
-    else:
-        if len(views) >= 32:
-            views[:] = [r for r in views if r() is not None]
-        views.append(ref)
+    local.trace.viewed = True
+    if base._views is None:
+        base._views = Views()
+    base._views.add(out)
     if base._escape is not None:  # others may write there: the view is read anew at every use
         out._tid, out._data, out._special = 0, None, False
     return out
@@ -241,7 +272,7 @@ def point(t: Tensor, value: Tensor) -> None:
         slot = value._slot if value._tid == tr.id else recorder.bind(tr, value)
     else:
         slot = value._slot
-    escape = t._escape
+    escape, required = t._escape, t._aval.requires_grad
     if tr.eager:
         t._data = value._data if value._data is not None else realize(value)
         t._tid = -tr.id if leaf else tr.id
@@ -267,11 +298,10 @@ def point(t: Tensor, value: Tensor) -> None:
             t._hist = None
             refresh_special(t)
     if t._views is not None:
-        forget_views(t)
-        for ref in t._views:
-            v = ref()
-            if v is not None:
-                if v._aval.requires_grad != t._aval.requires_grad and not any(m[0] == "alias" for m in v._chain):
+        t._views.forget()
+        if t._aval.requires_grad is not required:
+            for v in t._views.all():
+                if not any(m[0] == "alias" for m in v._chain):
                     v._aval = aval(v._aval.shape, v._aval.dtype, t._aval.requires_grad, v._aval.strides)
     if escape is not None:
         if tr.eager:
@@ -286,14 +316,6 @@ def point(t: Tensor, value: Tensor) -> None:
 
 OWNED = 3  # references to a buffer that only a tensor holds: its field, the local variable, the argument
 UNSHARED = 2  # references to a buffer's memory that nobody outside holds: the buffer's, and the argument's
-
-
-def forget_views(base: Tensor) -> None:
-    """Let every view of `base` replay its movement when next used."""
-    for ref in base._views or ():
-        v = ref()
-        if v is not None:
-            v._tid, v._data, v._hist, v._special = 0, None, None, False
 
 
 # --- memory shared with the outside -------------------------------------------------------------------------------------
@@ -372,7 +394,8 @@ def export(t: Tensor) -> np.ndarray:
                 base._hist, base._hslot = local.trace.history(), base._slot
             if base._tid > 0:
                 base._tid = 0
-            forget_views(base)
+            if base._views is not None:
+                base._views.forget()
         array = np.ndarray(a.shape, a.dtype.np, buffer.mem)
     for prim, attrs, starts in t._chain:
         array = move_array(array, prim, attrs, starts)

@@ -1,7 +1,8 @@
-"""Running a random program compiled, in reference mode and by PyTorch, and comparing everything it observed.
+"""Running a random program compiled, in reference mode and by PyTorch, and comparing everything it
+observed.
 
-`judge(program)` is the function to read first: it returns None or the first difference. `minimise` shortens a program
-that is judged wrong, statement by statement, for as long as it stays wrong.
+`judge(program)` is the function to read first: it returns None or the first difference. `minimise`
+shortens a program that is judged wrong, statement by statement, for as long as it stays wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ except ImportError:
 else:
     pytorch.set_num_threads(1)
 
-RUNS = (0, 0, 1)  # seeds of the data: a new path, the same path known, other numbers on a known path
+RUNS = (
+    0,
+    0,
+    1,
+)  # seeds of the data: a new path, the same path known, other numbers on a known path
 TOLERANCE = {True: 1e-9, False: 1e-4}  # relative, for programs in float64 only, and for others
 
 
@@ -51,20 +56,27 @@ def run_reference(program: Program, seed: int, nudge: float = 0.0) -> list[Any]:
 def difference(got: list[Any], expected: list[Any], tolerance: float) -> str | None:
     """The first place where two observations differ, in words; None if they agree.
 
-    tolerance: relative, and absolute at a tenth of it times the largest element; only for floating point.
+    tolerance: relative, and absolute at a tenth of it times the largest element; only for floating
+    point.
     """
     for k, (a, b) in enumerate(zip(got, expected, strict=False)):
         if not same(a, b, tolerance):
             return f"observation {k}: got {a!r}, expected {b!r}"
     if len(got) != len(expected):
-        return f"{len(got)} observations instead of {len(expected)}; one has {(got + expected)[-1]!r} last"
+        last = (got if len(got) > len(expected) else expected)[-1]
+        return f"{len(got)} observations instead of {len(expected)}; the last is {last!r}"
     return None
 
 
 def same(a: Any, b: Any, tolerance: float) -> bool:
     if isinstance(a, float) and isinstance(b, float):
         return _close(np.asarray(a), np.asarray(b), tolerance)
-    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b) == 4 and isinstance(a[3], np.ndarray):
+    if (
+        isinstance(a, tuple)
+        and isinstance(b, tuple)
+        and len(a) == len(b) == 4
+        and isinstance(a[3], np.ndarray)
+    ):
         if a[:3] != b[:3]:
             return False
         if not a[0].startswith("float"):
@@ -84,11 +96,14 @@ def _close(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
 def ill_conditioned(program: Program, seed: int) -> bool:
     """Whether the reference itself changes when the data is disturbed in its last digits."""
     plain, tolerance = run_reference(program, seed), TOLERANCE[program.precise]
-    return any(difference(run_reference(program, seed, nudge), plain, tolerance) for nudge in (1.0, -1.0, 4.0))
+    return any(
+        difference(run_reference(program, seed, nudge), plain, tolerance)
+        for nudge in (1.0, -1.0, 4.0)
+    )
 
 
 def judge(program: Program, runs: tuple[int, ...] = RUNS, torch_too: bool = True) -> str | None:
-    """None, or how the compiled program differs from the reference, or the reference from PyTorch."""
+    """None, or how compiled code differs from the reference, or the reference from PyTorch."""
     tolerance = TOLERANCE[program.precise]
     expected = {seed: run_reference(program, seed) for seed in sorted(set(runs))}
     for number, seed in enumerate(runs):
@@ -100,15 +115,38 @@ def judge(program: Program, runs: tuple[int, ...] = RUNS, torch_too: bool = True
     if torch_too and pytorch is not None and program.pure:
         answer = run(program, pytorch, 0)
         if not refused(answer) and not refused(expected[0]):
-            wrong = difference(expected[0], answer, 10 * tolerance)
+            wrong = difference(_filled(expected[0], answer), answer, 10 * tolerance)
             if wrong is not None and not ill_conditioned(program, 0):
                 return f"reference against PyTorch: {wrong}"
     return None
 
 
+def _filled(seen: list[Any], answer: list[Any]) -> list[Any]:
+    """The same with zeros instead of None where the answer has None, and the other way round:
+    whether a gradient that is zero by the rules arrives at all differs between the libraries where
+    it was differentiated again."""
+    return [
+        b if _is_nothing(a) and _is_nothing(b) else a for a, b in zip(seen, answer, strict=False)
+    ] + seen[len(answer) :]
+
+
+def _is_nothing(a: Any) -> bool:
+    return (
+        a is None
+        or isinstance(a, tuple)
+        and len(a) == 4
+        and a[0].startswith("float")
+        and not a[3].any()
+    )
+
+
 def refused(seen: list[Any]) -> bool:
-    """Whether anything raised: what is an error, and what a derivative keeps, is not the same in both libraries."""
-    return any(isinstance(a, str) and a == "refused" or isinstance(a, tuple) and a[:1] == ("raised",) for a in seen)
+    """Whether anything raised: what is an error, and what a derivative keeps, is not the same in
+    both libraries."""
+    return any(
+        isinstance(a, str) and a == "refused" or isinstance(a, tuple) and a[:1] == ("raised",)
+        for a in seen
+    )
 
 
 def minimise(program: Program, wrong: Callable[[Program], str | None]) -> Program:

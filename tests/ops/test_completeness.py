@@ -52,7 +52,8 @@ def test_every_public_function_has_a_record() -> None:
 
 @pytest.mark.parametrize("module", ["linalg", "special"])
 def test_every_function_of_a_module_has_a_record(module: str) -> None:
-    missing = {n for n in getattr(torch, module).__all__ if f"{module}.{n}" not in COVERED}
+    functions = {n for n in getattr(torch, module).__all__ if not isinstance(getattr(getattr(torch, module), n), type)}
+    missing = {n for n in functions if f"{module}.{n}" not in COVERED}
     assert not missing, f"no record covers {sorted(missing)} of torch.{module}"
 
 

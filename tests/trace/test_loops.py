@@ -1,7 +1,7 @@
 """What loops cost: programs, memory, time.
 
-Counts of programs come from `torch.stats()`; they mean something only when compiling, so those tests skip in reference
-mode. The functions at the top are the loops that several tests run.
+Counts of programs come from `torch.stats()`; they mean something only when compiling, so those
+tests skip in reference mode. The functions at the top are the loops that several tests run.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def regression(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor,
     return x, y, w, b
 
 
-# --- training loops compile once ----------------------------------------------------------------------------------------
+# --- training loops compile once ------------------------------------------------------------------
 
 
 @compiled_only
@@ -191,7 +191,7 @@ def test_same_kernels_in_other_programs_are_not_compiled_again() -> None:
     assert kernels() == before
 
 
-# --- loops that never look ----------------------------------------------------------------------------------------------
+# --- loops that never look ------------------------------------------------------------------------
 
 
 def accumulate_in_place(n: int) -> float:
@@ -249,7 +249,14 @@ def training_with_a_history_of_losses_dropped(n: int) -> float:
     return smooth.item() - 0.0
 
 
-LOOPS = [accumulate_in_place, rebind, two_variables, views_in_place, training, training_with_a_history_of_losses_dropped]
+LOOPS = [
+    accumulate_in_place,
+    rebind,
+    two_variables,
+    views_in_place,
+    training,
+    training_with_a_history_of_losses_dropped,
+]
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=lambda f: f.__name__)

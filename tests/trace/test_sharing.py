@@ -1,4 +1,4 @@
-"""Views, in-place writes and memory shared with NumPy: what is written in one place is seen in all."""
+"""Views, in-place writes, memory shared with NumPy: what is written in one place is seen in all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 import adjoint as torch
 
-# --- views ----------------------------------------------------------------------------------------------------------------
+# --- views ----------------------------------------------------------------------------------------
 
 
 def test_write_through_a_view_is_seen_in_the_base_and_its_other_views() -> None:
@@ -47,10 +47,21 @@ def test_small_view_that_a_trace_kept_does_not_go_stale() -> None:
 
 def test_copies_are_not_views() -> None:
     x = torch.ones(1, 3)
-    for copy in (x.clone(), x.roll(1, 0), x.roll(3, 1), x.flip(0), x.repeat(1, 1), torch.cat([x]), x[[0]], x.to(torch.float64)):
+    for copy in (
+        x.clone(),
+        x.roll(1, 0),
+        x.roll(3, 1),
+        x.flip(0),
+        x.repeat(1, 1),
+        torch.cat([x]),
+        x[[0]],
+        x.to(torch.float64),
+    ):
         copy += 1
         assert x.tolist() == [[1, 1, 1]]
-    same = x.t().contiguous()  # a column of one row lies as before: PyTorch copies nothing here either
+    same = (
+        x.t().contiguous()
+    )  # a column of one row lies as before: PyTorch copies nothing here either
     same += 1
     assert x.tolist() == [[2, 2, 2]]
 
@@ -66,7 +77,8 @@ def test_gradients_through_writes() -> None:
 
 
 def test_value_used_before_a_write_keeps_its_gradient() -> None:
-    """PyTorch refuses this one; recorded values never change, so the derivative is that of what was computed."""
+    """PyTorch refuses this one; recorded values never change, so the derivative is that of what was
+    computed."""
     w = torch.tensor([1.0, 2.0], requires_grad=True)
     y = w * 3
     z = y * y
@@ -76,7 +88,9 @@ def test_value_used_before_a_write_keeps_its_gradient() -> None:
     assert y.tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("change", [lambda y: y.detach().add_(5), lambda y: _no_grad(y)], ids=["detach", "no_grad"])
+@pytest.mark.parametrize(
+    "change", [lambda y: y.detach().add_(5), lambda y: _no_grad(y)], ids=["detach", "no_grad"]
+)
 def test_change_that_autograd_does_not_see(change) -> None:
     w = torch.tensor([1.0, 2.0], requires_grad=True)
     y = w * 2
@@ -103,8 +117,16 @@ def test_what_is_copied_under_no_grad_brings_no_gradient() -> None:
     assert w.grad.tolist() == [3.0, 6.0]
 
 
-@pytest.mark.parametrize("wipe", [lambda y: y.zero_(), lambda y: y.fill_(3), lambda y: y.view(-1).zero_(),
-                                  lambda y: y.copy_(torch.ones(2))], ids=["zero", "fill", "view", "copy"])  # fmt: skip
+WIPES = {
+    "zero": lambda y: y.zero_(),
+    "fill": lambda y: y.fill_(3),
+    "view": lambda y: y.view(-1).zero_(),
+    "copy": lambda y: y.copy_(torch.ones(2)),
+    "copy of a result": lambda y: y.copy_(torch.ones(2, requires_grad=True) * 2),
+}
+
+
+@pytest.mark.parametrize("wipe", WIPES.values(), ids=WIPES)
 def test_overwritten_result_passes_on_zeros(wipe) -> None:
     w = torch.tensor([1.0, 2.0], requires_grad=True)
     y = w * 2
@@ -114,7 +136,7 @@ def test_overwritten_result_passes_on_zeros(wipe) -> None:
     assert w.grad.tolist() == [0.0, 0.0]
 
 
-# --- NumPy ----------------------------------------------------------------------------------------------------------------
+# --- NumPy ----------------------------------------------------------------------------------------
 
 
 def test_numpy_shares_memory_both_ways() -> None:

@@ -54,7 +54,15 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def relu_(input: Tensor) -> Tensor:
-    """In-place `relu`."""
+    """In-place `relu`.
+
+    >>> import adjoint as torch
+    >>> x = torch.tensor([-1., 2.])
+    >>> torch.nn.functional.relu_(x)
+    tensor([0., 2.])
+    >>> x
+    tensor([0., 2.])
+    """
     return relu(input, inplace=True)
 
 
@@ -64,7 +72,12 @@ def _threshold(x: Tensor, threshold: float, value: float) -> Tensor:
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    """x where x > threshold, else `value`."""
+    """x where x > threshold, else `value`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.threshold(torch.tensor([-1., 2.]), 0.5, -7.0)
+    tensor([-7.,  2.])
+    """
     return _maybe_in_place(input, _threshold, inplace, threshold, value)
 
 
@@ -74,7 +87,12 @@ def _leaky_relu(x: Tensor, slope: float) -> Tensor:
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """x for x > 0, else `negative_slope * x`."""
+    """x for x > 0, else `negative_slope * x`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.leaky_relu(torch.tensor([-2., 3.]), 0.5)
+    tensor([-1.,  3.])
+    """
     return _maybe_in_place(input, _leaky_relu, inplace, negative_slope)
 
 
@@ -83,6 +101,10 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """x for x > 0, else `weight * x`; one weight for all, or one per channel (dimension 1).
 
     Raises RuntimeError when the number of weights is neither 1 nor the number of channels.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.prelu(torch.tensor([-2., 3.]), torch.tensor([0.5]))
+    tensor([-1.,  3.])
     """
     count = weight.numel()
     if count > 1:
@@ -104,14 +126,24 @@ def _hardtanh(x: Tensor, low: float, high: float) -> Tensor:
 def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
-    """x clipped to [min_val, max_val]; the derivative is 0 at and beyond both ends."""
+    """x clipped to [min_val, max_val]; the derivative is 0 at and beyond both ends.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.hardtanh(torch.tensor([-2., 0.5, 3.]))
+    tensor([-1.0000,  0.5000,  1.0000])
+    """
     if min_val > max_val:
         raise ValueError(f"min_val cannot be greater than max_val, but got {min_val} and {max_val}")
     return _maybe_in_place(input, _hardtanh, inplace, min_val, max_val)
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
-    """x clipped to [0, 6]."""
+    """x clipped to [0, 6].
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.relu6(torch.tensor([-1., 3., 9.]))
+    tensor([0., 3., 6.])
+    """
     return hardtanh(input, 0.0, 6.0, inplace)
 
 
@@ -121,7 +153,12 @@ def _hardsigmoid(x: Tensor) -> Tensor:
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
-    """x/6 + 1/2 clipped to [0, 1]."""
+    """x/6 + 1/2 clipped to [0, 1].
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.hardsigmoid(torch.tensor([-4., 0., 4.]))
+    tensor([0.0000, 0.5000, 1.0000])
+    """
     return _maybe_in_place(input, _hardsigmoid, inplace)
 
 
@@ -131,19 +168,34 @@ def _hardswish(x: Tensor) -> Tensor:
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * hardsigmoid(x) (Howard et al., "Searching for MobileNetV3", 2019, section 5.2)."""
+    """x * hardsigmoid(x) (Howard et al., "Searching for MobileNetV3", 2019, section 5.2).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.hardswish(torch.tensor([-2., 0., 4.]))
+    tensor([-0.3333,  0.0000,  4.0000])
+    """
     return _maybe_in_place(input, _hardswish, inplace)
 
 
 @composite("HardshrinkBackward0")
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """x where |x| > lambd, else 0."""
+    """x where |x| > lambd, else 0.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.hardshrink(torch.tensor([-1., 0.3, 2.]))
+    tensor([-1.,  0.,  2.])
+    """
     return torch.where(torch.abs(input) <= lambd, 0.0, input)
 
 
 @composite("SoftshrinkBackward0")
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """x moved towards 0 by lambd, and 0 within [-lambd, lambd]. Raises RuntimeError for lambd < 0."""
+    """x moved towards 0 by lambd, and 0 within [-lambd, lambd]. Raises RuntimeError for lambd < 0.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.softshrink(torch.tensor([-1., 0.3, 2.]))
+    tensor([-0.5000,  0.0000,  1.5000])
+    """
     if lambd < 0:
         raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
     return torch.where(
@@ -155,17 +207,32 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 
 
 def sigmoid(input: Tensor) -> Tensor:
-    """1 / (1 + exp(-x))."""
+    """1 / (1 + exp(-x)).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.sigmoid(torch.tensor([0., 2.]))
+    tensor([0.5000, 0.8808])
+    """
     return torch.sigmoid(input)
 
 
 def tanh(input: Tensor) -> Tensor:
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.tanh(torch.tensor([0., 1.]))
+    tensor([0.0000, 0.7616])
+    """
     return torch.tanh(input)
 
 
 def tanhshrink(input: Tensor) -> Tensor:
-    """x - tanh(x)."""
+    """x - tanh(x).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.tanhshrink(torch.tensor([0., 1.]))
+    tensor([0.0000, 0.2384])
+    """
     return input - torch.tanh(input)
 
 
@@ -176,17 +243,32 @@ def _elu(x: Tensor, alpha: float, scale: float, input_scale: float) -> Tensor:
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x for x > 0, else alpha * (exp(x) - 1)."""
+    """x for x > 0, else alpha * (exp(x) - 1).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.elu(torch.tensor([-2., 0.5, 3.]))
+    tensor([-0.8647,  0.5000,  3.0000])
+    """
     return _maybe_in_place(input, _elu, inplace, alpha, 1.0, 1.0)
 
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
-    """scale * elu(x, alpha) with the two constants that keep mean 0 and variance 1 across layers."""
+    """scale * elu(x, alpha) with the two constants that keep mean 0 and variance 1 across layers.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.selu(torch.tensor([-2., 0.5, 3.]))
+    tensor([-1.5202,  0.5254,  3.1521])
+    """
     return _maybe_in_place(input, _elu, inplace, SELU_ALPHA, SELU_SCALE, 1.0)
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x for x > 0, else alpha * (exp(x / alpha) - 1). Raises RuntimeError for alpha = 0."""
+    """x for x > 0, else alpha * (exp(x / alpha) - 1). Raises RuntimeError for alpha = 0.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.celu(torch.tensor([-2., 0.5, 3.]))
+    tensor([-0.8647,  0.5000,  3.0000])
+    """
     if alpha == 0:
         raise RuntimeError("ZeroDivisionError: alpha cannot be 0 for CELU")
     return _maybe_in_place(input, _elu, inplace, alpha, 1.0, 1.0 / alpha)
@@ -203,6 +285,10 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x times the normal distribution function at x (Hendrycks and Gimpel, 2016), exact or by tanh.
 
     Raises RuntimeError for an `approximate` other than "none" and "tanh".
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.gelu(torch.tensor([-1., 0., 1.]))
+    tensor([-0.1587,  0.0000,  0.8413])
     """
     if approximate not in ("none", "tanh"):
         raise RuntimeError("approximate argument must be either none or tanh.")
@@ -215,13 +301,23 @@ def _silu(x: Tensor) -> Tensor:
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * sigmoid(x), also known as swish."""
+    """x * sigmoid(x), also known as swish.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.silu(torch.tensor([-2., 0.5, 3.]))
+    tensor([-0.2384,  0.3112,  2.8577])
+    """
     return _maybe_in_place(input, _silu, inplace)
 
 
 @composite("SoftplusBackward0")
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + exp(beta x)) / beta, and x itself where beta x exceeds `threshold`."""
+    """log(1 + exp(beta x)) / beta, and x itself where beta x exceeds `threshold`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.softplus(torch.tensor([0., 30.]))
+    tensor([ 0.6931, 30.0000])
+    """
     scaled = input * beta
     curve = torch.log1p(torch.exp(scaled.clamp(max=threshold))) / beta
     return torch.where(scaled > threshold, input, curve)
@@ -233,13 +329,23 @@ def _mish(x: Tensor) -> Tensor:
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * tanh(softplus(x)) (Misra, 2019)."""
+    """x * tanh(softplus(x)) (Misra, 2019).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.mish(torch.tensor([-2., 0.5, 3.]))
+    tensor([-0.2525,  0.3752,  2.9865])
+    """
     return _maybe_in_place(input, _mish, inplace)
 
 
 @composite("LogSigmoidBackward0")
 def logsigmoid(input: Tensor) -> Tensor:
-    """log(sigmoid(x)), without overflow on either side."""
+    """log(sigmoid(x)), without overflow on either side.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.logsigmoid(torch.tensor([0., 2.]))
+    tensor([-0.6931, -0.1269])
+    """
     # Both branches exponentiate a number <= 0; at 0 the right one is taken, whose slope there is 1/2.
     left = input - torch.log1p(torch.exp(input.clamp(max=0)))
     right = -torch.log1p(torch.exp(-input.clamp(min=0)))
@@ -247,13 +353,23 @@ def logsigmoid(input: Tensor) -> Tensor:
 
 
 def softsign(input: Tensor) -> Tensor:
-    """x / (1 + |x|)."""
+    """x / (1 + |x|).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.softsign(torch.tensor([-1., 3.]))
+    tensor([-0.5000,  0.7500])
+    """
     return input / (1 + torch.abs(input))
 
 
 @composite("GluBackward0")
 def glu(input: Tensor, dim: int = -1) -> Tensor:
-    """First half times sigmoid of the second half along `dim`. Raises RuntimeError for an odd size."""
+    """First half times sigmoid of the second half along `dim`. Raises RuntimeError for an odd size.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.glu(torch.tensor([2., 4., 0., 0.]))
+    tensor([1., 2.])
+    """
     size = input.shape[dim]
     if size % 2:
         raise RuntimeError(
@@ -323,7 +439,12 @@ def softmax(
 def softmin(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
 ) -> Tensor:
-    """softmax(-x)."""
+    """softmax(-x).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.softmin(torch.tensor([0., 0.]), dim=0)
+    tensor([0.5000, 0.5000])
+    """
     dim = _implicit_dim("softmin", input.dim()) if dim is None else dim
     return softmax(-input, dim, dtype=dtype)
 
@@ -331,7 +452,12 @@ def softmin(
 def log_softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
 ) -> Tensor:
-    """log(softmax(x)) without the loss of digits that taking the logarithm afterwards would bring."""
+    """log(softmax(x)) without the loss of digits that taking the logarithm afterwards would bring.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.log_softmax(torch.tensor([0., 0.]), dim=0)
+    tensor([-0.6931, -0.6931])
+    """
     dim = _implicit_dim("log_softmax", input.dim()) if dim is None else dim
     return _log_softmax(input if dtype is None else input.to(dtype), dim)
 
@@ -342,6 +468,10 @@ def gumbel_softmax(
     """A sample on the simplex by the Gumbel-softmax relaxation (Jang, Gu and Poole, 2017).
 
     With `hard` the values are one-hot while the gradient is that of the soft sample.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.gumbel_softmax(torch.zeros(2, 3), hard=True).sum(1)
+    tensor([1., 1.])
     """
     # -log of an exponential variable is a Gumbel one; 1 - u keeps the argument of the logarithm above 0.
     noise = -torch.log(-torch.log1p(-torch.rand_like(logits)) + torch.finfo(logits.dtype).tiny)

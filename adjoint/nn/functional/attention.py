@@ -7,6 +7,7 @@ composite, which must not draw any itself.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from numpy import broadcast_shapes
 
@@ -183,14 +184,14 @@ def multi_head_attention_forward(
     if is_causal and attn_mask is None:
         raise RuntimeError("Need attn_mask if specifying the is_causal hint.")
 
+    if not use_separate_proj_weight and in_proj_weight is None:
+        raise AssertionError("use_separate_proj_weight is False but in_proj_weight is None")
     if not use_separate_proj_weight and query is key is value:
         q, k, v = linear(query, in_proj_weight, in_proj_bias).chunk(3, -1)
     else:
-        weights = (
-            (q_proj_weight, k_proj_weight, v_proj_weight)
-            if use_separate_proj_weight
-            else in_proj_weight.chunk(3)
-        )
+        weights: Any = (q_proj_weight, k_proj_weight, v_proj_weight)
+        if in_proj_weight is not None and not use_separate_proj_weight:
+            weights = in_proj_weight.chunk(3)
         biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
         inputs = zip((query, key, value), weights, biases, strict=True)
         q, k, v = (linear(x, w, b) for x, w, b in inputs)

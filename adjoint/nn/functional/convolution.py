@@ -188,7 +188,12 @@ def conv1d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Cross-correlation of (N, C, L) or (C, L) with weight (O, C/groups, k); see `conv2d`."""
+    """Cross-correlation of (N, C, L) or (C, L) with weight (O, C/groups, k); see `conv2d`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.conv1d(torch.tensor([[[1., 3., 5., 7.]]]), torch.ones(1, 1, 2))
+    tensor([[[ 4.,  8., 12.]]])
+    """
     return _convolution(1, input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -223,7 +228,12 @@ def conv3d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Cross-correlation of (N, C, D, H, W) or (C, D, H, W) with weight (O, C/groups, kd, kh, kw); see `conv2d`."""
+    """Cross-correlation of (N, C, D, H, W) or (C, D, H, W) with weight (O, C/groups, kd, kh, kw); see `conv2d`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.conv3d(torch.ones(1, 1, 4, 4, 4), torch.ones(2, 1, 3, 3, 3)).shape
+    torch.Size([1, 2, 2, 2, 2])
+    """
     return _convolution(3, input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -326,7 +336,12 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Tensor:
-    """Transposed convolution of (N, C, L) with weight (C, O/groups, k); see `conv_transpose2d`."""
+    """Transposed convolution of (N, C, L) with weight (C, O/groups, k); see `conv_transpose2d`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.conv_transpose1d(torch.tensor([[[1., 3., 5., 7.]]]), torch.ones(1, 1, 2))
+    tensor([[[ 1.,  4.,  8., 12.,  7.]]])
+    """
     return _transposed(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
@@ -362,7 +377,12 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Tensor:
-    """Transposed convolution of (N, C, D, H, W) with weight (C, O/groups, kd, kh, kw); see `conv_transpose2d`."""
+    """Transposed convolution of (N, C, D, H, W) with weight (C, O/groups, kd, kh, kw); see `conv_transpose2d`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.conv_transpose3d(torch.ones(1, 1, 2, 2, 2), torch.ones(1, 1, 3, 3, 3)).shape
+    torch.Size([1, 1, 4, 4, 4])
+    """
     return _transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
@@ -393,7 +413,12 @@ def _unfold(
 def unfold(
     input: Tensor, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
 ) -> Tensor:
-    """Sliding windows of (N, C, H, W) as columns: (N, C kh kw, positions)."""
+    """Sliding windows of (N, C, H, W) as columns: (N, C kh kw, positions).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.unfold(torch.ones(1, 1, 3, 3), 2).shape
+    torch.Size([1, 4, 4])
+    """
     return _unfold(
         input,
         per_dimension(kernel_size, 2, "kernel_size"),
@@ -457,7 +482,14 @@ def fold(
     padding: Size = 0,
     stride: Size = 1,
 ) -> Tensor:
-    """Columns (N, C kh kw, positions) added up into the image (N, C, H, W) their windows came from."""
+    """Columns (N, C kh kw, positions) added up into the image (N, C, H, W) their windows came from.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.fold(torch.ones(1, 4, 4), output_size=(3, 3), kernel_size=2)
+    tensor([[[[1., 2., 1.],
+              [2., 4., 2.],
+              [1., 2., 1.]]]])
+    """
     return _fold(
         input,
         per_dimension(output_size, 2, "output_size"),

@@ -27,5 +27,10 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
-    """p-norm of x1 - x2 + eps along the last dimension."""
+    """p-norm of x1 - x2 + eps along the last dimension.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.pairwise_distance(torch.tensor([[0., 0.]]), torch.tensor([[3., 4.]]))
+    tensor([5.0000])
+    """
     return (x1 - x2 + eps).norm(p=p, dim=-1, keepdim=keepdim)

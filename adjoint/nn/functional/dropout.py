@@ -26,6 +26,10 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     """Zero each element with probability p and scale the others by 1/(1-p); the input itself if not training.
 
     Raises ValueError for a probability outside [0, 1].
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.dropout(torch.ones(3), 0.5, training=False)
+    tensor([1., 1., 1.])
     """
     _check_probability(p)
     if not training or p == 0.0:
@@ -53,21 +57,36 @@ def _channel_dropout(
 def dropout1d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:
-    """Zero whole channels of (N, C, L) or (C, L)."""
+    """Zero whole channels of (N, C, L) or (C, L).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.dropout1d(torch.ones(1, 2, 3), 0.5, training=False).shape
+    torch.Size([1, 2, 3])
+    """
     return _channel_dropout("dropout1d", 1, input, p, training, inplace)
 
 
 def dropout2d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:
-    """Zero whole channels of (N, C, H, W) or (C, H, W)."""
+    """Zero whole channels of (N, C, H, W) or (C, H, W).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.dropout2d(torch.ones(1, 2, 3, 3), 0.5, training=False).shape
+    torch.Size([1, 2, 3, 3])
+    """
     return _channel_dropout("dropout2d", 2, input, p, training, inplace)
 
 
 def dropout3d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:
-    """Zero whole channels of (N, C, D, H, W) or (C, D, H, W)."""
+    """Zero whole channels of (N, C, D, H, W) or (C, D, H, W).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.dropout3d(torch.ones(1, 2, 3, 3, 3), 0.5, training=False).shape
+    torch.Size([1, 2, 3, 3, 3])
+    """
     return _channel_dropout("dropout3d", 3, input, p, training, inplace)
 
 
@@ -81,7 +100,12 @@ def _alpha_masked(x: Tensor, noise: Tensor, p: float) -> Tensor:
 def alpha_dropout(
     input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
 ) -> Tensor:
-    """Dropout that keeps mean and variance of SELU activations (Klambauer et al., 2017, section 2)."""
+    """Dropout that keeps mean and variance of SELU activations (Klambauer et al., 2017, section 2).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.alpha_dropout(torch.ones(2), training=False)
+    tensor([1., 1.])
+    """
     _check_probability(p)
     if not training or p == 0.0:
         return input

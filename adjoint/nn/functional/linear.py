@@ -30,7 +30,12 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @composite("AddBackward0")
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """y_o = x1 W_o x2 + b_o: (..., in1), (..., in2), weight (out, in1, in2) give (..., out)."""
+    """y_o = x1 W_o x2 + b_o: (..., in1), (..., in2), weight (out, in1, in2) give (..., out).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.bilinear(torch.tensor([[1., 2.]]), torch.tensor([[3.]]), torch.ones(1, 2, 1))
+    tensor([[9.]])
+    """
     if input1.shape[:-1] != input2.shape[:-1]:
         raise RuntimeError(
             f"bilinear(): input batch dimensions do not match, got {tuple(input1.shape)} and {tuple(input2.shape)}"

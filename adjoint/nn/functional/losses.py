@@ -94,7 +94,12 @@ def l1_loss(
     reduction: str = "mean",
     weight: Tensor | None = None,
 ) -> Tensor:
-    """|x - y|, with derivative 0 where they are equal."""
+    """|x - y|, with derivative 0 where they are equal.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.l1_loss(torch.tensor([0., 0.]), torch.tensor([1., -3.]))
+    tensor(2.)
+    """
     _warn_of_broadcast("l1_loss", input, target)
     return _l1(input, target, weight, _legacy_reduction(size_average, reduce, reduction))
 
@@ -116,7 +121,12 @@ def smooth_l1_loss(
     reduction: str = "mean",
     beta: float = 1.0,
 ) -> Tensor:
-    """d²/(2 beta) for d = |x - y| below beta, else d - beta/2. Raises RuntimeError for a negative beta."""
+    """d²/(2 beta) for d = |x - y| below beta, else d - beta/2. Raises RuntimeError for a negative beta.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.smooth_l1_loss(torch.tensor([0., 0.]), torch.tensor([0.5, 3.]), reduction="none")
+    tensor([0.1250, 2.5000])
+    """
     _warn_of_broadcast("smooth_l1_loss", input, target)
     if beta < 0:
         raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
@@ -141,7 +151,12 @@ def huber_loss(
     delta: float = 1.0,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """d²/2 for d = |x - y| up to delta, else delta (d - delta/2) (Huber, 1964)."""
+    """d²/2 for d = |x - y| up to delta, else delta (d - delta/2) (Huber, 1964).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.huber_loss(torch.tensor([0., 0.]), torch.tensor([0.5, 3.]), reduction="none")
+    tensor([0.1250, 2.5000])
+    """
     if delta <= 0:
         raise RuntimeError(
             f"huber_loss does not support non-positive values for delta, got {delta}."
@@ -176,7 +191,12 @@ def poisson_nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """-log of the Poisson probability of `target`, up to log(target!) unless `full`; input is the (log) rate."""
+    """-log of the Poisson probability of `target`, up to log(target!) unless `full`; input is the (log) rate.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.poisson_nll_loss(torch.tensor([0.]), torch.tensor([2.]))
+    tensor(1.)
+    """
     reduction = _legacy_reduction(size_average, reduce, reduction)
     return _poisson_nll(input, target, log_input, full, eps, reduction)
 
@@ -203,19 +223,22 @@ def gaussian_nll_loss(
 
     `var` has the shape of the input, or lacks its last dimension, or has 1 there. Raises ValueError for
     other shapes and (reading the data) for negative variances.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.gaussian_nll_loss(torch.zeros(2), torch.ones(2), torch.ones(2))
+    tensor(0.5000)
     """
-    if not isinstance(var, Tensor):
-        var = torch.full(input.shape, float(var), dtype=input.dtype)
-    if var.shape != input.shape:
-        if tuple(input.shape[:-1]) == tuple(var.shape):
-            var = var.unsqueeze(-1)
-        elif tuple(input.shape[:-1]) != tuple(var.shape[:-1]) or var.shape[-1] != 1:
+    spread = var if isinstance(var, Tensor) else torch.full(input.shape, float(var), dtype=input.dtype)
+    if spread.shape != input.shape:
+        if tuple(input.shape[:-1]) == tuple(spread.shape):
+            spread = spread.unsqueeze(-1)
+        elif tuple(input.shape[:-1]) != tuple(spread.shape[:-1]) or spread.shape[-1] != 1:
             raise ValueError(
-                f"var is of incorrect size: input has shape {tuple(input.shape)}, var {tuple(var.shape)}"
+                f"var is of incorrect size: input has shape {tuple(input.shape)}, var {tuple(spread.shape)}"
             )
-    if bool((var < 0).any()):
+    if bool((spread < 0).any()):
         raise ValueError("var has negative entry/entries")
-    return _gaussian_nll(input, target, var, full, eps, reduction)
+    return _gaussian_nll(input, target, spread, full, eps, reduction)
 
 
 # ---- classes -------------------------------------------------------------------------------------
@@ -297,7 +320,12 @@ def nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """-weight[y] * input[y] for log-probabilities (N, C, ...) and classes (N, ...); see `cross_entropy`."""
+    """-weight[y] * input[y] for log-probabilities (N, C, ...) and classes (N, ...); see `cross_entropy`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.nll_loss(torch.tensor([[-1., -2.]]), torch.tensor([1]))
+    tensor(2.)
+    """
     return _nll_loss(
         input, target, weight, ignore_index, _legacy_reduction(size_average, reduce, reduction)
     )
@@ -400,6 +428,10 @@ def binary_cross_entropy(
     """-(y log p + (1 - y) log(1 - p)) for probabilities p, the logarithms floored at -100.
 
     Raises ValueError when the shapes differ. From scores, `binary_cross_entropy_with_logits` is better.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.binary_cross_entropy(torch.tensor([0.5, 0.5]), torch.tensor([1., 0.]))
+    tensor(0.6931)
     """
     if input.shape != target.shape:
         raise ValueError(
@@ -476,6 +508,10 @@ def kl_div(
 
     "batchmean" divides the sum by the first dimension, which is the Kullback-Leibler divergence; "mean"
     divides by the number of elements, and warns.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.kl_div(torch.log(torch.tensor([0.5, 0.5])), torch.tensor([0.5, 0.5]), reduction="sum")
+    tensor(0.)
     """
     reduction = _legacy_reduction(size_average, reduce, reduction)
     if reduction == "mean":
@@ -504,7 +540,12 @@ def hinge_embedding_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """x where y = 1, max(0, margin - x) where y = -1."""
+    """x where y = 1, max(0, margin - x) where y = -1.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.hinge_embedding_loss(torch.tensor([0.5, 0.2]), torch.tensor([1., -1.]))
+    tensor(0.6500)
+    """
     return _hinge_embedding(
         input, target, margin, _legacy_reduction(size_average, reduce, reduction)
     )
@@ -526,7 +567,12 @@ def margin_ranking_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """max(0, -y (x1 - x2) + margin): y = 1 asks x1 to be the larger, y = -1 asks x2 to be."""
+    """max(0, -y (x1 - x2) + margin): y = 1 asks x1 to be the larger, y = -1 asks x2 to be.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.margin_ranking_loss(torch.tensor([1.]), torch.tensor([3.]), torch.tensor([1.]))
+    tensor(2.)
+    """
     if not input1.dim() == input2.dim() == target.dim():
         raise RuntimeError(
             "margin_ranking_loss : All input tensors should have same dimension but got sizes: "
@@ -549,7 +595,12 @@ def soft_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """log(1 + exp(-y x)) for y = 1 or -1."""
+    """log(1 + exp(-y x)) for y = 1 or -1.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.soft_margin_loss(torch.tensor([0.]), torch.tensor([1.]))
+    tensor(0.6931)
+    """
     return _soft_margin(input, target, _legacy_reduction(size_average, reduce, reduction))
 
 
@@ -575,7 +626,12 @@ def cosine_embedding_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """1 - cos(x1, x2) where y = 1, max(0, cos - margin) where y = -1, for (N, D) or (D,)."""
+    """1 - cos(x1, x2) where y = 1, max(0, cos - margin) where y = -1, for (N, D) or (D,).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.cosine_embedding_loss(torch.eye(2), torch.eye(2), torch.ones(2))
+    tensor(0.)
+    """
     if (
         target.dim() not in (0, 1)
         or input1.dim() != target.dim() + 1
@@ -620,7 +676,12 @@ def triplet_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """max(0, margin + |a - p| - |a - n|); `swap` also considers |p - n| (Balntas et al., 2016)."""
+    """max(0, margin + |a - p| - |a - n|); `swap` also considers |p - n| (Balntas et al., 2016).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.triplet_margin_loss(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([[3., 4.]]))
+    tensor(0.)
+    """
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")
     reduction = _legacy_reduction(size_average, reduce, reduction)

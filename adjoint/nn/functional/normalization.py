@@ -101,7 +101,12 @@ def rms_norm(
     weight: Tensor | None = None,
     eps: float | None = None,
 ) -> Tensor:
-    """x / sqrt(mean(x²) + eps) over the last dimensions (Zhang and Sennrich, 2019); eps defaults to the dtype's."""
+    """x / sqrt(mean(x²) + eps) over the last dimensions (Zhang and Sennrich, 2019); eps defaults to the dtype's.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.rms_norm(torch.tensor([3., 4.]), (2,))
+    tensor([0.8485, 1.1314])
+    """
     eps = torch.finfo(input.dtype).eps if eps is None else eps
     return _rms_norm(input, weight, tuple(normalized_shape), eps)
 
@@ -117,6 +122,10 @@ def group_norm(
     """Standardise (N, C, ...) over each of `num_groups` groups of channels (Wu and He, 2018).
 
     weight and bias have shape (C,). Raises RuntimeError when C is no multiple of the number of groups.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.group_norm(torch.tensor([[1., 3., 10., 30.]]), 2)
+    tensor([[-1.0000,  1.0000, -1.0000,  1.0000]])
     """
     if input.dim() < 2 or input.shape[1] % num_groups:
         raise RuntimeError(
@@ -196,6 +205,11 @@ def batch_norm(
     given, move towards them by `momentum` (with the unbiased variance); otherwise the running averages
     are used. A counter `num_batches_tracked` is increased; with `momentum=None` it makes the running
     averages plain means. Raises ValueError for one value per channel in training.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.batch_norm(torch.tensor([[1.], [3.]]), None, None, training=True)
+    tensor([[-1.0000],
+            [ 1.0000]])
     """
     if input.dim() < 2:
         raise ValueError(
@@ -249,7 +263,13 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Standardise each channel of each sample of (N, C, ...) over its positions (Ulyanov et al., 2016)."""
+    """Standardise each channel of each sample of (N, C, ...) over its positions (Ulyanov et al., 2016).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.instance_norm(torch.tensor([[[1., 3.], [2., 8.]]]))
+    tensor([[[-1.0000,  1.0000],
+             [-1.0000,  1.0000]]])
+    """
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     if math.prod(input.shape[2:]) == 1:
@@ -299,7 +319,12 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
 def local_response_norm(
     input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
-    """x / (k + alpha * mean of x² over `size` neighbouring channels)^beta (Krizhevsky et al., 2012, 3.3)."""
+    """x / (k + alpha * mean of x² over `size` neighbouring channels)^beta (Krizhevsky et al., 2012, 3.3).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.local_response_norm(torch.ones(1, 3, 2), 2).shape
+    torch.Size([1, 3, 2])
+    """
     if input.dim() < 3:
         raise ValueError(
             f"Expected 3D or higher dimensionality input (got {input.dim()} dimensions)"

@@ -192,7 +192,12 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Largest value in each window of (N, C, L) or (C, L); see `max_pool2d`."""
+    """Largest value in each window of (N, C, L) or (C, L); see `max_pool2d`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.max_pool1d(torch.tensor([[[1., 3., 5., 7.]]]), 2)
+    tensor([[[3., 7.]]])
+    """
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
@@ -227,7 +232,12 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Largest value in each window of (N, C, D, H, W) or (C, D, H, W); see `max_pool2d`."""
+    """Largest value in each window of (N, C, D, H, W) or (C, D, H, W); see `max_pool2d`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.max_pool3d(torch.ones(1, 1, 4, 4, 4), 2).shape
+    torch.Size([1, 1, 2, 2, 2])
+    """
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
@@ -316,7 +326,12 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Tensor:
-    """Mean of each window of (N, C, L) or (C, L); see `avg_pool2d`."""
+    """Mean of each window of (N, C, L) or (C, L); see `avg_pool2d`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.avg_pool1d(torch.tensor([[[1., 3., 5., 7.]]]), 2)
+    tensor([[[2., 6.]]])
+    """
     return _average_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
@@ -352,7 +367,12 @@ def avg_pool3d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
-    """Mean of each window of (N, C, D, H, W) or (C, D, H, W); see `avg_pool2d`."""
+    """Mean of each window of (N, C, D, H, W) or (C, D, H, W); see `avg_pool2d`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.avg_pool3d(torch.ones(1, 1, 4, 4, 4), 2).shape
+    torch.Size([1, 1, 2, 2, 2])
+    """
     return _average_pool(
         3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
     )
@@ -365,7 +385,12 @@ def lp_pool2d(
     stride: Size | None = None,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """(Sum of x^p over each window)^(1/p)."""
+    """(Sum of x^p over each window)^(1/p).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.lp_pool2d(torch.ones(1, 1, 2, 2), 2.0, 2)
+    tensor([[[[2.]]]])
+    """
     kernel = per_dimension(kernel_size, 2, "kernel_size")
     mean = avg_pool2d(input**norm_type, kernel, stride, 0, ceil_mode, True, 1)
     return (torch.sign(mean) * torch.abs(mean)) ** (1.0 / norm_type)
@@ -437,7 +462,12 @@ def _adaptive_max(x: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 
 
 def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
-    """Mean over `output_size` intervals of L in (N, C, L); see `adaptive_avg_pool2d`."""
+    """Mean over `output_size` intervals of L in (N, C, L); see `adaptive_avg_pool2d`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.adaptive_avg_pool1d(torch.tensor([[[1., 3., 5., 7.]]]), 2)
+    tensor([[[2., 6.]]])
+    """
     return _adaptive_average(input, _targets("adaptive_avg_pool1d", 1, input, output_size))
 
 
@@ -454,7 +484,12 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
 
 
 def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
-    """Mean over a grid of cells of (N, C, D, H, W); see `adaptive_avg_pool2d`."""
+    """Mean over a grid of cells of (N, C, D, H, W); see `adaptive_avg_pool2d`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.adaptive_avg_pool3d(torch.ones(1, 1, 4, 4, 4), 2).shape
+    torch.Size([1, 1, 2, 2, 2])
+    """
     return _adaptive_average(input, _targets("adaptive_avg_pool3d", 3, input, output_size))
 
 
@@ -464,15 +499,30 @@ def _adaptive_max_pool(n: int, input: Tensor, output_size: Any, return_indices: 
 
 
 def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
-    """Maximum over `output_size` intervals of L in (N, C, L)."""
+    """Maximum over `output_size` intervals of L in (N, C, L).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.adaptive_max_pool1d(torch.tensor([[[1., 3., 5., 7.]]]), 2)
+    tensor([[[3., 7.]]])
+    """
     return _adaptive_max_pool(1, input, output_size, return_indices)
 
 
 def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
-    """Maximum over a grid of `output_size` cells of (N, C, H, W), cells as in `adaptive_avg_pool2d`."""
+    """Maximum over a grid of `output_size` cells of (N, C, H, W), cells as in `adaptive_avg_pool2d`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.adaptive_max_pool2d(torch.arange(16.).reshape(1, 1, 4, 4), 1)
+    tensor([[[[15.]]]])
+    """
     return _adaptive_max_pool(2, input, output_size, return_indices)
 
 
 def adaptive_max_pool3d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
-    """Maximum over a grid of cells of (N, C, D, H, W)."""
+    """Maximum over a grid of cells of (N, C, D, H, W).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.adaptive_max_pool3d(torch.ones(1, 1, 4, 4, 4), 2).shape
+    torch.Size([1, 1, 2, 2, 2])
+    """
     return _adaptive_max_pool(3, input, output_size, return_indices)

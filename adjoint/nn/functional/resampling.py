@@ -146,13 +146,23 @@ def upsample(
     mode: str = "nearest",
     align_corners: bool | None = None,
 ) -> Tensor:
-    """The old name of `interpolate`."""
+    """The old name of `interpolate`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.upsample(torch.tensor([[[1., 2.]]]), scale_factor=2)
+    tensor([[[1., 1., 2., 2.]]])
+    """
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 
 @composite("PixelShuffleBackward0")
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
-    """(..., C r², H, W) to (..., C, H r, W r) (Shi et al., 2016, equation 4)."""
+    """(..., C r², H, W) to (..., C, H r, W r) (Shi et al., 2016, equation 4).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.pixel_shuffle(torch.ones(1, 4, 2, 2), 2).shape
+    torch.Size([1, 1, 4, 4])
+    """
     *lead, channels, height, width = input.shape
     r = upscale_factor
     if channels % (r * r):
@@ -166,7 +176,12 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
 
 @composite("PixelUnshuffleBackward0")
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
-    """The inverse of `pixel_shuffle`: (..., C, H r, W r) to (..., C r², H, W)."""
+    """The inverse of `pixel_shuffle`: (..., C, H r, W r) to (..., C r², H, W).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.pixel_unshuffle(torch.ones(1, 1, 4, 4), 2).shape
+    torch.Size([1, 4, 2, 2])
+    """
     *lead, channels, height, width = input.shape
     r = downscale_factor
     if height % r or width % r:

@@ -11,7 +11,17 @@ __all__ = ["CosineAnnealingLR", "CosineAnnealingWarmRestarts"]
 
 
 class CosineAnnealingLR(LRScheduler):
-    """From the initial rate to eta_min along half a cosine of T_max epochs (Loshchilov and Hutter, 2017)."""
+    """From the initial rate to eta_min along half a cosine of T_max epochs (Loshchilov and Hutter, 2017).
+
+    >>> import adjoint as torch
+    >>> opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = torch.optim.lr_scheduler.CosineAnnealingLR(opt, T_max=4)
+    >>> for _ in range(2):
+    ...     opt.step()
+    ...     schedule.step()
+    >>> [round(x, 4) for x in schedule.get_last_lr()]
+    [0.5]
+    """
 
     def __init__(
         self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
@@ -44,7 +54,17 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
-    """Half a cosine of T_0 epochs, begun again and again, each T_mult times as long as the one before."""
+    """Half a cosine of T_0 epochs, begun again and again, each T_mult times as long as the one before.
+
+    >>> import adjoint as torch
+    >>> opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(opt, T_0=4)
+    >>> for _ in range(2):
+    ...     opt.step()
+    ...     schedule.step()
+    >>> [round(x, 4) for x in schedule.get_last_lr()]
+    [0.5]
+    """
 
     def __init__(
         self,

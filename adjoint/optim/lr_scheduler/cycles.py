@@ -18,7 +18,17 @@ __all__ = ["CyclicLR", "OneCycleLR"]
 
 
 class CyclicLR(LRScheduler):
-    """The rate goes up and down between base_lr and max_lr, momentum the other way (Smith, 2017)."""
+    """The rate goes up and down between base_lr and max_lr, momentum the other way (Smith, 2017).
+
+    >>> import adjoint as torch
+    >>> opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = torch.optim.lr_scheduler.CyclicLR(opt, base_lr=0.1, max_lr=1.0, step_size_up=4, cycle_momentum=False)
+    >>> for _ in range(2):
+    ...     opt.step()
+    ...     schedule.step()
+    >>> [round(x, 4) for x in schedule.get_last_lr()]
+    [0.55]
+    """
 
     def __init__(
         self,
@@ -99,6 +109,15 @@ class OneCycleLR(LRScheduler):
     """One cycle up to max_lr and down below the start, momentum the other way (Smith and Topin, 2018).
 
     The length is `total_steps`, or epochs * steps_per_epoch. Raises ValueError for more steps than that.
+
+    >>> import adjoint as torch
+    >>> opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = torch.optim.lr_scheduler.OneCycleLR(opt, max_lr=1.0, total_steps=10, cycle_momentum=False)
+    >>> for _ in range(2):
+    ...     opt.step()
+    ...     schedule.step()
+    >>> [round(x, 4) for x in schedule.get_last_lr()]
+    [1.0]
     """
 
     def __init__(

@@ -47,7 +47,17 @@ class _PerGroup(LRScheduler):
 
 
 class LambdaLR(_PerGroup):
-    """initial rate * lr_lambda(epoch)."""
+    """initial rate * lr_lambda(epoch).
+
+    >>> import adjoint as torch
+    >>> opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = torch.optim.lr_scheduler.LambdaLR(opt, lambda step: 1 / (1 + step))
+    >>> for _ in range(2):
+    ...     opt.step()
+    ...     schedule.step()
+    >>> [round(x, 4) for x in schedule.get_last_lr()]
+    [0.3333]
+    """
 
     def get_lr(self) -> list[float]:
         return [
@@ -57,7 +67,17 @@ class LambdaLR(_PerGroup):
 
 
 class MultiplicativeLR(_PerGroup):
-    """Rate of the epoch before * lr_lambda(epoch)."""
+    """Rate of the epoch before * lr_lambda(epoch).
+
+    >>> import adjoint as torch
+    >>> opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = torch.optim.lr_scheduler.MultiplicativeLR(opt, lambda step: 0.5)
+    >>> for _ in range(2):
+    ...     opt.step()
+    ...     schedule.step()
+    >>> [round(x, 4) for x in schedule.get_last_lr()]
+    [0.25]
+    """
 
     def get_lr(self) -> list[float]:
         if self.last_epoch <= 0:
@@ -99,7 +119,17 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """The rate times gamma at each milestone."""
+    """The rate times gamma at each milestone.
+
+    >>> import adjoint as torch
+    >>> opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = torch.optim.lr_scheduler.MultiStepLR(opt, milestones=[1], gamma=0.1)
+    >>> for _ in range(2):
+    ...     opt.step()
+    ...     schedule.step()
+    >>> [round(x, 4) for x in schedule.get_last_lr()]
+    [0.1]
+    """
 
     def __init__(
         self,
@@ -121,7 +151,17 @@ class MultiStepLR(LRScheduler):
 
 
 class ConstantLR(LRScheduler):
-    """The rate times `factor` until epoch `total_iters`."""
+    """The rate times `factor` until epoch `total_iters`.
+
+    >>> import adjoint as torch
+    >>> opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = torch.optim.lr_scheduler.ConstantLR(opt, factor=0.5, total_iters=3)
+    >>> for _ in range(2):
+    ...     opt.step()
+    ...     schedule.step()
+    >>> [round(x, 4) for x in schedule.get_last_lr()]
+    [0.5]
+    """
 
     def __init__(
         self,
@@ -151,7 +191,17 @@ class ConstantLR(LRScheduler):
 
 
 class LinearLR(LRScheduler):
-    """A factor on the rate that moves linearly from start_factor to end_factor in `total_iters` epochs."""
+    """A factor on the rate that moves linearly from start_factor to end_factor in `total_iters` epochs.
+
+    >>> import adjoint as torch
+    >>> opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = torch.optim.lr_scheduler.LinearLR(opt, start_factor=0.5, total_iters=4)
+    >>> for _ in range(2):
+    ...     opt.step()
+    ...     schedule.step()
+    >>> [round(x, 4) for x in schedule.get_last_lr()]
+    [0.75]
+    """
 
     def __init__(
         self,
@@ -188,7 +238,17 @@ class LinearLR(LRScheduler):
 
 
 class ExponentialLR(LRScheduler):
-    """The rate times gamma every epoch."""
+    """The rate times gamma every epoch.
+
+    >>> import adjoint as torch
+    >>> opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = torch.optim.lr_scheduler.ExponentialLR(opt, gamma=0.5)
+    >>> for _ in range(2):
+    ...     opt.step()
+    ...     schedule.step()
+    >>> [round(x, 4) for x in schedule.get_last_lr()]
+    [0.25]
+    """
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
         self.gamma = gamma
@@ -202,7 +262,17 @@ class ExponentialLR(LRScheduler):
 
 
 class PolynomialLR(LRScheduler):
-    """The rate times (1 - epoch / total_iters)^power, then 0."""
+    """The rate times (1 - epoch / total_iters)^power, then 0.
+
+    >>> import adjoint as torch
+    >>> opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = torch.optim.lr_scheduler.PolynomialLR(opt, total_iters=4)
+    >>> for _ in range(2):
+    ...     opt.step()
+    ...     schedule.step()
+    >>> [round(x, 4) for x in schedule.get_last_lr()]
+    [0.5]
+    """
 
     def __init__(
         self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1

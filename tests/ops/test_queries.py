@@ -1,0 +1,168 @@
+"""What asks about a tensor, converts it to Python, or sets how new ones are made."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import adjoint as torch
+
+
+def test_shape_and_layout() -> None:
+    x = torch.zeros(2, 3, dtype=torch.float64)
+    assert x.shape == x.size() == torch.Size([2, 3]) == (2, 3)
+    assert repr(x.shape) == "torch.Size([2, 3])"
+    assert (x.size(1), x.size(-2), x.dim(), x.ndimension(), x.ndim) == (3, 2, 2, 2, 2)
+    assert (x.numel(), x.nelement(), torch.numel(x), len(x), x.shape.numel()) == (6, 6, 6, 2, 6)
+    assert (x.element_size(), x.itemsize, x.nbytes) == (8, 8, 48)
+    assert x.stride() == (3, 1)
+    assert x.t().stride() == (1, 3)
+    assert x.stride(0) == 3
+    assert x.is_contiguous()
+    assert not x.t().is_contiguous()
+    assert x.t().contiguous().is_contiguous()
+    assert x.is_same_size(torch.ones(2, 3))
+    assert x[1].data_ptr() != 0
+    with pytest.raises(TypeError, match="0-d"):
+        len(torch.tensor(1))
+    with pytest.raises(IndexError):
+        x.size(2)
+
+
+def test_kind() -> None:
+    x = torch.zeros(2)
+    assert (x.dtype, str(x.device), x.layout) == (torch.float32, "cpu", torch.strided)
+    assert x.is_floating_point()
+    assert torch.is_floating_point(x)
+    assert not x.is_complex()
+    assert not x.is_cuda
+    assert not x.is_sparse
+    assert torch.is_tensor(x)
+    assert not torch.is_tensor([1])
+    assert (x.type(), x.get_device(), x.names, x.output_nr) == ("torch.FloatTensor", -1, (None,), 0)
+    assert x.cpu() is x
+    assert x.real is x
+    assert x.device == torch.device("cpu")
+    with pytest.raises(RuntimeError, match="cuda"):
+        torch.zeros(2, device="cuda")
+
+
+def test_values_in_python() -> None:
+    x = torch.tensor([[1, 2], [3, 4]])
+    assert x.tolist() == [[1, 2], [3, 4]]
+    assert [row.tolist() for row in x] == [[1, 2], [3, 4]]
+    assert x[1, 1].item() == 4
+    assert int(x[0, 0]) == 1
+    assert float(torch.tensor(2.5)) == 2.5
+    assert bool(torch.tensor(True))
+    assert not torch.tensor(0.0)
+    assert [10, 20, 30][torch.tensor(1)] == 20
+    assert 3 in x
+    assert 9 not in x
+    assert f"{torch.tensor(1.23456):.2f}" == "1.23"
+    assert (+x) is x
+    for wrong in (lambda: x.item(), lambda: bool(x), lambda: float(x)):
+        with pytest.raises((RuntimeError, ValueError)):
+            wrong()
+    with pytest.raises(TypeError):
+        _ = [1, 2][torch.tensor(0.5)]
+    with pytest.raises(TypeError, match="0-d"):
+        iter(torch.tensor(1))
+
+
+def test_numpy_shares_memory_both_ways() -> None:
+    x = torch.zeros(3)
+    a = x.numpy()
+    a[0] = 5
+    assert x.tolist() == [5.0, 0.0, 0.0]
+    x[1] = 7
+    assert a.tolist() == [5.0, 7.0, 0.0]
+    assert np.asarray(x).dtype == np.float32
+    assert np.sum(torch.ones(3).numpy()) == 3
+    with pytest.raises(RuntimeError, match="requires grad"):
+        torch.ones(1, requires_grad=True).numpy()
+
+
+def test_equality() -> None:
+    x = torch.tensor([1.0, 2.0])
+    assert torch.equal(x, x.clone())
+    assert not torch.equal(x, torch.tensor([1.0, 2.0, 3.0]))
+    assert x.equal(torch.tensor([1.0, 2.0]))
+    assert torch.allclose(x, x + 1e-9)
+    assert not x.allclose(x + 1e-3)
+    assert torch.allclose(torch.tensor([float("nan")]), torch.tensor([float("nan")]), equal_nan=True)
+    assert x != [1]
+    assert len({x, x, x.clone()}) == 2, "tensors hash by identity"
+
+
+def test_defaults() -> None:
+    assert torch.get_default_dtype() == torch.float32
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.zeros(1).dtype == torch.float64
+        assert torch.tensor(0.5).dtype == torch.float64
+        assert (torch.tensor([1]) / 2).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.zeros(1).dtype == torch.float32
+    with pytest.raises(TypeError):
+        torch.set_default_dtype(torch.int64)
+
+
+def test_limits() -> None:
+    assert torch.finfo(torch.float64).eps == np.finfo(np.float64).eps
+    assert torch.finfo(torch.float32).max == float(np.finfo(np.float32).max)
+    assert torch.iinfo(torch.int8).max == 127
+    assert torch.iinfo(torch.uint8).min == 0
+    with pytest.raises(TypeError):
+        torch.finfo(torch.int64)
+    with pytest.raises(TypeError):
+        torch.iinfo(torch.float32)
+
+
+def test_empty_has_shape_and_dtype() -> None:
+    x = torch.empty(2, 3, dtype=torch.int32)
+    assert (tuple(x.shape), x.dtype) == ((2, 3), torch.int32)
+
+
+def test_copies() -> None:
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    x.grad = torch.tensor([5.0, 6.0])
+    y = copy.deepcopy(x)
+    with torch.no_grad():
+        y += 1
+    assert x.tolist() == [1.0, 2.0]
+    assert y.requires_grad
+    assert y.grad.tolist() == [5.0, 6.0]
+    z = pickle.loads(pickle.dumps(x))
+    assert (z.tolist(), z.requires_grad) == ([1.0, 2.0], True)
+    with pytest.raises(RuntimeError, match="graph leaves"):
+        copy.deepcopy(x * 2)
+
+
+def test_threads_can_be_set() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert torch.get_num_threads() == 1
+        assert torch.arange(10.0).sum().item() == 45.0
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_statistics_count() -> None:
+    before = torch.stats()["operations"]
+    (torch.ones(3) + 1).tolist()
+    assert torch.stats()["operations"] > before or torch.is_eager()
+
+
+def test_printing_options() -> None:
+    try:
+        torch.set_printoptions(precision=2)
+        assert repr(torch.tensor([0.12345])) == "tensor([0.12])"
+    finally:
+        torch.set_printoptions(profile="default")
+    assert repr(torch.tensor([0.12345])) == "tensor([0.1235])"
