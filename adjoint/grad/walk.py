@@ -74,6 +74,9 @@ class Reverse:
         old = mine.get(slot)
         if old is None:
             heapq.heappush(self.waiting[hist.id], -slot)
+        elif type(old) is dict:  # several results, from more than one trace
+            g = {k: old[k] + g[k] if k in old and k in g else old.get(k, g.get(k)) for k in old.keys() | g.keys()}
+            old = None
         mine[slot] = g if old is None else old + g
 
     def give_leaf(self, leaf: Tensor, g: Tensor) -> None:

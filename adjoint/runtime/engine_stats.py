@@ -14,7 +14,7 @@ def collect(recorded: dict[str, int]) -> dict[str, Any]:
     out["kernels"] = counters.kernels_compiled if counters is not None else 0
     out["compile_seconds"] = counters.compile_seconds if counters is not None else 0.0
     program = sys.modules.get("adjoint.runtime.program")
-    out["bytes_moved"] = getattr(program, "counters", {}).get("bytes_moved", 0) if program is not None else 0
+    out["bytes_moved"] = program.counters["bytes_moved"] if program is not None else 0
     memory = sys.modules.get("adjoint.runtime.memory")
     if memory is not None:
         out["memory"] = memory.stats()

@@ -36,6 +36,9 @@ _LONG_NS = (
 )
 
 
+counters = {"bytes_moved": 0}  # by everything run so far, as the kernels estimate it
+
+
 class Program:
     """Runs one graph; any number of threads may do so at once.
 
@@ -102,6 +105,7 @@ class Program:
             buffers = buffers[: built.n_inputs]
         allocate = memory.allocate
         out = [allocate(n) for n in built.out_bytes]
+        counters["bytes_moved"] += built.bytes
         try:
             frame = self._frames.pop()  # atomic: a frame is never in two threads
         except IndexError:

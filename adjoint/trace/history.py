@@ -80,11 +80,8 @@ class History:
         data = self.values.get(slot)
         if data is not None:
             t._data = data
-        if self.trace is not None:
-            t._hist, t._special = (None, False) if data is None else (self, True)
+        if self.trace is not None:  # it stays connected to this history if the trace ends while a rule holds it
             t._loose = data is None
-            if data is not None and self.trace.eager:
-                t._hist, t._special = None, False
         return t
 
     def input_handle(self, step: Step) -> Tensor:
@@ -97,12 +94,13 @@ class History:
         t = new_handle(Tensor)
         t._aval, t._data = step.aval, buffer
         t._hist, t._hslot = self, step.slot
+        t._special = True
         if self.trace is not None:
-            t._tid, t._slot, t._hist = self.id, step.slot, None
+            t._tid, t._slot = self.id, step.slot
             if not self.trace.eager:
                 t._data, t._loose = None, True
         else:
-            t._tid, t._slot, t._special = 0, -1, True
+            t._tid, t._slot = 0, -1
         return t
 
     def revive(self, tr: Any, slot: int) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from adjoint import dtypes
+from adjoint import config, dtypes
 from adjoint.dtypes import DType
 from adjoint.ir.prims import PRIMS
 from adjoint.runtime.memory import Buffer, allocate
@@ -151,7 +151,7 @@ class Trace:
         return step
 
 
-default_eager = os.environ.get("ADJOINT_EAGER", "") not in ("", "0")
+default_eager = config.get("ADJOINT_EAGER")
 
 
 _traces: dict[Trace, threading.Thread] = {}  # of all threads, and of ended ones whose tensors are still held
@@ -757,7 +757,10 @@ def close(tr: Trace, hist: History | None) -> None:
     if tr.hist is not None:
         tr.hist.finish(tr.node)
         tr.origins, tr.payload, tr.values = {}, {}, {}
-    counters["operations"] += tr.node.depth
+    depth = tr.node.depth
+    if depth:
+        counters["operations"] += depth
+        counters["traces"] += 1
     tr.start()
 
 

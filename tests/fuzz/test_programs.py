@@ -21,8 +21,8 @@ FIRST = int(os.environ.get("ADJOINT_FUZZ_FROM", "0"))
 CHUNK = 100
 PIECES = (
     "backward(retain_graph=True)", "create_graph", "no_grad", "for ", "else:", "del ", "numpy()",
-    "from_numpy", "zero_()", "func.grad", ".item()", "[places(", " @ ", ".requires_grad_()", "expand",
-    "cumsum", "retain_grad", "register_hook", "optim.", "Bend.apply",
+    "from_numpy", "zero_()", "func.grad", ".item()", "[places(", " @ ", ".requires_grad_()",
+    "expand", "cumsum", "retain_grad", "register_hook", "optim.", "Bend.apply",
 )  # fmt: skip
 
 
