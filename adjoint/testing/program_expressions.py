@@ -442,6 +442,7 @@ class Expressions:
                 (f"{F}.mse_loss({x}.tanh(), {x} * 0.5)", (), a.bound**2 + 4),
                 (f"energy({x})", (), a.bound * size_of(a.shape) + 1),
                 (f"Bend.apply({x}, {x}.tanh())", a.shape, 1.0),
+                (f"Bend.apply({x}.cos(), {x})", a.shape, a.bound),
             )
         )
         if shape == () and not size_of(a.shape):

@@ -37,7 +37,7 @@ def test_size_classes_are_multiples_of_a_line_with_little_waste() -> None:
         assert size_class(capacity) == capacity
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def empty_pool(monkeypatch):
     """A pool of its own, so that what other tests left in the real one does not count."""
     monkeypatch.setattr(memory, "_rings", {})
@@ -46,7 +46,6 @@ def empty_pool(monkeypatch):
     monkeypatch.setattr(memory, "_check_at", memory._FREE_LIMIT)
 
 
-@pytest.mark.usefixtures("empty_pool")
 @pytest.mark.parametrize("nbytes", [40, 3_000_000])
 def test_memory_returns_when_the_buffer_is_dropped(nbytes: int) -> None:
     buffer = allocate(nbytes)
@@ -57,7 +56,6 @@ def test_memory_returns_when_the_buffer_is_dropped(nbytes: int) -> None:
     assert address in {allocate(nbytes).ptr for _ in range(4)}
 
 
-@pytest.mark.usefixtures("empty_pool")
 def test_not_while_an_array_sees_it() -> None:
     buffer = allocate(400)
     address = buffer.ptr
@@ -96,7 +94,6 @@ def test_stats_count_live_and_free() -> None:
     assert stats()["pooled_buffers"] == 0 and stats()["live_buffers"] >= len(kept)
 
 
-@pytest.mark.usefixtures("empty_pool")
 def test_free_memory_is_bounded(monkeypatch) -> None:
     monkeypatch.setattr(memory, "_FREE_LIMIT", 1 << 20)
     monkeypatch.setattr(memory, "_CHECK_STEP", 1 << 18)
