@@ -12,7 +12,7 @@ from typing import Any
 
 from adjoint import dtypes
 from adjoint.ops.elementwise import cast
-from adjoint.trace import recorder
+from adjoint.trace import recorder, strides
 from adjoint.trace.aval import is_contiguous
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import alias, local, record
@@ -92,7 +92,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     """
     a = input._aval
     new = resolve_shape(sizes_of(shape), a.size)
-    if recorder.reshape_strides(a.shape, a.strides, new) is None:
+    if strides.reshape_strides(a.shape, a.strides, new) is None:
         return record("reshape", (input,), new)
     return make_view(input, "reshape", new)
 
@@ -105,7 +105,7 @@ def view(input: Tensor, *shape: Any) -> Tensor:
         raise RuntimeError("view(dtype) reinterprets memory and is not supported; use .to(dtype) to convert values")
     a = input._aval
     new = resolve_shape(sizes_of(shape), a.size)
-    if recorder.reshape_strides(a.shape, a.strides, new) is None:
+    if strides.reshape_strides(a.shape, a.strides, new) is None:
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
             f"contiguous subspaces). Use .reshape(...) instead. (shape {list(a.shape)}, strides {list(a.strides)} -> {list(new)})"

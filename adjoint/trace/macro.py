@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from adjoint import dtypes
 from adjoint.trace import recorder
 from adjoint.trace.handle import Tensor, new_handle
 from adjoint.trace.recorder import Trace, bind, flush, local
@@ -187,7 +188,7 @@ def update(
     grad = tr.grad
     tr.set_mode(False)
     try:
-        numbers = [recorder.record("full", (float(v),), ((), recorder.dtypes.float64)) for v in scalars]
+        numbers = [recorder.record("full", (float(v),), ((), dtypes.float64)) for v in scalars]
         if tr.eager:
             for group in groups:
                 _apply(views, rule, group, numbers, static, outputs)

@@ -1,9 +1,9 @@
-"""The recorder: appends each operation to this thread's trace, and runs the trace when a value is needed.
+"""The recorder: appends each operation to this thread's trace.
 
-`Trace` is one thread's trace in the making. `bind` makes a concrete tensor an input of it; `record` is the general way
-to append a primitive (the operators in `adjoint.ops` look a known child up by themselves first, which is the fast
-path, and come here only when there is none). `flush` ends a trace: it selects or builds the program for what is still
-alive and runs it. Read `record`, then `flush`.
+`bind` makes a concrete tensor an input of the trace; `record` is the general way to append a primitive. The operators
+in `adjoint.ops` and the `record_...` functions below look a known child up first, which is the fast path, and come to
+`record` only when there is none. `realize` gives the value of a tensor, ending the trace if it is pending. Read
+`record`, then `bind`.
 
 In reference mode (`ADJOINT_EAGER=1`) the same steps are recorded, but each value is computed at once by NumPy, and the
 steps are not shared through the trie.
@@ -11,198 +11,40 @@ steps are not shared through the trie.
 
 from __future__ import annotations
 
-import itertools
-import os
-import sys
-import threading
-from sys import getrefcount
 from typing import Any
 
 import numpy as np
 
-from adjoint import config, dtypes
+from adjoint import dtypes
 from adjoint.dtypes import DType
-from adjoint.ir.prims import PRIMS
-from adjoint.runtime.memory import Buffer, allocate
+from adjoint.runtime.memory import Buffer
 from adjoint.trace import lower, repeat
-from adjoint.trace.aval import Aval, aval, contiguous_strides
+from adjoint.trace.aval import Aval, aval
+from adjoint.trace.ending import compute, flush
 from adjoint.trace.handle import Tensor, new_handle
-from adjoint.trace.history import History
 from adjoint.trace.infer import infer
+from adjoint.trace.state import (
+    Trace,
+    _traces,
+    counters,
+    current,
+    local,
+    new_step,
+    publish,
+    user_frame,
+)
+from adjoint.trace.strides import STRIDED, view_strides
 from adjoint.trace.trie import NO_CHILDREN, Num, Step
 
-MAX_PROGRAMS = 64  # per step, for different sets of living results
 MAX_STEPS = 8192  # a trace never grows longer than this
 SNAPSHOT_BYTES = 65536  # shared memory up to this size is copied when read, beyond it the trace runs at once
-SMALL_VIEW = 4096  # bytes of a living view that is copied rather than replayed
-ALIVE = 3  # references to a handle that only the trace holds: the list, the loop variable, the argument
-
-_ids = itertools.count(1)
-_package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-counters = {"operations": 0, "traces": 0, "programs": 0, "flushes": 0, "nodes": 0}
+NOT_DIFFERENTIABLE = frozenset(
+    "alias eq ne lt le gt ge logical_not isnan isinf argmax argmin argsort "
+    "iota random_bits bitwise_not bitwise_and bitwise_or bitwise_xor shift_left shift_right".split()
+)
 
 
-def _root(eager: bool) -> Step:
-    step = Step(None, None, "root")
-    if eager:
-        step.children = NO_CHILDREN
-    return step
-
-
-_roots: dict[tuple, Step] = {}
-
-
-_MODE_KEYS = {False: ("mode", False), True: ("mode", True)}
-
-
-class Trace:
-    """What one thread has recorded since its last flush.
-
-    id: number of this trace, never reused.  node: place in the trie.  inputs, buffers: concrete tensors in order of
-    first use, and their memory at that time.  scalars: run-time numbers in order.  handles: tensors that may be alive.
-    mutated: concrete tensors that were given a new value here.  grad: gradient mode.  static: numbers are baked in.
-    values: in reference mode the value of each slot that a derivative may need.
-    """
-
-    def __init__(self) -> None:
-        self.grad = True
-        self.static = 0
-        self.eager = default_eager
-        self.default_dtype = dtypes.float32
-        self.scope: Any = None
-        self.mutated: dict[int, Tensor] = {}
-        self.origins: dict[int, tuple] = {}
-        self.payload: dict[Any, Any] = {}
-        self.values: dict[int, Any] = {}
-        self.start()
-
-    def start(self) -> None:
-        number, node = next(_ids), self.root()
-        self.id = number  # from here on no calls, between which a signal could come
-        self.node = node
-        self.inputs: list[Tensor] = []
-        self.buffers: list[Any] = []
-        self.scalars: list[Any] = []
-        self.handles: list[Tensor] = []
-        self.flush_after = False
-        self.viewed = False  # made views
-        self.hist: History | None = None
-        self.period: tuple[int, int] | None = None
-        # mostly empty, and then kept; never cleared, because a history may share them
-        if self.mutated:
-            self.mutated = {}
-        if self.origins:
-            self.origins = {}
-        if self.payload:
-            self.payload = {}
-        if self.values:
-            self.values = {}
-
-    def root(self) -> Step:
-        if self.eager:
-            return _root(True)
-        key = (self.grad, self.default_dtype)
-        found = _roots.get(key)
-        if found is None:
-            found = _roots[key] = _root(False)
-        return found
-
-    def history(self) -> History:
-        """The record of this trace that outlives it (shared lists; completed by `flush`)."""
-        if self.hist is None or self.hist.trace is None:  # the latter: interrupted while the trace ended
-            self.hist = History(
-                self.id, self, self.inputs, self.buffers, self.scalars, self.origins, self.payload, self.values
-            )
-        return self.hist
-
-    def set_mode(self, grad: bool) -> None:
-        """Gradient mode is a step of the path, so operations need no key for it."""
-        if grad is not self.grad:
-            self.grad = grad
-            node = self.node
-            if node.parent is None:
-                self.node = self.root()
-            else:
-                known = node.kids.get(_MODE_KEYS[grad])
-                if known is None:
-                    known = self.mark("mode", grad)
-                    if grad and any(t._tid == -self.id for t in self.mutated.values()):
-                        # leaves were updated: the iteration ends before the next operation with gradient
-                        known.children, known.boundary = NO_CHILDREN, True
-                else:
-                    self.node = known
-
-    def set_default_dtype(self, dtype: DType) -> None:
-        if dtype is not self.default_dtype:
-            self.default_dtype = dtype
-            if self.node.parent is None:
-                self.node = self.root()
-            else:
-                self.mark("mode", dtype)
-
-    def mark(self, prim: str, attrs: Any) -> Step:
-        """Append a step without a value."""
-        key = (prim, attrs)
-        step = self.node.kids.get(key)
-        if step is None:
-            step = new_step(self, key, prim, (), attrs)
-            publish(self, step)
-        self.node = step
-        return step
-
-
-default_eager = config.get("ADJOINT_EAGER")
-
-
-_traces: dict[Trace, threading.Thread] = {}  # of all threads, and of ended ones whose tensors are still held
-
-
-class _Local(threading.local):
-    def __init__(self) -> None:
-        self.trace = Trace()
-        for known, thread in list(_traces.items()):
-            if not thread.is_alive() and not any(getrefcount(h) > ALIVE for h in known.handles):
-                del _traces[known]
-        _traces[self.trace] = threading.current_thread()
-
-
-local = _Local()
-
-
-def current() -> Trace:
-    """This thread's trace."""
-    return local.trace
-
-
-# --- making steps ------------------------------------------------------------------------------------------------------
-
-
-def user_frame() -> tuple[str, int, str] | None:
-    """File, line and function of the innermost call from outside the package."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_package):
-        frame = frame.f_back  # type: ignore[assignment]
-    if frame is None:
-        return None
-    return frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
-
-
-def new_step(tr: Trace, key: Any, prim: str, args: tuple, attrs: Any) -> Step:
-    step = Step(tr.node, key, prim, args, attrs)
-    step.scope = tr.scope
-    if tr.eager:
-        step.children = NO_CHILDREN
-    return step
-
-
-def publish(tr: Trace, step: Step) -> None:
-    """Make a finished step findable (only after it succeeded; in reference mode never)."""
-    if not tr.eager:
-        tr.node.kids[step.key] = step
-        counters["nodes"] += 1
-
-
-# --- binding ---------------------------------------------------------------------------------------------------------------
+# --- binding -----------------------------------------------------------------------------------------------------------
 
 
 def bind(tr: Trace, t: Tensor) -> int:
@@ -347,27 +189,11 @@ def from_other_thread(tr: Trace, t: Tensor) -> Tensor:
     return t
 
 
-def compute(step: Step, slot: int, buffers: list[Any], scalars: list[Any]) -> Any:
-    """The value of one slot of a path, beside whatever becomes of its trace."""
-    from adjoint.rewrite import simplify
-    from adjoint.runtime.program import compile_graph
-
-    compiled = step.programs.get((slot,)) if step.programs is not None else None
-    if compiled is None or compiled.saved:
-        compiled = Compiled(compile_graph(simplify(lower.graph_of(step, (slot,)))), ())
-        counters["programs"] += 1
-        if not step.aval.requires_grad:
-            if step.programs is None:
-                step.programs = {}
-            step.programs[(slot,)] = compiled
-    return compiled.program.run(buffers, scalars)[0]
-
-
 def refresh_special(t: Tensor) -> None:
     t._special = t._escape is not None or t._hist is not None or bool(t._hooks)
 
 
-# --- recording -----------------------------------------------------------------------------------------------------------
+# --- recording ---------------------------------------------------------------------------------------------------------
 
 
 def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
@@ -515,60 +341,6 @@ def make_step(tr: Trace, key: Any, prim: str, operands: tuple, slots: list, attr
     return step
 
 
-STRIDED = frozenset(("expand", "permute", "slice", "reshape"))
-
-
-def view_strides(prim: str, operands: tuple, attrs: Any, shape: tuple) -> tuple[int, ...] | None:
-    """Strides the result has as a view of its operand; None where it can only be a copy."""
-    x = operands[0]._aval
-    if prim == "permute":
-        return tuple(x.strides[p] for p in attrs)
-    if prim == "slice":
-        return tuple(s * k for s, k in zip(x.strides, attrs[2], strict=True))
-    if prim == "expand":
-        lead = len(shape) - len(x.shape)
-        kept = zip(x.shape, x.strides, shape[lead:], strict=True)
-        return (0,) * lead + tuple(0 if n != m else s for n, s, m in kept)
-    return reshape_strides(x.shape, x.strides, shape)
-
-
-def reshape_strides(old: tuple, strides: tuple, new: tuple) -> tuple[int, ...] | None:
-    """Strides of a reshape that needs no copy, or None: groups of old axes that are contiguous among themselves
-    are split anew."""
-    size = 1
-    for d in old:
-        size *= d
-    if size == 0:
-        return contiguous_strides(new)
-    kept = [(n, s) for n, s in zip(old, strides, strict=True) if n != 1]
-    merged: list[list[int]] = []
-    for n, s in kept:
-        if merged and merged[-1][1] == n * s:
-            merged[-1] = [merged[-1][0] * n, s]
-        else:
-            merged.append([n, s])
-    out: list[int] = []
-    for n in reversed(new):
-        if n == 1:
-            out.append(out[-1] if out else 1)
-            continue
-        if not merged or merged[-1][0] % n:
-            return None
-        size, step = merged[-1]
-        out.append(step)
-        if size == n:
-            merged.pop()
-        else:
-            merged[-1] = [size // n, step * n]
-    return tuple(reversed(out))
-
-
-NOT_DIFFERENTIABLE = frozenset(
-    "alias eq ne lt le gt ge logical_not isnan isinf argmax argmin argsort "
-    "iota random_bits bitwise_not bitwise_and bitwise_or bitwise_xor shift_left shift_right".split()
-)
-
-
 def alias(
     t: Tensor, prim: str, requires_grad: bool, payload: Any = None, attrs: Any = None, source: Tensor | None = None
 ) -> Tensor:
@@ -604,6 +376,9 @@ def alias(
     if tr.flush_after:
         flush(tr)
     return out
+
+
+# --- reference mode ----------------------------------------------------------------------------------------------------
 
 
 def evaluate(tr: Trace, step: Step, operands: tuple, numbers: list, out: Tensor) -> None:
@@ -645,182 +420,7 @@ def value_of(tr: Trace, t: Tensor, slot: int) -> Any:
     return data.array(t._aval.dtype.np, t._aval.shape)
 
 
-# --- ending a trace --------------------------------------------------------------------------------------------------------
-
-
-class Compiled:
-    """A program and how to call it: which further slots it keeps for derivatives, which slots of living handles they
-    want kept, and where in its results each living handle finds its value (None: in the same order)."""
-
-    __slots__ = ("program", "saved", "held", "order")
-
-    def __init__(
-        self,
-        program: Any,
-        saved: tuple[int, ...],
-        held: frozenset[int] = frozenset(),
-        order: tuple[int, ...] | None = None,
-    ) -> None:
-        self.program, self.saved, self.held, self.order = program, saved, held, order
-
-
-def flush(tr: Trace) -> None:
-    """Run what is recorded, give every living handle its value, and start a new trace."""
-    counters["flushes"] += 1
-    if tr.eager:
-        finish_eager(tr)
-        return
-    tid, node = tr.id, tr.node
-    if len(tr.scalars) != node.scalars_before + len(node.scalars) or len(tr.buffers) != inputs_up_to(node):
-        abandon(tr)
-        return
-    if tr.viewed:  # a view keeps its base: forgotten ones go first, or their bases would count as alive
-        tr.handles = [h for h in tr.handles if h._base is None or getrefcount(h) > ALIVE]
-    alive = [
-        h
-        for h in tr.handles
-        if getrefcount(h) > ALIVE and h._data is None and (h._base is None or (h._tid == tid and keeps(tr, h)))
-    ]
-    if tr.mutated:
-        alive.extend(tr.mutated.values())
-    if not alive:
-        close(tr, None)
-        return
-    key = tuple([h._slot for h in alive])
-    programs = node.programs
-    compiled = programs.get(key) if programs is not None else None
-    if compiled is None:
-        try:
-            compiled = build(tr, key, alive)
-        except BaseException:
-            rescue(tr, alive)
-            raise
-    try:
-        results = compiled.program.run(tr.buffers, tr.scalars)
-    except (IndexError, RuntimeError, ZeroDivisionError, np.linalg.LinAlgError, OverflowError) as error:
-        rescue(tr, alive)
-        first = next((h.__dict__["_error"] for h in alive if "_error" in h.__dict__), None)
-        if first is not None:
-            raise type(first)(*first.args) from None
-        raise error
-    except BaseException:
-        rescue(tr, alive)
-        raise
-    if compiled.order is not None:
-        results = [results[k] for k in compiled.order]
-    saved = compiled.saved
-    if saved or tr.hist is not None:
-        hist = tr.history()
-        for slot, data in zip(saved, results[len(alive) :], strict=True):
-            hist.values[slot] = data
-    for h, data in zip(alive, results, strict=False):
-        h._data = data
-        if h._special and h._escape is not None:
-            h._escape.write_back(h)
-        if h._aval.requires_grad and h._tid == tid:
-            h._hist, h._hslot, h._special = tr.history(), h._slot, True
-    if compiled.held:
-        kept = tr.history().values
-        for h, data in zip(alive, results, strict=False):
-            if h._slot in compiled.held:
-                kept[h._slot] = data
-    close(tr, tr.hist)
-
-
-def inputs_up_to(node: Step) -> int:
-    return node.inputs_before + (node.prim == "input")
-
-
-def abandon(tr: Trace) -> None:
-    """Ctrl-C stopped the recorder between two of its lists: nothing pending can be trusted."""
-    for h in (*tr.handles, *tr.mutated.values()):
-        if h._data is None and any(t is h for t in tr.inputs[: len(tr.buffers)]):
-            h._data = original(tr, h)  # an update that never ran
-        elif h._data is None and h._base is None:
-            h.__dict__["_error"] = RuntimeError("this tensor has no value: recording it was interrupted")
-    if tr.hist is not None:
-        tr.hist.finish(tr.node)
-    tr.origins, tr.payload, tr.values = {}, {}, {}
-    tr.start()
-
-
-def keeps(tr: Trace, view: Tensor) -> bool:
-    """Whether a living view is worth a copy of its part: small ones are, so that the next use need not replay it,
-    and those with hooks, which belong to this place in the history."""
-    a = view._aval
-    if a.requires_grad and tr.payload and ("hook", view._slot) in tr.payload:
-        return True
-    return a.nbytes <= SMALL_VIEW and not a.requires_grad and view._base._escape is None
-
-
-def close(tr: Trace, hist: History | None) -> None:
-    if tr.hist is not None:
-        tr.hist.finish(tr.node)
-        tr.origins, tr.payload, tr.values = {}, {}, {}
-    depth = tr.node.depth
-    if depth:
-        counters["operations"] += depth
-        counters["traces"] += 1
-    tr.start()
-
-
-def finish_eager(tr: Trace) -> None:
-    for h in tr.handles:
-        if h._aval.__class__ is Aval and h._aval.requires_grad and h._tid == tr.id and getrefcount(h) > ALIVE:
-            h._hist, h._hslot, h._special = tr.history(), h._slot, True
-    close(tr, tr.hist)
-
-
-def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
-    """Compile the program of this path for these living results."""
-    from adjoint.rewrite import simplify
-    from adjoint.runtime.program import compile_graph
-
-    programs = tr.node.programs
-    if programs is None:
-        programs = tr.node.programs = {}
-    elif len(programs) > MAX_PROGRAMS:
-        programs.pop(next(iter(programs)))
-    by_slot = sorted(range(len(key)), key=key.__getitem__)
-    canonical = tuple([key[k] for k in by_slot])
-    compiled = programs.get(canonical)
-    if compiled is None:
-        keep = [h._slot for h in alive if h._aval.requires_grad and h._tid == tr.id]
-        wanted = lower.slots_to_save(tr.node, keep) if keep else ()
-        saved = tuple(s for s in wanted if s not in key)
-        graph = lower.graph_of(tr.node, (*canonical, *saved))
-        compiled = Compiled(compile_graph(simplify(graph)), saved, frozenset(wanted) & frozenset(key))
-        counters["programs"] += 1
-        programs[canonical] = compiled
-    if key != canonical:  # the same results in another order of the handles
-        order = [0] * len(key)
-        for position, k in enumerate(by_slot):
-            order[k] = position
-        order += range(len(key), len(key) + len(compiled.saved))
-        compiled = programs[key] = Compiled(compiled.program, compiled.saved, compiled.held, tuple(order))
-    return compiled
-
-
-def rescue(tr: Trace, alive: list[Tensor]) -> None:
-    """After a failure: compute step by step what can be computed, mark the rest with its error, start anew."""
-    values, errors = lower.run_steps(tr.node, tr.buffers, tr.scalars)
-    tid = tr.id
-    for h in alive:
-        if h._slot in values:
-            h._data = Buffer.from_array(np.ascontiguousarray(values[h._slot]))
-            if h._escape is not None:
-                h._escape.write_back(h)
-            if h._aval.requires_grad and h._tid == tid:
-                h._hist, h._hslot, h._special = tr.history(), h._slot, True
-        elif id(h) in tr.mutated and any(t is h for t in tr.inputs):  # the update failed: the old value stays
-            h._data = original(tr, h)
-        else:
-            h.__dict__["_error"] = errors.get(h._slot, RuntimeError("an operation this tensor depends on failed"))
-    close(tr, tr.hist)
-
-
-def original(tr: Trace, h: Tensor) -> Any:
-    return next(b for t, b in zip(tr.inputs, tr.buffers, strict=False) if t is h)
+# --- values ------------------------------------------------------------------------------------------------------------
 
 
 def realize(t: Tensor) -> Any:
@@ -879,4 +479,4 @@ def tensor_from_array(array: np.ndarray, requires_grad: bool = False) -> Tensor:
     return tensor_from_buffer(Buffer.from_array(array), array.shape, dtypes.from_numpy(array.dtype), requires_grad)
 
 
-__all__ = ["Trace", "current", "bind", "record", "alias", "flush", "realize", "allocate", "PRIMS"]
+__all__ = ["Trace", "alias", "bind", "counters", "current", "flush", "local", "realize", "record"]

@@ -17,7 +17,7 @@ import numpy as np
 from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.runtime.memory import Buffer
-from adjoint.trace import recorder
+from adjoint.trace import recorder, strides
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor, new_handle
 from adjoint.trace.recorder import (
@@ -58,7 +58,7 @@ def shared_view(t: Tensor, move: tuple) -> Tensor:
         shape = attrs
     out = new_handle(Tensor)
     out._tid, out._slot = 0, -1
-    out._aval = aval(tuple(shape), old.dtype, False, recorder.view_strides(prim, (t,), attrs, tuple(shape)))
+    out._aval = aval(tuple(shape), old.dtype, False, strides.view_strides(prim, (t,), attrs, tuple(shape)))
     return link(out, t, move)
 
 

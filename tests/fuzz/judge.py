@@ -183,9 +183,9 @@ def minimise(program: Program, wrong: Callable[[Program], str | None]) -> Progra
 
 def forget_paths() -> None:
     """Start with an empty trie, so that a failure does not depend on what ran before."""
-    from adjoint.trace import recorder
+    from adjoint.trace import recorder, state
 
     trace = recorder.local.trace
     trace.start()
-    recorder._roots.clear()
+    state._roots.clear()
     trace.node = trace.root()

@@ -12,10 +12,12 @@ from adjoint.runtime.memory import Buffer, allocate, size_class, stats, trim
 
 
 @pytest.fixture(autouse=True)
-def empty_pool():
-    trim()
-    yield
-    trim()
+def empty_pool(monkeypatch):
+    """A pool of its own, so that what other tests left in the real one does not count."""
+    monkeypatch.setattr(memory, "_rings", {})
+    monkeypatch.setattr(memory, "_by_size", {})
+    monkeypatch.setattr(memory, "_total", 0)
+    monkeypatch.setattr(memory, "_check_at", memory._FREE_LIMIT)
 
 
 @pytest.mark.parametrize("nbytes", [0, 1, 63, 64, 65, 513, 1025, 4097, 1 << 15, (1 << 20) + 1])
@@ -35,15 +37,6 @@ def test_size_classes_are_multiples_of_a_line_with_little_waste() -> None:
         assert capacity >= nbytes and capacity % 64 == 0
         assert capacity <= max(nbytes + 64, nbytes * 1.126)
         assert size_class(capacity) == capacity
-
-
-@pytest.fixture(autouse=True)
-def empty_pool(monkeypatch):
-    """A pool of its own, so that what other tests left in the real one does not count."""
-    monkeypatch.setattr(memory, "_rings", {})
-    monkeypatch.setattr(memory, "_by_size", {})
-    monkeypatch.setattr(memory, "_total", 0)
-    monkeypatch.setattr(memory, "_check_at", memory._FREE_LIMIT)
 
 
 @pytest.mark.parametrize("nbytes", [40, 3_000_000])

@@ -1,0 +1,214 @@
+"""The end of a trace: the program of what is still alive is found or built, and run.
+
+`flush` is called when a value is needed, when an iteration or a repeating pattern ends, or when a trace has become too
+long. Living handles receive their buffers, and what a later backward needs goes to the trace's `History`.
+"""
+
+from __future__ import annotations
+
+from sys import getrefcount
+from typing import Any
+
+import numpy as np
+
+from adjoint.runtime.memory import Buffer
+from adjoint.trace import lower
+from adjoint.trace.aval import Aval
+from adjoint.trace.handle import Tensor
+from adjoint.trace.history import History
+from adjoint.trace.state import ALIVE, Trace, counters
+from adjoint.trace.trie import Step
+
+MAX_PROGRAMS = 64  # per step, for different sets of living results
+SMALL_VIEW = 4096  # bytes of a living view that is copied rather than replayed
+
+
+class Compiled:
+    """A program and how to call it: which further slots it keeps for derivatives, which slots of living handles they
+    want kept, and where in its results each living handle finds its value (None: in the same order)."""
+
+    __slots__ = ("program", "saved", "held", "order")
+
+    def __init__(
+        self,
+        program: Any,
+        saved: tuple[int, ...],
+        held: frozenset[int] = frozenset(),
+        order: tuple[int, ...] | None = None,
+    ) -> None:
+        self.program, self.saved, self.held, self.order = program, saved, held, order
+
+
+def flush(tr: Trace) -> None:
+    """Run what is recorded, give every living handle its value, and start a new trace."""
+    counters["flushes"] += 1
+    if tr.eager:
+        finish_eager(tr)
+        return
+    tid, node = tr.id, tr.node
+    if len(tr.scalars) != node.scalars_before + len(node.scalars) or len(tr.buffers) != inputs_up_to(node):
+        abandon(tr)
+        return
+    if tr.viewed:  # a view keeps its base: forgotten ones go first, or their bases would count as alive
+        tr.handles = [h for h in tr.handles if h._base is None or getrefcount(h) > ALIVE]
+    alive = [
+        h
+        for h in tr.handles
+        if getrefcount(h) > ALIVE and h._data is None and (h._base is None or (h._tid == tid and keeps(tr, h)))
+    ]
+    if tr.mutated:
+        alive.extend(tr.mutated.values())
+    if not alive:
+        close(tr, None)
+        return
+    key = tuple([h._slot for h in alive])
+    programs = node.programs
+    compiled = programs.get(key) if programs is not None else None
+    if compiled is None:
+        try:
+            compiled = build(tr, key, alive)
+        except BaseException:
+            rescue(tr, alive)
+            raise
+    try:
+        results = compiled.program.run(tr.buffers, tr.scalars)
+    except (IndexError, RuntimeError, ZeroDivisionError, np.linalg.LinAlgError, OverflowError) as error:
+        rescue(tr, alive)
+        first = next((h.__dict__["_error"] for h in alive if "_error" in h.__dict__), None)
+        if first is not None:
+            raise type(first)(*first.args) from None
+        raise error
+    except BaseException:
+        rescue(tr, alive)
+        raise
+    if compiled.order is not None:
+        results = [results[k] for k in compiled.order]
+    saved = compiled.saved
+    if saved or tr.hist is not None:
+        hist = tr.history()
+        for slot, data in zip(saved, results[len(alive) :], strict=True):
+            hist.values[slot] = data
+    for h, data in zip(alive, results, strict=False):
+        h._data = data
+        if h._special and h._escape is not None:
+            h._escape.write_back(h)
+        if h._aval.requires_grad and h._tid == tid:
+            h._hist, h._hslot, h._special = tr.history(), h._slot, True
+    if compiled.held:
+        kept = tr.history().values
+        for h, data in zip(alive, results, strict=False):
+            if h._slot in compiled.held:
+                kept[h._slot] = data
+    close(tr, tr.hist)
+
+
+def inputs_up_to(node: Step) -> int:
+    return node.inputs_before + (node.prim == "input")
+
+
+def abandon(tr: Trace) -> None:
+    """Ctrl-C stopped the recorder between two of its lists: nothing pending can be trusted."""
+    for h in (*tr.handles, *tr.mutated.values()):
+        if h._data is None and any(t is h for t in tr.inputs[: len(tr.buffers)]):
+            h._data = original(tr, h)  # an update that never ran
+        elif h._data is None and h._base is None:
+            h.__dict__["_error"] = RuntimeError("this tensor has no value: recording it was interrupted")
+    if tr.hist is not None:
+        tr.hist.finish(tr.node)
+    tr.origins, tr.payload, tr.values = {}, {}, {}
+    tr.start()
+
+
+def keeps(tr: Trace, view: Tensor) -> bool:
+    """Whether a living view is worth a copy of its part: small ones are, so that the next use need not replay it,
+    and those with hooks, which belong to this place in the history."""
+    a = view._aval
+    if a.requires_grad and tr.payload and ("hook", view._slot) in tr.payload:
+        return True
+    return a.nbytes <= SMALL_VIEW and not a.requires_grad and view._base._escape is None
+
+
+def close(tr: Trace, hist: History | None) -> None:
+    if tr.hist is not None:
+        tr.hist.finish(tr.node)
+        tr.origins, tr.payload, tr.values = {}, {}, {}
+    depth = tr.node.depth
+    if depth:
+        counters["operations"] += depth
+        counters["traces"] += 1
+    tr.start()
+
+
+def finish_eager(tr: Trace) -> None:
+    for h in tr.handles:
+        if h._aval.__class__ is Aval and h._aval.requires_grad and h._tid == tr.id and getrefcount(h) > ALIVE:
+            h._hist, h._hslot, h._special = tr.history(), h._slot, True
+    close(tr, tr.hist)
+
+
+def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
+    """Compile the program of this path for these living results."""
+    from adjoint.rewrite import simplify
+    from adjoint.runtime.program import compile_graph
+
+    programs = tr.node.programs
+    if programs is None:
+        programs = tr.node.programs = {}
+    elif len(programs) > MAX_PROGRAMS:
+        programs.pop(next(iter(programs)))
+    by_slot = sorted(range(len(key)), key=key.__getitem__)
+    canonical = tuple([key[k] for k in by_slot])
+    compiled = programs.get(canonical)
+    if compiled is None:
+        keep = [h._slot for h in alive if h._aval.requires_grad and h._tid == tr.id]
+        wanted = lower.slots_to_save(tr.node, keep) if keep else ()
+        saved = tuple(s for s in wanted if s not in key)
+        graph = lower.graph_of(tr.node, (*canonical, *saved))
+        compiled = Compiled(compile_graph(simplify(graph)), saved, frozenset(wanted) & frozenset(key))
+        counters["programs"] += 1
+        programs[canonical] = compiled
+    if key != canonical:  # the same results in another order of the handles
+        order = [0] * len(key)
+        for position, k in enumerate(by_slot):
+            order[k] = position
+        order += range(len(key), len(key) + len(compiled.saved))
+        compiled = programs[key] = Compiled(compiled.program, compiled.saved, compiled.held, tuple(order))
+    return compiled
+
+
+def compute(step: Step, slot: int, buffers: list[Any], scalars: list[Any]) -> Any:
+    """The value of one slot of a path, beside whatever becomes of its trace."""
+    from adjoint.rewrite import simplify
+    from adjoint.runtime.program import compile_graph
+
+    compiled = step.programs.get((slot,)) if step.programs is not None else None
+    if compiled is None or compiled.saved:
+        compiled = Compiled(compile_graph(simplify(lower.graph_of(step, (slot,)))), ())
+        counters["programs"] += 1
+        if not step.aval.requires_grad:
+            if step.programs is None:
+                step.programs = {}
+            step.programs[(slot,)] = compiled
+    return compiled.program.run(buffers, scalars)[0]
+
+
+def rescue(tr: Trace, alive: list[Tensor]) -> None:
+    """After a failure: compute step by step what can be computed, mark the rest with its error, start anew."""
+    values, errors = lower.run_steps(tr.node, tr.buffers, tr.scalars)
+    tid = tr.id
+    for h in alive:
+        if h._slot in values:
+            h._data = Buffer.from_array(np.ascontiguousarray(values[h._slot]))
+            if h._escape is not None:
+                h._escape.write_back(h)
+            if h._aval.requires_grad and h._tid == tid:
+                h._hist, h._hslot, h._special = tr.history(), h._slot, True
+        elif id(h) in tr.mutated and any(t is h for t in tr.inputs):  # the update failed: the old value stays
+            h._data = original(tr, h)
+        else:
+            h.__dict__["_error"] = errors.get(h._slot, RuntimeError("an operation this tensor depends on failed"))
+    close(tr, tr.hist)
+
+
+def original(tr: Trace, h: Tensor) -> Any:
+    return next(b for t, b in zip(tr.inputs, tr.buffers, strict=False) if t is h)

@@ -1,0 +1,180 @@
+"""The trace of each thread: what it has recorded since it last ran anything.
+
+`Trace` holds the place in the trie and the lists that grow with it; `local.trace` is this thread's. Making a step
+(`new_step`) and entering it in the trie once it is complete (`publish`) are here too. What is recorded, and when a trace
+ends, is decided above, in `recorder` and `ending`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+from sys import getrefcount
+from typing import Any
+
+from adjoint import config, dtypes
+from adjoint.dtypes import DType
+from adjoint.trace.handle import Tensor
+from adjoint.trace.history import History
+from adjoint.trace.trie import NO_CHILDREN, Step
+
+ALIVE = 3  # references to a handle that only the trace holds: the list, the loop variable, the argument
+
+_ids = itertools.count(1)
+_package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+counters = {"operations": 0, "traces": 0, "programs": 0, "flushes": 0, "nodes": 0}
+_roots: dict[tuple, Step] = {}
+_MODE_KEYS = {False: ("mode", False), True: ("mode", True)}
+
+
+def _root(eager: bool) -> Step:
+    step = Step(None, None, "root")
+    if eager:
+        step.children = NO_CHILDREN
+    return step
+
+
+class Trace:
+    """What one thread has recorded since its last flush.
+
+    id: number of this trace, never reused.  node: place in the trie.  inputs, buffers: concrete tensors in order of
+    first use, and their memory at that time.  scalars: run-time numbers in order.  handles: tensors that may be alive.
+    mutated: concrete tensors that were given a new value here.  grad: gradient mode.  static: numbers are baked in.
+    values: in reference mode the value of each slot that a derivative may need.
+    """
+
+    def __init__(self) -> None:
+        self.grad = True
+        self.static = 0
+        self.eager = default_eager
+        self.default_dtype = dtypes.float32
+        self.scope: Any = None
+        self.mutated: dict[int, Tensor] = {}
+        self.origins: dict[int, tuple] = {}
+        self.payload: dict[Any, Any] = {}
+        self.values: dict[int, Any] = {}
+        self.start()
+
+    def start(self) -> None:
+        number, node = next(_ids), self.root()
+        self.id = number  # from here on no calls, between which a signal could come
+        self.node = node
+        self.inputs: list[Tensor] = []
+        self.buffers: list[Any] = []
+        self.scalars: list[Any] = []
+        self.handles: list[Tensor] = []
+        self.flush_after = False
+        self.viewed = False  # made views
+        self.hist: History | None = None
+        self.period: tuple[int, int] | None = None
+        # mostly empty, and then kept; never cleared, because a history may share them
+        if self.mutated:
+            self.mutated = {}
+        if self.origins:
+            self.origins = {}
+        if self.payload:
+            self.payload = {}
+        if self.values:
+            self.values = {}
+
+    def root(self) -> Step:
+        if self.eager:
+            return _root(True)
+        key = (self.grad, self.default_dtype)
+        found = _roots.get(key)
+        if found is None:
+            found = _roots[key] = _root(False)
+        return found
+
+    def history(self) -> History:
+        """The record of this trace that outlives it (shared lists; completed by `flush`)."""
+        if self.hist is None or self.hist.trace is None:  # the latter: interrupted while the trace ended
+            self.hist = History(
+                self.id, self, self.inputs, self.buffers, self.scalars, self.origins, self.payload, self.values
+            )
+        return self.hist
+
+    def set_mode(self, grad: bool) -> None:
+        """Gradient mode is a step of the path, so operations need no key for it."""
+        if grad is not self.grad:
+            self.grad = grad
+            node = self.node
+            if node.parent is None:
+                self.node = self.root()
+            else:
+                known = node.kids.get(_MODE_KEYS[grad])
+                if known is None:
+                    known = self.mark("mode", grad)
+                    if grad and any(t._tid == -self.id for t in self.mutated.values()):
+                        # leaves were updated: the iteration ends before the next operation with gradient
+                        known.children, known.boundary = NO_CHILDREN, True
+                else:
+                    self.node = known
+
+    def set_default_dtype(self, dtype: DType) -> None:
+        if dtype is not self.default_dtype:
+            self.default_dtype = dtype
+            if self.node.parent is None:
+                self.node = self.root()
+            else:
+                self.mark("mode", dtype)
+
+    def mark(self, prim: str, attrs: Any) -> Step:
+        """Append a step without a value."""
+        key = (prim, attrs)
+        step = self.node.kids.get(key)
+        if step is None:
+            step = new_step(self, key, prim, (), attrs)
+            publish(self, step)
+        self.node = step
+        return step
+
+
+default_eager = config.get("ADJOINT_EAGER")
+
+
+_traces: dict[Trace, threading.Thread] = {}  # of all threads, and of ended ones whose tensors are still held
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.trace = Trace()
+        for known, thread in list(_traces.items()):
+            if not thread.is_alive() and not any(getrefcount(h) > ALIVE for h in known.handles):
+                del _traces[known]
+        _traces[self.trace] = threading.current_thread()
+
+
+local = _Local()
+
+
+def current() -> Trace:
+    """This thread's trace."""
+    return local.trace
+
+
+def user_frame() -> tuple[str, int, str] | None:
+    """File, line and function of the innermost call from outside the package."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_package):
+        frame = frame.f_back  # type: ignore[assignment]
+    if frame is None:
+        return None
+    return frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
+
+
+def new_step(tr: Trace, key: Any, prim: str, args: tuple, attrs: Any) -> Step:
+    step = Step(tr.node, key, prim, args, attrs)
+    step.scope = tr.scope
+    if tr.eager:
+        step.children = NO_CHILDREN
+    return step
+
+
+def publish(tr: Trace, step: Step) -> None:
+    """Make a finished step findable (only after it succeeded; in reference mode never)."""
+    if not tr.eager:
+        tr.node.kids[step.key] = step
+        counters["nodes"] += 1

@@ -1,0 +1,78 @@
+"""Derivatives through traces that have ended: hooks, saved values, results that need no past."""
+
+from __future__ import annotations
+
+import pytest
+
+import adjoint as torch
+
+
+@pytest.mark.parametrize("view", [False, True])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_hook_on_a_result_that_outlives_its_trace(view: bool, when: str) -> None:
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    y = w.reshape(2, 1) if view else w * 1.0
+    seen = []
+
+    def halve(g: torch.Tensor) -> torch.Tensor:
+        seen.append(g.tolist())
+        return g * 0.5
+
+    if when == "before":
+        y.register_hook(halve)
+    (w * 3).sum().item()  # ends the trace
+    if when == "after":
+        y.register_hook(halve)
+    (y * y).sum().backward()
+    assert len(seen) == 1
+    assert w.grad.tolist() == [1.0, 2.0]
+
+
+def test_rule_that_uses_a_hooked_result_passes_through_the_hook() -> None:
+    """The second derivative of exp reaches the leaf through exp's result, and so through its hook."""
+
+    def gradient(read: bool) -> list[float]:
+        w = torch.tensor([0.5, 1.0], requires_grad=True)
+        y = w.exp()
+        if read:
+            (w * 2).sum().item()
+        y.register_hook(lambda g: g * 0.5)
+        (first,) = torch.autograd.grad(y.sum(), w, create_graph=True)
+        first.sum().backward()
+        return w.grad.tolist()
+
+    assert gradient(True) == gradient(False)
+
+
+def test_retained_gradient_after_a_read() -> None:
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    y = (w * 2).tanh()
+    y.sum().item()
+    y.retain_grad()
+    (y * y).sum().backward()
+    assert y.grad.tolist() == (y * 2).tolist()
+
+
+def test_results_of_function_transforms_need_no_past() -> None:
+    """A gradient by `func.grad` requires grad only if it depends on something of the caller's that does."""
+    x = torch.tensor([1.0, 2.0])
+    w = torch.tensor([3.0, 4.0], requires_grad=True)
+    assert not torch.func.grad(lambda u: (u * u * x).sum())(x).requires_grad
+    assert not torch.func.vjp(torch.sin, x)[1](x)[0].requires_grad
+    assert not torch.func.jvp(torch.sin, (x,), (x,))[1].requires_grad
+    assert not torch.func.hessian(lambda u: (u**3).sum())(x).requires_grad
+    outer = torch.func.grad(lambda u: (u * u * w).sum())(x)
+    outer.sum().backward()
+    assert w.grad.tolist() == [2.0, 4.0]
+
+
+@pytest.mark.parametrize("step", [torch.sign, torch.floor, torch.ceil, torch.round, torch.trunc])
+def test_steps_pass_zeros(step) -> None:
+    w = torch.tensor([0.3, -1.7], requires_grad=True)
+    y = step(w)
+    assert y.requires_grad
+    (y * w).sum().backward()
+    assert w.grad.tolist() == y.tolist()
+    w.grad = None
+    step(w).sum().backward()
+    assert w.grad.tolist() == [0.0, 0.0]
