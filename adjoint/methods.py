@@ -15,7 +15,7 @@ import numpy as np
 from adjoint import dtypes
 from adjoint.autograd import engine
 from adjoint.dtypes import DType
-from adjoint.ops import create, elementwise, index, linalg, random, reduce, shape, sort
+from adjoint.ops import create, elementwise, index, linalg, random, reduce, samples, shape, sort
 from adjoint.ops.elementwise import cast, functions
 from adjoint.trace import recorder, views
 from adjoint.trace.aval import aval, is_contiguous
@@ -487,7 +487,9 @@ SAME_NAME = {
     index: "gather take_along_dim index_select take scatter scatter_add index_add index_copy index_fill index_put "
     "masked_fill masked_select masked_scatter nonzero",
     sort: "argsort sort topk kthvalue unique bincount histc quantile",
-    linalg: "matmul mm mv dot bmm outer addmm baddbmm addmv inv det slogdet logdet qr svd pinv matrix_power cross kron",
+    linalg: "matmul mm mv dot bmm outer addmm baddbmm addmv inv det slogdet logdet qr svd pinv matrix_power cross kron "
+    "cholesky_solve",
+    samples: "cov corrcoef nansum nanmean diff",
     random: "uniform_ normal_ bernoulli_ exponential_ random_ bernoulli multinomial",
 }  # fmt: skip
 ALIASES = {

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from adjoint.autograd import past
 from adjoint.grad.walk import Freed, Reverse, dependents, locate
 from adjoint.ops.create import ones_like
 from adjoint.ops.elementwise import cast
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor, new_handle
 from adjoint.trace.macro import Macro, bind_all, remember
-from adjoint.trace.recorder import local, record
+from adjoint.trace.recorder import flush, local, record
 from adjoint.trace.views import point
 
 
@@ -71,6 +72,8 @@ def backward(
     tr = local.trace
     for t in roots:
         _check_root(t)
+    if chosen is None and len(roots) == 1 and seeds[0] is None and backward_from_past(roots[0], keep, create_graph):
+        return
     if chosen is None and not tr.eager:
         slots = bind_all(tr, (*roots, *(g for g in seeds if g is not None)))
         key = ("backward", slots, len(roots), tuple(g is None for g in seeds), keep, create_graph)
@@ -89,7 +92,7 @@ def backward(
             if not t._leaf and k in walk.results:
                 pairs.append((t, walk.results[k]))
     unchanged = tr.id == tid and before[1:] == (len(tr.inputs), len(tr.scalars))
-    if key is not None and unchanged and not walk.pythonic and not tr.flush_after:
+    if key is not None and unchanged and not walk.pythonic and not walk.past and not tr.flush_after:
         gradients = [
             (next(i for i, t in enumerate(tr.inputs) if t is leaf), g._slot, plain(g._aval)) for leaf, g in pairs
         ]
@@ -105,6 +108,40 @@ def backward(
             return
     for leaf, g in pairs:
         accumulate(leaf, g, create_graph)
+
+
+def backward_from_past(root: Tensor, keep: bool, create_graph: bool) -> bool:
+    """Backward of a scalar whose trace has ended, if nothing but that trace takes part; False if another way is due."""
+    tr = local.trace
+    hist = root._hist
+    if tr.eager or hist is None or hist.trace is not None or hist.origins or hist.payload or hist.freed:
+        return False
+    if root._base is not None or root._aval.size != 1:
+        return False
+    if tr.node.boundary or tr.node.cut:
+        flush(tr)
+    key = past.key_of(hist, root._hslot, keep, create_graph)
+    known = past.find(tr, key)
+    if known is not None and past.bring_back(tr, hist, known):
+        for leaf, g in past.gradients(tr, hist, known):
+            accumulate(leaf, g, create_graph)
+        return True
+    start, tid = tr.node, tr.id
+    handles, before = len(tr.handles), (len(tr.inputs), len(tr.scalars))
+    hist.lent = []
+    walk = run_reverse([root], [None], keep, create_graph, None)
+    pairs = list(walk.leaves.values())
+    if tr.id == tid and not walk.pythonic and not tr.flush_after and set(walk.histories) == {hist.id}:
+        known = past.note(tr, start, key, hist, before, pairs, set() if keep else walk.freed.get(hist.id, set()))
+        if known is not None:
+            pairs.clear()
+            walk.leaves.clear()
+            walk.cotangents.clear()
+            del tr.handles[handles:]
+            pairs = past.gradients(tr, hist, known)
+    for leaf, g in pairs:
+        accumulate(leaf, g, create_graph)
+    return True
 
 
 def jump(tr: Any, macro: Macro) -> None:
@@ -313,6 +350,7 @@ def grad(
         and tr.id == tid
         and before[1:] == (len(tr.inputs), len(tr.scalars))
         and not walk.pythonic
+        and not walk.past
         and not tr.flush_after
         and all(g is None or g._tid == tid for g in found)
     ):

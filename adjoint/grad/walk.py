@@ -24,14 +24,17 @@ from adjoint.trace.trie import Num, Step
 
 
 def locate(t: Tensor) -> tuple[History, int] | None:
-    """The history and slot in which a tensor was computed or first used; None for one that was in no trace."""
+    """The history and slot in which a tensor was computed or first used; None for one that was in no trace.
+
+    Where it was computed comes first: all its uses lead there, those in later traces through their inputs.
+    """
     tr = local.trace
+    if t._hist is not None:
+        return t._hist, t._hslot
     if t._base is not None and t._tid != tr.id:
         recorder.bind(tr, t)  # a stale view replays its movement
     if t._tid == tr.id and t._slot >= 0:
         return tr.history(), t._slot
-    if t._hist is not None:
-        return t._hist, t._hslot
     if t._aval.requires_grad and not t._leaf:
         slot = recorder.bind(tr, t)
         return tr.history(), slot
@@ -59,7 +62,8 @@ class Reverse:
         self.cotangents: dict[int, dict[int, Any]] = {}
         self.waiting: dict[int, list[int]] = {}
         self.histories: dict[int, History] = {}
-        self.pythonic = False  # met a hook, a custom function or an older trace: cannot be a macro
+        self.pythonic = False  # met a hook or a custom function: cannot be a macro
+        self.past = False  # went through a trace that has ended
         self.freed: dict[int, set[int]] = {}
         self.relevant: dict[int, set[int]] | None = None
 
@@ -106,7 +110,7 @@ class Reverse:
             number = max(pending)
             done.add(number)
             if len(done) > 1 or self.histories[number].trace is not local.trace:
-                self.pythonic = True
+                self.past = True
             self.walk(self.histories[number])
 
     def walk(self, hist: History) -> None:

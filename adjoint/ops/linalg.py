@@ -464,6 +464,21 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     return matrix_transpose(L) if upper else L
 
 
+def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
+    """X with A X = B, from the Cholesky factor L of A (upper: its transpose); B is a matrix, or a batch of them.
+
+    >>> import adjoint as torch
+    >>> torch.cholesky_solve(torch.tensor([[8.]]), torch.tensor([[2.]]))
+    tensor([[2.]])
+    """
+    _matrix("cholesky_solve", L)
+    if len(B._aval.shape) < 2:
+        raise RuntimeError(f"b should have at least 2 dimensions, but has {len(B._aval.shape)} dimensions instead")
+    turned = matrix_transpose(L)
+    first, second = (turned, L) if upper else (L, turned)
+    return solve_triangular(second, solve_triangular(first, B, upper=False), upper=True)
+
+
 def qr(A: Tensor, mode: str = "reduced") -> QR:
     """A = Q R with orthonormal columns in Q and upper triangular R.
 

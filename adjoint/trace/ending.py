@@ -6,6 +6,7 @@ long. Living handles receive their buffers, and what a later backward needs goes
 
 from __future__ import annotations
 
+import weakref
 from sys import getrefcount
 from typing import Any
 
@@ -54,7 +55,10 @@ def flush(tr: Trace) -> None:
     alive = [
         h
         for h in tr.handles
-        if getrefcount(h) > ALIVE and h._data is None and (h._base is None or (h._tid == tid and keeps(tr, h)))
+        if getrefcount(h) > ALIVE
+        and h._data is None
+        and (h._base is None or (h._tid == tid and keeps(tr, h)))
+        and h._aval.__class__ is Aval  # not the several results of one primitive, of which each is picked at once
     ]
     if tr.mutated:
         alive.extend(tr.mutated.values())
@@ -93,7 +97,8 @@ def flush(tr: Trace) -> None:
         if h._special and h._escape is not None:
             h._escape.write_back(h)
         if h._aval.requires_grad and h._tid == tid:
-            h._hist, h._hslot, h._special = tr.history(), h._slot, True
+            h._hist, h._hslot, h._special = hist, slot, _ = tr.history(), h._slot, True
+            hist.living[slot] = weakref.ref(h)
     if compiled.held:
         kept = tr.history().values
         for h, data in zip(alive, results, strict=False):
@@ -121,11 +126,11 @@ def abandon(tr: Trace) -> None:
 
 def keeps(tr: Trace, view: Tensor) -> bool:
     """Whether a living view is worth a copy of its part: small ones are, so that the next use need not replay it,
-    and those with hooks, which belong to this place in the history."""
+    and those with a gradient, whose uses before and after must lead to one place in the history."""
     a = view._aval
     if a.requires_grad and tr.payload and ("hook", view._slot) in tr.payload:
         return True
-    return a.nbytes <= SMALL_VIEW and not a.requires_grad and view._base._escape is None
+    return (a.requires_grad or a.nbytes <= SMALL_VIEW) and view._base._escape is None
 
 
 def close(tr: Trace, hist: History | None) -> None:

@@ -7,6 +7,7 @@ recording its steps again in the current trace (`revive`), which fuses them into
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from adjoint.trace.handle import Tensor, new_handle
@@ -19,6 +20,7 @@ class History:
     id: the trace's number.  node: the last step (while the trace lives: wherever it stands now).
     inputs, buffers, scalars: as in Trace.  origins: input position -> (History, slot) it continues.
     payload: slot -> hooks or custom function.  values: slot -> Buffer that was kept.
+    living: slot -> weak reference to the tensor whose value it is. What it was used for leads to it, and never around it.
     """
 
     def __init__(self, id, trace, inputs, buffers, scalars, origins, payload, values) -> None:
@@ -29,7 +31,9 @@ class History:
         self.origins: dict[int, tuple[History, int]] = origins
         self.payload: dict[Any, Any] = payload
         self.values: dict[int, Any] = values
+        self.living: dict[int, weakref.ref[Tensor]] = {}
         self.freed: set[int] = set()
+        self.lent: list[int] = []  # run-time numbers that were brought back, by position
         self._node: Step | None = None
         self._steps: dict[int, Step] = {}
         self._upto: Step | None = None
@@ -63,6 +67,15 @@ class History:
             self._upto = node
         return self._steps
 
+    def value(self, slot: int) -> Any:
+        """The Buffer of a slot, if it was kept or a tensor still has it."""
+        data = self.values.get(slot)
+        if data is None and slot in self.living:
+            t = self.living[slot]()
+            if t is not None and t._hist is self and t._hslot == slot:
+                data = t._data
+        return data
+
     def handle(self, slot: int) -> Tensor:
         """A tensor for the value of a slot, connected to this history."""
         step = self.steps()[slot]
@@ -77,7 +90,7 @@ class History:
             from adjoint.trace.aval import aval
 
             t._aval = aval((), dict(step.scalars)[slot])
-        data = self.values.get(slot)
+        data = self.value(slot)
         if data is not None:
             t._data = data
         if self.trace is not None:  # it stays connected to this history if the trace ends while a rule holds it
@@ -121,16 +134,17 @@ class History:
             if s in seen or s in known:
                 continue
             seen.add(s)
-            order.append(s)
             step = steps[s]
-            if s == step.slot and s not in self.values and step.prim != "input":
+            if s == step.slot and (step.prim == "input" or self.value(s) is not None):
+                known[s] = self.handle(s)
+                continue
+            order.append(s)
+            if s == step.slot:
                 stack.extend(a for a in step.args if type(a) is int)
         for s in sorted(order):
             step = steps[s]
             if s != step.slot:
                 known[s] = self._scalar(tr, step, s)
-            elif s in self.values or step.prim == "input":
-                known[s] = self.handle(s)
             else:
                 known[s] = self._again(step, known)
             if tr.id != self._revived[0]:  # flushed on the way: what lives was given its value
@@ -146,6 +160,7 @@ class History:
         k = [s for s, _ in step.scalars].index(slot)
         value, dtype = self.scalars[step.scalars_before + k], step.scalars[k][1]
         static, tr.static = tr.static, 0
+        self.lent.append(step.scalars_before + k)
         try:
             return recorder.record("full", (value,), ((), dtype))
         finally:
@@ -158,6 +173,8 @@ class History:
             source = known[step.args[1 if step.prim == "override" else 0]]
             return recorder.alias(source, "alias", False) if step.prim == "alias" else source
         tr = recorder.local.trace
+        if step.prim == "pick" and known[step.args[0]]._tid != tr.id:  # several results at once never leave their trace
+            known[step.args[0]] = self._again(self.steps()[step.args[0]], known)
         operands: list[Any] = []
         static, tr.static = tr.static, 0
         for a in step.args:

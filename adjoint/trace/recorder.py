@@ -120,7 +120,11 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
         if error is not None:
             raise type(error)(*error.args)
         if t._hist is not None:
-            return t._hist.revive(tr, t._hslot)
+            slot = t._hist.revive(tr, t._hslot)
+            if t._aval.__class__ is Aval:
+                t._tid, t._slot = tr.id, slot
+                tr.handles.append(t)  # should the trace end before its use, it keeps the value
+            return slot
         return bind(tr, from_other_thread(tr, t))
     data = t._data
     kind = "input"
@@ -222,7 +226,8 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
         key: tuple = (prim, *slots) if attrs is None else (prim, *slots, attrs)
         step = tr.node.kids.get(key)
         if step is None:
-            if tr.node.cut or tr.node.boundary or tr.node.depth >= MAX_STEPS or repeat.ends_here(tr):
+            # never between a primitive with several results and the choice of one
+            if prim != "pick" and (tr.node.cut or tr.node.boundary or tr.node.depth >= MAX_STEPS or repeat.ends_here(tr)):
                 flush(tr)
                 continue
             step = make_step(tr, key, prim, operands, slots, attrs)

@@ -145,7 +145,7 @@ def attention_pooling(torch: Any) -> Any:
     """Nadaraya-Watson kernel regression, then masked softmax and additive attention with queries, keys and values."""
     nn = torch.nn
     x = torch.from_numpy(np.sort(draw(5, 20)))
-    y = 2 * torch.sin(x) + x**0.8 * (x > 0) if False else 2 * torch.sin(x) + 0.1 * x
+    y = 2 * torch.sin(x) + x.clamp(min=0.1) ** 0.8
     w = torch.ones((), requires_grad=True)
     losses = []
     for _ in range(5):

@@ -45,6 +45,11 @@ def _symmetric(torch: Any, a: Any) -> Any:
     return (a + a.mT) / 2
 
 
+def _turned(a: Any, upper: bool) -> Any:
+    """The matrix whose Cholesky factor is the triangle of a."""
+    return _transposed(np.triu(a)) @ np.triu(a) if upper else np.tril(a) @ _transposed(np.tril(a))
+
+
 def _transposed(a: Any) -> Any:
     return np.swapaxes(a, -1, -2)
 
@@ -159,6 +164,10 @@ DECOMPOSITIONS = (
              lambda torch, a, b: torch.linalg.solve(a, b, left=False), rtol=TOLERANCE),
     OpRecord("linalg.solve_triangular", lambda draw: (sample(_square(draw, 2, 2), draw(2, 1), upper=u, unitriangular=n) for u in (True, False) for n in (True, False)),
              lambda a, b, upper, unitriangular: np.linalg.solve(_triangle(a, upper, unitriangular), b), rtol=TOLERANCE),
+    OpRecord("cholesky_solve", lambda draw: (sample(draw(2, 1), _definite(draw, 2, 2), upper=u) for u in (False, True)),
+             lambda b, a, upper: np.linalg.solve(_turned(a, upper), b),
+             lambda torch, b, a, upper=False: torch.cholesky_solve(b, torch.triu(a) if upper else torch.tril(a), upper=upper), rtol=TOLERANCE,
+             errors=(fails(RuntimeError, "at least 2 dimensions", np.ones(2), np.eye(2)),), covers=("cholesky_solve",)),
     OpRecord("linalg.cholesky", definite, np.linalg.cholesky, lambda torch, a: torch.linalg.cholesky(_symmetric(torch, a)), rtol=TOLERANCE,
              covers=("cholesky",)),
     OpRecord("cholesky_upper", definite, lambda a: _transposed(np.linalg.cholesky(a)), lambda torch, a: torch.linalg.cholesky(_symmetric(torch, a), upper=True),

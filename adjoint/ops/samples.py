@@ -1,0 +1,134 @@
+"""Samples and measurements: covariances, distances between rows, sums without NaN, differences, integrals of a table.
+
+All are composites of the operations below them. Each function stands alone; `cov` shows the pattern.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adjoint.ops.elementwise import clamp, functions, where
+from adjoint.ops.reduce import mean, sum, vector_norm
+from adjoint.ops.shape import axis_of, diagonal_of, matrix_transpose, narrow, unsqueeze
+from adjoint.trace.handle import Tensor
+
+
+def cov(input: Tensor, *, correction: int = 1, fweights: Any = None, aweights: Any = None) -> Tensor:
+    """The covariance matrix of variables in rows and observations in columns (a vector is one variable: its variance).
+
+    `correction` is taken off the number of observations. RuntimeError for more than two axes; weights are not supported.
+
+    >>> import adjoint as torch
+    >>> torch.cov(torch.tensor([[0., 1., 2.], [2., 1., 0.]]))
+    tensor([[ 1., -1.],
+            [-1.,  1.]])
+    """
+    if fweights is not None or aweights is not None:
+        raise NotImplementedError("cov(): fweights and aweights are not supported; repeat or scale the observations")
+    rank = len(input._aval.shape)
+    if rank > 2:
+        raise RuntimeError(f"cov(): expected input to have two or fewer dimensions but got an input with {rank} dimensions")
+    rows = input if rank == 2 else input.reshape(1, -1)
+    centred = rows - mean(rows, 1, keepdim=True)
+    out = centred @ matrix_transpose(centred) / max(0, rows._aval.shape[1] - correction)
+    return out if rank == 2 else out.reshape(())
+
+
+def corrcoef(input: Tensor) -> Tensor:
+    """The matrix of correlation coefficients of variables in rows: covariances over products of standard deviations.
+
+    >>> import adjoint as torch
+    >>> torch.corrcoef(torch.tensor([[0., 1., 2.], [2., 1., 0.]]))
+    tensor([[ 1., -1.],
+            [-1.,  1.]])
+    """
+    c = cov(input)
+    if not c._aval.shape:
+        return c / c
+    deviation = functions["sqrt"](diagonal_of(c))
+    return clamp(c / unsqueeze(deviation, 1) / unsqueeze(deviation, 0), -1.0, 1.0)
+
+
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
+    """p-norm distances between all rows of x1 (..., m, k) and all rows of x2 (..., n, k): shape (..., m, n).
+
+    Differences are taken before squares, so near rows lose no digits; where two rows are equal the gradient is 0.
+    RuntimeError for fewer than two axes or unequal k.
+
+    >>> import adjoint as torch
+    >>> torch.cdist(torch.tensor([[0., 0.]]), torch.tensor([[3., 4.], [0., 1.]]))
+    tensor([[5., 1.]])
+    """
+    for k, x in enumerate((x1, x2), 1):
+        if len(x._aval.shape) < 2:
+            raise RuntimeError(f"cdist only supports at least 2D tensors, X{k} got: {len(x._aval.shape)}D")
+    if x1._aval.shape[-1] != x2._aval.shape[-1]:
+        raise RuntimeError(
+            f"X1 and X2 must have the same number of columns. X1: {x1._aval.shape[-1]} X2: {x2._aval.shape[-1]}"
+        )
+    apart = unsqueeze(x1, -2) - unsqueeze(x2, -3)
+    return vector_norm(apart, p, (len(apart._aval.shape) - 1,), False)
+
+
+def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The sum of the elements that are not NaN.
+
+    >>> import adjoint as torch
+    >>> torch.nansum(torch.tensor([1., float("nan"), 2.]))
+    tensor(3.)
+    """
+    return sum(where(functions["isnan"](input), 0.0, input), dim, keepdim, dtype=dtype)
+
+
+def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The mean of the elements that are not NaN; NaN where there is none.
+
+    >>> import adjoint as torch
+    >>> torch.nanmean(torch.tensor([1., float("nan"), 2.]))
+    tensor(1.5000)
+    """
+    counted = sum(~functions["isnan"](input), dim, keepdim)
+    return nansum(input, dim, keepdim, dtype=dtype) / counted
+
+
+def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Tensor:
+    """Differences of neighbours along an axis, `n` times over; `prepend` and `append` are joined to it first.
+
+    >>> import adjoint as torch
+    >>> torch.diff(torch.tensor([1, 4, 9]))
+    tensor([3, 5])
+    """
+    if not input._aval.shape:
+        raise RuntimeError("diff expects input to be at least one-dimensional")
+    if n < 0:
+        raise RuntimeError(f"order must be non-negative but got {n}")
+    from adjoint.ops.shape import cat
+
+    axis = axis_of(dim, len(input._aval.shape))
+    parts = [x for x in (prepend, input, append) if x is not None]
+    out = cat(parts, axis) if len(parts) > 1 else input
+    for _ in range(n):
+        length = out._aval.shape[axis]
+        if length < 2:
+            return narrow(out, axis, 0, 0)
+        after, before = narrow(out, axis, 1, length - 1), narrow(out, axis, 0, length - 1)
+        out = after ^ before if out._aval.dtype.name == "bool" else after - before
+    return out if n else out.clone()
+
+
+def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1.0, dim: int = -1) -> Tensor:
+    """The integral along an axis by the trapezoidal rule, at places `x` or at steps of `dx`.
+
+    >>> import adjoint as torch
+    >>> torch.trapezoid(torch.tensor([0., 1., 4.]), dx=0.5)
+    tensor(1.5000)
+    """
+    axis = axis_of(dim, len(y._aval.shape))
+    length = y._aval.shape[axis]
+    pairs = narrow(y, axis, 1, length - 1) + narrow(y, axis, 0, length - 1)
+    if x is None:
+        return sum(pairs, axis) * (dx / 2)
+    steps = diff(x, dim=-1 if len(x._aval.shape) == 1 else dim)
+    if len(x._aval.shape) == 1:
+        steps = steps.reshape(-1, *[1] * (len(y._aval.shape) - axis - 1))
+    return sum(pairs * steps, axis) / 2
