@@ -61,7 +61,7 @@ def labels(loader) -> list[list[int]]:
     return [y.tolist() for _, y in loader]
 
 
-@pytest.mark.parametrize("data", [pairs(), Slow(), Subset(pairs(), list(range(10)))], ids=str)
+@pytest.mark.parametrize("data", [pairs(), Slow(), Subset(pairs(), list(range(10)))], ids=["tensors", "slow", "subset"])
 @pytest.mark.parametrize("drop_last, sizes", [(False, [4, 4, 2]), (True, [4, 4])])
 def test_sequential_batches(data, drop_last, sizes):
     loader = DataLoader(data, batch_size=4, drop_last=drop_last)
