@@ -101,7 +101,7 @@ def bring_back(tr: Any, hist: History, past: Past) -> bool:
 def mark_bound(tr: Any, tensors: list[Tensor]) -> None:
     """Give the tensors just bound their slots: those of the last input steps of the path, in order."""
     step: Step | None = tr.node
-    slots = []
+    slots: list[int] = []
     while step is not None and len(slots) < len(tensors):
         if step.prim == "input":
             slots.append(step.slot)

@@ -86,6 +86,8 @@ class Optimizer:
             raise ValueError("some parameters appear in more than one parameter group")
         if len({id(param) for param in params}) != len(params):
             raise ValueError("optimizer contains a parameter group with duplicate parameters")
+        for param in params:  # initial values now, or the first step would be one program with their making
+            param.data_ptr()
         param_group["params"] = params
         for name, default in self.defaults.items():
             param_group.setdefault(name, default)
@@ -233,10 +235,9 @@ class FormulaOptimizer(Optimizer):
     def _begin(
         self, names: tuple[str, ...], state: dict[str, Any], param: Tensor, group: Group
     ) -> None:
-        with torch.no_grad():
-            for name in names:
-                if name not in state:
-                    state[name] = self.fresh(name, param, group)
+        for name in names:  # records nothing, not even a change of mode: see `fresh`
+            if name not in state:
+                state[name] = self.fresh(name, param, group)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; returns what `closure` returned, if it was given."""

@@ -37,15 +37,16 @@ class Buffer:
     """A piece of memory.
 
     ptr: its address, a multiple of 64 for pooled buffers.  nbytes: its capacity.  mem: NumPy bytes
-    that keep the memory alive.
+    that keep the memory alive.  pooled: 1 if a ring refers to it as well, else 0.
     """
 
-    __slots__ = ("ptr", "nbytes", "mem")
+    __slots__ = ("ptr", "nbytes", "mem", "pooled")
 
     def __init__(self, ptr: int, nbytes: int, mem: np.ndarray) -> None:
         self.ptr = ptr
         self.nbytes = nbytes
         self.mem = mem
+        self.pooled = 0
 
     def array(self, np_dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.ndarray:
         """The first elements as a C-contiguous NumPy array that shares this memory.
@@ -230,6 +231,7 @@ def _new_buffer(ring: _Ring, nbytes: int) -> Buffer:
             trim()
             mem = _aligned_bytes(capacity, _allocations)
         buffer = Buffer(mem.__array_interface__["data"][0], capacity, mem)
+        buffer.pooled = 1
         _total += capacity
     ring.append(buffer)
     return buffer

@@ -1,1 +1,3 @@
-"""What tests share: random graphs of primitives (`graphs`), comparison to the bit (`values`)."""
+"""What tests share: operator records (`operators`), random graphs of primitives (`graphs`), random programs (`programs`),
+comparison to the bit (`values`).
+"""

@@ -26,18 +26,20 @@ SMALL_VIEW = 4096  # bytes of a living view that is copied rather than replayed
 
 class Compiled:
     """A program and how to call it: which further slots it keeps for derivatives, which slots of living handles they
-    want kept, and where in its results each living handle finds its value (None: in the same order)."""
+    want kept, which inputs (by position) a derivative of a living handle can reach, and where in its results each
+    living handle finds its value (None: in the same order)."""
 
-    __slots__ = ("program", "saved", "held", "order")
+    __slots__ = ("program", "saved", "held", "reach", "order")
 
     def __init__(
         self,
         program: Any,
         saved: tuple[int, ...],
         held: frozenset[int] = frozenset(),
+        reach: frozenset[int] = frozenset(),
         order: tuple[int, ...] | None = None,
     ) -> None:
-        self.program, self.saved, self.held, self.order = program, saved, held, order
+        self.program, self.saved, self.held, self.reach, self.order = program, saved, held, reach, order
 
 
 def flush(tr: Trace) -> None:
@@ -104,6 +106,9 @@ def flush(tr: Trace) -> None:
         for h, data in zip(alive, results, strict=False):
             if h._slot in compiled.held:
                 kept[h._slot] = data
+    if tr.origins and tr.hist is not None:
+        pinned = tr.hist.pinned
+        tr.hist.release(compiled.reach | reach_of(node, pinned) if pinned else compiled.reach)
     close(tr, tr.hist)
 
 
@@ -145,9 +150,13 @@ def close(tr: Trace, hist: History | None) -> None:
 
 
 def finish_eager(tr: Trace) -> None:
+    keep = []
     for h in tr.handles:
         if h._aval.__class__ is Aval and h._aval.requires_grad and h._tid == tr.id and getrefcount(h) > ALIVE:
             h._hist, h._hslot, h._special = tr.history(), h._slot, True
+            keep.append(h._slot)
+    if tr.origins and tr.hist is not None:
+        tr.hist.release(reach_of(tr.node, keep + tr.hist.pinned))
     close(tr, tr.hist)
 
 
@@ -169,7 +178,8 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         wanted = lower.slots_to_save(tr.node, keep) if keep else ()
         saved = tuple(s for s in wanted if s not in key)
         graph = lower.graph_of(tr.node, (*canonical, *saved))
-        compiled = Compiled(compile_graph(simplify(graph)), saved, frozenset(wanted) & frozenset(key))
+        held = frozenset(wanted) & frozenset(key)
+        compiled = Compiled(compile_graph(simplify(graph)), saved, held, reach_of(tr.node, keep))
         counters["programs"] += 1
         programs[canonical] = compiled
     if key != canonical:  # the same results in another order of the handles
@@ -177,8 +187,21 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         for position, k in enumerate(by_slot):
             order[k] = position
         order += range(len(key), len(key) + len(compiled.saved))
-        compiled = programs[key] = Compiled(compiled.program, compiled.saved, compiled.held, tuple(order))
+        compiled = programs[key] = Compiled(compiled.program, compiled.saved, compiled.held, compiled.reach, tuple(order))
     return compiled
+
+
+def reach_of(node: Step, slots: list[int]) -> frozenset[int]:
+    """Positions of the inputs to which a derivative of some slots can lead."""
+    needed, found = set(slots), []
+    step: Step | None = node if slots else None
+    while step is not None and step.parent is not None:
+        if step.slot in needed and getattr(step.aval, "requires_grad", step.aval is not None):
+            needed.update(a for a in step.args if type(a) is int)
+            if step.prim == "input":
+                found.append(step.inputs_before)
+        step = step.parent
+    return frozenset(found)
 
 
 def compute(step: Step, slot: int, buffers: list[Any], scalars: list[Any]) -> Any:

@@ -33,6 +33,7 @@ class History:
         self.values: dict[int, Any] = values
         self.living: dict[int, weakref.ref[Tensor]] = {}
         self.freed: set[int] = set()
+        self.pinned: list[int] = []  # slots of tensors that know this history before it is finished
         self.lent: list[int] = []  # run-time numbers that were brought back, by position
         self._node: Step | None = None
         self._steps: dict[int, Step] = {}
@@ -42,6 +43,27 @@ class History:
     def finish(self, node: Step) -> None:
         """The trace has ended at `node`."""
         self._node, self.trace = node, None
+        for k, t in enumerate(self.inputs):  # a detached part of an older result must not keep that result's past
+            if t._base is not None and not t._aval.requires_grad:
+                self.inputs[k] = self.bare(k)
+
+    def release(self, reach: frozenset[int]) -> None:
+        """Let go of older histories that no derivative can ask for: `reach` has the inputs that one can lead to.
+
+        Without this an average of losses, or a state handed from step to step, would keep every step there ever was.
+        """
+        for k in [k for k in self.origins if k not in reach]:
+            del self.origins[k]
+            self.inputs[k] = self.bare(k)
+
+    def bare(self, position: int) -> Tensor:
+        """An input's value alone."""
+        from adjoint.trace.aval import aval
+
+        a = self.inputs[position]._aval
+        t = new_handle(Tensor)
+        t._tid, t._slot, t._aval, t._data = 0, -1, aval(a.shape, a.dtype), self.buffers[position]
+        return t
 
     @property
     def node(self) -> Step:

@@ -310,6 +310,7 @@ def point(t: Tensor, value: Tensor) -> None:
             escape.write_back(t)
             if t._aval.requires_grad and not t._leaf:  # the memory is read anew, and continues this trace
                 t._hist, t._hslot, t._special = tr.history(), slot, True
+                t._hist.pinned.append(slot)
             t._tid = 0
         else:
             t._data = None
@@ -388,12 +389,13 @@ def export(t: Tensor) -> np.ndarray:
         array = escape.array.reshape(a.shape) if escape.array.shape != tuple(a.shape) else escape.array
     else:
         if escape is None or escape.buffer is not buffer:
-            if getrefcount(buffer) > OWNED:  # a trace or a derivative still counts on the value it has now
+            if getrefcount(buffer) > OWNED + buffer.pooled:  # a trace or a derivative still counts on the value it has now
                 buffer = base._data = Buffer.from_array(buffer.array(np.uint8, (a.nbytes,)))
             base._escape = Escape(buffer)
             base._special = True
-            if a.requires_grad and base._tid == local.trace.id and not base._leaf:  # reference mode: the trace goes on
-                base._hist, base._hslot = local.trace.history(), base._slot
+            if a.requires_grad and base._tid == local.trace.id and not base._leaf and base._hist is None:
+                base._hist, base._hslot = local.trace.history(), base._slot  # reference mode: the trace goes on
+                base._hist.pinned.append(base._slot)
             if base._tid > 0:
                 base._tid = 0
             if base._views is not None:

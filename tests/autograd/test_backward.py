@@ -168,7 +168,9 @@ def test_orders_of_differentiation(order: int) -> None:
     for _ in range(order):
         (y,) = torch.autograd.grad(y, x, create_graph=True)
     falling = [1, 4, 12, 24, 24]
-    want = sum(math.comb(order, k) * falling[k] * 0.7 ** (4 - k) for k in range(order + 1)) * math.exp(0.7)
+    want = sum(
+        math.comb(order, k) * falling[k] * 0.7 ** (4 - k) for k in range(order + 1)
+    ) * math.exp(0.7)
     assert y.item() == pytest.approx(want, rel=1e-12)
 
 
@@ -191,7 +193,9 @@ def test_create_graph_backward_gives_a_differentiable_grad() -> None:
 
 def test_batched_cotangents() -> None:
     x = leaf(1, 2)
-    (rows,) = torch.autograd.grad(x * x, x, torch.eye(2, dtype=torch.float64), is_grads_batched=True)
+    (rows,) = torch.autograd.grad(
+        x * x, x, torch.eye(2, dtype=torch.float64), is_grads_batched=True
+    )
     assert rows.tolist() == [[2.0, 0.0], [0.0, 4.0]]
 
 
@@ -381,7 +385,9 @@ def test_modes() -> None:
     assert (x * 2).requires_grad
 
 
-@pytest.mark.parametrize("decorator", [lambda: torch.no_grad(), lambda: torch.no_grad, lambda: torch.inference_mode()])
+@pytest.mark.parametrize(
+    "decorator", [lambda: torch.no_grad(), lambda: torch.no_grad, lambda: torch.inference_mode()]
+)
 def test_modes_decorate(decorator: Callable) -> None:
     @decorator()
     def double(t: Any) -> Any:
@@ -433,4 +439,7 @@ def test_integers_carry_no_gradient() -> None:
     assert not x.long().requires_grad
     assert not (x > 2).requires_grad
     assert not x.argmax().requires_grad
-    assert not x.floor().requires_grad or torch.autograd.grad(x.floor().sum(), x)[0].tolist() == [0.0, 0.0]
+    assert not x.floor().requires_grad or torch.autograd.grad(x.floor().sum(), x)[0].tolist() == [
+        0.0,
+        0.0,
+    ]

@@ -52,7 +52,9 @@ def nested(x: Any) -> Any:
 
 
 def composites(x: Any) -> Any:
-    return (x.softmax(0).logsumexp(1) * x.std(1)).sum() + x.max(1).values.prod() + x.cumprod(0).sum()
+    return (
+        (x.softmax(0).logsumexp(1) * x.std(1)).sum() + x.max(1).values.prod() + x.cumprod(0).sum()
+    )
 
 
 FUNCTIONS = (pointwise, penalty, decomposition, in_place, hessian, nested, composites)
@@ -69,18 +71,24 @@ def derivatives(function: Callable[[Any], Any]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
-def test_cuts_in_reference_mode(function: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuts_in_reference_mode(
+    function: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with torch.eager():
         want = derivatives(function)
         for limit in (*range(6, 30), *range(31, 90, 6)):
             monkeypatch.setattr(recorder, "MAX_STEPS", limit)
-            np.testing.assert_allclose(derivatives(function), want, rtol=1e-8, err_msg=f"cut after {limit} steps")
+            np.testing.assert_allclose(
+                derivatives(function), want, rtol=1e-8, err_msg=f"cut after {limit} steps"
+            )
 
 
 @pytest.mark.skipif(torch.is_eager(), reason="compiles")
 @pytest.mark.parametrize("limit", [9, 21, 50])
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
-def test_cuts_of_compiled_traces(function: Callable[[Any], Any], limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuts_of_compiled_traces(
+    function: Callable[[Any], Any], limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with torch.eager():
         want = derivatives(function)
     monkeypatch.setattr(recorder, "MAX_STEPS", limit)

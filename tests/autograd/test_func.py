@@ -32,7 +32,9 @@ def test_jacobians_agree_with_differences_and_each_other() -> None:
     for make in (func.jacrev, func.jacfwd):
         np.testing.assert_allclose(make(mixed)(x).numpy(), want, atol=1e-8)
     np.testing.assert_allclose(functional.jacobian(mixed, x).numpy(), want, atol=1e-8)
-    np.testing.assert_allclose(functional.jacobian(mixed, x, strategy="forward-mode").numpy(), want, atol=1e-8)
+    np.testing.assert_allclose(
+        functional.jacobian(mixed, x, strategy="forward-mode").numpy(), want, atol=1e-8
+    )
 
 
 def scalar(x: Any) -> Any:
@@ -48,7 +50,9 @@ def test_hessian_in_every_composition_of_modes() -> None:
             np.testing.assert_allclose(outer(inner(scalar))(x).numpy(), want, atol=1e-7)
     np.testing.assert_allclose(func.hessian(scalar)(x).numpy(), want, atol=1e-7)
     np.testing.assert_allclose(functional.hessian(scalar, x).numpy(), want, atol=1e-7)
-    np.testing.assert_allclose(func.hessian(scalar)(x).numpy(), func.hessian(scalar)(x).numpy().T, atol=1e-12)
+    np.testing.assert_allclose(
+        func.hessian(scalar)(x).numpy(), func.hessian(scalar)(x).numpy().T, atol=1e-12
+    )
 
 
 def test_products_are_rows_and_columns_of_the_matrices() -> None:
@@ -60,10 +64,18 @@ def test_products_are_rows_and_columns_of_the_matrices() -> None:
     out, tangent = func.jvp(mixed, (x,), (v,))
     np.testing.assert_allclose(tangent.numpy(), (jacobian @ v).numpy(), atol=1e-12)
     hessian = func.hessian(scalar)(x)
-    np.testing.assert_allclose(functional.hvp(scalar, x, v)[1].numpy(), (hessian @ v).numpy(), atol=1e-10)
-    np.testing.assert_allclose(functional.vhp(scalar, x, v)[1].numpy(), (v @ hessian).numpy(), atol=1e-10)
-    np.testing.assert_allclose(functional.vjp(mixed, x, u)[1].numpy(), (u @ jacobian).numpy(), atol=1e-12)
-    np.testing.assert_allclose(functional.jvp(mixed, x, v)[1].numpy(), (jacobian @ v).numpy(), atol=1e-12)
+    np.testing.assert_allclose(
+        functional.hvp(scalar, x, v)[1].numpy(), (hessian @ v).numpy(), atol=1e-10
+    )
+    np.testing.assert_allclose(
+        functional.vhp(scalar, x, v)[1].numpy(), (v @ hessian).numpy(), atol=1e-10
+    )
+    np.testing.assert_allclose(
+        functional.vjp(mixed, x, u)[1].numpy(), (u @ jacobian).numpy(), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        functional.jvp(mixed, x, v)[1].numpy(), (jacobian @ v).numpy(), atol=1e-12
+    )
 
 
 def test_a_pullback_may_be_used_twice() -> None:
@@ -77,7 +89,9 @@ def test_nested_grad(order: int) -> None:
     f: Any = torch.sin
     for _ in range(order):
         f = func.grad(f)
-    want = [math.sin, math.cos, lambda t: -math.sin(t), lambda t: -math.cos(t), math.sin][order](0.4)
+    want = [math.sin, math.cos, lambda t: -math.sin(t), lambda t: -math.cos(t), math.sin][order](
+        0.4
+    )
     assert f(torch.tensor(0.4, dtype=torch.float64)).item() == pytest.approx(want)
 
 
@@ -142,7 +156,9 @@ def test_values_and_leaves_outside_are_left_alone() -> None:
     assert g.tolist() == [2.0]
     assert w.grad is None
     g.sum().backward()
-    assert w.grad.tolist() == [1.0], "a gradient that depends on an outer leaf stays connected to it"
+    assert w.grad.tolist() == [1.0], (
+        "a gradient that depends on an outer leaf stays connected to it"
+    )
 
 
 def test_control_flow_and_reading_inside() -> None:

@@ -76,7 +76,9 @@ def node(library: Any, key: str) -> tuple[str, tuple[str | None, ...]]:
     x = library.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=library.float64, requires_grad=True)
     y = library.tensor([1.0, 2.0], dtype=library.float64, requires_grad=True)
     out = NODES[key][0](library, x, y, library.tensor([0, 1]))
-    names = [None if n is None else n.name().rpartition("::")[2] for n, _ in out.grad_fn.next_functions]
+    names = [
+        None if n is None else n.name().rpartition("::")[2] for n, _ in out.grad_fn.next_functions
+    ]
     return out.grad_fn.name(), tuple(names)
 
 
@@ -102,7 +104,12 @@ def test_walking_from_a_loss_to_its_leaves() -> None:
         stack.extend(m for m, _ in n.next_functions if m is not None)
     leaves = [n for n in found if type(n).__name__ == "AccumulateGrad"]
     assert {id(n.variable) for n in leaves} == {id(x), id(w)}
-    assert [type(n).__name__ for n in found if n not in leaves] == ["SumBackward0", "AddBackward0", "TanhBackward0", "MulBackward0"]
+    assert [type(n).__name__ for n in found if n not in leaves] == [
+        "SumBackward0",
+        "AddBackward0",
+        "TanhBackward0",
+        "MulBackward0",
+    ]
 
 
 def test_the_graph_is_the_same_after_the_values_were_read() -> None:

@@ -184,12 +184,18 @@ def test_gradient_is_that_of_the_values_used(name: str) -> None:
             moved = np.array(VALUES)
             moved[i] += sign * 1e-6
             ends.append(float((value(name, moved) * weights.numpy()[: len(out)]).sum()))
-        assert got[i] == pytest.approx((ends[0] - ends[1]) / 2e-6, abs=1e-7), f"with respect to element {i}"
+        assert got[i] == pytest.approx((ends[0] - ends[1]) / 2e-6, abs=1e-7), (
+            f"with respect to element {i}"
+        )
 
 
-@pytest.mark.parametrize("name", [n for n in PROGRAMS if n not in ("detached_part_changes", "read_in_between")])
+@pytest.mark.parametrize(
+    "name", [n for n in PROGRAMS if n not in ("detached_part_changes", "read_in_between")]
+)
 def test_second_derivative(name: str) -> None:
-    assert torch.autograd.gradgradcheck(lambda x: PROGRAMS[name](x.clone()), (leaf(*VALUES),), atol=1e-4)
+    assert torch.autograd.gradgradcheck(
+        lambda x: PROGRAMS[name](x.clone()), (leaf(*VALUES),), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -217,7 +223,13 @@ def test_as_in_pytorch_where_it_agrees_to(name: str) -> None:
 
 def test_leaves_are_protected() -> None:
     x = leaf(1, 2)
-    for change in (lambda: x.add_(1), lambda: x.__setitem__(0, 1.0), lambda: x[0].mul_(2), lambda: x.zero_(), lambda: x.__iadd__(1)):
+    for change in (
+        lambda: x.add_(1),
+        lambda: x.__setitem__(0, 1.0),
+        lambda: x[0].mul_(2),
+        lambda: x.zero_(),
+        lambda: x.__iadd__(1),
+    ):
         with pytest.raises(RuntimeError, match="leaf Variable that requires grad"):
             change()
     assert x.tolist() == [1.0, 2.0]

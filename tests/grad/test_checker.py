@@ -34,17 +34,29 @@ def wrong_partial(name: str, *rules: Callable) -> Callable:
 PLANTED: dict[str, tuple[Callable, Callable, tuple]] = {
     "a wrong factor": (wrong_partial("tanh", lambda out, x: 1 - out), lambda x: x.tanh(), (3,)),
     "a wrong sign": (wrong_partial("cos", lambda out, x: x.sin()), lambda x: x.cos(), (2, 2)),
-    "a slightly wrong factor": (wrong_partial("exp", lambda out, x: out * 1.01), lambda x: x.exp(), (3,)),
-    "a lost operand": (wrong_partial("mul", lambda out, x, y: y, lambda out, x, y: 0), lambda x: x * x, (3,)),
+    "a slightly wrong factor": (
+        wrong_partial("exp", lambda out, x: out * 1.01),
+        lambda x: x.exp(),
+        (3,),
+    ),
+    "a lost operand": (
+        wrong_partial("mul", lambda out, x, y: y, lambda out, x, y: 0),
+        lambda x: x * x,
+        (3,),
+    ),
     "a mask too many": (wrong_partial("relu", lambda out, x: out > 1), lambda x: x.relu(), (4,)),
     "a NaN": (wrong_partial("sqrt", lambda out, x: out * float("nan")), lambda x: x.sqrt(), (2,)),
     "a transpose of another shape's order": (
-        lambda patch: patch.setitem(transposes.TRANSPOSES, "permute", lambda g, args, perm: (g.reshape(args[0].shape),)),
+        lambda patch: patch.setitem(
+            transposes.TRANSPOSES, "permute", lambda g, args, perm: (g.reshape(args[0].shape),)
+        ),
         lambda x: x.t() * torch.arange(6.0, dtype=torch.float64).reshape(3, 2),
         (2, 3),
     ),
     "a cumulative sum the wrong way": (
-        lambda patch: patch.setitem(transposes.TRANSPOSES, "cumsum", lambda g, args, axis: (g.cumsum(axis),)),
+        lambda patch: patch.setitem(
+            transposes.TRANSPOSES, "cumsum", lambda g, args, axis: (g.cumsum(axis),)
+        ),
         lambda x: x.cumsum(0),
         (4,),
     ),
@@ -61,9 +73,13 @@ PLANTED: dict[str, tuple[Callable, Callable, tuple]] = {
 @pytest.mark.parametrize("what", PLANTED)
 def test_gradcheck_finds(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plant, function, shape = PLANTED[what]
-    assert torch.autograd.gradcheck(function, (variable(*shape),)), "right before the rule is changed"
+    assert torch.autograd.gradcheck(function, (variable(*shape),)), (
+        "right before the rule is changed"
+    )
     plant(monkeypatch)
-    with pytest.raises(GradcheckError, match="Jacobian mismatch for output 0 with respect to input 0"):
+    with pytest.raises(
+        GradcheckError, match="Jacobian mismatch for output 0 with respect to input 0"
+    ):
         torch.autograd.gradcheck(function, (variable(*shape),))
     assert torch.autograd.gradcheck(function, (variable(*shape),), raise_exception=False) is False
 

@@ -32,8 +32,12 @@ def rows() -> Iterator[Row]:
     for line in PAGE.read_text().splitlines():
         if not line.startswith("| ") or line.startswith("| what"):
             continue
-        what, expression, x, y, value, gradient, theirs = (cell.strip() for cell in line.strip("|").split(" |"))
-        yield Row(what, expression.strip("`"), tuple(o for o in (x, y) if o), value, gradient, theirs)
+        what, expression, x, y, value, gradient, theirs = (
+            cell.strip() for cell in line.strip("|").split(" |")
+        )
+        yield Row(
+            what, expression.strip("`"), tuple(o for o in (x, y) if o), value, gradient, theirs
+        )
 
 
 ROWS = list(rows())
@@ -66,15 +70,23 @@ def agree(got: tuple[Any, Any], row: Row) -> str:
     """What of a result differs from the row: "" if nothing."""
     value, gradients = got
     if row.value.endswith("Error"):
-        return "" if isinstance(value, str) and value == row.value else f"{value} instead of {row.value}"
+        return (
+            ""
+            if isinstance(value, str) and value == row.value
+            else f"{value} instead of {row.value}"
+        )
     if isinstance(value, str):
         return f"{value} instead of a value"
-    if not np.allclose(value, numbers(row.value), rtol=1e-7, equal_nan=True) or value.shape != np.shape(numbers(row.value)):
+    if not np.allclose(
+        value, numbers(row.value), rtol=1e-7, equal_nan=True
+    ) or value.shape != np.shape(numbers(row.value)):
         return f"value {value}"
     if row.gradients == "-":
         return "" if gradients == "-" else f"gradient {gradients} where there should be none"
     wanted = numbers(f"({row.gradients},)")
-    if gradients == "-" or not all(np.allclose(g, w, rtol=1e-6, equal_nan=True) for g, w in zip(gradients, wanted, strict=True)):
+    if gradients == "-" or not all(
+        np.allclose(g, w, rtol=1e-6, equal_nan=True) for g, w in zip(gradients, wanted, strict=True)
+    ):
         return f"gradient {gradients}"
     return ""
 
@@ -88,7 +100,9 @@ def test_row_is_true(row: Row) -> None:
 def test_claim_about_pytorch(row: Row) -> None:
     theirs = pytest.importorskip("torch")
     difference = agree(run(theirs, row), row)
-    assert (difference == "") == (row.pytorch == "same"), f"PyTorch: {difference or 'the same'}, the page says {row.pytorch!r}"
+    assert (difference == "") == (row.pytorch == "same"), (
+        f"PyTorch: {difference or 'the same'}, the page says {row.pytorch!r}"
+    )
 
 
 def test_the_page_covers_what_it_should() -> None:
@@ -96,5 +110,21 @@ def test_the_page_covers_what_it_should() -> None:
     assert len(ROWS) > 80
     assert sum(r.pytorch == "same" for r in ROWS) > 60
     text = " ".join(r.expression for r in ROWS)
-    for name in ("relu", "abs", "amax", "maximum", "clamp", "norm", "sqrt", "where", "prod", "sort", "argmax", "//", "%", "long", "eigh"):
+    for name in (
+        "relu",
+        "abs",
+        "amax",
+        "maximum",
+        "clamp",
+        "norm",
+        "sqrt",
+        "where",
+        "prod",
+        "sort",
+        "argmax",
+        "//",
+        "%",
+        "long",
+        "eigh",
+    ):
         assert name in text

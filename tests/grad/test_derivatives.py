@@ -34,7 +34,9 @@ def function_of(record: OpRecord, library: Any, s: Sample) -> tuple[Callable, li
 
         placed = put(args)
         named = {k: put(v) for k, v in options.items()}
-        return tuple(o for o in flat(record.run(library, *placed, **named)) if o.is_floating_point())
+        return tuple(
+            o for o in flat(record.run(library, *placed, **named)) if o.is_floating_point()
+        )
 
     return call, given
 
@@ -79,6 +81,13 @@ def test_gradients_are_those_of_pytorch(record: OpRecord) -> None:
             seeds = [library.tensor(np.asarray(rng.standard_normal(tuple(o.shape)))) for o in outs]
             unused = [None] * len(given)
             got = library.autograd.grad(outs, given, seeds, allow_unused=True) if outs else unused
-            found.append([np.zeros(tuple(x.shape)) if g is None else g.detach().numpy() for g, x in zip(got, given, strict=True)])
+            found.append(
+                [
+                    np.zeros(tuple(x.shape)) if g is None else g.detach().numpy()
+                    for g, x in zip(got, given, strict=True)
+                ]
+            )
         for ours, wanted in zip(*found, strict=True):
-            np.testing.assert_allclose(ours, wanted, rtol=1e-7, atol=1e-9, err_msg=f"{record.name}{s.describe()}")
+            np.testing.assert_allclose(
+                ours, wanted, rtol=1e-7, atol=1e-9, err_msg=f"{record.name}{s.describe()}"
+            )

@@ -17,7 +17,11 @@ from adjoint.testing.operators import RECORDS
 from adjoint.testing.operators.record import flat, leaf, tensors
 from adjoint.trace.recorder import NOT_DIFFERENTIABLE
 
-COVERED = {n for r in RECORDS.values() for n in (r.name, r.name.rpartition(".")[2], r.method, r.in_place, *r.covers)}
+COVERED = {
+    n
+    for r in RECORDS.values()
+    for n in (r.name, r.name.rpartition(".")[2], r.method, r.in_place, *r.covers)
+}
 
 # Public functions that are no operators on tensors, with where they are tested.
 OTHER_FUNCTIONS = {
@@ -47,19 +51,29 @@ def names(table: dict[str, str]) -> set[str]:
 def test_every_public_function_has_a_record() -> None:
     public = {n for n in dir(torch) if not n.startswith("_") and callable(getattr(torch, n))}
     missing = public - COVERED - names(OTHER_FUNCTIONS)
-    assert not missing, f"no record covers {sorted(missing)}: add a row in adjoint/testing/operators"
+    assert not missing, (
+        f"no record covers {sorted(missing)}: add a row in adjoint/testing/operators"
+    )
 
 
 @pytest.mark.parametrize("module", ["linalg", "special"])
 def test_every_function_of_a_module_has_a_record(module: str) -> None:
-    functions = {n for n in getattr(torch, module).__all__ if not isinstance(getattr(getattr(torch, module), n), type)}
+    functions = {
+        n
+        for n in getattr(torch, module).__all__
+        if not isinstance(getattr(getattr(torch, module), n), type)
+    }
     missing = {n for n in functions if f"{module}.{n}" not in COVERED}
     assert not missing, f"no record covers {sorted(missing)} of torch.{module}"
 
 
 def test_every_method_has_a_record() -> None:
     plain = set(dir(type("Empty", (), {})))
-    public = {n for n in dir(torch.Tensor) if n not in plain and (n.startswith("__") or not n.startswith("_"))} - {"__annotations__"}
+    public = {
+        n
+        for n in dir(torch.Tensor)
+        if n not in plain and (n.startswith("__") or not n.startswith("_"))
+    } - {"__annotations__"}
     missing = public - COVERED - names(OTHER_METHODS)
     assert not missing, f"no record covers the methods {sorted(missing)}"
 
@@ -77,7 +91,9 @@ def test_every_primitive_has_its_rows() -> None:
         if prim.kind != "boundary":
             assert name in reference.REFERENCE, f"{name} has no NumPy reference"
         if prim.kind != "boundary" and name not in ("const", "pick"):
-            assert (name in tables) != (name in NOT_DIFFERENTIABLE), f"{name} needs a derivative row or a place among NOT_DIFFERENTIABLE"
+            assert (name in tables) != (name in NOT_DIFFERENTIABLE), (
+                f"{name} needs a derivative row or a place among NOT_DIFFERENTIABLE"
+            )
         if prim.linear and name not in ("pick", "const") and prim.kind != "pointwise":
             assert name in TRANSPOSES, f"{name} is linear and has no transpose"
     assert set(reference.REFERENCE) <= set(PRIMS), "a reference row without a primitive"
@@ -115,7 +131,9 @@ def test_every_primitive_is_exercised(spied: set[str]) -> None:
     """By a record's value or its gradient: what these tests cannot reach is dead."""
     for record in RECORDS.values():
         for s in record.draw(record.dtypes[-1]):
-            out = flat(record.run(torch, *tensors(torch, s.args, leaf), **tensors(torch, s.options)))
+            out = flat(
+                record.run(torch, *tensors(torch, s.args, leaf), **tensors(torch, s.options))
+            )
             live = [o for o in out if o.requires_grad]
             if live:
                 sum((o * o).sum() for o in live).backward()

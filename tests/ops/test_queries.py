@@ -93,7 +93,9 @@ def test_equality() -> None:
     assert x.equal(torch.tensor([1.0, 2.0]))
     assert torch.allclose(x, x + 1e-9)
     assert not x.allclose(x + 1e-3)
-    assert torch.allclose(torch.tensor([float("nan")]), torch.tensor([float("nan")]), equal_nan=True)
+    assert torch.allclose(
+        torch.tensor([float("nan")]), torch.tensor([float("nan")]), equal_nan=True
+    )
     assert x != [1]
     assert len({x, x, x.clone()}) == 2, "tensors hash by identity"
 

@@ -23,7 +23,9 @@ DRAWS: dict[str, Callable[[], Any]] = {
     "normal of tensors": lambda: torch.normal(torch.zeros(3), torch.ones(3)),
     "bernoulli": lambda: torch.bernoulli(torch.full((9,), 0.5)),
     "multinomial": lambda: torch.multinomial(torch.tensor([1.0, 2.0, 3.0]), 2),
-    "multinomial with replacement": lambda: torch.multinomial(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), 6, replacement=True),
+    "multinomial with replacement": lambda: torch.multinomial(
+        torch.tensor([[1.0, 2.0], [3.0, 0.0]]), 6, replacement=True
+    ),
     "poisson": lambda: torch.poisson(torch.full((5,), 3.0)),
     "uniform_": lambda: torch.zeros(4).uniform_(-1, 1),
     "normal_": lambda: torch.zeros(4).normal_(1, 2),

@@ -39,7 +39,14 @@ def test_dtype_and_shape(record: OpRecord) -> None:
     for dtype in record.dtypes:
         for s in record.draw(dtype):
             got, want = (
-                [kind(t) for t in flat(record.run(library, *tensors(library, s.args), **tensors(library, s.options)))]
+                [
+                    kind(t)
+                    for t in flat(
+                        record.run(
+                            library, *tensors(library, s.args), **tensors(library, s.options)
+                        )
+                    )
+                ]
                 for library in (torch, theirs)
             )
             assert got == want, f"{record.name}{s.describe()} as {dtype}"
@@ -52,14 +59,21 @@ def test_value_is_that_of_pytorch(record: OpRecord) -> None:
     dtype = record.dtypes[-1]
     for s in record.draw(dtype):
         got, want = (
-            [t.numpy() for t in flat(record.run(library, *tensors(library, s.args), **tensors(library, s.options)))]
+            [
+                t.numpy()
+                for t in flat(
+                    record.run(library, *tensors(library, s.args), **tensors(library, s.options))
+                )
+            ]
             for library in (torch, theirs)
         )
         for g, w in zip(got, want, strict=True):
             if g.dtype.kind == "f":
                 rtol = max(record.tolerance(g.dtype), 1e-9 if g.dtype == np.float64 else 3e-6)
                 size = np.abs(w[np.isfinite(w)]).max(initial=0)
-                np.testing.assert_allclose(g, w, rtol=rtol, atol=rtol * size, err_msg=record.name + s.describe())
+                np.testing.assert_allclose(
+                    g, w, rtol=rtol, atol=rtol * size, err_msg=record.name + s.describe()
+                )
             else:
                 np.testing.assert_array_equal(g, w, err_msg=record.name + s.describe())
 
@@ -74,7 +88,10 @@ def outcome(function: Callable[..., Any], *args: Any) -> Any:
 
 def operands(library: Any, dtype: str) -> list[Any]:
     """A vector and a 0-d tensor of a dtype."""
-    return [library.ones(2, dtype=getattr(library, dtype)), library.ones((), dtype=getattr(library, dtype))]
+    return [
+        library.ones(2, dtype=getattr(library, dtype)),
+        library.ones((), dtype=getattr(library, dtype)),
+    ]
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -84,25 +101,62 @@ def test_promotion_table(name: str) -> None:
     function = OPERATORS[name]
     for a, b in itertools.product(EVERY, EVERY):
         for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            got, want = (outcome(function, operands(lib, a)[i], operands(lib, b)[j]) for lib in (torch, theirs))
+            got, want = (
+                outcome(function, operands(lib, a)[i], operands(lib, b)[j])
+                for lib in (torch, theirs)
+            )
             assert got == want, f"{a} rank {1 - i} {name} {b} rank {1 - j}"
     for a, number in itertools.product(EVERY, NUMBERS):
         for i in (0, 1):
             for order in (1, -1):
-                got, want = (outcome(function, *(operands(lib, a)[i], number)[::order]) for lib in (torch, theirs))
+                got, want = (
+                    outcome(function, *(operands(lib, a)[i], number)[::order])
+                    for lib in (torch, theirs)
+                )
                 assert got == want, f"{a} rank {1 - i} {name} {number!r}, order {order}"
 
 
 # Where Adjoint computes what PyTorch refuses: the value on bools is that on 0 and 1.
-GENEROUS = {("abs", "bool"), ("relu", "bool"), ("floor", "bool"), ("round", "bool"), ("argmax", "bool")}
+GENEROUS = {
+    ("abs", "bool"),
+    ("relu", "bool"),
+    ("floor", "bool"),
+    ("round", "bool"),
+    ("argmax", "bool"),
+}
 
 
-@pytest.mark.parametrize("name", ["sin", "sqrt", "sigmoid", "relu", "abs", "neg", "floor", "round", "sign", "square", "exp", "isnan", "sum", "prod", "mean", "amax", "argmax", "cumsum"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sin",
+        "sqrt",
+        "sigmoid",
+        "relu",
+        "abs",
+        "neg",
+        "floor",
+        "round",
+        "sign",
+        "square",
+        "exp",
+        "isnan",
+        "sum",
+        "prod",
+        "mean",
+        "amax",
+        "argmax",
+        "cumsum",
+    ],
+)
 def test_dtype_of_functions_of_one_tensor(name: str) -> None:
     theirs = pytest.importorskip("torch")
     for dtype in EVERY:
         arguments = (0,) if name == "cumsum" else ()
-        got, want = (outcome(getattr(lib, name), operands(lib, dtype)[0], *arguments) for lib in (torch, theirs))
+        got, want = (
+            outcome(getattr(lib, name), operands(lib, dtype)[0], *arguments)
+            for lib in (torch, theirs)
+        )
         assert got == want or (name, dtype) in GENEROUS, f"{name} of {dtype}: {got}, PyTorch {want}"
 
 
@@ -121,9 +175,13 @@ def test_promote_types_is_a_lattice() -> None:
 def test_promote_and_result_type_are_those_of_pytorch() -> None:
     theirs = pytest.importorskip("torch")
     for a, b in itertools.product(EVERY, EVERY):
-        assert str(torch.promote_types(getattr(torch, a), getattr(torch, b))) == str(theirs.promote_types(getattr(theirs, a), getattr(theirs, b)))
+        assert str(torch.promote_types(getattr(torch, a), getattr(torch, b))) == str(
+            theirs.promote_types(getattr(theirs, a), getattr(theirs, b))
+        )
         for number in NUMBERS:
-            assert str(torch.result_type(operands(torch, a)[0], number)) == str(theirs.result_type(operands(theirs, a)[0], number))
+            assert str(torch.result_type(operands(torch, a)[0], number)) == str(
+                theirs.result_type(operands(theirs, a)[0], number)
+            )
 
 
 def failures() -> list:

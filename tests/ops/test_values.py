@@ -18,7 +18,9 @@ def array(t: Any) -> np.ndarray:
     return t.detach().numpy().copy()
 
 
-def assert_near(record: OpRecord, got: np.ndarray, want: Any, what: str, exact: bool = False) -> None:
+def assert_near(
+    record: OpRecord, got: np.ndarray, want: Any, what: str, exact: bool = False
+) -> None:
     """Equal shapes, and elements within the record's tolerance of the largest."""
     want = np.asarray(want)
     assert got.shape == want.shape, f"{what}: shape {got.shape}, expected {want.shape}"
@@ -34,7 +36,11 @@ def results(record: OpRecord, dtype: str, make: Any = None) -> list[list[np.ndar
     """The outputs of all samples of a dtype, read only after all have been recorded."""
     made = []
     for s in record.draw(dtype):
-        made.append(flat(record.run(torch, *tensors(torch, s.args, make), **tensors(torch, s.options, make))))
+        made.append(
+            flat(
+                record.run(torch, *tensors(torch, s.args, make), **tensors(torch, s.options, make))
+            )
+        )
     return [[array(t) for t in out] for out in made]
 
 
@@ -56,18 +62,24 @@ def test_compiled_is_reference(record: OpRecord) -> None:
     for dtype in record.dtypes:
         with torch.eager():
             want = results(record, dtype)
-        results(record, dtype)  # a cold program of exact operations runs in NumPy; the second time it is compiled
+        results(
+            record, dtype
+        )  # a cold program of exact operations runs in NumPy; the second time it is compiled
         got = results(record, dtype)
         for s, g, w in zip(record.draw(dtype), got, want, strict=True):
             for a, b in zip(g, w, strict=True):
                 assert a.dtype == b.dtype
-                assert_near(record, a, b, f"{record.name} of {s.describe()} as {dtype}", record.exact)
+                assert_near(
+                    record, a, b, f"{record.name} of {s.describe()} as {dtype}", record.exact
+                )
 
 
 @pytest.mark.parametrize("record", [p for p in ALL if p.values[0].any_layout])
 def test_layout_does_not_matter(record: OpRecord) -> None:
     dtype = record.dtypes[-1]
-    for s, plain, moved in zip(record.draw(dtype), results(record, dtype), results(record, dtype, strided), strict=True):
+    for s, plain, moved in zip(
+        record.draw(dtype), results(record, dtype), results(record, dtype, strided), strict=True
+    ):
         for a, b in zip(plain, moved, strict=True):
             assert a.dtype == b.dtype
             assert_near(record, b, a, f"{record.name} of {s.describe()}")
@@ -96,8 +108,16 @@ def test_in_place_is_the_function(record: OpRecord) -> None:
         out = getattr(first, record.in_place)(*rest, **tensors(torch, s.options))
         assert out is first
         assert first.dtype == torch.tensor(s.args[0]).dtype, "an in-place operation keeps the dtype"
-        assert_near(record, array(first), want[0].astype(array(first).dtype), f"{record.in_place} of {s.describe()}", exact=True)
-        np.testing.assert_array_equal(array(view).ravel(), array(first).ravel(), err_msg="a view sees the change")
+        assert_near(
+            record,
+            array(first),
+            want[0].astype(array(first).dtype),
+            f"{record.in_place} of {s.describe()}",
+            exact=True,
+        )
+        np.testing.assert_array_equal(
+            array(view).ravel(), array(first).ravel(), err_msg="a view sees the change"
+        )
 
 
 @pytest.mark.parametrize("record", ALL)
@@ -106,13 +126,21 @@ def test_arguments_are_left_alone(record: OpRecord) -> None:
     for s in record.draw(dtype):
         args = tensors(torch, s.args)
         record.run(torch, *args, **tensors(torch, s.options))
-        for t, a in zip(flat([a for a in args if isinstance(a, (torch.Tensor, list, tuple))]), s.arrays(), strict=False):
+        for t, a in zip(
+            flat([a for a in args if isinstance(a, (torch.Tensor, list, tuple))]),
+            s.arrays(),
+            strict=False,
+        ):
             if isinstance(t, torch.Tensor):
                 np.testing.assert_array_equal(array(t), a)
 
 
 def failures() -> list:
-    return [pytest.param(r, f, id=f"{r.name}-{f.fragment.replace(' ', '-')}") for r in RECORDS.values() for f in r.errors]
+    return [
+        pytest.param(r, f, id=f"{r.name}-{f.fragment.replace(' ', '-')}")
+        for r in RECORDS.values()
+        for f in r.errors
+    ]
 
 
 @pytest.mark.parametrize(("record", "failure"), failures())

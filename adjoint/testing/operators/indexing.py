@@ -80,14 +80,20 @@ def writes(draw: Draw) -> Any:
     for shape, index in INDICES:
         x = draw(*shape)
         part = x[index]
-        if isinstance(index, np.ndarray) and index.dtype.kind == "i" and index.size != len({i % 5 for i in index.ravel()}):
+        if (
+            isinstance(index, np.ndarray)
+            and index.dtype.kind == "i"
+            and index.size != len({i % 5 for i in index.ravel()})
+        ):
             continue  # a place written twice keeps either value
         yield sample(x, Fixed(index), 1)
         if part.shape == () or part.size:
             yield sample(draw(*shape), Fixed(index), draw(*part.shape))
 
 
-def _index_error(fragment: str, shape: tuple, index: Any, kind: type[Exception] = IndexError) -> Any:
+def _index_error(
+    fragment: str, shape: tuple, index: Any, kind: type[Exception] = IndexError
+) -> Any:
     return fails(kind, fragment, np.ones(shape), Fixed(index))
 
 
@@ -110,7 +116,10 @@ def _scattered(draw: Draw) -> Any:
     for shape, dim, count in (((5,), 0, 3), ((2, 3), 1, 2), ((3, 2), 0, 3), ((7, 5), 0, 4)):
         target = list(shape)
         target[dim] = count
-        lines = [draw.random.permutation(shape[dim])[:count] for _ in range(int(np.prod(target)) // count)]
+        lines = [
+            draw.random.permutation(shape[dim])[:count]
+            for _ in range(int(np.prod(target)) // count)
+        ]
         moved = [n for d, n in enumerate(target) if d != dim]
         index = np.moveaxis(np.array(lines).reshape(*moved, count), -1, dim)
         yield sample(draw(*shape), dim, np.ascontiguousarray(index), draw(*target))
@@ -142,7 +151,11 @@ def _slices(draw: Draw) -> Any:
 def _sliced(accumulate: bool) -> Callable[..., Any]:
     def reference(x: Any, dim: int, index: Any, source: Any) -> Any:
         out = np.moveaxis(x.copy(), dim, 0)
-        source = np.moveaxis(np.broadcast_to(source, [len(index) if d == dim else n for d, n in enumerate(x.shape)]), dim, 0)
+        source = np.moveaxis(
+            np.broadcast_to(source, [len(index) if d == dim else n for d, n in enumerate(x.shape)]),
+            dim,
+            0,
+        )
         for k, i in enumerate(index):
             out[i] = out[i] + source[k] if accumulate else source[k]
         return np.moveaxis(out, 0, dim)
@@ -151,7 +164,14 @@ def _sliced(accumulate: bool) -> Callable[..., Any]:
 
 
 def _masked(draw: Draw) -> Any:
-    for shape, mask in (((), ()), ((5,), (5,)), ((2, 3), (2, 3)), ((2, 3), (3,)), ((0,), (0,)), ((41,), (41,))):
+    for shape, mask in (
+        ((), ()),
+        ((5,), (5,)),
+        ((2, 3), (2, 3)),
+        ((2, 3), (3,)),
+        ((0,), (0,)),
+        ((41,), (41,)),
+    ):
         yield sample(draw(*shape), draw.mask(*mask), 1.5 if draw.dtype.kind == "f" else 1)
 
 

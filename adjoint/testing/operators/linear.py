@@ -21,7 +21,9 @@ def _square(draw: Draw, *shape: int) -> Any:
 
 
 def squares(draw: Draw) -> Any:
-    return (sample(_square(draw, *shape)) for shape in ((1, 1), (2, 2), (3, 3), (2, 2, 2), (2, 5, 5)))
+    return (
+        sample(_square(draw, *shape)) for shape in ((1, 1), (2, 2), (3, 3), (2, 2, 2), (2, 5, 5))
+    )
 
 
 def _definite(draw: Draw, *shape: int) -> Any:
@@ -34,11 +36,17 @@ def definite(draw: Draw) -> Any:
 
 
 def tall(draw: Draw) -> Any:
-    return (sample(draw(*shape) + 1.5 * np.eye(*shape[-2:], dtype=draw.dtype)) for shape in ((2, 2), (3, 2), (3, 3), (2, 3, 2)))
+    return (
+        sample(draw(*shape) + 1.5 * np.eye(*shape[-2:], dtype=draw.dtype))
+        for shape in ((2, 2), (3, 2), (3, 3), (2, 3, 2))
+    )
 
 
 def wide(draw: Draw) -> Any:
-    return (sample(draw(*shape) + 1.5 * np.eye(*shape[-2:], dtype=draw.dtype)) for shape in ((2, 2), (3, 2), (2, 3), (2, 2, 3)))
+    return (
+        sample(draw(*shape) + 1.5 * np.eye(*shape[-2:], dtype=draw.dtype))
+        for shape in ((2, 2), (3, 2), (2, 3), (2, 2, 3))
+    )
 
 
 def _symmetric(torch: Any, a: Any) -> Any:

@@ -23,7 +23,11 @@ def _gaps(draw: Draw, *shape: int) -> np.ndarray:
 
 
 def _with_gaps(draw: Draw) -> list[Sample]:
-    return [sample(_gaps(draw, 5)), sample(_gaps(draw, 2, 3), 1), sample(_gaps(draw, 3, 4), 0, keepdim=True)]
+    return [
+        sample(_gaps(draw, 5)),
+        sample(_gaps(draw, 2, 3), 1),
+        sample(_gaps(draw, 3, 4), 0, keepdim=True),
+    ]
 
 
 def _over(function: Any) -> Any:

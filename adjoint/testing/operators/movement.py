@@ -32,7 +32,14 @@ def _method(name: str, samples: Any, reference: Any, **more: Any) -> OpRecord:
     """A function that exists only as a Tensor method."""
     more.setdefault("dtypes", DTYPES)
     more["covers"] = (name, *more.get("covers", ()))
-    return OpRecord("Tensor." + name, samples, reference, lambda torch, x, *a, **k: getattr(x, name)(*a, **k), exact=True, **more)
+    return OpRecord(
+        "Tensor." + name,
+        samples,
+        reference,
+        lambda torch, x, *a, **k: getattr(x, name)(*a, **k),
+        exact=True,
+        **more,
+    )
 
 
 def lists(*rows: tuple) -> Callable[[Draw], Any]:
@@ -61,7 +68,9 @@ def _narrow(x: Any, dim: int, start: int, length: int) -> Any:
 
 
 def _split(x: Any, size: Any, dim: int = 0) -> list[Any]:
-    ends = np.cumsum(size)[:-1] if isinstance(size, (list, tuple)) else range(size, x.shape[dim], size)
+    ends = (
+        np.cumsum(size)[:-1] if isinstance(size, (list, tuple)) else range(size, x.shape[dim], size)
+    )
     return np.split(x, list(ends), dim)
 
 
@@ -83,9 +92,17 @@ def _diag_embed(x: Any, offset: int = 0) -> Any:
 
 
 def _padded(x: Any, low: tuple, high: tuple, interior: tuple) -> Any:
-    shape = [a + (n + (n - 1) * k if n else 0) + b for a, n, b, k in zip(low, x.shape, high, interior, strict=True)]
+    shape = [
+        a + (n + (n - 1) * k if n else 0) + b
+        for a, n, b, k in zip(low, x.shape, high, interior, strict=True)
+    ]
     out = np.zeros(shape, x.dtype)
-    out[tuple(slice(a, a + (n - 1) * (k + 1) + 1 if n else a, k + 1) for a, n, k in zip(low, x.shape, interior, strict=True))] = x
+    out[
+        tuple(
+            slice(a, a + (n - 1) * (k + 1) + 1 if n else a, k + 1)
+            for a, n, k in zip(low, x.shape, interior, strict=True)
+        )
+    ] = x
     return out
 
 
@@ -140,7 +157,13 @@ def _dilated(x: Any) -> Any:
     """Windows of 2 x 2 of a matrix, with strides (1, 2) and dilations (2, 1), spelled out."""
     rows, columns = x.shape[0] - 2, (x.shape[1] - 2) // 2 + 1
     return np.array(
-        [[[[x[i + 2 * a, 2 * j + b] for b in range(2)] for a in range(2)] for j in range(columns)] for i in range(rows)]
+        [
+            [
+                [[x[i + 2 * a, 2 * j + b] for b in range(2)] for a in range(2)]
+                for j in range(columns)
+            ]
+            for i in range(rows)
+        ]
     )
 
 

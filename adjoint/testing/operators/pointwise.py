@@ -22,7 +22,9 @@ def each(function: Callable[[float], float]) -> Callable[[Any], Any]:
     return np.vectorize(function, otypes=[np.float64])
 
 
-def _unary(name: str, reference: Callable | None, domain: tuple = (-2.0, 2.0), **more: Any) -> OpRecord:
+def _unary(
+    name: str, reference: Callable | None, domain: tuple = (-2.0, 2.0), **more: Any
+) -> OpRecord:
     more.setdefault("method", name)
     return OpRecord(name, one, reference, domain=domain, **more)
 
@@ -116,13 +118,27 @@ def _binary(name: str, samples: Any, reference: Callable, **more: Any) -> OpReco
 
 def _comparison(name: str, reference: Callable, other: str) -> OpRecord:
     return _binary(
-        name, tied, reference, exact=True, dtypes=EVERY, differentiable=False, in_place=name + "_", covers=(other, f"__{name}__")
+        name,
+        tied,
+        reference,
+        exact=True,
+        dtypes=EVERY,
+        differentiable=False,
+        in_place=name + "_",
+        covers=(other, f"__{name}__"),
     )
 
 
 def tied(draw: Draw) -> Any:
     """Operands that are often equal."""
-    for a, b in (((), ()), ((7,), ()), ((2, 3), (3,)), ((0,), (1,)), ((5, 1), (1, 7)), ((33,), (33,))):
+    for a, b in (
+        ((), ()),
+        ((7,), ()),
+        ((2, 3), (3,)),
+        ((0,), (1,)),
+        ((5, 1), (1, 7)),
+        ((33,), (33,)),
+    ):
         yield sample(draw.repeated(*a), draw.repeated(*b))
 
 
@@ -148,7 +164,14 @@ def _shift(name: str, call: Callable, reference: Callable, symbol: str) -> OpRec
             yield sample(draw.repeated(*shape), draw.repeated(*shape))
 
     return OpRecord(
-        name, samples, reference, call, dtypes=("int32", "int64"), exact=True, differentiable=False, covers=(f"__{symbol}__",)
+        name,
+        samples,
+        reference,
+        call,
+        dtypes=("int32", "int64"),
+        exact=True,
+        differentiable=False,
+        covers=(f"__{symbol}__",),
     )
 
 
@@ -225,7 +248,13 @@ def three(draw: Draw) -> Any:
 
 
 def chosen(draw: Draw) -> Any:
-    for m, a, b in (((), (), ()), ((3,), (), (3,)), ((2, 1), (2, 3), (3,)), ((0,), (0,), (1,)), ((41,), (41,), (41,))):
+    for m, a, b in (
+        ((), (), ()),
+        ((3,), (), (3,)),
+        ((2, 1), (2, 3), (3,)),
+        ((0,), (0,), (1,)),
+        ((41,), (41,), (41,)),
+    ):
         yield sample(draw.mask(*m), draw(*a), draw(*b))
 
 

@@ -80,11 +80,15 @@ class Draw:
     `avoid`, so that difference quotients do not straddle a kink or a tie.
     """
 
-    def __init__(self, name: str, dtype: str, domain: tuple[float, float], avoid: tuple[float, ...] = ()) -> None:
+    def __init__(
+        self, name: str, dtype: str, domain: tuple[float, float], avoid: tuple[float, ...] = ()
+    ) -> None:
         self.random = np.random.default_rng(zlib.crc32(f"{name} {dtype}".encode()))
         self.dtype, self.domain, self.avoid = np.dtype(dtype), domain, avoid
 
-    def __call__(self, *shape: int, low: float | None = None, high: float | None = None) -> np.ndarray:
+    def __call__(
+        self, *shape: int, low: float | None = None, high: float | None = None
+    ) -> np.ndarray:
         """An array of this draw's dtype."""
         lowest = self.domain[0] if low is None else low
         highest = self.domain[1] if high is None else high
@@ -92,7 +96,9 @@ class Draw:
             return self.mask(*shape)
         if self.dtype.kind in "iu":
             bottom = max(lowest, 0) if self.dtype.kind == "u" else lowest
-            return self.random.integers(int(np.ceil(bottom)), int(np.floor(max(highest, bottom + 1))) + 1, shape).astype(self.dtype)
+            return self.random.integers(
+                int(np.ceil(bottom)), int(np.floor(max(highest, bottom + 1))) + 1, shape
+            ).astype(self.dtype)
         return self.floats(shape, lowest, highest).astype(self.dtype)
 
     def floats(self, shape: tuple[int, ...], low: float, high: float) -> np.ndarray:
