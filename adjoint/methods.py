@@ -20,8 +20,8 @@ from adjoint.ops.elementwise import cast, functions
 from adjoint.trace import recorder, views
 from adjoint.trace.aval import aval, is_contiguous
 from adjoint.trace.handle import Parameter, Tensor, new_handle
-from adjoint.trace.recorder import local, realize, record_full, refresh_special
-from adjoint.trace.views import assign, check_in_place, is_leaf, overwrite, point
+from adjoint.trace.recorder import bind, local, realize, record_full, refresh_special
+from adjoint.trace.views import advance, assign, check_in_place, is_leaf, overwrite, point
 
 _hook_numbers = itertools.count()
 _KEEP = -1  # the number of the hook that retain_grad sets
@@ -317,12 +317,23 @@ def _kind(d: DType) -> str:
     return {"float32": "Float", "float64": "Double", "int64": "Long", "int32": "Int", "bool": "Bool"}.get(d.name, d.name)
 
 
-def augmented(name: str, function: Callable[..., Any]) -> Callable[[Tensor, Any], Any]:
-    """`a += b` and its relatives."""
+def augmented(name: str, function: Callable[..., Any], prim: str = "") -> Callable[[Tensor, Any], Any]:
+    """`a += b` and its relatives. With the name of the primitive behind it, an update without gradient that is known
+    at this place of the trace costs one look-up."""
 
     def method(self: Tensor, other: Any) -> Any:
-        if local.trace.grad:
+        tr = local.trace
+        if tr.grad:
             check_in_place(self)
+        elif prim and type(other) is Tensor:
+            tid = tr.id
+            key = (
+                prim,
+                self._slot if self._tid == tid else bind(tr, self),
+                other._slot if other._tid == tid else bind(tr, other),
+            )
+            if tr.id == tid and advance(tr, self, key):
+                return self
         value = function(self, other)
         if value is NotImplemented:
             return value
@@ -344,9 +355,13 @@ def zero_(self: Tensor) -> Tensor:
     >>> torch.ones(2).zero_()
     tensor([0., 0.])
     """
-    if local.trace.grad:
-        check_in_place(self)
+    tr = local.trace
     a = self._aval
+    if tr.grad:
+        check_in_place(self)
+    elif not tr.static and advance(tr, self, ("full", int, (a.key_shape, a.dtype))):
+        tr.scalars.append(0)
+        return self
     value = record_full(0, a.key_shape, a.dtype)
     if self._base is None and (self._leaf or a is value._aval):
         point(self, value)
@@ -600,7 +615,8 @@ def attach() -> None:
         imod=elementwise.remainder, iand=functions["bitwise_and"], ior=functions["bitwise_or"],
         ixor=functions["bitwise_xor"],
     ).items():  # fmt: skip
-        setattr(T, f"__{name}__", augmented(f"{name[1:]}_", function))
+        prim = {"itruediv": "div"}.get(name, name[1:])
+        setattr(T, f"__{name}__", augmented(f"{name[1:]}_", function, prim if prim in ("add", "sub", "mul", "div") else ""))
     T.__getitem__, T.__setitem__ = index.getitem, index.setitem
     T.__len__, T.__iter__, T.__contains__ = length, iterate, contains
     T.__bool__, T.__index__ = truth, to_index

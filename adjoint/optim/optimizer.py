@@ -86,8 +86,6 @@ class Optimizer:
             raise ValueError("some parameters appear in more than one parameter group")
         if len({id(param) for param in params}) != len(params):
             raise ValueError("optimizer contains a parameter group with duplicate parameters")
-        for param in params:  # initial values now, or the first step would be one program with their making
-            param.data_ptr()
         param_group["params"] = params
         for name, default in self.defaults.items():
             param_group.setdefault(name, default)

@@ -30,6 +30,7 @@ from adjoint.trace.recorder import (
     record_slice,
     refresh_special,
 )
+from adjoint.trace.state import Trace
 
 
 def make_view(t: Tensor, prim: str, attrs: Any, starts: tuple[int, ...] = ()) -> Tensor:
@@ -244,6 +245,30 @@ def undo_move(before: Tensor, move: tuple, value: Tensor) -> Tensor:
     if prim == "expand":  # only axes of size one were added or kept
         return record("reshape", (value,), tuple(before._aval.shape))
     raise RuntimeError(f"in-place change through a view made by {prim} is not supported; clone() it first")
+
+
+def advance(tr: Trace, t: Tensor, key: tuple) -> bool:
+    """Take the known step `key` and let `t` stand for its result, as `point` would; False where that is not plain.
+
+    For in-place updates without gradient, which thereby need no handle for the new value.
+    """
+    step = tr.node.children.get(key)
+    if step is None or t._base is not None or t._views is not None or t._special or tr.grad:
+        return False
+    a, b, tid = t._aval, step.aval, tr.id
+    leaf = t._leaf and a.requires_grad
+    if b is not a and not (leaf and b.dtype is a.dtype and b.key_shape == a.key_shape):
+        return False
+    if t._data is not None:
+        tr.mutated[id(t)] = t
+        t._data = None
+    elif t._tid != tid and t._tid != -tid:
+        tr.mutated[id(t)] = t
+    tr.node = step
+    t._tid = -tid if leaf else tid
+    t._slot = step.slot
+    t._version += 1
+    return True
 
 
 def point(t: Tensor, value: Tensor) -> None:
