@@ -125,9 +125,3 @@ PARTIALS: dict[str, tuple[Callable[..., Any], ...]] = {
     "round": (lambda out, x: ZERO,),
     "trunc": (lambda out, x: ZERO,),
 }
-
-# Primitives whose partials use neither operands nor the result: a finished backward frees nothing of them.
-KEEP_NOTHING = frozenset(
-    "neg add sub sum expand reshape permute flip slice place cat window cast clone alias full pick override "
-    "sign floor ceil round trunc".split()
-)

@@ -12,13 +12,14 @@ import heapq
 from typing import Any
 
 from adjoint.grad.explicit import FORWARD, REVERSE
-from adjoint.grad.partials import KEEP_NOTHING, PARTIALS, scale
+from adjoint.grad.partials import PARTIALS, scale
 from adjoint.grad.transposes import TRANSPOSES, forward_linear, sum_to
 from adjoint.ir.prims import PRIMS
 from adjoint.ops.elementwise import cast
 from adjoint.trace import recorder
 from adjoint.trace.handle import Tensor
 from adjoint.trace.history import History
+from adjoint.trace.lower import KEEP_NOTHING
 from adjoint.trace.recorder import local, record
 from adjoint.trace.trie import Num, Step
 

@@ -26,10 +26,10 @@ SMALL_VIEW = 4096  # bytes of a living view that is copied rather than replayed
 
 class Compiled:
     """A program and how to call it: which further slots it keeps for derivatives, which slots of living handles they
-    want kept, which inputs (by position) a derivative of a living handle can reach, and where in its results each
-    living handle finds its value (None: in the same order)."""
+    want kept, which inputs (by position) a derivative of a living handle can reach, whether what is left of the
+    derivatives is spent, and where in its results each living handle finds its value (None: in the same order)."""
 
-    __slots__ = ("program", "saved", "held", "reach", "order")
+    __slots__ = ("program", "saved", "held", "reach", "spent", "order")
 
     def __init__(
         self,
@@ -37,9 +37,11 @@ class Compiled:
         saved: tuple[int, ...],
         held: frozenset[int] = frozenset(),
         reach: frozenset[int] = frozenset(),
+        spent: bool = False,
         order: tuple[int, ...] | None = None,
     ) -> None:
-        self.program, self.saved, self.held, self.reach, self.order = program, saved, held, reach, order
+        self.program, self.saved, self.held, self.reach = program, saved, held, reach
+        self.spent, self.order = spent, order
 
 
 def flush(tr: Trace) -> None:
@@ -90,6 +92,7 @@ def flush(tr: Trace) -> None:
     if compiled.order is not None:
         results = [results[k] for k in compiled.order]
     saved = compiled.saved
+    hist: History | None
     if saved or tr.hist is not None:
         hist = tr.history()
         for slot, data in zip(saved, results[len(alive) :], strict=True):
@@ -109,7 +112,10 @@ def flush(tr: Trace) -> None:
     if tr.origins and tr.hist is not None:
         pinned = tr.hist.pinned
         tr.hist.release(compiled.reach | reach_of(node, pinned) if pinned else compiled.reach)
-    close(tr, tr.hist)
+    hist = tr.hist
+    close(tr, hist)
+    if compiled.spent and hist is not None and not hist.payload:
+        hist.forget()
 
 
 def inputs_up_to(node: Step) -> int:
@@ -179,7 +185,8 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         saved = tuple(s for s in wanted if s not in key)
         graph = lower.graph_of(tr.node, (*canonical, *saved))
         held = frozenset(wanted) & frozenset(key)
-        compiled = Compiled(compile_graph(simplify(graph)), saved, held, reach_of(tr.node, keep))
+        spent = bool(keep) and lower.is_spent(tr.node, keep)
+        compiled = Compiled(compile_graph(simplify(graph)), saved, held, reach_of(tr.node, keep), spent)
         counters["programs"] += 1
         programs[canonical] = compiled
     if key != canonical:  # the same results in another order of the handles
@@ -187,7 +194,9 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         for position, k in enumerate(by_slot):
             order[k] = position
         order += range(len(key), len(key) + len(compiled.saved))
-        compiled = programs[key] = Compiled(compiled.program, compiled.saved, compiled.held, compiled.reach, tuple(order))
+        compiled = programs[key] = Compiled(
+            compiled.program, compiled.saved, compiled.held, compiled.reach, compiled.spent, tuple(order)
+        )
     return compiled
 
 

@@ -56,6 +56,20 @@ class History:
             del self.origins[k]
             self.inputs[k] = self.bare(k)
 
+    def forget(self) -> None:
+        """Give up all values: every backward through here would be a second one. Shapes, leaves and steps stay, so that
+        `grad_fn` can be looked at and the error can be raised.
+
+        A list of losses, detached or not, then costs little more than the losses.
+        """
+        kept = []
+        for k, t in enumerate(self.inputs):
+            if not t._leaf:
+                t = self.bare(k)
+                t._data = None
+            kept.append(t)
+        self.inputs, self.buffers, self.values = kept, [None] * len(kept), {}
+
     def bare(self, position: int) -> Tensor:
         """An input's value alone."""
         from adjoint.trace.aval import aval

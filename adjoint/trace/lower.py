@@ -18,6 +18,11 @@ from adjoint.ir.reference import REFERENCE
 from adjoint.trace.trie import Num, Step, path
 
 SILENT = frozenset(("mode", "mark", "freed", "hook", "leaf"))
+# Primitives whose derivative uses neither operands nor the result: a finished backward frees nothing of them.
+KEEP_NOTHING = frozenset(
+    "neg add sub sum expand reshape permute flip slice place cat window cast clone alias full pick override "
+    "sign floor ceil round trunc".split()
+)
 EXPENSIVE = frozenset(("contract", "reduce", "scan", "index", "host", "tuple"))
 
 
@@ -150,6 +155,25 @@ def place(step: Step) -> str:
         return ""
     file, line, function = step.where
     return f" ({step.prim}, recorded at {file}:{line} in {function})"
+
+
+def is_spent(node: Step, roots: list[int]) -> bool:
+    """Whether a backward from any of these slots can only end in "a second time": finished ones have freed their past."""
+    freed: set[int] = set()
+    step: Step | None = node
+    while step is not None:
+        if step.prim == "freed":
+            freed.update(step.attrs.slots)
+        step = step.parent
+    if not freed:
+        return False
+    spent: dict[int, bool] = {}  # of every slot with a gradient
+    for s in needed_steps(node, tuple(roots)):
+        if not getattr(s.aval, "requires_grad", False):
+            continue
+        before = [spent[a] for a in s.args if type(a) is int and a in spent]
+        spent[s.slot] = s.slot in freed or (s.prim in KEEP_NOTHING and bool(before) and all(before))
+    return all(spent.get(r, False) for r in roots)
 
 
 def slots_to_save(node: Step, roots: list[int]) -> tuple[int, ...]:

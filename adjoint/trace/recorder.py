@@ -246,13 +246,21 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
     return out
 
 
+def ended(tr: Trace) -> bool:
+    """Run a trace whose iteration is over; whether it was one."""
+    if tr.node.boundary:
+        flush(tr)
+        return True
+    return False
+
+
 def record_one(prim: str, x: Tensor, attrs: Any) -> Any:
     """`record` of one tensor and attributes, by the fast path where the step is known."""
     tr = local.trace
     tid = tr.id
     step = tr.node.children.get((prim, x._slot if x._tid == tid else bind(tr, x), attrs))
     if step is None or tr.id != tid:
-        return record(prim, (x,), attrs)
+        return record_one(prim, x, attrs) if ended(tr) else record(prim, (x,), attrs)
     tr.node = step
     out = new_handle(Tensor)
     out._tid = tid
@@ -269,7 +277,7 @@ def record_two(prim: str, x: Tensor, y: Tensor) -> Any:
     key = (prim, x._slot if x._tid == tid else bind(tr, x), y._slot if y._tid == tid else bind(tr, y))
     step = tr.node.children.get(key)
     if step is None or tr.id != tid:
-        return record(prim, (x, y))
+        return record_two(prim, x, y) if ended(tr) else record(prim, (x, y))
     tr.node = step
     out = new_handle(Tensor)
     out._tid = tid
@@ -305,7 +313,7 @@ def record_slice(x: Tensor, attrs: tuple, start: int) -> Any:
     tid = tr.id
     step = tr.node.children.get(("slice", x._slot if x._tid == tid else bind(tr, x), int, attrs))
     if step is None or tr.id != tid:
-        return record("slice", (x, start), attrs)
+        return record_slice(x, attrs, start) if ended(tr) else record("slice", (x, start), attrs)
     tr.node = step
     tr.scalars.append(start)
     out = new_handle(Tensor)

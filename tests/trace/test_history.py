@@ -76,3 +76,26 @@ def test_steps_pass_zeros(step) -> None:
     w.grad = None
     step(w).sum().backward()
     assert w.grad.tolist() == [0.0, 0.0]
+
+
+def test_a_list_of_losses_keeps_only_the_losses() -> None:
+    """After backward a loss, detached or not, holds no batch, no activation and no old parameter."""
+    w = torch.zeros(64, 64, requires_grad=True)
+    log, sizes = [], []
+    for i in range(60):
+        batch = torch.full((128, 64), i / 60)
+        loss = (torch.tanh(batch @ w) ** 2).mean()
+        loss.backward()
+        with torch.no_grad():
+            w -= 0.1 * w.grad
+            w.grad = None
+        log.append(loss.detach() if i % 2 else loss)
+        if i in (20, 59):
+            loss.item()
+            sizes.append(torch.stats()["memory"]["live_bytes"])
+    if not torch.is_eager():
+        assert sizes[1] - sizes[0] < 8 * batch.nbytes  # 39 iterations would keep at least 39 of them
+    assert log[-2].grad_fn.next_functions[0][0].name() == "PowBackward0"
+    with pytest.raises(RuntimeError, match="second time"):
+        log[-2].backward()
+    assert all(x.item() == 0 for x in log[:2])
