@@ -29,6 +29,8 @@ ALIGNMENT = 64  # one cache line, and the widest register
 _PROBES = 6  # buffers of a ring looked at before memory is asked for; more of them if large
 _FREE_LIMIT = 256 << 20  # bytes that may lie free whatever the amount in use
 _CHECK_STEP = 64 << 20  # least growth of the pool between two looks for free memory
+_SMALL = 1 << 15  # results up to this size are kept ready for the next run of their program
+_ROUNDS = 3  # of them for each result
 _CACHED = 1 << 17  # from this size on, the buffer used last is preferred to the one used longest ago
 _MAX_ALIASES = 4096  # exact sizes remembered
 
@@ -37,7 +39,8 @@ class Buffer:
     """A piece of memory.
 
     ptr: its address, a multiple of 64 for pooled buffers.  nbytes: its capacity.  mem: NumPy bytes
-    that keep the memory alive.  pooled: 1 if a ring refers to it as well, else 0.
+    that keep the memory alive.  pooled: how many of the pool's rings
+    refer to it.
     """
 
     __slots__ = ("ptr", "nbytes", "mem", "pooled")
@@ -124,13 +127,53 @@ def allocate(nbytes: int) -> Buffer:
     return _search(ring, nbytes)
 
 
+class Outputs:
+    """Memory for the results of one program, which in a loop are again and again of the same sizes.
+
+    For each small result a ring of the few buffers it had before: after two or three rounds the oldest is free, and
+    found without a search among the living buffers of its size.
+    """
+
+    __slots__ = ("rings",)
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.rings: list[tuple[_Ring | None, int]] = [(deque() if n <= _SMALL else None, n) for n in sizes]
+
+    def allocate(self) -> list[Buffer]:
+        """One buffer for each result."""
+        out = []
+        for ring, nbytes in self.rings:
+            if ring is None:
+                out.append(allocate(nbytes))
+                continue
+            if ring:
+                try:
+                    buffer = ring.popleft()
+                except IndexError:  # another thread has them all for the moment
+                    out.append(allocate(nbytes))
+                    continue
+                if getrefcount(buffer) == _RESERVED and getrefcount(buffer.mem) == _IDLE_MEM:
+                    ring.append(buffer)
+                    out.append(buffer)
+                    continue
+                if len(ring) < _ROUNDS:
+                    ring.append(buffer)
+                else:
+                    buffer.pooled -= 1
+            buffer = allocate(nbytes)
+            buffer.pooled += 1
+            ring.append(buffer)
+            out.append(buffer)
+        return out
+
+
 def stats() -> dict[str, int]:
     """Buffers and bytes in use (`live_`) and free (`pooled_`), and `allocations` ever made."""
     live = live_bytes = pooled = pooled_bytes = 0
     with _lock:
         for ring in list(_rings.values()):
             for buffer in _drain(ring):
-                if getrefcount(buffer) == _IDLE and getrefcount(buffer.mem) == _IDLE_MEM:
+                if getrefcount(buffer) == _IDLE + buffer.pooled - 1 and getrefcount(buffer.mem) == _IDLE_MEM:
                     pooled += 1
                     pooled_bytes += buffer.nbytes
                 else:
@@ -276,6 +319,7 @@ def _after_fork() -> None:
 
 
 _IDLE, _IDLE_MEM = _measure_idle()
+_RESERVED = _IDLE + 1  # what a free buffer shows that two rings know of
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

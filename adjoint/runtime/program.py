@@ -103,8 +103,7 @@ class Program:
             built = self._build()
         if len(buffers) != built.n_inputs:  # the graph does not use the last ones
             buffers = buffers[: built.n_inputs]
-        allocate = memory.allocate
-        out = [allocate(n) for n in built.out_bytes]
+        out = built.outputs.allocate()
         counters["bytes_moved"] += built.bytes
         try:
             frame = self._frames.pop()  # atomic: a frame is never in two threads
@@ -225,6 +224,7 @@ class _Build:
         grouping = Grouping(graph)
         order = grouping.order()
         self.out_bytes = [o.size * o.dtype.itemsize for o in graph.outputs]
+        self.outputs = memory.Outputs(self.out_bytes)
         self.copies: list[tuple[int, int]] = []
         self.slots: dict[Any, int] = {n: n.attrs[0] for n in graph.nodes if n.prim.name == "input"}
         first: dict[Node, int] = {}

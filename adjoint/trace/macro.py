@@ -60,9 +60,24 @@ def bind_all(tr: Trace, tensors: Sequence[Tensor]) -> tuple[int, ...]:
         flush(tr)
     while True:
         tid = tr.id
-        slots = tuple([t._slot if t._tid == tid else bind(tr, t) for t in tensors])
+        slots = []
+        for t in tensors:
+            if t._tid == tid:
+                slots.append(t._slot)
+                continue
+            step = None if t._special or t._data is None or tr.eager else tr.node.kids.get(t._aval)
+            if step is None:
+                slots.append(bind(tr, t))
+                continue
+            inputs, buffers = tr.inputs, tr.buffers
+            tr.node = step  # as in `bind`: no calls in these lines
+            inputs += (t,)
+            buffers += (t._data,)
+            t._tid = tid
+            t._slot = step.slot
+            slots.append(step.slot)
         if tr.id == tid:
-            return slots
+            return tuple(slots)
 
 
 def static_key(value: Any) -> Any:
@@ -91,7 +106,7 @@ def composite(name: str) -> Callable[[Callable], Callable]:
                     tensors.append(a)
                     rest.append(Tensor)
                 else:
-                    rest.append(static_key(a))
+                    rest.append(None if a is None else static_key(a))
             if kwargs:
                 for k, a in kwargs.items():
                     if isinstance(a, Tensor):
@@ -108,6 +123,12 @@ def composite(name: str) -> Callable[[Callable], Callable]:
             if macro is None or tr.flush_after:
                 return first_time(tr, key, name, function, args, kwargs, tensors)
             tr.node = macro.end
+            if macro.single and type(macro.results[0]) is tuple:
+                out = new_handle(Tensor)
+                out._tid = tr.id
+                out._slot, out._aval = macro.results[0]
+                tr.handles.append(out)
+                return out
             results = [tensors[r] if type(r) is int else make_handle(tr, *r) for r in macro.results]
             return results[0] if macro.single else tuple(results)
 
@@ -197,7 +218,7 @@ def update(
         slots = bind_all(tr, (*numbers, *flat))
         key = (rule, slots, static, outputs)
         macro = tr.node.macros.get(key) if tr.node.macros is not None else None
-        if macro is None or tr.flush_after or any(t._base is not None for t in flat):
+        if macro is None or tr.flush_after or any([t._base is not None for t in flat]):
             start, tid = tr.node, tr.id
             handles, inputs, count = len(tr.handles), len(tr.inputs), len(tr.scalars)
             tr.static += 1
@@ -233,7 +254,7 @@ def update(
             for k in outputs:
                 t = group[k]
                 slot = next(place)
-                if t._escape is not None or t._views is not None or t._hist is not None:
+                if t._special or t._views is not None:
                     shared.append((t, make_handle(tr, slot, t._aval)))
                     continue
                 if t._data is not None:
