@@ -21,13 +21,13 @@ from adjoint.trace.state import ALIVE, Trace, counters
 from adjoint.trace.trie import Step
 
 MAX_PROGRAMS = 64  # per step, for different sets of living results
-SMALL_VIEW = 4096  # bytes of a living view that is copied rather than replayed
+SMALL_VIEW = 4096  # bytes of a living view that is copied rather than replayed, and of inputs not worth forgetting
 
 
 class Compiled:
     """A program and how to call it: which further slots it keeps for derivatives, which slots of living handles they
     want kept, which inputs (by position) a derivative of a living handle can reach, whether what is left of the
-    derivatives is spent, and where in its results each living handle finds its value (None: in the same order)."""
+    derivatives is spent (and worth forgetting), and where in its results each living handle finds its value (None: in the same order)."""
 
     __slots__ = ("program", "saved", "held", "reach", "spent", "order")
 
@@ -185,7 +185,7 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         saved = tuple(s for s in wanted if s not in key)
         graph = lower.graph_of(tr.node, (*canonical, *saved))
         held = frozenset(wanted) & frozenset(key)
-        spent = bool(keep) and lower.is_spent(tr.node, keep)
+        spent = bool(keep) and sum([b.nbytes for b in tr.buffers]) > SMALL_VIEW and lower.is_spent(tr.node, keep)
         compiled = Compiled(compile_graph(simplify(graph)), saved, held, reach_of(tr.node, keep), spent)
         counters["programs"] += 1
         programs[canonical] = compiled
