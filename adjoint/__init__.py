@@ -22,6 +22,7 @@ from adjoint.ops import create as _create
 from adjoint.ops import elementwise as _elementwise
 from adjoint.ops import index as _index
 from adjoint.ops import linalg as _linalg
+from adjoint.ops import products as _products
 from adjoint.ops import random as _random
 from adjoint.ops import reduce as _reduce
 from adjoint.ops import samples as _samples
@@ -59,8 +60,8 @@ _PUBLIC = {
     _index: "gather take_along_dim index_select take scatter scatter_add index_add index_copy index_fill masked_fill "
     "masked_select masked_scatter nonzero",
     _sort: "argsort sort topk kthvalue unique bincount histc searchsorted quantile",
-    _linalg: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum inv det slogdet logdet cholesky qr "
-    "svd pinv matrix_power cross cholesky_solve",
+    _products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum",
+    _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve",
     _samples: "cov corrcoef cdist nansum nanmean diff trapezoid",
     _random: "Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state rand randn rand_like randn_like "
     "randint randint_like randperm normal bernoulli multinomial poisson",

@@ -15,7 +15,6 @@ from adjoint.ops.linalg import (
     eigvalsh,
     inv,
     lstsq,
-    matmul,
     matrix_norm,
     matrix_power,
     matrix_rank,
@@ -30,6 +29,7 @@ from adjoint.ops.linalg import (
 )
 from adjoint.ops.linalg import linalg_norm as norm
 from adjoint.ops.linalg import linalg_vector_norm as vector_norm
+from adjoint.ops.products import matmul
 from adjoint.ops.shape import diagonal as _diagonal
 from adjoint.trace.handle import Tensor
 

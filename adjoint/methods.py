@@ -15,7 +15,18 @@ import numpy as np
 from adjoint import dtypes
 from adjoint.autograd import engine
 from adjoint.dtypes import DType
-from adjoint.ops import create, elementwise, index, linalg, random, reduce, samples, shape, sort
+from adjoint.ops import (
+    create,
+    elementwise,
+    index,
+    linalg,
+    products,
+    random,
+    reduce,
+    samples,
+    shape,
+    sort,
+)
 from adjoint.ops.elementwise import cast, functions
 from adjoint.trace import recorder, views
 from adjoint.trace.aval import aval, is_contiguous
@@ -502,8 +513,8 @@ SAME_NAME = {
     index: "gather take_along_dim index_select take scatter scatter_add index_add index_copy index_fill index_put "
     "masked_fill masked_select masked_scatter nonzero",
     sort: "argsort sort topk kthvalue unique bincount histc quantile",
-    linalg: "matmul mm mv dot bmm outer addmm baddbmm addmv inv det slogdet logdet qr svd pinv matrix_power cross kron "
-    "cholesky_solve",
+    products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron",
+    linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve",
     samples: "cov corrcoef nansum nanmean diff",
     random: "uniform_ normal_ bernoulli_ exponential_ random_ bernoulli multinomial",
 }  # fmt: skip
@@ -596,7 +607,7 @@ def attach() -> None:
     T.__neg__, T.__pos__, T.__abs__ = functions["neg"], lambda self: self, functions["abs"]
     T.__pow__ = elementwise.pow
     T.__rpow__ = lambda self, other: elementwise.pow(other, self)
-    T.__matmul__ = lambda self, other: linalg.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+    T.__matmul__ = lambda self, other: products.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
     T.__floordiv__ = elementwise.floor_divide
     T.__rfloordiv__ = lambda self, other: elementwise.floor_divide(other, self)
     T.__mod__ = elementwise.remainder
