@@ -483,7 +483,7 @@ class Grouping:
         else:
             fresh = lowering.new_reads()
             if self._acyclic(nest, fresh):
-                self._depend(nest, fresh)
+                self._depend(nest, fresh, joined=True)
                 return True
         state.restore()
         root.kind = {"row": "full", "column": "partial"}.get(root.kind, root.kind)
@@ -497,8 +497,12 @@ class Grouping:
                     return False
         return True
 
-    def _depend(self, unit: Nest | Special, reads: list[Node]) -> None:
-        """Note that `unit` reads nodes, and so do, in effect, the units that depend on it."""
+    def _depend(self, unit: Nest | Special, reads: list[Node], joined: bool = False) -> None:
+        """Note that `unit` reads nodes, and so do, in effect, the units that depend on it.
+
+        On a unit that has just been made nothing depends; on one that was `joined`, earlier ones may, whatever its
+        number: they may have been joined to it themselves.
+        """
         added = 0
         for n in reads:
             for m in self.maker.get(n, ()):
@@ -507,7 +511,7 @@ class Grouping:
             if isinstance(unit, Nest):
                 unit.reads[n] = None
         unit.preds |= added
-        if added and unit.id != len(self.units) - 1:  # on the last one nothing depends yet
+        if added and joined:
             bit = 1 << unit.id
             for other in self.units:
                 if other.preds & bit:
