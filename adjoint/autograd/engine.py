@@ -17,7 +17,7 @@ from adjoint.ops.elementwise import cast
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor, new_handle
 from adjoint.trace.macro import Macro, bind_all, remember
-from adjoint.trace.recorder import flush, local, record
+from adjoint.trace.recorder import flush, local, record, refresh_special
 from adjoint.trace.views import point
 
 
@@ -106,8 +106,32 @@ def backward(
             del tr.handles[before[0] :]
             jump(tr, macro)
             return
-    for leaf, g in pairs:
+    for leaf, g in distinct(pairs, seeds):
         accumulate(leaf, g, create_graph)
+
+
+def distinct(pairs: list[tuple[Tensor, Tensor]], taken: list[Any]) -> list[tuple[Tensor, Tensor]]:
+    """The pairs with a handle of its own for every gradient.
+
+    A rule may pass one tensor on to several leaves, or the caller's own cotangent; but a `.grad` is changed in place.
+    """
+    tr = local.trace
+    seen = {id(g) for g in taken if g is not None}
+    out = []
+    for leaf, g in pairs:
+        if id(g) in seen:
+            twin = new_handle(Tensor)
+            twin.__dict__.update(g.__dict__)
+            twin._views = twin._escape = None
+            refresh_special(twin)
+            if g._base is not None:
+                twin._base._views.add(twin)
+            if g._tid == tr.id:
+                tr.handles.append(twin)
+            g = twin
+        seen.add(id(g))
+        out.append((leaf, g))
+    return out
 
 
 def backward_from_past(root: Tensor, keep: bool, create_graph: bool) -> bool:
@@ -139,7 +163,7 @@ def backward_from_past(root: Tensor, keep: bool, create_graph: bool) -> bool:
             walk.cotangents.clear()
             del tr.handles[handles:]
             pairs = past.gradients(tr, hist, known)
-    for leaf, g in pairs:
+    for leaf, g in distinct(pairs, []):
         accumulate(leaf, g, create_graph)
     return True
 

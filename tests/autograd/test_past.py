@@ -89,3 +89,19 @@ def test_a_graph_is_freed_once() -> None:
         with pytest.raises(RuntimeError, match="second time"):
             y.backward()
         x.grad = None
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_gradients_that_are_one_tensor_get_handles_of_their_own(read: bool) -> None:
+    """The sum passes one cotangent to both operands, and a leaf may be given the caller's own vector."""
+    a, b, c = (torch.ones(3, requires_grad=True) for _ in range(3))
+    total = a + b
+    if read:
+        total.tolist()
+    (total * total).sum().backward()
+    (b * 0.5).sum().backward()
+    assert a.grad.tolist() == [4.0] * 3 and b.grad.tolist() == [4.5] * 3
+    vector = torch.ones(3)
+    c.backward(vector)
+    (c * 2).sum().backward()
+    assert vector.tolist() == [1.0] * 3 and c.grad.tolist() == [3.0] * 3
