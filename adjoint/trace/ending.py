@@ -16,7 +16,6 @@ from adjoint.runtime.memory import Buffer
 from adjoint.trace import lower
 from adjoint.trace.aval import Aval
 from adjoint.trace.handle import Tensor
-from adjoint.trace.history import History
 from adjoint.trace.state import ALIVE, Trace, counters
 from adjoint.trace.trie import Step
 
@@ -67,7 +66,7 @@ def flush(tr: Trace) -> None:
     if tr.mutated:
         alive.extend(tr.mutated.values())
     if not alive:
-        close(tr, None)
+        close(tr)
         return
     key = tuple([h._slot for h in alive])
     programs = node.programs
@@ -91,19 +90,18 @@ def flush(tr: Trace) -> None:
         raise
     if compiled.order is not None:
         results = [results[k] for k in compiled.order]
-    saved = compiled.saved
-    hist: History | None
-    if saved or tr.hist is not None:
-        hist = tr.history()
-        for slot, data in zip(saved, results[len(alive) :], strict=True):
-            hist.values[slot] = data
+    if compiled.saved:
+        kept = tr.history().values
+        for slot, data in zip(compiled.saved, results[len(alive) :], strict=True):
+            kept[slot] = data
     for h, data in zip(alive, results, strict=False):
         h._data = data
         if h._special and h._escape is not None:
             h._escape.write_back(h)
         if h._aval.requires_grad and h._tid == tid:
-            h._hist, h._hslot, h._special = hist, slot, _ = tr.history(), h._slot, True
-            hist.living[slot] = weakref.ref(h)
+            past = tr.history()
+            h._hist, h._hslot, h._special = past, h._slot, True
+            past.living[h._slot] = weakref.ref(h)
     if compiled.held:
         kept = tr.history().values
         for h, data in zip(alive, results, strict=False):
@@ -113,7 +111,7 @@ def flush(tr: Trace) -> None:
         pinned = tr.hist.pinned
         tr.hist.release(compiled.reach | reach_of(node, pinned) if pinned else compiled.reach)
     hist = tr.hist
-    close(tr, hist)
+    close(tr)
     if compiled.spent and hist is not None and not hist.payload:
         hist.forget()
 
@@ -144,7 +142,8 @@ def keeps(tr: Trace, view: Tensor) -> bool:
     return (a.requires_grad or a.nbytes <= SMALL_VIEW) and view._base._escape is None
 
 
-def close(tr: Trace, hist: History | None) -> None:
+def close(tr: Trace) -> None:
+    """Hand what outlives the trace to its history, count it, and start the next one."""
     if tr.hist is not None:
         tr.hist.finish(tr.node)
         tr.origins, tr.payload, tr.values = {}, {}, {}
@@ -163,7 +162,7 @@ def finish_eager(tr: Trace) -> None:
             keep.append(h._slot)
     if tr.origins and tr.hist is not None:
         tr.hist.release(reach_of(tr.node, keep + tr.hist.pinned))
-    close(tr, tr.hist)
+    close(tr)
 
 
 def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
@@ -244,7 +243,7 @@ def rescue(tr: Trace, alive: list[Tensor]) -> None:
             h._data = original(tr, h)
         else:
             h.__dict__["_error"] = errors.get(h._slot, RuntimeError("an operation this tensor depends on failed"))
-    close(tr, tr.hist)
+    close(tr)
 
 
 def original(tr: Trace, h: Tensor) -> Any:

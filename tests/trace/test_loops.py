@@ -261,17 +261,19 @@ LOOPS = [
 
 @pytest.mark.parametrize("loop", LOOPS, ids=lambda f: f.__name__)
 def test_loop_that_never_looks(loop: Callable[[int], float]) -> None:
-    """10,000 iterations: the right answer, at most 3 programs, bounded memory."""
+    """10,000 iterations: the right answer, at most 3 programs, and as many again in the memory of the first."""
     if torch.is_eager():
         assert loop(1000) < 1e-2
         return
-    before, memory = programs(), peak_bytes()
+    torch.zeros(()).item()  # runs what other modules left pending, which would stand before the first loop only
+    before = programs()
     assert abs(loop(10_000)) < 1e-6
     assert programs() - before <= 3
-    assert peak_bytes() - memory < 60e6
-    held = torch.stats()["memory"]["live_bytes"]
+    # what compiling those programs took is not the loop's; what it takes now, per iteration, would be
+    held, memory = torch.stats()["memory"]["live_bytes"], peak_bytes()
     loop(10_000)
     assert programs() - before <= 3
+    assert peak_bytes() - memory < 10e6
     assert torch.stats()["memory"]["live_bytes"] < held + 1e5
 
 
