@@ -20,7 +20,7 @@ from adjoint.trace import recorder
 from adjoint.trace.handle import Parameter, Tensor
 from adjoint.trace.macro import composite
 from adjoint.trace.recorder import record, record_full, record_two
-from adjoint.trace.views import assign, check_in_place, make_view, overwrite
+from adjoint.trace.views import assign, check_in_place, known_part, make_view, note_part, overwrite
 
 INTEGERS = (dtypes.int64, dtypes.int32, dtypes.int16, dtypes.int8, dtypes.uint8)
 
@@ -50,31 +50,41 @@ def _first_int(x: Tensor, index: int) -> Tensor:
     n = shape[0]
     if not -n <= index < n:
         raise IndexError(f"index {index} is out of bounds for dimension 0 with size {n}")
+    known = known_part(x, "row", index % n, 1)
+    if known is not None:
+        return known
     rest = shape[1:]
     part = make_view(x, "slice", ((None, *(0,) * len(rest)), (1, *rest), (1,) * len(shape)), (index % n,))
-    return make_view(part, "reshape", tuple(rest))
+    out = make_view(part, "reshape", tuple(rest))
+    note_part(out, "row", index % n, 1)
+    return out
 
 
 _SLICES: dict[tuple, tuple] = {}  # attributes of slices of the first axis, by what is sliced and how many
 
 
 def _first_slice(x: Tensor, index: slice) -> Tensor:
-    shape = x._aval.shape
+    shape = x._aval.key_shape
     n = shape[0]
     begin, end = index.start, index.stop
     if type(begin) is not int or type(end) is not int or not 0 <= begin <= end <= n:
         begin, end, _ = slice(_bound(begin), _bound(end)).indices(n)
     count = end - begin if end > begin else 0
     if count == n:
-        return make_view(x, "reshape", x._aval.key_shape)
+        return make_view(x, "reshape", shape)
+    known = known_part(x, "rows", begin if count else 0, count)
+    if known is not None:
+        return known
     attrs = _SLICES.get((x._aval, count))
     if attrs is None:
         if len(_SLICES) > 4096:
             _SLICES.clear()
-        rest = tuple(shape[1:])
+        rest = shape[1:]
         attrs = ((None, *(0,) * len(rest)), (count, *rest), (1,) * len(shape))
         _SLICES[(x._aval, count)] = attrs
-    return make_view(x, "slice", attrs, (begin if count else 0,))
+    out = make_view(x, "slice", attrs, (begin if count else 0,))
+    note_part(out, "rows", begin, count)
+    return out
 
 
 def as_index(item: Any) -> Any:

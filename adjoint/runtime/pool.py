@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from adjoint import config
-from adjoint.runtime import jit
+from adjoint.runtime import entry, jit
 
 __all__ = [
     "PARALLEL",
@@ -91,6 +91,13 @@ def entries() -> tuple[Callable[..., int], Callable[..., int]]:
         _load_driver()
     assert _driver is not None
     return _driver.keeping, _driver.releasing
+
+
+def native_entry() -> Callable[..., int] | None:
+    """`enter` of `runtime.entry`, or None where there is none."""
+    entries()
+    assert _driver is not None
+    return _driver.enter
 
 
 def get_num_threads() -> int:
@@ -496,7 +503,7 @@ def driver_source(triple: str) -> str:
     else:
         rest = _NAPS_WINDOWS if windows else _NAPS
     give_way = _GIVE_WAY_WINDOWS if windows else _GIVE_WAY
-    return "\n".join([_DRIVER, rest, give_way, _PAUSE.get(machine, _PAUSE["other"])])
+    return "\n".join([_DRIVER, entry.SOURCE, rest, give_way, _PAUSE.get(machine, _PAUSE["other"])])
 
 
 class _Driver:
@@ -515,6 +522,7 @@ class _Driver:
         self.release = ctypes.CFUNCTYPE(None)(address("release"))
         self._wake = ctypes.CFUNCTYPE(None, i32)(address("wake"))
         self._spin = ctypes.CFUNCTYPE(None, i32)(address("spin"))
+        self.enter = entry.connect(address)
         block = ctypes.CFUNCTYPE(pointer)(address("control_block"))()
         self.control = np.frombuffer(memoryview((i32 * 256).from_address(block)), np.int32)
 

@@ -23,6 +23,7 @@ from adjoint.dtypes import DType
 from adjoint.ir.graph import Graph, Node
 from adjoint.ir.reference import REFERENCE, run_graph
 from adjoint.runtime import jit, memory, pool
+from adjoint.runtime.entry import HEADER, REFUSED, WANTED, WRONG
 from adjoint.runtime.memory import Buffer
 from adjoint.schedule.group import Grouping, Special
 from adjoint.schedule.memory_plan import plan_memory
@@ -101,8 +102,6 @@ class Program:
                 self._cold = False
                 return self.interpret(buffers, scalars)
             built = self._build()
-        if len(buffers) != built.n_inputs:  # the graph does not use the last ones
-            buffers = buffers[: built.n_inputs]
         out = built.outputs.allocate()
         counters["bytes_moved"] += built.bytes
         try:
@@ -110,40 +109,34 @@ class Program:
         except IndexError:
             frame = _Frame(built)
         try:
-            try:
-                built.pack(
-                    frame.table,
-                    0,
-                    *[b.ptr for b in buffers],
-                    *[b.ptr for b in out],
-                    *([scalars[i] for i in built.scalar_indices] if built.scalar_indices else ()),
-                )
-            except struct.error:
-                built.pack(
-                    frame.table,
-                    0,
-                    *[b.ptr for b in buffers],
-                    *[b.ptr for b in out],
-                    *built.words(scalars),
-                )
-            if built.segment is not None:
-                count, address, entry = built.segment
-                if entry(address, count, frame.buffers, frame.scalars):
+            result = REFUSED if built.enter is None else built.enter(frame.header, buffers, out, scalars)
+            if result:
+                if result & REFUSED:
+                    result = self._run_steps(built, frame, buffers[: built.n_inputs], out, scalars)
+                if result & WANTED:
                     pool.start()
-            else:
-                for step in built.steps:
-                    step(frame, buffers, out)
-            status = frame.status
-            wrong = status is not None and status[0]
-            if status is not None and wrong:
-                status[0] = 0
         finally:
             self._frames.append(frame)
-        if wrong:
-            return self.interpret(
-                buffers, scalars
-            )  # raises the reference's error, with its message
+        if result & WRONG:
+            return self.interpret(buffers, scalars)  # raises the reference's error, with its message
         return out
+
+    @staticmethod
+    def _run_steps(
+        built: _Build, frame: _Frame, buffers: list[Buffer], out: list[Buffer], scalars: list[Any]
+    ) -> int:
+        """Fill the table and run step by step: where there are host steps, or a number needs NumPy's conversion."""
+        try:
+            built.pack(frame.table, 8 * HEADER, *buffers, *out, *[scalars[i] for i in built.scalar_indices])
+        except struct.error:
+            built.pack(frame.table, 8 * HEADER, *buffers, *out, *built.words(scalars))
+        for step in built.steps:
+            step(frame, buffers, out)
+        status = frame.status
+        if status is not None and status[0]:
+            status[0] = 0
+            return WRONG
+        return 0
 
     def interpret(self, buffers: list[Buffer], scalars: list[Any]) -> list[Buffer]:
         """The same through the NumPy reference."""
@@ -188,24 +181,35 @@ def _report(graph: Graph, built: _Build) -> None:
 
 
 class _Frame:
-    """What one run writes: the table of buffer addresses and scalar words, and the arena they point into."""
+    """What one run writes: a header for `runtime.entry`, the table of buffer addresses and scalar words, and the arena
+    they point into."""
 
-    __slots__ = ("table", "buffers", "scalars", "arena", "status")
+    __slots__ = ("table", "header", "buffers", "scalars", "arena", "status")
 
     def __init__(self, built: _Build) -> None:
         self.arena = memory.allocate(built.arena_bytes)
-        self.table = np.zeros(max(1, built.n_words), np.int64)
-        self.buffers = self.table.__array_interface__["data"][0]
+        self.table = np.zeros(HEADER + built.n_words, np.int64)
+        self.header = self.table.__array_interface__["data"][0]
+        self.buffers = self.header + 8 * HEADER
         self.scalars = self.buffers + 8 * (built.n_inputs + built.n_outputs)
-        first = built.n_inputs + built.n_outputs + len(built.scalar_keys)
+        first = HEADER + built.n_inputs + built.n_outputs + len(built.scalar_keys)
         for k, offset in enumerate(built.fixed_offsets):
-            self.table[first + k] = self.arena.ptr + offset
+            self.table[first + k] = self.arena + offset
         self.status: np.ndarray | None = None
         if built.status_offset is not None:
-            self.status = self.arena.mem[built.status_offset : built.status_offset + 8].view(
-                np.int64
-            )
+            self.status = self.arena.mem[built.status_offset : built.status_offset + 8].view(np.int64)
             self.status[0] = 0
+        if built.enter is not None:
+            self.table[:HEADER] = (
+                built.tables[0].address,
+                built.tables[0].count,
+                built.n_inputs,
+                built.n_outputs,
+                len(built.scalar_keys),
+                built.scalar_spec.__array_interface__["data"][0],
+                0 if built.status_offset is None else self.arena + built.status_offset,
+                built.is_long,
+            )
 
 
 Step = Callable[[_Frame, list[Buffer], list[Buffer]], None]
@@ -340,6 +344,7 @@ class _Build:
             f"={self.n_inputs + self.n_outputs}Q{words}"
         ).pack_into
         self.scalar_indices = [i for i, _ in self.scalar_keys]
+        self.scalar_spec = np.array([(i, int(d.is_floating_point)) for i, d in self.scalar_keys] or [(0, 0)], np.int32)
 
     def words(self, scalars: list[Any]) -> list[Any]:
         """Scalars converted to what the table holds, as NumPy would convert them."""
@@ -356,9 +361,9 @@ class _Build:
         self.steps: list[Step] = []
         records: list[tuple[int, np.ndarray, int, bool]] = []
         self.tables: list[pool.RecordTable] = []
-        self.segment: tuple | None = None
         at = iter(addresses)
-        entry = pool.entries()[1 if self.flops * 0.02 + self.bytes * 0.03 > _LONG_NS else 0]
+        self.is_long = self.flops * 0.02 + self.bytes * 0.03 > _LONG_NS
+        entry = pool.entries()[self.is_long]
 
         def flush() -> None:
             if records:
@@ -390,8 +395,8 @@ class _Build:
         flush()
         for source, target in self.copies:
             self.steps.append(_copy_step(source, target, self.out_bytes[source]))
-        if len(self.steps) == 1 and self.tables:
-            self.segment = (self.tables[0].count, self.tables[0].address, entry)
+        alone = len(self.steps) == 1 and self.tables
+        self.enter = pool.native_entry() if alone else None
 
     def _array(self, node: Node) -> Callable[[_Frame, list[Buffer], list[Buffer]], np.ndarray]:
         """How to see a node's memory as an array."""

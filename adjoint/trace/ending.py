@@ -53,16 +53,16 @@ def flush(tr: Trace) -> None:
     if len(tr.scalars) != node.scalars_before + len(node.scalars) or len(tr.buffers) != inputs_up_to(node):
         abandon(tr)
         return
-    if tr.viewed:  # a view keeps its base: forgotten ones go first, or their bases would count as alive
-        tr.handles = [h for h in tr.handles if h._base is None or getrefcount(h) > ALIVE]
+    views = living_views(tr) if tr.viewed else None
     alive = [
         h
         for h in tr.handles
         if getrefcount(h) > ALIVE
         and h._data is None
-        and (h._base is None or (h._tid == tid and keeps(tr, h)))
         and h._aval.__class__ is Aval  # not the several results of one primitive, of which each is picked at once
     ]
+    if views:
+        alive.extend([v for v in views if v._data is None and v._tid == tid and keeps(tr, v)])
     if tr.mutated:
         alive.extend(tr.mutated.values())
     if not alive:
@@ -116,6 +116,18 @@ def flush(tr: Trace) -> None:
         hist.forget()
 
 
+def living_views(tr: Trace) -> list[Tensor]:
+    """The views made in the trace that somebody still holds; the others are gone, and no longer keep their bases."""
+    living = []
+    for views in tr.viewed:
+        recent, views.recent = views.recent, []
+        for v in [v for v in recent if getrefcount(v) > ALIVE]:
+            views.add(v)
+            living.append(v)
+    tr.viewed = []
+    return living
+
+
 def inputs_up_to(node: Step) -> int:
     return node.inputs_before + (node.prim == "input")
 
@@ -156,7 +168,7 @@ def close(tr: Trace) -> None:
 
 def finish_eager(tr: Trace) -> None:
     keep = []
-    for h in tr.handles:
+    for h in (*(living_views(tr) if tr.viewed else ()), *tr.handles):
         if h._aval.__class__ is Aval and h._aval.requires_grad and h._tid == tr.id and getrefcount(h) > ALIVE:
             h._hist, h._hslot, h._special = tr.history(), h._slot, True
             keep.append(h._slot)

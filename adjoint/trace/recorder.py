@@ -49,11 +49,14 @@ NOT_DIFFERENTIABLE = frozenset(
 
 def bind(tr: Trace, t: Tensor) -> int:
     """Slot of a tensor that is not yet part of the trace. May flush; then `tr.id` has changed."""
-    if t._special or t._data is None or tr.eager:
+    data = t._data
+    if data is None or t._special:
         return bind_slow(tr, t)
     key = t._aval
     step = tr.node.kids.get(key)
     if step is None:
+        if tr.eager:
+            return bind_slow(tr, t)
         if tr.node.boundary or tr.node.cut:
             flush(tr)
             return bind(tr, t)
@@ -61,7 +64,7 @@ def bind(tr: Trace, t: Tensor) -> int:
     inputs, buffers = tr.inputs, tr.buffers
     tr.node = step  # no calls in these lines: a signal that came between them would part the lists
     inputs += (t,)
-    buffers += (t._data,)
+    buffers += (data,)
     t._tid = tr.id
     t._slot = slot = step.slot
     return slot
@@ -111,10 +114,10 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
                 return fresh._slot if fresh._tid == tr.id else bind(tr, fresh)
             t._tid, t._slot, t._aval = fresh._tid, fresh._slot, fresh._aval
             t._data, t._hist, t._special = fresh._data, fresh._hist, fresh._special
-            base._views.add(t)
             if t._tid != tr.id:
+                base._views.add(t)
                 return bind(tr, t)
-            tr.handles.append(t)
+            base._views.hold(tr, t)
             return t._slot
         error = t.__dict__.get("_error")
         if error is not None:

@@ -40,7 +40,8 @@ class Trace:
     """What one thread has recorded since its last flush.
 
     id: number of this trace, never reused.  node: place in the trie.  inputs, buffers: concrete tensors in order of
-    first use, and their memory at that time.  scalars: run-time numbers in order.  handles: tensors that may be alive.
+    first use, and their memory at that time.  scalars: run-time numbers in order.  handles: tensors that may be alive,
+    but for views; those are held by the `Views` of their bases, of which `viewed` lists the ones that hold any.
     mutated: concrete tensors that were given a new value here.  grad: gradient mode.  static: numbers are baked in.
     values: in reference mode the value of each slot that a derivative may need.
     """
@@ -55,6 +56,7 @@ class Trace:
         self.origins: dict[int, tuple] = {}
         self.payload: dict[Any, Any] = {}
         self.values: dict[int, Any] = {}
+        self.viewed: list[Any] = []
         self.start()
 
     def start(self) -> None:
@@ -66,7 +68,6 @@ class Trace:
         self.scalars: list[Any] = []
         self.handles: list[Tensor] = []
         self.flush_after = False
-        self.viewed = False  # made views
         self.hist: History | None = None
         self.period: tuple[int, int] | None = None
         # mostly empty, and then kept; never cleared, because a history may share them
@@ -78,6 +79,8 @@ class Trace:
             self.payload = {}
         if self.values:
             self.values = {}
+        if self.viewed:
+            self.viewed = []
 
     def root(self) -> Step:
         if self.eager:
@@ -101,17 +104,16 @@ class Trace:
         if grad is not self.grad:
             self.grad = grad
             node = self.node
-            if node.parent is None:
+            known = node.kids.get(_MODE_KEYS[grad])
+            if known is not None:
+                self.node = known
+            elif node.parent is None:
                 self.node = self.root()
             else:
-                known = node.kids.get(_MODE_KEYS[grad])
-                if known is None:
-                    known = self.mark("mode", grad)
-                    if grad and any(t._tid == -self.id for t in self.mutated.values()):
-                        # leaves were updated: the iteration ends before the next operation with gradient
-                        known.children, known.boundary = NO_CHILDREN, True
-                else:
-                    self.node = known
+                known = self.mark("mode", grad)
+                if grad and any(t._tid == -self.id for t in self.mutated.values()):
+                    # leaves were updated: the iteration ends before the next operation with gradient
+                    known.children, known.boundary = NO_CHILDREN, True
 
     def set_default_dtype(self, dtype: DType) -> None:
         if dtype is not self.default_dtype:

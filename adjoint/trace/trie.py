@@ -86,6 +86,12 @@ class Step:
             self.scalars_before = parent.scalars_before + len(parent.scalars)
 
 
+def above(step: Step) -> Step:
+    """The step before one that is not a root."""
+    assert step.parent is not None
+    return step.parent
+
+
 def path(step: Step | None) -> list[Step]:
     """The steps from the root (left out) to `step`."""
     out = []

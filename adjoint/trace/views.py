@@ -22,6 +22,8 @@ from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor, new_handle
 from adjoint.trace.recorder import (
     alias,
+    bind,
+    ended,
     flush,
     local,
     realize,
@@ -31,6 +33,7 @@ from adjoint.trace.recorder import (
     refresh_special,
 )
 from adjoint.trace.state import Trace
+from adjoint.trace.trie import above
 
 
 def make_view(t: Tensor, prim: str, attrs: Any, starts: tuple[int, ...] = ()) -> Tensor:
@@ -45,6 +48,52 @@ def make_view(t: Tensor, prim: str, attrs: Any, starts: tuple[int, ...] = ()) ->
     else:
         out = record(prim, (t, *starts), attrs)
     return link(out, t, (prim, attrs, starts))
+
+
+def known_part(t: Tensor, kind: str, begin: int, count: int) -> Tensor | None:
+    """A part of the first axis as a view, where the trace knows the step: `kind` "rows" for a slice of `count`, "row"
+    for one, with the axis gone. None where it does not."""
+    tr = local.trace
+    base = t._base
+    if base is None:
+        base = t
+    if base._escape is not None or tr.static:
+        return None
+    tid = tr.id
+    step = tr.node.children.get((kind, t._slot if t._tid == tid else bind(tr, t), count))
+    if step is None or tr.id != tid:
+        return known_part(t, kind, begin, count) if tr.id != tid or ended(tr) else None
+    tr.node = step
+    tr.scalars.append(begin)
+    out = new_handle(Tensor)
+    out._tid = tid
+    out._slot = step.slot
+    out._aval = step.aval
+    out._base = base
+    if kind == "rows":
+        out._chain = (*t._chain, ("slice", step.attrs, (begin,)))
+    else:
+        out._chain = (*t._chain, ("slice", above(step).attrs, (begin,)), ("reshape", step.attrs, ()))
+    views = base._views
+    if views is None:
+        base._views = views = Views()
+    recent = views.recent
+    if not recent:
+        tr.viewed.append(views)
+    recent.append(out)
+    return out
+
+
+def note_part(out: Tensor, kind: str, begin: int, count: int) -> None:
+    """Let `known_part` find the step or two by which `out` has just been made."""
+    tr = local.trace
+    node = tr.node
+    first = node.parent if kind == "row" else node
+    if (
+        out._tid == tr.id and out._slot == node.slot and first is not None and first.prim == "slice"
+        and not tr.static and not tr.eager and len(first.scalars) == 1
+    ):  # fmt: skip
+        above(first).kids[(kind, first.args[0], count)] = node
 
 
 def shared_view(t: Tensor, move: tuple) -> Tensor:
@@ -64,35 +113,45 @@ def shared_view(t: Tensor, move: tuple) -> Tensor:
 
 
 class Views:
-    """The living views of a base: those that hold a value, and those to be replayed when next used.
+    """The views of a base: those made since the trace began (held here until it ends, `Trace.viewed`), older living
+    ones that hold a value, and those to be replayed when next used.
 
-    A write makes all of the first the second, so what it costs does not depend on how many views there ever were.
+    A write makes all of the first two the last, so what it costs does not depend on how many views there ever were.
     """
 
-    __slots__ = ("fresh", "stale", "limit")
+    __slots__ = ("recent", "fresh", "stale", "limit")
 
     def __init__(self) -> None:
+        self.recent: list[Tensor] = []
         self.fresh: dict[int, weakref.ref] = {}
         self.stale: dict[int, weakref.ref] = {}
         self.limit = 32
 
+    def hold(self, tr: Trace, view: Tensor) -> None:
+        """Enter a view that the trace has just made."""
+        if not self.recent:
+            tr.viewed.append(self)
+        self.recent.append(view)
+
     def add(self, view: Tensor) -> None:
+        """Enter a view that outlives the trace which made it."""
         self.fresh[id(view)] = weakref.ref(view)
         if len(self.fresh) > self.limit:
             self.fresh = {k: r for k, r in self.fresh.items() if r() is not None}
             self.limit = max(32, 2 * len(self.fresh))
 
     def all(self) -> list[Tensor]:
-        return [v for r in (*self.fresh.values(), *self.stale.values()) if (v := r()) is not None]
+        old = [v for r in (*self.fresh.values(), *self.stale.values()) if (v := r()) is not None]
+        return [*self.recent, *old]
 
     def forget(self) -> None:
         """Let every view replay its movement when next used."""
-        for key, ref in self.fresh.items():
-            v = ref()
-            if v is not None:
-                v._tid, v._data, v._hist, v._special = 0, None, None, False
-                self.stale[key] = ref
+        recent, self.recent = self.recent, []
+        old = [v for ref in self.fresh.values() if (v := ref()) is not None]
         self.fresh = {}
+        for v in (*recent, *old):
+            v._tid, v._data, v._hist, v._special = 0, None, None, False
+            self.stale[id(v)] = weakref.ref(v)
         if len(self.stale) > self.limit:
             self.stale = {k: r for k, r in self.stale.items() if r() is not None}
             self.limit = max(32, 2 * len(self.stale))
@@ -102,10 +161,14 @@ def link(out: Tensor, t: Tensor, move: tuple) -> Tensor:
     """Register `out` as `move` applied to `t`."""
     base = t._base if t._base is not None else t
     out._base, out._chain = base, (*t._chain, move)
-    local.trace.viewed = True
+    tr = local.trace
     if base._views is None:
         base._views = Views()
-    base._views.add(out)
+    if tr.handles and tr.handles[-1] is out:
+        tr.handles.pop()
+        base._views.hold(tr, out)
+    else:
+        base._views.add(out)
     if base._escape is not None:  # others may write there: the view is read anew at every use
         out._tid, out._data, out._special = 0, None, False
     return out
