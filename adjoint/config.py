@@ -83,6 +83,12 @@ FLAGS: dict[str, Flag] = {
             True,
         ),
         Flag(
+            "ADJOINT_NATIVE_RECORDER",
+            _switch,
+            True,
+            "0 records operations in Python also when a process repeats itself",
+        ),
+        Flag(
             "ADJOINT_NUM_THREADS",
             _count,
             0,

@@ -30,7 +30,7 @@ from adjoint.ops import (
 from adjoint.ops.elementwise import cast, functions
 from adjoint.trace import recorder, views
 from adjoint.trace.aval import aval, is_contiguous
-from adjoint.trace.handle import Parameter, Tensor, new_handle
+from adjoint.trace.handle import Parameter, Tensor
 from adjoint.trace.recorder import bind, local, realize, record_full, refresh_special
 from adjoint.trace.views import advance, assign, check_in_place, is_leaf, overwrite, point
 
@@ -464,11 +464,6 @@ def reduce_tensor(self: Tensor, protocol: int) -> tuple:
     return rebuild, (type(self), realize(self).array(a.dtype.np, a.shape).copy(), a.requires_grad)
 
 
-def new_tensor(cls: type, *args: Any, **kwargs: Any) -> Tensor:
-    """`Tensor(data)` and `Parameter(data, requires_grad=True)`."""
-    return new_handle(cls)
-
-
 def init_tensor(self: Tensor, *args: Any) -> None:
     """The legacy constructor: `Tensor([1, 2])` from data, `Tensor(2, 3)` by sizes."""
     if args and all(isinstance(a, int) for a in args):
@@ -495,7 +490,7 @@ def adopt(self: Tensor, source: Tensor, requires_grad: bool) -> None:
     data = realize(source.detach() if source._base is not None else source)
     if source._escape is not None:
         data = recorder.Buffer.from_array(data.array(source._aval.dtype.np, source._aval.shape))
-    self._tid, self._slot, self._data = 0, -1, data
+    self._tid, self._slot, self._data, self._special = 0, -1, data, False
     self._aval = aval(source._aval.shape, source._aval.dtype, requires_grad)
     self._leaf = requires_grad
     self.grad = None

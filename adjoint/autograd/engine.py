@@ -15,7 +15,7 @@ from adjoint.grad.walk import Freed, Reverse, dependents, locate
 from adjoint.ops.create import ones_like
 from adjoint.ops.elementwise import cast
 from adjoint.trace.aval import aval
-from adjoint.trace.handle import Tensor, new_handle
+from adjoint.trace.handle import Tensor, blank, pending
 from adjoint.trace.macro import Macro, bind_all, remember
 from adjoint.trace.recorder import flush, local, record, refresh_special
 from adjoint.trace.views import point
@@ -120,7 +120,8 @@ def distinct(pairs: list[tuple[Tensor, Tensor]], taken: list[Any]) -> list[tuple
     out = []
     for leaf, g in pairs:
         if id(g) in seen:
-            twin = new_handle(Tensor)
+            twin = blank()
+            twin._tid, twin._slot, twin._aval, twin._data = g._tid, g._slot, g._aval, g._data
             twin.__dict__.update(g.__dict__)
             twin._views = twin._escape = None
             refresh_special(twin)
@@ -219,10 +220,7 @@ def jump(tr: Any, macro: Macro) -> None:
     more = None
     for position, slot, a in macro.results:
         leaf = inputs[position]
-        g = new_handle(Tensor)
-        g._tid = tid
-        g._slot = slot
-        g._aval = a
+        g = pending(tid, slot, a)
         handles.append(g)
         if leaf.grad is None:
             leaf.grad = g
@@ -436,8 +434,7 @@ def grad(
 
 
 def _handle(tr: Any, slot: int, a: Any) -> Tensor:
-    out = new_handle(Tensor)
-    out._tid, out._slot, out._aval = tr.id, slot, a
+    out = pending(tr.id, slot, a)
     tr.handles.append(out)
     return out
 

@@ -16,10 +16,11 @@ from adjoint.runtime.memory import Buffer
 from adjoint.trace import lower
 from adjoint.trace.aval import Aval
 from adjoint.trace.handle import Tensor
-from adjoint.trace.state import ALIVE, Trace, counters
+from adjoint.trace.state import ALIVE, Trace, counters, fast
 from adjoint.trace.trie import Step
 
 MAX_PROGRAMS = 64  # per step, for different sets of living results
+REPEATING = 64  # traces after which a process is taken to repeat itself, and recording becomes native code
 SMALL_VIEW = 4096  # bytes of a living view that is copied rather than replayed, and of inputs not worth forgetting
 
 
@@ -163,7 +164,13 @@ def close(tr: Trace) -> None:
     if depth:
         counters["operations"] += depth
         counters["traces"] += 1
+        if counters["traces"] == REPEATING and not tr.eager:
+            from adjoint.trace import native
+
+            native.install()
     tr.start()
+    if fast.owner is not tr and fast.claim is not None:
+        fast.take_over()
 
 
 def finish_eager(tr: Trace) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from adjoint import dtypes
 from adjoint.trace import recorder
-from adjoint.trace.handle import Tensor, new_handle
+from adjoint.trace.handle import Tensor, pending
 from adjoint.trace.recorder import Trace, bind, flush, local
 from adjoint.trace.trie import Step
 
@@ -48,8 +48,7 @@ def remember(step: Step, key: Any, macro: Macro) -> None:
 
 
 def make_handle(tr: Trace, slot: int, a: Any) -> Tensor:
-    out = new_handle(Tensor)
-    out._tid, out._slot, out._aval = tr.id, slot, a
+    out = pending(tr.id, slot, a)
     tr.handles.append(out)
     return out
 
@@ -124,9 +123,8 @@ def composite(name: str) -> Callable[[Callable], Callable]:
                 return first_time(tr, key, name, function, args, kwargs, tensors)
             tr.node = macro.end
             if macro.single and type(macro.results[0]) is tuple:
-                out = new_handle(Tensor)
-                out._tid = tr.id
-                out._slot, out._aval = macro.results[0]
+                slot, a = macro.results[0]
+                out = pending(tr.id, slot, a)
                 tr.handles.append(out)
                 return out
             results = [tensors[r] if type(r) is int else make_handle(tr, *r) for r in macro.results]

@@ -21,7 +21,7 @@ from adjoint.runtime.memory import Buffer
 from adjoint.trace import lower, repeat
 from adjoint.trace.aval import Aval, aval
 from adjoint.trace.ending import compute, flush
-from adjoint.trace.handle import Tensor, new_handle
+from adjoint.trace.handle import Tensor, blank, pending
 from adjoint.trace.infer import infer
 from adjoint.trace.state import (
     Trace,
@@ -236,8 +236,7 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
             step = make_step(tr, key, prim, operands, slots, attrs)
             publish(tr, step)
         break
-    out = new_handle(Tensor)
-    out._tid, out._slot, out._aval = tid, step.slot, step.aval
+    out = pending(tid, step.slot, step.aval)
     if tr.eager:
         evaluate(tr, step, operands, numbers, out)
     tr.node = step
@@ -257,37 +256,63 @@ def ended(tr: Trace) -> bool:
     return False
 
 
+# The fast path: what is known at this place of the trace is one look-up. `trace.native` rebinds these five to its own
+# versions, which hand over to `..._in_python` whenever anything is unusual.
+
+
+def record_unary(prim: str, x: Tensor) -> Any:
+    """`record` of one tensor."""
+    return _unary(prim, x)
+
+
 def record_one(prim: str, x: Tensor, attrs: Any) -> Any:
-    """`record` of one tensor and attributes, by the fast path where the step is known."""
+    """`record` of one tensor and attributes."""
+    return _one(prim, x, attrs)
+
+
+def record_two(prim: str, x: Tensor, y: Tensor) -> Any:
+    """`record` of two tensors."""
+    return _two(prim, x, y)
+
+
+def unary_in_python(prim: str, x: Tensor) -> Any:
     tr = local.trace
     tid = tr.id
-    step = tr.node.children.get((prim, x._slot if x._tid == tid else bind(tr, x), attrs))
+    step = tr.node.children.get((prim, x._slot if x._tid == tid else bind(tr, x)))
     if step is None or tr.id != tid:
-        return record_one(prim, x, attrs) if ended(tr) else record(prim, (x,), attrs)
+        return unary_in_python(prim, x) if ended(tr) else record(prim, (x,))
     tr.node = step
-    out = new_handle(Tensor)
-    out._tid = tid
-    out._slot = step.slot
-    out._aval = step.aval
+    out = pending(tid, step.slot, step.aval)
     tr.handles.append(out)
     return out
 
 
-def record_two(prim: str, x: Tensor, y: Tensor) -> Any:
-    """`record` of two tensors, by the fast path where the step is known."""
+def one_in_python(prim: str, x: Tensor, attrs: Any) -> Any:
+    tr = local.trace
+    tid = tr.id
+    step = tr.node.children.get((prim, x._slot if x._tid == tid else bind(tr, x), attrs))
+    if step is None or tr.id != tid:
+        return one_in_python(prim, x, attrs) if ended(tr) else record(prim, (x,), attrs)
+    tr.node = step
+    out = pending(tid, step.slot, step.aval)
+    tr.handles.append(out)
+    return out
+
+
+def two_in_python(prim: str, x: Tensor, y: Tensor) -> Any:
     tr = local.trace
     tid = tr.id
     key = (prim, x._slot if x._tid == tid else bind(tr, x), y._slot if y._tid == tid else bind(tr, y))
     step = tr.node.children.get(key)
     if step is None or tr.id != tid:
-        return record_two(prim, x, y) if ended(tr) else record(prim, (x, y))
+        return two_in_python(prim, x, y) if ended(tr) else record(prim, (x, y))
     tr.node = step
-    out = new_handle(Tensor)
-    out._tid = tid
-    out._slot = step.slot
-    out._aval = step.aval
+    out = pending(tid, step.slot, step.aval)
     tr.handles.append(out)
     return out
+
+
+_unary, _one, _two = unary_in_python, one_in_python, two_in_python
 
 
 def record_full(value: Any, shape: tuple[int, ...], dtype: DType) -> Any:
@@ -299,10 +324,7 @@ def record_full(value: Any, shape: tuple[int, ...], dtype: DType) -> Any:
         if step is not None:
             tr.node = step
             tr.scalars.append(value)
-            out = new_handle(Tensor)
-            out._tid = tr.id
-            out._slot = step.slot
-            out._aval = step.aval
+            out = pending(tr.id, step.slot, step.aval)
             tr.handles.append(out)
             return out
     return record("full", (value,), attrs)
@@ -319,10 +341,7 @@ def record_slice(x: Tensor, attrs: tuple, start: int) -> Any:
         return record_slice(x, attrs, start) if ended(tr) else record("slice", (x, start), attrs)
     tr.node = step
     tr.scalars.append(start)
-    out = new_handle(Tensor)
-    out._tid = tid
-    out._slot = step.slot
-    out._aval = step.aval
+    out = pending(tid, step.slot, step.aval)
     tr.handles.append(out)
     return out
 
@@ -380,8 +399,7 @@ def alias(
         step.where = user_frame()
         publish(tr, step)
     tr.node = step
-    out = new_handle(Tensor)
-    out._tid, out._slot, out._aval = tid, step.slot, step.aval
+    out = pending(tid, step.slot, step.aval)
     if tr.eager:
         held = operands[-1]
         out._data = tr.values[slots[-1]] if held._data is None or held._escape is not None else held._data
@@ -462,8 +480,7 @@ def realize(t: Tensor) -> Any:
     else:
         slot = bind(tr, t)
         if t._data is None:
-            holder = new_handle(Tensor)
-            holder._tid, holder._slot, holder._aval = tr.id, slot, t._aval
+            holder = pending(tr.id, slot, t._aval)
             if tr.eager:
                 holder._data = tr.values.get(slot)
             else:
@@ -482,8 +499,8 @@ def realize(t: Tensor) -> Any:
 
 def tensor_from_buffer(data: Any, shape: tuple[int, ...], dtype: DType, requires_grad: bool = False) -> Tensor:
     """A concrete leaf."""
-    t = new_handle(Tensor)
-    t._tid, t._slot, t._data = 0, -1, data
+    t = blank()
+    t._data = data
     t._aval = aval(tuple(shape), dtype, requires_grad)
     if requires_grad:
         t._leaf = True

@@ -46,6 +46,11 @@ class Trace:
     values: in reference mode the value of each slot that a derivative may need.
     """
 
+    __slots__ = (
+        "id", "node", "inputs", "buffers", "scalars", "handles", "viewed", "mutated", "grad", "static", "eager",
+        "default_dtype", "scope", "origins", "payload", "values", "flush_after", "hist", "period",
+    )  # fmt: skip
+
     def __init__(self) -> None:
         self.grad = True
         self.static = 0
@@ -150,6 +155,25 @@ class _Local(threading.local):
 
 
 local = _Local()
+
+
+class _Fast:
+    """The trace on which the native fast path works, and how to hand it another (None before `native.install`)."""
+
+    __slots__ = ("owner", "claim")
+
+    def __init__(self) -> None:
+        self.owner: Trace | None = None
+        self.claim: Any = None
+
+    def take_over(self) -> None:
+        """Let the native fast path work for this thread."""
+        if self.claim is not None:
+            self.owner = local.trace
+            self.claim(self.owner)
+
+
+fast = _Fast()
 
 
 def current() -> Trace:

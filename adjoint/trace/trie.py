@@ -58,11 +58,13 @@ class Step:
     where: file, line and function of the user's call that first recorded this step.
     cut: a repeating pattern ends here: the trace stops before the next operation.
     boundary: leaves were updated and gradient mode came back: the trace stops before the next operation, too.
+    hot: the child taken last by the native fast path, which compares its k0, k1, k2 (the parts of its key) by identity.
     """
 
     __slots__ = (
         "parent", "key", "prim", "args", "attrs", "scalars", "slot", "aval", "compute", "where", "depth",
         "children", "kids", "macros", "programs", "cut", "boundary", "scope", "inputs_before", "scalars_before",
+        "hot", "k0", "k1", "k2",
     )  # fmt: skip
 
     def __init__(self, parent: Step | None, key: Any, prim: str, args: tuple = (), attrs: Any = None) -> None:
@@ -78,6 +80,12 @@ class Step:
         self.cut = False
         self.boundary = False
         self.scope: Any = None
+        self.hot: Step | None = None
+        if type(key) is tuple and 2 <= len(key) <= 3:
+            self.k0, self.k1 = key[0], key[1]
+            self.k2 = key[2] if len(key) == 3 else None
+        else:
+            self.k0, self.k1, self.k2 = key, None, None
         if parent is None:
             self.slot, self.depth, self.inputs_before, self.scalars_before = -1, 0, 0, 0
         else:

@@ -19,7 +19,7 @@ from adjoint.dtypes import DType
 from adjoint.runtime.memory import Buffer
 from adjoint.trace import recorder, strides
 from adjoint.trace.aval import aval
-from adjoint.trace.handle import Tensor, new_handle
+from adjoint.trace.handle import Tensor, blank, pending
 from adjoint.trace.recorder import (
     alias,
     bind,
@@ -65,10 +65,7 @@ def known_part(t: Tensor, kind: str, begin: int, count: int) -> Tensor | None:
         return known_part(t, kind, begin, count) if tr.id != tid or ended(tr) else None
     tr.node = step
     tr.scalars.append(begin)
-    out = new_handle(Tensor)
-    out._tid = tid
-    out._slot = step.slot
-    out._aval = step.aval
+    out = pending(tid, step.slot, step.aval)
     out._base = base
     if kind == "rows":
         out._chain = (*t._chain, ("slice", step.attrs, (begin,)))
@@ -106,8 +103,7 @@ def shared_view(t: Tensor, move: tuple) -> Tensor:
         shape = tuple([old.shape[p] for p in attrs])
     else:
         shape = attrs
-    out = new_handle(Tensor)
-    out._tid, out._slot = 0, -1
+    out = blank()
     out._aval = aval(tuple(shape), old.dtype, False, strides.view_strides(prim, (t,), attrs, tuple(shape)))
     return link(out, t, move)
 
