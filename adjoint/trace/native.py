@@ -512,7 +512,8 @@ def offsets(cls: type, *names: str) -> dict[str, int]:
     """Where the slots of a class lie in its instances, in bytes; found by writing them and looking."""
     found = {}
     for name in names:
-        one, mark = object.__new__(cls), object()
+        one: Any = object.__new__(cls)
+        mark = object()
         setattr(one, name, mark)
         words = (ctypes.c_void_p * (cls.__basicsize__ // 8)).from_address(id(one))
         places = [k for k, word in enumerate(words) if word == id(mark)]
