@@ -134,20 +134,6 @@ def allocate(nbytes: int) -> Buffer:
     return _search(ring, nbytes)
 
 
-class _Set:
-    """Buffers for the small results of one run, and the reference counts they show when free."""
-
-    __slots__ = ("buffers", "idle")
-
-    def __init__(self, buffers: list[Buffer]) -> None:
-        self.buffers = buffers
-        self.idle = [_SET_IDLE + b.pooled for b in buffers]
-
-    def counts(self) -> tuple[list[int], list[int]]:
-        """Reference counts of the buffers and of their memories."""
-        return list(map(getrefcount, self.buffers)), list(map(getrefcount, map(_memory, self.buffers)))
-
-
 class Outputs:
     """Memory for the results of one program, which in a loop are again and again of the same sizes.
 
@@ -155,14 +141,20 @@ class Outputs:
     and found without a search among the living buffers of each size.
     """
 
-    __slots__ = ("sizes", "small", "large", "sets", "idle_mem")
+    __slots__ = ("sizes", "small", "large", "sets", "idle", "idle_mem")
 
     def __init__(self, sizes: list[int]) -> None:
         self.sizes = sizes
         self.small = [k for k, n in enumerate(sizes) if n <= _SMALL]
         self.large = [k for k, n in enumerate(sizes) if n > _SMALL]
-        self.sets: deque[_Set] = deque()
+        self.sets: deque[list[Buffer]] = deque()
+        self.idle = [_SET_IDLE] * len(self.small)
         self.idle_mem = [_SET_IDLE_MEM] * len(self.small)
+
+    def __del__(self) -> None:
+        for buffers in self.sets:
+            for buffer in buffers:
+                buffer.pooled -= 1
 
     def allocate(self) -> list[Buffer]:
         """One buffer for each result."""
@@ -171,17 +163,16 @@ class Outputs:
         except IndexError:
             ready = self._new_set(None)
         else:
-            buffers = ready.buffers  # as in `_Set.counts`
             if (
-                list(map(getrefcount, buffers)) != ready.idle
-                or list(map(getrefcount, map(_memory, buffers))) != self.idle_mem
+                list(map(getrefcount, ready)) != self.idle
+                or list(map(getrefcount, map(_memory, ready))) != self.idle_mem
             ):
                 if len(self.sets) < _ROUNDS - 1:
                     self.sets.append(ready)
                     ready = self._new_set(None)
                 else:
                     ready = self._new_set(ready)
-        out = [*ready.buffers]
+        out = [*ready]
         self.sets.append(ready)  # after `out` holds its buffers, so that nobody else takes them for free
         if self.large:
             small, out = out, [None] * len(self.sizes)  # type: ignore[list-item]
@@ -191,21 +182,26 @@ class Outputs:
                 out[k] = allocate(self.sizes[k])
         return out
 
-    def _new_set(self, old: _Set | None) -> _Set:
+    def _new_set(self, old: list[Buffer] | None) -> list[Buffer]:
         """A set of free buffers; those of `old` that are in use are given up by it, the others kept."""
-        buffers = []
+        ready = []
         if old is not None:
-            counts, memories = old.counts()
+            counts, memories = _counts(old)
         for k, place in enumerate(self.small):
             if old is not None:
-                if counts[k] == old.idle[k] and memories[k] == _SET_IDLE_MEM:
-                    buffers.append(old.buffers[k])
+                if counts[k] == _SET_IDLE and memories[k] == _SET_IDLE_MEM:
+                    ready.append(old[k])
                     continue
-                old.buffers[k].pooled -= 1
+                old[k].pooled -= 1
             buffer = allocate(self.sizes[place])
             buffer.pooled += 1
-            buffers.append(buffer)
-        return _Set(buffers)
+            ready.append(buffer)
+        return ready
+
+
+def _counts(buffers: list[Buffer]) -> tuple[list[int], list[int]]:
+    """Reference counts of the buffers of a set and of their memories, read as `Outputs.allocate` reads them."""
+    return list(map(getrefcount, buffers)), list(map(getrefcount, map(_memory, buffers)))
 
 
 def stats() -> dict[str, int]:
@@ -360,16 +356,14 @@ def _after_fork() -> None:
 
 
 def _measure_set() -> tuple[int, int]:
-    """The same for a set: what a buffer shows that only its set refers to, and its memory."""
-    ready = _Set([Buffer(0, ALIGNMENT, _aligned_bytes(ALIGNMENT, 0))])
-    counts, memories = ready.counts()
+    """The same for a buffer that only a ring and a set refer to."""
+    ring = deque([Buffer(0, ALIGNMENT, _aligned_bytes(ALIGNMENT, 0))])
+    counts, memories = _counts([*ring])
     return counts[0], memories[0]
 
 
-_SET_IDLE = 0
 _IDLE, _IDLE_MEM = _measure_idle()
 _SET_IDLE, _SET_IDLE_MEM = _measure_set()
-_SET_IDLE -= 1  # `pooled` counts the set among the rings
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -169,8 +169,9 @@ class _Fast:
     def take_over(self) -> None:
         """Let the native fast path work for this thread."""
         if self.claim is not None:
-            self.owner = local.trace
-            self.claim(self.owner)
+            mine = local.trace  # not read back from `owner`: another thread may have its turn in between
+            self.owner = mine
+            self.claim(mine)
 
 
 fast = _Fast()
