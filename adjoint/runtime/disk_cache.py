@@ -91,7 +91,10 @@ def directory() -> str | None:
     """
     chosen = config.get("ADJOINT_CACHE_DIR")
     if chosen:
-        return os.path.abspath(os.path.expanduser(chosen))
+        try:
+            return os.path.abspath(os.path.expanduser(chosen))
+        except FileNotFoundError:  # relative to a working directory that has been removed
+            return None
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):  # the specification says to ignore these
         home = os.path.expanduser("~")
@@ -138,12 +141,11 @@ def load(key: bytes) -> tuple[list[str], bytes] | None:
 
 def store(key: bytes, names: Sequence[str], code: bytes) -> None:
     """Leave code for later processes. Never raises for what the disk does."""
-    path = directory()
     bound = config.get("ADJOINT_CACHE_BYTES")
     data = _pack(key, names, code)
-    if not config.get("ADJOINT_CACHE") or path is None or len(data) > bound:
+    if not config.get("ADJOINT_CACHE") or len(data) > bound:
         return
-    writing = _writing.setdefault(path, _Writing())
+    writing = _writing.setdefault(directory() or "", _Writing())
     if writing.failed:
         return
     name = key.hex() + _SUFFIX
@@ -272,7 +274,7 @@ def _opened(create: bool) -> Iterator[_Folder]:
     """The directory, if it may be trusted; Refused if not, OSError if it is not there."""
     path = directory()
     if path is None:
-        raise Refused("there is no home directory (ADJOINT_CACHE_DIR names another place)")
+        raise Refused("there is no home directory (ADJOINT_CACHE_DIR can name another place)")
     if create:
         os.makedirs(path, 0o700, exist_ok=True)
     link = os.lstat(path)

@@ -406,6 +406,18 @@ def test_no_home(monkeypatch) -> None:
     assert facts["directory"] is None and "ADJOINT_CACHE_DIR" in facts["state"]
 
 
+@posix
+@needs_llvm
+def test_a_working_directory_that_is_gone(tmp_path, monkeypatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.setenv("ADJOINT_CACHE_DIR", "below")
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    text, value = source()
+    assert compiles(text, value) and compiles(text, value)
+
+
 def test_where_it_is(monkeypatch, tmp_path) -> None:
     monkeypatch.delenv("ADJOINT_CACHE_DIR")
     monkeypatch.setenv("HOME", str(tmp_path))
