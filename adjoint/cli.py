@@ -1,4 +1,4 @@
-"""The command line: `adjoint demo`, `adjoint env`, `adjoint --version`.
+"""The command line: `adjoint demo`, `adjoint env`, `adjoint cache`, `adjoint --version`.
 
 Exit codes: 0 all went well; 1 the command ran and found something wrong; 2 wrong usage or a file
 that cannot be written; 130 interrupted. Results go to stdout, progress and complaints to stderr.
@@ -71,6 +71,16 @@ def _parser() -> argparse.ArgumentParser:
     env = commands.add_parser("env", help="print versions, processor and settings")
     env.add_argument("--json", action="store_true", help="print them as JSON")
     env.set_defaults(run=_env)
+
+    cache = commands.add_parser(
+        "cache",
+        help="show or clear the machine code kept on disk",
+        description="Show the machine code that earlier processes left on disk. What a running "
+        'process found there is in adjoint.stats()["cache"].',
+    )
+    cache.add_argument("--clear", action="store_true", help="remove it")
+    cache.add_argument("--json", action="store_true", help="print as JSON")
+    cache.set_defaults(run=_cache)
     return parser
 
 
@@ -121,6 +131,30 @@ def _env(options: argparse.Namespace) -> int:
         if isinstance(value, dict):
             value = ", ".join(f"{k}={v}" for k, v in value.items()) or "none"
         print(f"{key.replace('_', ' '):14} {value}")
+    return 0
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from adjoint.runtime import disk_cache
+
+    facts: dict[str, Any] = {}
+    if options.clear:
+        try:
+            facts["removed_entries"], facts["removed_bytes"] = disk_cache.clear()
+        except disk_cache.Refused as problem:
+            print(f"adjoint cache: nothing removed: {problem}", file=sys.stderr)
+            return 1
+    facts |= disk_cache.describe()
+    if options.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    if options.clear:
+        print(f"removed {facts['removed_entries']} entries, {facts['removed_bytes']:,} bytes")
+    else:
+        print(f"directory  {facts['directory']}")
+        print(f"state      {facts['state']}")
+        print(f"entries    {facts['entries']:,}")
+        print(f"bytes      {facts['bytes']:,} of at most {facts['bound']:,}")
     return 0
 
 

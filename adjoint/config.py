@@ -89,6 +89,24 @@ FLAGS: dict[str, Flag] = {
             "0 records operations in Python also when a process repeats itself",
         ),
         Flag(
+            "ADJOINT_CACHE",
+            _switch,
+            True,
+            "0 neither reads nor leaves machine code on disk",
+        ),
+        Flag(
+            "ADJOINT_CACHE_DIR",
+            str,
+            "",
+            "directory for machine code; empty takes adjoint/ in the user's cache directory",
+        ),
+        Flag(
+            "ADJOINT_CACHE_BYTES",
+            _count,
+            256 << 20,
+            "bytes of machine code kept on disk; what was used longest ago goes first",
+        ),
+        Flag(
             "ADJOINT_NUM_THREADS",
             _count,
             0,

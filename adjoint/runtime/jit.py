@@ -1,9 +1,10 @@
 """LLVM IR in, machine code addresses out.
 
 Owns the process's one LLVM engine, the description of the machine it compiles for (`Target`), and
-the cache that makes identical kernels compile once. llvmlite is imported by the first call that
-needs it, never by importing this module. Read `compile_kernels` first: it is what programs use;
-`compile_module` below it takes a whole module of IR (the driver of the worker pool).
+the table that makes identical kernels compile once; `disk_cache` keeps their code for later
+processes. llvmlite is imported by the first call that needs it, never by importing this module.
+Read `compile_kernels` first: it is what programs use; `compile_module` below it takes a whole module
+of IR (the driver of the worker pool).
 
 How a module is compiled was chosen by measurement (llvmlite 0.50, one AVX-512 core; milliseconds
 for the register-blocked inner kernel of a matrix product, a fused pointwise kernel of 60
@@ -42,6 +43,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from adjoint import config
+from adjoint._version import __version__
+from adjoint.runtime import disk_cache
 
 __all__ = [
     "CodegenError",
@@ -81,24 +84,30 @@ class Target:
 class Counters:
     """What this module has done since the process started.
 
-    kernels_compiled: distinct kernels turned into code.  kernels_reused: requests answered from
-    the cache.  compile_seconds: time spent in LLVM.  code_bytes: size of all object files.
+    kernels_compiled: distinct kernels turned into code.  kernels_loaded: distinct kernels whose code
+    was on disk.  kernels_reused: requests for one that was in memory.  compile_seconds: time spent
+    to get code of either kind.  code_bytes: size of all object files.
     """
 
     kernels_compiled: int = 0
+    kernels_loaded: int = 0
     kernels_reused: int = 0
     compile_seconds: float = 0.0
     code_bytes: int = 0
 
 
 class Module:
-    """Loaded code. The addresses stay valid while this object lives."""
+    """Loaded code. The addresses stay valid while this object lives.
 
-    __slots__ = ("_addresses", "_tracker")
+    compiled: whether this process compiled it; otherwise it was on disk.
+    """
 
-    def __init__(self, addresses: dict[str, int], tracker: object) -> None:
+    __slots__ = ("_addresses", "_tracker", "compiled")
+
+    def __init__(self, addresses: dict[str, int], tracker: object, compiled: bool) -> None:
         self._addresses = addresses
         self._tracker = tracker
+        self.compiled = compiled
 
     def address(self, name: str) -> int:
         """Entry point of the function (or address of the global) `name`; KeyError if absent."""
@@ -116,6 +125,8 @@ _loaded: list[Module] = []  # keeps the code of `_kernels` in memory
 # Functions without a branch and longer than this are compiled at level 0 (see the table above);
 # shorter ones compile fast either way and keep the better code.
 _STRAIGHT_LINE = 400
+
+_RELOCATION, _CODE_MODEL = "pic", "small"
 
 # A narrower instruction set than the machine's, by the value of ADJOINT_TARGET.
 _FORCED = {
@@ -160,7 +171,6 @@ def compile_kernels(kernels: Sequence[tuple[str, str, Iterable[str]]]) -> list[i
             for level, group in ((0, straight), (1, loops)):
                 if group:
                     _compile_group(group, level)
-            counters.kernels_compiled += len(new)
             counters.compile_seconds += time.perf_counter() - started
         return [_kernels[d] for d in digests]
 
@@ -173,9 +183,14 @@ def compile_module(ir_text: str, level: int = 1) -> Module:
     """
     with _lock:
         engine = _get_engine()
-        code, names = _object_code(engine, ir_text, level)
-        counters.code_bytes += len(code)
-        return engine.load(code, names)
+        key = disk_cache.key_of(ir_text, level, *engine.settings)
+        module = _from_disk(engine, key)
+        if module is None:
+            names, code = _object_code(engine, ir_text, level)
+            counters.code_bytes += len(code)
+            module = engine.load(names, code, compiled=True)
+            disk_cache.store(key, names, code)
+        return module
 
 
 class _Engine:
@@ -187,6 +202,17 @@ class _Engine:
             raise RuntimeError("native code needs llvmlite: pip install llvmlite")
         self.llvm = llvm
         self.target, self._create = _describe_machine(llvm)
+        # Everything besides the IR that code depends on. The flags act through the IR today; they
+        # are named so that one which does not can never bring back the wrong code.
+        self.settings = (
+            self.target,
+            _RELOCATION,
+            _CODE_MODEL,
+            llvm.llvm_version_info,
+            importlib.import_module("llvmlite").__version__,
+            __version__,
+            config.code_key(),
+        )
         self._machines: dict[int, Any] = {}
         self._jit = llvm.create_lljit_compiler(self._create(1), use_jit_link=True)
         self._count = 0
@@ -197,21 +223,34 @@ class _Engine:
             self._machines[level] = self._create(level)
         return self._machines[level]
 
-    def load(self, code: bytes, names: Sequence[str]) -> Module:
+    def load(self, names: Sequence[str], code: bytes, compiled: bool) -> Module:
         """Put object code into executable memory, in a library of its own."""
         self._count += 1
         builder = self.llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
         for name in names:
             builder.export_symbol(name)
         tracker = builder.link(self._jit, f"adjoint{self._count}")
-        return Module({name: tracker[name] for name in names}, tracker)
+        return Module({name: tracker[name] for name in names}, tracker, compiled)
 
 
-def _object_code(engine: _Engine, ir_text: str, level: int) -> tuple[bytes, list[str]]:
-    """Object file and names of the functions that a module of IR defines for others.
+def _from_disk(engine: _Engine, key: bytes) -> Module | None:
+    """The module that this or an earlier process stored under `key`, loaded."""
+    found = disk_cache.load(key)
+    if found is None:
+        return None
+    names, code = found
+    try:
+        module = engine.load(names, code, compiled=False)
+    except RuntimeError:  # whole, of these versions, and still not to LLVM's liking: compile instead
+        return None
+    counters.code_bytes += len(code)
+    return module
 
-    The one place where code is generated: a cache on disk belongs here, under a digest of
-    (ir_text, level, engine.target, versions of LLVM and of this package).
+
+def _object_code(engine: _Engine, ir_text: str, level: int) -> tuple[list[str], bytes]:
+    """Names of the functions that a module of IR defines for others, and its object file.
+
+    The one place where code is generated.
     """
     try:
         module = engine.llvm.parse_assembly(ir_text)
@@ -220,7 +259,7 @@ def _object_code(engine: _Engine, ir_text: str, level: int) -> tuple[bytes, list
         names = [
             f.name for f in module.functions if not f.is_declaration and f.linkage not in hidden
         ]
-        return engine.machine(level).emit_object(module), names
+        return names, engine.machine(level).emit_object(module)
     except RuntimeError as error:
         raise CodegenError(f"LLVM refused generated code: {error}") from error
 
@@ -237,6 +276,10 @@ def _compile_group(group: dict[bytes, tuple[str, tuple[str, ...]]], level: int) 
         lines.append(text.replace("@kernel(", f"@kernel{number}(", 1))
     module = compile_module("\n".join([*lines, *declared.values()]), level)
     _loaded.append(module)
+    if module.compiled:
+        counters.kernels_compiled += len(group)
+    else:
+        counters.kernels_loaded += len(group)
     for number, digest in enumerate(group):
         _kernels[digest] = module.address(f"kernel{number}")
 
@@ -305,7 +348,7 @@ def _describe_machine(llvm: Any) -> tuple[Target, Any]:
 
     def create(level: int) -> Any:
         return llvm.Target.from_triple(triple).create_target_machine(
-            cpu=cpu, features=features, opt=level, reloc="pic", codemodel="small", jit=True
+            cpu=cpu, features=features, opt=level, reloc=_RELOCATION, codemodel=_CODE_MODEL, jit=True
         )
 
     return Target(cpu, features, width, triple), create
