@@ -83,6 +83,24 @@ FLAGS: dict[str, Flag] = {
             True,
         ),
         Flag(
+            "ADJOINT_MAX_KERNELS",
+            _count,
+            4096,
+            "kernels whose machine code is kept in memory; what was asked for longest ago goes first",
+        ),
+        Flag(
+            "ADJOINT_MAX_NODES",
+            _count,
+            131072,
+            "places of the trie of known traces; the paths used longest ago are forgotten first",
+        ),
+        Flag(
+            "ADJOINT_MAX_PROGRAMS",
+            _count,
+            2048,
+            "programs kept ready; those used longest ago are forgotten first",
+        ),
+        Flag(
             "ADJOINT_NUM_THREADS",
             _count,
             0,

@@ -139,6 +139,11 @@ class Outputs:
     def __init__(self, sizes: list[int]) -> None:
         self.rings: list[tuple[_Ring | None, int]] = [(deque() if n <= _SMALL else None, n) for n in sizes]
 
+    def __del__(self) -> None:
+        for ring, _ in self.rings:  # the program is forgotten: its buffers are ordinary ones again
+            for buffer in ring or ():
+                buffer.pooled -= 1
+
     def allocate(self) -> list[Buffer]:
         """One buffer for each result."""
         out = []

@@ -11,7 +11,8 @@ from __future__ import annotations
 import struct
 import sys
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,14 +37,17 @@ _LONG_NS = (
 )
 
 
-counters = {"bytes_moved": 0}  # by everything run so far, as the kernels estimate it
+# of everything run so far: bytes as the kernels estimate them, and how often anything was run
+counters = {"bytes_moved": 0, "runs": 0}
+living: weakref.WeakSet[Program] = weakref.WeakSet()
 
 
 class Program:
     """Runs one graph; any number of threads may do so at once.
 
     kernels: names of the machine-code kernels in order, n_kernels their number.  bytes_moved, flops: estimates for one
-    run.  text: the scheduled loops.  The counts compile the program if its first run has not.
+    run.  text: the scheduled loops.  The counts compile the program if its first run has not.  runs: how often it has
+    run.  last: how many runs of any program there had been at its last one.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -52,6 +56,8 @@ class Program:
         self.n_inputs = 1 + max((n.attrs[0] for n in self.inputs), default=-1)
         self._lock = threading.Lock()
         self._built: _Build | None = None
+        self.runs, self.last = 0, counters["runs"]
+        living.add(self)
         self._native = jit.available()
         self._cold = self._native and _may_start_cold(graph)
         if self._native and not self._cold:
@@ -95,6 +101,8 @@ class Program:
         buffers, scalars: what the graph's input and scalar nodes name by index. IndexError or RuntimeError as the
         reference raises them.
         """
+        self.last = counters["runs"] = counters["runs"] + 1
+        self.runs += 1
         built = self._built
         if built is None:
             if self._cold or not self._native:
@@ -351,7 +359,7 @@ class _Build:
                 out.append(int(np.array(scalars[i]).astype(dtype.np)))
         return out
 
-    def _finish(self, made: list[tuple[Any, list]], addresses: list[int]) -> None:
+    def _finish(self, made: list[tuple[Any, list]], addresses: Sequence[int]) -> None:
         """Record tables for the driver, with host steps between them."""
         self.steps: list[Step] = []
         records: list[tuple[int, np.ndarray, int, bool]] = []

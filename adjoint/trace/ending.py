@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from adjoint.runtime.memory import Buffer
-from adjoint.trace import lower
+from adjoint.trace import bounds, lower
 from adjoint.trace.aval import Aval
 from adjoint.trace.handle import Tensor
 from adjoint.trace.state import ALIVE, Trace, counters
@@ -170,11 +170,12 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
     from adjoint.rewrite import simplify
     from adjoint.runtime.program import compile_graph
 
+    bounds.room_for_program()
     programs = tr.node.programs
     if programs is None:
         programs = tr.node.programs = {}
     elif len(programs) > MAX_PROGRAMS:
-        programs.pop(next(iter(programs)))
+        programs.pop(next(iter(programs), ()), None)
     by_slot = sorted(range(len(key)), key=key.__getitem__)
     canonical = tuple([key[k] for k in by_slot])
     compiled = programs.get(canonical)
@@ -219,6 +220,7 @@ def compute(step: Step, slot: int, buffers: list[Any], scalars: list[Any]) -> An
 
     compiled = step.programs.get((slot,)) if step.programs is not None else None
     if compiled is None or compiled.saved:
+        bounds.room_for_program()
         compiled = Compiled(compile_graph(simplify(lower.graph_of(step, (slot,)))), ())
         counters["programs"] += 1
         if not step.aval.requires_grad:
