@@ -225,7 +225,7 @@ def test_memory_stays_bounded_in_a_process_of_new_shapes() -> None:
         check=True,
     )
     sizes = [int(s) for s in done.stdout.split()]
-    assert sizes[-1] - sizes[1] < 3e6, sizes
+    assert sizes[-1] - sizes[1] < 8e6, sizes  # without bounds it is 50 MB
 
 
 def test_stats_name_what_is_bounded() -> None:
