@@ -247,6 +247,19 @@ def stats() -> dict:
     return engine_stats.collect(_recorder.counters)
 
 
+def why(last: _builtin_int = 10) -> _Any:
+    """Why the last programs were compiled: the first step that differs from what was known, both lines, cost and gain.
+
+    >>> import adjoint as torch
+    >>> _ = (torch.ones(5) * 2).sum().item()
+    >>> len(torch.why(last=1)) <= 1
+    True
+    """
+    from adjoint.trace import why
+
+    return why.why(last)
+
+
 def get_num_threads() -> _Any:
     """How many threads share the work of a large program.
 

@@ -6,6 +6,7 @@ long. Living handles receive their buffers, and what a later backward needs goes
 
 from __future__ import annotations
 
+import time
 import weakref
 from sys import getrefcount
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from adjoint.runtime.memory import Buffer
-from adjoint.trace import bounds, lower
+from adjoint.trace import bounds, lower, why
 from adjoint.trace.aval import Aval
 from adjoint.trace.handle import Tensor
 from adjoint.trace.state import ALIVE, Trace, counters
@@ -183,11 +184,16 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         keep = [h._slot for h in alive if h._aval.requires_grad and h._tid == tr.id]
         wanted = lower.slots_to_save(tr.node, keep) if keep else ()
         saved = tuple(s for s in wanted if s not in key)
+        began = time.perf_counter()
         graph = lower.graph_of(tr.node, (*canonical, *saved))
+        lowered = time.perf_counter()
+        graph = simplify(graph)
+        seconds = {"trace": lowered - began, "simplify": time.perf_counter() - lowered}
         held = frozenset(wanted) & frozenset(key)
         spent = bool(keep) and sum([b.nbytes for b in tr.buffers]) > SMALL_VIEW and lower.is_spent(tr.node, keep)
-        compiled = Compiled(compile_graph(simplify(graph)), saved, held, reach_of(tr.node, keep), spent)
+        compiled = Compiled(compile_graph(graph), saved, held, reach_of(tr.node, keep), spent)
         counters["programs"] += 1
+        why.compiled(tr.node, canonical, saved, compiled.program, seconds)
         programs[canonical] = compiled
     if key != canonical:  # the same results in another order of the handles
         order = [0] * len(key)
