@@ -20,6 +20,7 @@ from adjoint.methods import attach as _attach
 from adjoint.methods import create_device as device
 from adjoint.ops import create as _create
 from adjoint.ops import elementwise as _elementwise
+from adjoint.ops import generators as _generators
 from adjoint.ops import index as _index
 from adjoint.ops import linalg as _linalg
 from adjoint.ops import products as _products
@@ -63,8 +64,8 @@ _PUBLIC = {
     _products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum",
     _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve",
     _samples: "cov corrcoef cdist nansum nanmean diff trapezoid",
-    _random: "Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state rand randn rand_like randn_like "
-    "randint randint_like randperm normal bernoulli multinomial poisson",
+    _generators: "Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state",
+    _random: "rand randn rand_like randn_like randint randint_like randperm normal bernoulli multinomial poisson",
     _special: "mvlgamma sinc",
 }
 for _module, _names in _PUBLIC.items():
@@ -246,6 +247,19 @@ def stats() -> dict:
     return engine_stats.collect(_recorder.counters)
 
 
+def why(last: _builtin_int = 10) -> _Any:
+    """Why the last programs were compiled: the first step that differs from what was known, both lines, cost and gain.
+
+    >>> import adjoint as torch
+    >>> _ = (torch.ones(5) * 2).sum().item()
+    >>> len(torch.why(last=1)) <= 1
+    True
+    """
+    from adjoint.trace import why
+
+    return why.why(last)
+
+
 def get_num_threads() -> _Any:
     """How many threads share the work of a large program.
 
@@ -273,7 +287,7 @@ def _make_parameter(data: Tensor, requires_grad: _Any = True) -> Tensor:
     return _Parameter(data, requires_grad)
 
 
-_LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "func", "linalg", "viz", "special", "testing")
+_LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "func", "linalg", "random", "viz", "special", "testing")
 _LAZY_NAMES = {
     "save": "adjoint.io", "load": "adjoint.io", "no_grad": "adjoint.autograd.modes",
     "enable_grad": "adjoint.autograd.modes", "inference_mode": "adjoint.autograd.modes",

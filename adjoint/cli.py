@@ -1,4 +1,4 @@
-"""The command line: `adjoint demo`, `adjoint env`, `adjoint cache`, `adjoint --version`.
+"""The command line: `adjoint demo`, `adjoint env`, `adjoint why`, `adjoint cache`, `adjoint --version`.
 
 Exit codes: 0 all went well; 1 the command ran and found something wrong; 2 wrong usage or a file
 that cannot be written; 130 interrupted. Results go to stdout, progress and complaints to stderr.
@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import runpy
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -81,6 +82,17 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--clear", action="store_true", help="remove it")
     cache.add_argument("--json", action="store_true", help="print as JSON")
     cache.set_defaults(run=_cache)
+
+    why = commands.add_parser(
+        "why",
+        help="run a script and report why its programs were compiled",
+        description="Run a Python script, then print for each of the last programs why it was compiled, what "
+        "that cost, and after how many runs it is paid back.",
+    )
+    why.add_argument("--last", type=_positive, default=20, metavar="N", help="programs to report (%(default)s)")
+    why.add_argument("script", help="the file to run")
+    why.add_argument("arguments", nargs=argparse.REMAINDER, help="what it finds in sys.argv")
+    why.set_defaults(run=_why)
     return parser
 
 
@@ -156,6 +168,23 @@ def _cache(options: argparse.Namespace) -> int:
         print(f"entries    {facts['entries']:,}")
         print(f"bytes      {facts['bytes']:,} of at most {facts['bound']:,}")
     return 0
+
+
+def _why(options: argparse.Namespace) -> int:
+    """Run the script as `python script` would; its own exit code is the command's."""
+    before = sys.argv, sys.path[0]
+    sys.argv, sys.path[0] = [options.script, *options.arguments], os.path.dirname(os.path.abspath(options.script))
+    code = 0
+    try:
+        runpy.run_path(options.script, run_name="__main__")
+    except SystemExit as ended:
+        if ended.code is not None and not isinstance(ended.code, int):
+            print(ended.code, file=sys.stderr)
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    finally:
+        sys.argv, sys.path[0] = before
+        print(torch.why(options.last))
+    return code
 
 
 def environment() -> dict[str, Any]:

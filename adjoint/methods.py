@@ -18,6 +18,7 @@ from adjoint.dtypes import DType
 from adjoint.ops import (
     create,
     elementwise,
+    generators,
     index,
     linalg,
     products,
@@ -648,6 +649,7 @@ def attach() -> None:
     for name, function in properties.items():
         setattr(T, name, property(function))
     T.requires_grad = property(lambda self: self._aval.requires_grad, set_requires_grad)
+    generators.Generator.device = property(lambda self: CPU)  # type: ignore[attr-defined]
     T.data = property(data_of, set_data)
 
 

@@ -16,8 +16,9 @@ from adjoint.ops.create import ones_like
 from adjoint.ops.elementwise import cast
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor, blank, pending
-from adjoint.trace.macro import Macro, bind_all, remember
+from adjoint.trace.macro import bind_all, remember
 from adjoint.trace.recorder import flush, local, record, refresh_special
+from adjoint.trace.trie import Macro, Sums
 from adjoint.trace.views import point
 
 
@@ -167,17 +168,6 @@ def backward_from_past(root: Tensor, keep: bool, create_graph: bool) -> bool:
     for leaf, g in distinct(pairs, []):
         accumulate(leaf, g, create_graph)
     return True
-
-
-class Sums:
-    """What follows a known backward when every leaf has a plain concrete gradient already: the gradients become inputs,
-    and their sums are computed up to `end`. leaves: for each (position of the leaf among the trace's inputs, aval of its
-    gradient, slot of the sum)."""
-
-    __slots__ = ("leaves", "end")
-
-    def __init__(self, leaves: list[tuple], end: Any) -> None:
-        self.leaves, self.end = leaves, end
 
 
 def add_known(tr: Any, sums: Sums) -> bool:

@@ -40,6 +40,7 @@ import time
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from sys import getrefcount
 from typing import Any
 
 from adjoint import config
@@ -87,6 +88,7 @@ class Counters:
     kernels_compiled: distinct kernels turned into code.  kernels_loaded: distinct kernels whose code
     was on disk.  kernels_reused: requests for one that was in memory.  compile_seconds: time spent
     to get code of either kind.  code_bytes: size of all object files.
+    modules: how many were loaded.  kernels_evicted: forgotten, to keep their number bounded.
     """
 
     kernels_compiled: int = 0
@@ -94,6 +96,8 @@ class Counters:
     kernels_reused: int = 0
     compile_seconds: float = 0.0
     code_bytes: int = 0
+    modules: int = 0
+    kernels_evicted: int = 0
 
 
 class Module:
@@ -114,13 +118,19 @@ class Module:
         return self._addresses[name]
 
 
+class Code(int):
+    """The address of a kernel. Its code stays in memory as long as this number, not a copy of it, is held."""
+
+    module: Module
+
+
 counters = Counters()
 
 _lock = threading.RLock()
 _llvm: Any = None  # llvmlite.binding once loaded; False when it cannot be used
 _engine: _Engine | None = None
-_kernels: dict[bytes, int] = {}  # digest of a kernel's text -> address of its code
-_loaded: list[Module] = []  # keeps the code of `_kernels` in memory
+_kernels: dict[bytes, Code] = {}  # digest of a kernel's text -> its code; what was asked for last stands last
+_LIBRARIES = 256  # that one loader holds: what LLVM notes of each it never gives back, so loaders are replaced
 
 # Functions without a branch and longer than this are compiled at level 0 (see the table above);
 # shorter ones compile fast either way and keep the better code.
@@ -149,11 +159,12 @@ def target() -> Target:
     return _get_engine().target
 
 
-def compile_kernels(kernels: Sequence[tuple[str, str, Iterable[str]]]) -> list[int]:
+def compile_kernels(kernels: Sequence[tuple[str, str, Iterable[str]]]) -> list[Code]:
     """Machine code for each (name, text of one `define`, `declare` lines), in order.
 
     Equal kernels, that is equal texts but for the function's own name, share one address, in this
-    call and over the life of the process. All new ones are compiled in one module.
+    call and as long as they are remembered (ADJOINT_MAX_KERNELS) or held. All new ones are compiled in
+    one module.
     """
     texts, digests = [], []
     for name, text, declarations in kernels:
@@ -172,7 +183,21 @@ def compile_kernels(kernels: Sequence[tuple[str, str, Iterable[str]]]) -> list[i
                 if group:
                     _compile_group(group, level)
             counters.compile_seconds += time.perf_counter() - started
-        return [_kernels[d] for d in digests]
+        for d in digests:
+            _kernels[d] = _kernels.pop(d)
+        found = [_kernels[d] for d in digests]
+        if len(_kernels) > config.get("ADJOINT_MAX_KERNELS"):
+            _forget_kernels(config.get("ADJOINT_MAX_KERNELS") * 3 // 4)
+        return found
+
+
+def _forget_kernels(limit: int) -> None:
+    """Let go of the kernels asked for longest ago: first of those that no program uses, whose code can be unloaded."""
+    idle = [d for d, code in _kernels.items() if getrefcount(code) <= _IDLE]
+    rest = _kernels.keys() - idle
+    for digest in [*idle, *(d for d in _kernels if d in rest)][: max(0, len(_kernels) - limit)]:
+        del _kernels[digest]
+        counters.kernels_evicted += 1
 
 
 def compile_module(ir_text: str, level: int = 1) -> Module:
@@ -214,7 +239,7 @@ class _Engine:
             config.code_key(),
         )
         self._machines: dict[int, Any] = {}
-        self._jit = llvm.create_lljit_compiler(self._create(1), use_jit_link=True)
+        self._jit: Any = None
         self._count = 0
 
     def machine(self, level: int) -> Any:
@@ -225,11 +250,15 @@ class _Engine:
 
     def load(self, names: Sequence[str], code: bytes, compiled: bool) -> Module:
         """Put object code into executable memory, in a library of its own."""
+        if self._count % _LIBRARIES == 0:
+            self._jit = self.llvm.create_lljit_compiler(self._create(1), use_jit_link=True)
         self._count += 1
+        counters.modules += 1
         builder = self.llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
         for name in names:
             builder.export_symbol(name)
         tracker = builder.link(self._jit, f"adjoint{self._count}")
+        tracker.loader = self._jit  # which must outlive what it has loaded
         return Module({name: tracker[name] for name in names}, tracker, compiled)
 
 
@@ -253,7 +282,8 @@ def _object_code(engine: _Engine, ir_text: str, level: int) -> tuple[list[str], 
     The one place where code is generated.
     """
     try:
-        module = engine.llvm.parse_assembly(ir_text)
+        # In a context of its own, which goes with the module: the common one never forgets a number it has seen.
+        module = engine.llvm.parse_assembly(ir_text, engine.llvm.create_context())
         module.verify()
         hidden = (engine.llvm.Linkage.internal, engine.llvm.Linkage.private)
         names = [
@@ -275,13 +305,22 @@ def _compile_group(group: dict[bytes, tuple[str, tuple[str, ...]]], level: int) 
             declared.setdefault(name.group() if name else line, line)
         lines.append(text.replace("@kernel(", f"@kernel{number}(", 1))
     module = compile_module("\n".join([*lines, *declared.values()]), level)
-    _loaded.append(module)
     if module.compiled:
         counters.kernels_compiled += len(group)
     else:
         counters.kernels_loaded += len(group)
     for number, digest in enumerate(group):
-        _kernels[digest] = module.address(f"kernel{number}")
+        _kernels[digest] = code = Code(module.address(f"kernel{number}"))
+        code.module = module
+
+
+def _measure_idle() -> int:
+    """The reference count that a kernel shows, read as in `_forget_kernels`, when nobody else holds it."""
+    known = {b"": Code(1 << 40)}
+    return [getrefcount(code) for _, code in known.items()][0]
+
+
+_IDLE = _measure_idle()
 
 
 def _is_straight_line(text: str) -> bool:

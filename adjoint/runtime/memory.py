@@ -152,7 +152,7 @@ class Outputs:
         self.idle_mem = [_SET_IDLE_MEM] * len(self.small)
 
     def __del__(self) -> None:
-        for buffers in self.sets:
+        for buffers in self.sets:  # the program is forgotten: its buffers are ordinary ones again
             for buffer in buffers:
                 buffer.pooled -= 1
 

@@ -49,18 +49,19 @@ class RecordTable:
 
     words: int64 array of shape (count, 4): kernel address, index table address, blocks, flags.
     address: where the words lie.  parallel: whether any record may use several threads.
-    keep: the index tables, which must live as long as the records.
+    keep: the index tables and the kernels' code, which must live as long as the records.
     """
 
     __slots__ = ("words", "address", "count", "parallel", "keep")
 
     def __init__(self, records: Sequence[tuple[int, np.ndarray, int, bool]]) -> None:
         """`records`: (kernel address, int32 index table, number of blocks, worth sharing)."""
-        self.keep = [np.ascontiguousarray(index, np.int32) for _, index, _, _ in records]
+        tables = [np.ascontiguousarray(index, np.int32) for _, index, _, _ in records]
+        self.keep = (tables, [kernel for kernel, _, _, _ in records])
         self.words = np.array(
             [
                 (kernel, index.__array_interface__["data"][0], blocks, PARALLEL * shared)
-                for (kernel, _, blocks, shared), index in zip(records, self.keep, strict=True)
+                for (kernel, _, blocks, shared), index in zip(records, tables, strict=True)
             ],
             np.int64,
         ).reshape(-1, 4)

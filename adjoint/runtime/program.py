@@ -11,7 +11,9 @@ from __future__ import annotations
 import struct
 import sys
 import threading
-from collections.abc import Callable
+import time
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,14 +39,17 @@ _LONG_NS = (
 )
 
 
-counters = {"bytes_moved": 0}  # by everything run so far, as the kernels estimate it
+# of everything run so far: bytes as the kernels estimate them, and how often anything was run
+counters = {"bytes_moved": 0, "runs": 0}
+living: weakref.WeakSet[Program] = weakref.WeakSet()
 
 
 class Program:
     """Runs one graph; any number of threads may do so at once.
 
     kernels: names of the machine-code kernels in order, n_kernels their number.  bytes_moved, flops: estimates for one
-    run.  text: the scheduled loops.  The counts compile the program if its first run has not.
+    run.  text: the scheduled loops.  The counts compile the program if its first run has not.  runs: how often it has
+    run.  last: how many runs of any program there had been at its last one.  seconds: that scheduling, and LLVM, took.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -53,6 +58,9 @@ class Program:
         self.n_inputs = 1 + max((n.attrs[0] for n in self.inputs), default=-1)
         self._lock = threading.Lock()
         self._built: _Build | None = None
+        self.runs, self.last = 0, counters["runs"]
+        self.seconds: dict[str, float] = {}
+        living.add(self)
         self._native = jit.available()
         self._cold = self._native and _may_start_cold(graph)
         if self._native and not self._cold:
@@ -64,11 +72,20 @@ class Program:
             with self._lock:
                 built = self._built
                 if built is None:
+                    began, llvm = time.perf_counter(), jit.counters.compile_seconds
                     built = _Build(self.graph, self.n_inputs)
+                    llvm = jit.counters.compile_seconds - llvm
+                    self.seconds = {"schedule": time.perf_counter() - began - llvm, "LLVM": llvm}
                     self._frames = [_Frame(built)]
                     self._built = built
                     _report(self.graph, built)
         return built
+
+    def compile(self) -> None:
+        """Make machine code now, where the first run would go without."""
+        self._cold = False
+        if self._native:
+            self._build()
 
     @property
     def kernels(self) -> list[str]:
@@ -96,6 +113,8 @@ class Program:
         buffers, scalars: what the graph's input and scalar nodes name by index. IndexError or RuntimeError as the
         reference raises them.
         """
+        self.last = counters["runs"] = counters["runs"] + 1
+        self.runs += 1
         built = self._built
         if built is None:
             if self._cold or not self._native:
@@ -170,14 +189,12 @@ def _may_start_cold(graph: Graph) -> bool:
 
 
 def _report(graph: Graph, built: _Build) -> None:
-    """Print kernels as ADJOINT_DEBUG asks: 1 their names, 2 the loops, 4 the LLVM IR too."""
+    """Print kernels as ADJOINT_DEBUG asks: 1 their names, 4 the loops and the LLVM IR."""
     level = config.get("ADJOINT_DEBUG")
     if level >= 1:
         print(f"program of {len(built.names)} kernels: {', '.join(built.names)}", file=sys.stderr)
-    if level >= 2:
-        print(describe(graph), file=sys.stderr)
     if level >= 4:
-        print("\n".join(built.texts), file=sys.stderr)
+        print("\n".join([describe(graph), *built.texts]), file=sys.stderr)
 
 
 class _Frame:
@@ -244,6 +261,7 @@ class _Build:
         width = jit.target().vector_bytes
         self.names: list[str] = []
         self.flops = self.bytes = 0
+        self.work: list[tuple[int, int]] = []  # floating operations and bytes of each kernel
         self.scalar_keys: list[tuple[int, DType]] = []
         made: list[tuple[Any, list]] = []  # (unit, its kernels)
         texts: list[tuple[str, str, list[str]]] = []
@@ -257,6 +275,7 @@ class _Build:
             kernel = NestKernel(unit, stored, width).finish()
             self.flops += kernel.flops
             self.bytes += kernel.bytes
+            self.work.append((kernel.flops, kernel.bytes))
             for key in kernel.scalars:
                 if key not in self.scalar_keys:
                     self.scalar_keys.append(key)
@@ -285,11 +304,14 @@ class _Build:
             unit.layouts[1][1],
             vector_bytes=width,
         )
-        self.flops += 2 * node.size * k
-        self.bytes += node.dtype.itemsize * (x.size + y.size + node.size)
+        flops, moved = 2 * node.size * k, node.dtype.itemsize * (x.size + y.size + node.size)
+        self.flops += flops
+        self.bytes += moved
         for phase in gemm.phases:
             texts.append((phase.name, phase.text, list(phase.declarations)))
             self.names.append("matmul")
+            self.work.append((0, 0))
+        self.work[-1] = flops, moved  # packing comes before the product
         return [gemm]
 
     def _place(self, made: list[tuple[Any, list]]) -> None:
@@ -356,7 +378,7 @@ class _Build:
                 out.append(int(np.array(scalars[i]).astype(dtype.np)))
         return out
 
-    def _finish(self, made: list[tuple[Any, list]], addresses: list[int]) -> None:
+    def _finish(self, made: list[tuple[Any, list]], addresses: Sequence[int]) -> None:
         """Record tables for the driver, with host steps between them."""
         self.steps: list[Step] = []
         records: list[tuple[int, np.ndarray, int, bool]] = []
@@ -365,11 +387,17 @@ class _Build:
         self.is_long = self.flops * 0.02 + self.bytes * 0.03 > _LONG_NS
         entry = pool.entries()[self.is_long]
 
+        timed = config.get("ADJOINT_DEBUG") >= 2
+        kernels_of = iter(zip(self.names, self.work, strict=True))
+
         def flush() -> None:
             if records:
                 table = pool.RecordTable(records)
                 self.tables.append(table)
                 self.steps.append(_native_step(table, entry))
+                if timed:
+                    about = [next(kernels_of) for _ in records]
+                    self.steps[-1] = _timed_step(table, pool.entries()[1], about)
                 records.clear()
 
         for unit, kernels in made:
@@ -395,7 +423,7 @@ class _Build:
         flush()
         for source, target in self.copies:
             self.steps.append(_copy_step(source, target, self.out_bytes[source]))
-        alone = len(self.steps) == 1 and self.tables
+        alone = len(self.steps) == 1 and self.tables and not timed
         self.enter = pool.native_entry() if alone else None
 
     def _array(self, node: Node) -> Callable[[_Frame, list[Buffer], list[Buffer]], np.ndarray]:
@@ -438,6 +466,24 @@ def _native_step(table: pool.RecordTable, entry: Callable[..., int]) -> Step:
     def step(frame: _Frame, buffers: list[Buffer], out: list[Buffer]) -> None:
         if entry(table.address, table.count, frame.buffers, frame.scalars):
             pool.start()
+
+    return step
+
+
+def _timed_step(
+    table: pool.RecordTable, entry: Callable[..., int], about: list[tuple[str, tuple[int, int]]]
+) -> Step:
+    """For ADJOINT_DEBUG=2: one kernel at a time, each with its time and rates on stderr."""
+
+    def step(frame: _Frame, buffers: list[Buffer], out: list[Buffer]) -> None:
+        for k, (name, (flops, moved)) in enumerate(about):
+            began = time.perf_counter()
+            wanted = entry(table.address + 32 * k, 1, frame.buffers, frame.scalars)
+            seconds = time.perf_counter() - began
+            rates = f"{1e-9 * flops / seconds:8.2f} GFLOP/s {1e-9 * moved / seconds:8.2f} GB/s"
+            print(f"{1e6 * seconds:10.1f} us {rates}  {name}", file=sys.stderr)
+            if wanted:
+                pool.start()
 
     return step
 

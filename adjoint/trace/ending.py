@@ -6,6 +6,7 @@ long. Living handles receive their buffers, and what a later backward needs goes
 
 from __future__ import annotations
 
+import time
 import weakref
 from sys import getrefcount
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from adjoint.runtime.memory import Buffer
-from adjoint.trace import lower
+from adjoint.trace import bounds, lower, why
 from adjoint.trace.aval import Aval
 from adjoint.trace.handle import Tensor
 from adjoint.trace.state import ALIVE, Trace, counters, fast
@@ -189,11 +190,12 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
     from adjoint.rewrite import simplify
     from adjoint.runtime.program import compile_graph
 
+    bounds.room_for_program()
     programs = tr.node.programs
     if programs is None:
         programs = tr.node.programs = {}
     elif len(programs) > MAX_PROGRAMS:
-        programs.pop(next(iter(programs)))
+        programs.pop(next(iter(programs), ()), None)
     by_slot = sorted(range(len(key)), key=key.__getitem__)
     canonical = tuple([key[k] for k in by_slot])
     compiled = programs.get(canonical)
@@ -201,11 +203,16 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         keep = [h._slot for h in alive if h._aval.requires_grad and h._tid == tr.id]
         wanted = lower.slots_to_save(tr.node, keep) if keep else ()
         saved = tuple(s for s in wanted if s not in key)
+        began = time.perf_counter()
         graph = lower.graph_of(tr.node, (*canonical, *saved))
+        lowered = time.perf_counter()
+        graph = simplify(graph)
+        seconds = {"trace": lowered - began, "simplify": time.perf_counter() - lowered}
         held = frozenset(wanted) & frozenset(key)
         spent = bool(keep) and sum([b.nbytes for b in tr.buffers]) > SMALL_VIEW and lower.is_spent(tr.node, keep)
-        compiled = Compiled(compile_graph(simplify(graph)), saved, held, reach_of(tr.node, keep), spent)
+        compiled = Compiled(compile_graph(graph), saved, held, reach_of(tr.node, keep), spent)
         counters["programs"] += 1
+        why.compiled(tr.node, canonical, saved, compiled.program, seconds)
         programs[canonical] = compiled
     if key != canonical:  # the same results in another order of the handles
         order = [0] * len(key)
@@ -238,6 +245,7 @@ def compute(step: Step, slot: int, buffers: list[Any], scalars: list[Any]) -> An
 
     compiled = step.programs.get((slot,)) if step.programs is not None else None
     if compiled is None or compiled.saved:
+        bounds.room_for_program()
         compiled = Compiled(compile_graph(simplify(lower.graph_of(step, (slot,)))), ())
         counters["programs"] += 1
         if not step.aval.requires_grad:

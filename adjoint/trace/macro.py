@@ -16,7 +16,7 @@ from adjoint import dtypes
 from adjoint.trace import recorder
 from adjoint.trace.handle import Tensor, pending
 from adjoint.trace.recorder import Trace, bind, flush, local
-from adjoint.trace.trie import Step
+from adjoint.trace.trie import Macro, Step
 
 MAX_MACROS = 256  # per step; the oldest goes first
 
@@ -28,15 +28,6 @@ class Scope:
 
     def __init__(self, name: str, start: int) -> None:
         self.name, self.start = name, start
-
-
-class Macro:
-    """end: where the steps lead.  results: what to return, as (slot, aval) or the position of an argument."""
-
-    __slots__ = ("end", "results", "single", "extra")
-
-    def __init__(self, end: Step, results: list[Any], single: bool, extra: Any = None) -> None:
-        self.end, self.results, self.single, self.extra = end, results, single, extra
 
 
 def remember(step: Step, key: Any, macro: Macro) -> None:

@@ -25,6 +25,7 @@ ALIVE = 3  # references to a handle that only the trace holds: the list, the loo
 _ids = itertools.count(1)
 _package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 counters = {"operations": 0, "traces": 0, "programs": 0, "flushes": 0, "nodes": 0}
+look_at = 0  # number of new steps at which `bounds` looks whether the trie has become too large
 _roots: dict[tuple, Step] = {}
 _MODE_KEYS = {False: ("mode", False), True: ("mode", True)}
 
@@ -203,5 +204,9 @@ def new_step(tr: Trace, key: Any, prim: str, args: tuple, attrs: Any) -> Step:
 def publish(tr: Trace, step: Step) -> None:
     """Make a finished step findable (only after it succeeded; in reference mode never)."""
     if not tr.eager:
+        if counters["nodes"] >= look_at:
+            from adjoint.trace import bounds
+
+            bounds.look()
         tr.node.kids[step.key] = step
         counters["nodes"] += 1

@@ -94,6 +94,27 @@ class Step:
             self.scalars_before = parent.scalars_before + len(parent.scalars)
 
 
+class Macro:
+    """end: where the steps lead.  results: what to return, as (slot, aval) or the position of an argument.  extra: for a
+    backward, the `Sums` that followed."""
+
+    __slots__ = ("end", "results", "single", "extra")
+
+    def __init__(self, end: Step, results: list[Any], single: bool, extra: Any = None) -> None:
+        self.end, self.results, self.single, self.extra = end, results, single, extra
+
+
+class Sums:
+    """What follows a known backward when every leaf has a plain concrete gradient already: the gradients become inputs,
+    and their sums are computed up to `end`. leaves: for each (position of the leaf among the trace's inputs, aval of its
+    gradient, slot of the sum)."""
+
+    __slots__ = ("leaves", "end")
+
+    def __init__(self, leaves: list[tuple], end: Any) -> None:
+        self.leaves, self.end = leaves, end
+
+
 def above(step: Step) -> Step:
     """The step before one that is not a root."""
     assert step.parent is not None

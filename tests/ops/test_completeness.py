@@ -32,6 +32,7 @@ OTHER_FUNCTIONS = {
     "is_tensor numel set_default_dtype set_printoptions get_num_threads set_num_threads attach stats set_flush_denormal",
     "tests/ops/test_types.py": "promote_types result_type",
     "tests/io": "load save",
+    "tests/test_why.py": "why",
     "tests/nn": "dropout",
 }
 OTHER_METHODS = {
