@@ -182,10 +182,12 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         keep = [h._slot for h in alive if h._aval.requires_grad and h._tid == tr.id]
         wanted = lower.slots_to_save(tr.node, keep) if keep else ()
         saved = tuple(s for s in wanted if s not in key)
-        graph = lower.graph_of(tr.node, (*canonical, *saved))
+        node, slots = tr.node, (*canonical, *saved)
+        graph = lower.graph_of(node, slots)
         held = frozenset(wanted) & frozenset(key)
         spent = bool(keep) and sum([b.nbytes for b in tr.buffers]) > SMALL_VIEW and lower.is_spent(tr.node, keep)
-        compiled = Compiled(compile_graph(simplify(graph)), saved, held, reach_of(tr.node, keep), spent)
+        program = compile_graph(simplify(graph), graph, lambda: lower.places(node, slots))
+        compiled = Compiled(program, saved, held, reach_of(node, keep), spent)
         counters["programs"] += 1
         programs[canonical] = compiled
     if key != canonical:  # the same results in another order of the handles
@@ -219,7 +221,8 @@ def compute(step: Step, slot: int, buffers: list[Any], scalars: list[Any]) -> An
 
     compiled = step.programs.get((slot,)) if step.programs is not None else None
     if compiled is None or compiled.saved:
-        compiled = Compiled(compile_graph(simplify(lower.graph_of(step, (slot,)))), ())
+        graph = lower.graph_of(step, (slot,))
+        compiled = Compiled(compile_graph(simplify(graph), graph, lambda: lower.places(step, (slot,))), ())
         counters["programs"] += 1
         if not step.aval.requires_grad:
             if step.programs is None:
