@@ -23,6 +23,7 @@ AMPLITUDES = (4, 8, 16, 32)  # of the noise in units of the last place, for a qu
 MARGIN = 8  # a difference may be so many times as large as the largest that noise made
 
 _SUMS = frozenset(("sum", "cumsum", "matmul", "put_add"))
+_COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 _PRODUCTS = frozenset(("prod", "cumprod"))
 _NEAR_ROOTS = frozenset(("lgamma", "digamma", "erfinv"))  # precise absolutely, not relatively, at their roots
 _JUMPS = frozenset(("floor_div", "remainder", "fmod", "pow"))  # what rounds their operands may move them far
@@ -34,12 +35,16 @@ def unexplained(
     """For each output a mask of the elements that are wrong: where `got` differs from `expected`, the reference's
     results, by more than rounding can."""
     wrong = [~_equal(a, b, loose) for a, b, loose in zip(got, expected, rounded(graph), strict=True)]
+    if not any(w.any() for w in wrong):
+        return wrong
     rng = np.random.default_rng(0)
+    plain = _evaluate(graph, inputs, scalars)
+    motion: dict[int, np.ndarray] = {}
     spread = [np.zeros(e.shape) for e in expected]
     for sample in range(SAMPLES):
         if not any(w.any() for w in wrong):
             break
-        noisy = run_noisy(graph, inputs, scalars, rng, AMPLITUDES[sample * len(AMPLITUDES) // SAMPLES])
+        noisy = run_noisy(graph, plain, motion, rng, AMPLITUDES[sample * len(AMPLITUDES) // SAMPLES])
         for k, (n, e, g) in enumerate(zip(noisy, expected, got, strict=True)):
             if wrong[k].any():
                 wrong[k] &= ~_explained(n, e, g, spread[k])
@@ -80,28 +85,60 @@ def _explained(noisy: np.ndarray, expected: np.ndarray, got: np.ndarray, spread:
         return np.asarray(unstable | (np.abs(got.astype(float) - expected) <= MARGIN * spread))
 
 
-def run_noisy(
-    graph: Graph, inputs: list[np.ndarray], scalars: list[Any], rng: np.random.Generator, amplitude: float
-) -> list[np.ndarray]:
-    """The reference's results with every inexact float disturbed by up to `amplitude` units in the last place."""
-    values: dict[int, Any] = {}
+def _evaluate(graph: Graph, inputs: list[np.ndarray], scalars: list[Any]) -> list[Any]:
+    """The reference's value of every node."""
+    values: list[Any] = []
     with np.errstate(all="ignore"):
         for node in graph.nodes:
             if node.prim.name == "input":
-                out: Any = inputs[node.attrs[0]]
+                values.append(inputs[node.attrs[0]])
             elif node.prim.name == "scalar":
-                out = np.array(scalars[node.attrs[0]]).astype(node.dtype.np)
+                values.append(np.array(scalars[node.attrs[0]]).astype(node.dtype.np))
             else:
-                args = [values[a.index] for a in node.args]
-                if node.prim.name in _JUMPS and node.dtype.is_floating_point:
-                    args = [_disturbed(a, np.abs(a), rng, amplitude) for a in args]
-                out = REFERENCE[node.prim.name](args, node.attrs)
-                if node.parts is None:
-                    out = np.asarray(out)
-                    if _is_inexact(node):
-                        out = _disturbed(out, _scale(node, args, out), rng, amplitude)
-            values[node.index] = out
+                values.append(_apply(node, [values[a.index] for a in node.args]))
+    return values
+
+
+def _apply(node: Node, args: list[Any]) -> Any:
+    out = REFERENCE[node.prim.name](args, node.attrs)
+    return np.asarray(out) if node.parts is None else out
+
+
+def run_noisy(
+    graph: Graph, plain: list[Any], motion: dict[int, np.ndarray], rng: np.random.Generator, amplitude: float
+) -> list[np.ndarray]:
+    """The reference's results with every inexact float disturbed by up to `amplitude` units in the last place.
+
+    plain: the value of every node without noise.  motion: by comparison, how far noise moved its operands so far.
+    """
+    values: list[Any] = []
+    yes = rng.choice((0.0, 0.5, 1.0))  # how often an open comparison holds; all or none, for what asks for all or any
+    with np.errstate(all="ignore"):
+        for node, undisturbed in zip(graph.nodes, plain, strict=True):
+            if node.prim.kind == "boundary":
+                values.append(undisturbed)
+                continue
+            args = [values[a.index] for a in node.args]
+            if node.prim.name in _JUMPS and node.dtype.is_floating_point:
+                args = [_disturbed(a, np.abs(a), rng, amplitude) for a in args]
+            out = _apply(node, args)
+            if node.prim.name in _COMPARISONS and args[0].dtype.kind == "f":
+                undecided = _undecided(args, [plain[a.index] for a in node.args], motion, node.index)
+                out = np.where(undecided, rng.random(out.shape) < yes, out)
+            elif node.parts is None and _is_inexact(node):
+                out = _disturbed(out, _scale(node, args, out), rng, amplitude)
+            values.append(out)
     return [values[o.index] for o in graph.outputs]
+
+
+def _undecided(noisy: list[Any], plain: list[Any], motion: dict[int, np.ndarray], index: int) -> np.ndarray:
+    """Where two numbers are closer than noise may move them; equality in particular is hardly ever met by chance."""
+    (a, b), (x, y) = noisy, plain
+    moved = np.abs(a - x) + np.abs(b - y)
+    if index in motion:
+        moved = np.fmax(moved, motion[index])
+    motion[index] = moved
+    return np.asarray((moved > 0) & (np.abs(x - y) <= MARGIN * moved))
 
 
 def _scale(node: Node, args: list[Any], out: np.ndarray) -> np.ndarray:
