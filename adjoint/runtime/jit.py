@@ -116,6 +116,7 @@ _loaded: list[Module] = []  # keeps the code of `_kernels` in memory
 # Functions without a branch and longer than this are compiled at level 0 (see the table above);
 # shorter ones compile fast either way and keep the better code.
 _STRAIGHT_LINE = 400
+LOOPS_LEVEL = 1  # effort for all others; the fuzzer, which runs code once or twice, takes 0
 
 # A narrower instruction set than the machine's, by the value of ADJOINT_TARGET.
 _FORCED = {
@@ -157,7 +158,7 @@ def compile_kernels(kernels: Sequence[tuple[str, str, Iterable[str]]]) -> list[i
             started = time.perf_counter()
             straight = {d: t for d, t in new.items() if _is_straight_line(t[0])}
             loops = {d: t for d, t in new.items() if d not in straight}
-            for level, group in ((0, straight), (1, loops)):
+            for level, group in ((0, straight), (LOOPS_LEVEL, loops)):
                 if group:
                     _compile_group(group, level)
             counters.kernels_compiled += len(new)
