@@ -37,7 +37,7 @@ def minimise(program: Program, wrong: Callable[[Program], str | None], limit: in
             return False
         forget_paths()
         last = run_reference(shorter, 0)[-1:]
-        if last and isinstance(last[0], tuple) and last[0][0] == "raised" and last[0][1] in _BAD:
+        if last and isinstance(last[0], tuple) and last[0][:1] == ("raised",) and last[0][1] in _BAD:
             return False
         return _kind(wrong(shorter)) == kind
 
