@@ -14,6 +14,7 @@ import numpy as np
 import adjoint
 from adjoint.testing.program_prelude import PRELUDE
 from adjoint.testing.programs import Program
+from adjoint.trace import recorder, state
 
 RUNS = (
     0,
@@ -52,8 +53,14 @@ _prelude = compile(PRELUDE, "<prelude>", "exec")
 
 
 def run_reference(program: Program, seed: int, nudge: float = 0.0) -> list[Any]:
-    with adjoint.eager():
-        return run(program, adjoint, seed, nudge)
+    """What the program observes where every operation of every thread runs at once."""
+    before = state.default_eager  # of threads that begin
+    state.default_eager = True
+    try:
+        with adjoint.eager():
+            return run(program, adjoint, seed, nudge)
+    finally:
+        state.default_eager = before
 
 
 def difference(got: list[Any], expected: list[Any], tolerance: float) -> str | None:
@@ -155,8 +162,6 @@ def refused(seen: list[Any]) -> bool:
 
 def forget_paths() -> None:
     """Start with an empty trie, so that a failure does not depend on what ran before."""
-    from adjoint.trace import recorder, state
-
     trace = recorder.local.trace
     trace.start()
     state._roots.clear()

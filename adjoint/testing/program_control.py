@@ -172,7 +172,7 @@ class Control(Statements):
             self.emit(f"{name} = others{name}[-1]")
             shape = (1, *rest)
         elif kind == 3:
-            self.emit(f"{name} = {x}.unfold(0, 2, 1)")
+            self.emit(f"{name} = {x}.unfold(0, 2, 1).clone()")
             shape = (n - 1, *rest, 2)
         else:
             self.emit(f"{name} = torch.stack([row for row in {x}]).flip(0)")
@@ -233,7 +233,7 @@ class Control(Statements):
             op = rng.choice(("+=", "*=", "-=", "&=" if exact else "+="))
             grown = broadcast(b.shape, a.shape) == a.shape
             self.emit(f"if not {x}.requires_grad:" if grown else f"if not {y}.requires_grad and not {x}.requires_grad:")
-            self.emit(f"    {name} = attempt(lambda: {x}.{'add_' if op == '+=' else 'mul_' if op == '*=' else 'sub_' if op == '-=' else 'bitwise_and_'}({y}) * 1)")
+            self.emit(f"    {name} = attempt(lambda: {x}.{'add_' if op == '+=' else 'mul_' if op == '*=' else 'sub_' if op == '-=' else 'bitwise_and_'}({y}.clone()) * 1)")
             self.emit(f"    see({x})")
             self.grow(a)
             self.vars[x] = replace(self.vars[x], bound=self.vars[x].bound * (b.bound + 1))
