@@ -29,6 +29,7 @@ from adjoint.testing.programs import Program, make_program
 
 RUNS = (0, 1)  # a new path, and other numbers on a path that is known, unless they take another turn
 BATCH = 2000  # programs for one process
+WORKER = ("-m", "adjoint.testing.fuzz")
 PATIENCE = 120.0  # seconds for one program, or for minimising one
 
 
@@ -147,7 +148,7 @@ class Campaign:
     def batch(self, seeds: range) -> range:
         """One process; the seeds that are left when it ended too early."""
         o = self.options
-        command = [sys.executable, "-m", "adjoint.testing.fuzz", "--worker", "--from", str(seeds.start)]
+        command = [sys.executable, *WORKER, "--worker", "--from", str(seeds.start)]
         command += ["--count", str(len(seeds)), "--torch-every", str(o.torch_every)]
         command += ["--minimise"] * o.minimise + ["--light"] * o.light
         environment = {**os.environ, "ADJOINT_NUM_THREADS": os.environ.get("ADJOINT_NUM_THREADS", "2")}
@@ -155,7 +156,7 @@ class Campaign:
         heard = [time.monotonic()]
         watch = threading.Thread(target=_watch, args=(process, lambda: heard[0]), daemon=True)
         watch.start()
-        at, done = seeds.start - 1, False
+        at, done = None, False
         assert process.stdout is not None
         for line in process.stdout:
             heard[0] = time.monotonic()
@@ -167,12 +168,14 @@ class Campaign:
             if "failure" in what:
                 self.fail(what["seed"], what["failure"], what["script"])
             elif "seed" in what:
-                self.judged += what["seed"] > seeds.start
+                self.judged += at is not None
                 at = what["seed"]
         process.wait()
+        self.judged += at is not None
         if done:
-            self.judged += 1
             return range(0)
+        if at is None:
+            at = seeds.start
         if at not in self.failures:  # else it was being shortened
             words = f"the process ended with {process.returncode}, or took more than {PATIENCE:.0f} s"
             self.fail(at, words, make_program(at).script())

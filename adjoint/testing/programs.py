@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from adjoint.testing.program_control import Control
 from adjoint.testing.program_derivatives import Derivatives
 from adjoint.testing.program_prelude import PRELUDE
+from adjoint.testing.program_statements import Statements
 from adjoint.testing.program_training import Training
 
 @dataclass
@@ -69,7 +70,7 @@ SIZES = (
     (0, 3, 2),
     (33, 5, 2),
 )
-KEPT = 0.4  # of the kinds of statements, in a short program
+KEPT = {True: 0.75, False: 0.3}  # of the kinds of statements, in a short program: of those in focus, and of others
 
 
 class _Maker(Training, Control, Derivatives):
@@ -136,7 +137,8 @@ class _Maker(Training, Control, Derivatives):
             (self.flip, 1),
         ]
         if short:  # few kinds of statements, so that those meet each other
-            menu = [row for row in menu if rng.random() < KEPT] or menu
+            focus = vars(rng.choice((Training, Control, Derivatives, Statements)))
+            menu = [row for row in menu if rng.random() < KEPT[row[0].__name__ in focus]] or menu
         makers, weights = zip(*menu, strict=True)
         for _ in range(rng.randint(2, 6) if short else rng.randint(5, 16)):
             self.block(rng.choices(makers, weights)[0])
