@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from adjoint.testing.judge import forget_paths, run_reference
@@ -110,10 +111,12 @@ def _statements(tree: ast.Module) -> Iterator[Change]:
             if not isinstance(body, list):
                 continue
             for k in reversed(range(len(body))):
-                yield lambda body=body, k=k, node=node: _cut(body, k, not isinstance(node, ast.Module))
+                if len(body) == 1 and isinstance(body[k], ast.Pass):
+                    continue
+                yield partial(_cut, body, k, not isinstance(node, ast.Module))
                 inner = [s for f in _BODIES for s in getattr(body[k], f, [])]
                 if inner and not isinstance(body[k], ast.FunctionDef | ast.ClassDef):
-                    yield lambda body=body, k=k, inner=inner: _put(body, k, inner)
+                    yield partial(_put, body, k, inner)
 
 
 def _cut(body: list, k: int, needs_one: bool) -> Callable[[], None]:
@@ -121,8 +124,6 @@ def _cut(body: list, k: int, needs_one: bool) -> Callable[[], None]:
 
 
 def _put(body: list, k: int, instead: list) -> Callable[[], None]:
-    if len(instead) == 1 and isinstance(instead[0], ast.Pass) and isinstance(body[k], ast.Pass):
-        instead = [ast.Pass()]
     before = list(body)
     body[k : k + 1] = instead
 
@@ -138,14 +139,14 @@ def _expressions(tree: ast.Module) -> Iterator[Change]:
         for field, value in ast.iter_fields(node):
             if isinstance(value, ast.expr):
                 for part in _parts(value):
-                    yield lambda node=node, field=field, part=part, value=value: _set(node, field, part, value)
+                    yield partial(_set, node, field, part, value)
             elif isinstance(value, list) and field in ("args", "elts", "keywords"):
                 for k, item in enumerate(value):
                     if isinstance(item, ast.expr):
                         for part in _parts(item):
-                            yield lambda value=value, k=k, part=part: _put(value, k, [part])
+                            yield partial(_put, value, k, [part])
                     if isinstance(node, ast.Call):
-                        yield lambda value=value, k=k: _put(value, k, [])
+                        yield partial(_put, value, k, [])
 
 
 def _parts(e: ast.expr) -> list[Any]:
@@ -182,20 +183,20 @@ def _set(node: Any, field: str, part: Any, before: Any) -> Callable[[], None]:
 
 def _numbers(tree: ast.Module) -> Iterator[Change]:
     """Make a size smaller wherever it occurs, or one number simpler."""
-    whole = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and type(n.value) is int and n.value > 1]
+    numbers: list[Any] = [n for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+    whole = [n for n in numbers if type(n.value) is int and n.value > 1]
     for value in sorted({n.value for n in whole}, reverse=True):
         for smaller in (1, 2, value - 1):
             if smaller < value:
-                same = [n for n in whole if n.value == value]
-                yield lambda same=same, smaller=smaller, value=value: _set_all(same, smaller, value)
+                yield partial(_set_all, [n for n in whole if n.value == value], smaller, value)
     for n in whole:
-        yield lambda n=n: _set(n, "value", n.value - 1, n.value)
-    for n in ast.walk(tree):
-        if isinstance(n, ast.Constant) and type(n.value) is float and n.value not in (1.0, 0.5):
-            yield lambda n=n: _set(n, "value", 0.5, n.value)
+        yield partial(_set, n, "value", n.value - 1, n.value)
+    for n in numbers:
+        if type(n.value) is float and n.value not in (1.0, 0.5):
+            yield partial(_set, n, "value", 0.5, n.value)
 
 
-def _set_all(nodes: list[ast.Constant], value: int, before: int) -> Callable[[], None]:
+def _set_all(nodes: list[Any], value: int, before: int) -> Callable[[], None]:
     for n in nodes:
         n.value = value
 

@@ -192,7 +192,7 @@ class Control(Statements):
         text, _, _ = self.view_of(replace(a, name="u"))
         if self.loop is not None and self.loop in text:
             return
-        self.emit(f"u = {a.name}.clone() if {a.name}.is_contiguous() else {a.name}.detach().reshape(-1).reshape({a.shape})")
+        self.emit(f"u = {a.name}.clone() if {a.name}.is_contiguous() else {a.name}.flatten().clone().reshape({a.shape})")
         self.emit(f"u = {text}")
         self.emit("look(u)")
         if self.rng.random() < 0.5:

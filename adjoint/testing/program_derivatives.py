@@ -117,7 +117,7 @@ class Derivatives(Statements):
         rng = self.rng
         a = self.float_var()
         x, h = a.name, self.fresh("h")
-        if not a.leaf:
+        if not a.name.startswith("w"):
             self.outside = True  # PyTorch crashes on hooks of views that were written to
         self.emit(f"if {x}.requires_grad:")
         function = rng.choice(

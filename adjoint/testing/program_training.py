@@ -87,18 +87,22 @@ class Training(Statements):
         self.emit(f'{name} = fill({text}, {self.key()}, "{self.main}")')
         self.modules[name] = Network(name, takes, gives, rank)
 
+    def fitting(self, m: Network) -> Var | None:
+        """A tensor that the module takes; of matrices, one with two rows, for statistics over them."""
+
+        def fits(v: Var) -> bool:
+            shaped = m.rank in (None, -1) or (len(v.shape) == m.rank and v.shape[0] > 1)
+            return v.kind == self.main and len(v.shape) >= 1 and v.shape[-1] == m.takes and shaped
+
+        return self.choose(fits)
+
     def call_module(self) -> None:
         """A module on a tensor that fits."""
         if not self.modules:
             return self.make_module()
         m = self.rng.choice(list(self.modules.values()))
-        a = self.choose(
-            lambda v: v.kind == self.main
-            and len(v.shape) >= 1
-            and v.shape[-1] == m.takes
-            and (m.rank in (None, -1) or len(v.shape) == m.rank)
-        )
-        if a is None or ((m.rank or 0) > 0 and a.shape[0] < 2):
+        a = self.fitting(m)
+        if a is None:
             return None
         shape = a.shape if m.gives is None else (*a.shape[:-1], m.gives)
         name = self.fresh()
@@ -173,10 +177,7 @@ class Training(Statements):
         for _ in range(4):
             if self.modules and rng.random() < 0.7:
                 m = rng.choice(list(self.modules.values()))
-                a = self.choose(
-                    lambda v: v.kind == self.main and len(v.shape) >= 1 and v.shape[-1] == m.takes
-                    and (m.rank is None or len(v.shape) == m.rank) and (m.rank is None or v.shape[0] > 1)
-                )  # fmt: skip
+                a = self.fitting(m)
                 if a is not None and m.rank != -1:
                     return f"({m.name}({a.name}.detach()) - 0.3).pow(2).mean()" if size_of(a.shape) else None
             leaf = self.choose(lambda v: v.leaf and v.name.startswith("w"))
@@ -190,11 +191,11 @@ class Training(Statements):
         rng = self.rng
         loss = self.forward()
         if loss is None:
-            return
+            return None
         if not self.optimizers or rng.random() < 0.3:
             self.make_optimizer()
         if not self.optimizers:
-            return
+            return None
         self.backwards += 1
         o, i = rng.choice(list(self.optimizers)), self.fresh("i")
         schedule = self.fresh("s") if rng.random() < 0.25 else None

@@ -27,6 +27,7 @@ from adjoint.testing.program_prelude import PRELUDE
 from adjoint.testing.program_statements import Statements
 from adjoint.testing.program_training import Training
 
+
 @dataclass
 class Program:
     """blocks: top-level statements, each a list of source lines.  pure: PyTorch's results may be
@@ -118,7 +119,7 @@ class _Maker(Training, Control, Derivatives):
             (self.tend_module, 1.5),
             (self.make_optimizer, 0.5),
             (self.train_network, 1.5),
-            (self.tend_optimizer, 1),
+            (self.tend_optimizer, 2),
             (self.closure, 1),
             (self.generator, 1),
             (self.interrupted, 1),

@@ -75,7 +75,7 @@ def test_corpus(path: Path) -> None:
 def test_programs_do_something() -> None:
     """Most programs end without raising, see values, and differentiate; few are too ill-conditioned
     to judge."""
-    programs = [make_program(seed) for seed in range(600)]
+    programs = [make_program(seed) for seed in range(800)]
     seen = [judge.run_reference(p, 0) for p in programs]
     assert sum(judge.refused(s[-1:]) for s in seen) < 12
     assert sum(len(s) for s in seen) > 4000
