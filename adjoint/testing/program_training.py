@@ -225,11 +225,9 @@ class Training(Statements):
         return None
 
     def train_with_closure(self, o: str, i: str, loss: str) -> None:
-        if self.main == "float64" and self.rng.random() < 0.6:  # its line search ends where rounding decides
-            owned = self.owned()
+        if self.main == "float64" and self.rng.random() < 0.6:  # float32 is too coarse for its differences
             o = self.fresh("o")
-            search = self.rng.choice(("", ', line_search_fn="strong_wolfe"'))
-            self.emit(f"{o} = torch.optim.LBFGS({owned}, lr=0.1, max_iter=2{search})")
+            self.emit(f"{o} = torch.optim.LBFGS({self.owned()}, lr=0.1, max_iter=2)")
         self.emit(f"def closure{i}():")
         self.emit(f"    {o}.zero_grad()")
         self.emit(f"    loss = {loss}")

@@ -379,7 +379,8 @@ def alias(
     if step is None:
         step = new_step(tr, key, prim, slots, attrs)
         step.slot += 1
-        step.aval = aval(t._aval.shape, t._aval.dtype, requires_grad)
+        strides = t._aval.strides if prim == "alias" else None  # the one that shares memory
+        step.aval = aval(t._aval.shape, t._aval.dtype, requires_grad, strides)
         step.where = user_frame()
         publish(tr, step)
     tr.node = step
