@@ -46,7 +46,7 @@ def test_a_wrong_kernel_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(torch.VerificationError) as caught:
         y.tolist()
     message, here = str(caught.value), Path(__file__).name
-    assert "output 0, float32[3, 41], is wrong in" in message and "largest error" in message
+    assert "float32[3, 41], is wrong in" in message and "largest error" in message
     assert f"{here}:" in message.split("recorded at")[1]
     assert f"{here}:" in message.split("the value was asked for at")[1]
     # what was computed wrongly is not kept
@@ -62,7 +62,7 @@ def test_the_script_shows_it(monkeypatch: pytest.MonkeyPatch, capsys, shape: tup
     path = Path(caught.value.script)
     assert (path.parent / "inputs.npz").exists() == (len(shape) == 2)
     code = compile(path.read_text(), str(path), "exec")
-    with pytest.raises(torch.VerificationError, match="output 0"):
+    with pytest.raises(torch.VerificationError, match="is wrong"):
         exec(code, {"__file__": str(path)})
     monkeypatch.undo()
     exec(code, {"__file__": str(path)})
