@@ -293,6 +293,7 @@ _LAZY_NAMES = {
     "enable_grad": "adjoint.autograd.modes", "inference_mode": "adjoint.autograd.modes",
     "set_grad_enabled": "adjoint.autograd.modes", "is_grad_enabled": "adjoint.autograd.modes",
     "eager": "adjoint.autograd.modes", "is_eager": "adjoint.autograd.modes",
+    "VerificationError": "adjoint.runtime.verify",
 }  # fmt: skip
 
 

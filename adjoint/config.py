@@ -137,6 +137,13 @@ FLAGS: dict[str, Flag] = {
             "instruction set: native, or a narrower one: avx2, sse2",
             True,
         ),
+        Flag(
+            "ADJOINT_VERIFY",
+            _count,
+            0,
+            "n > 0 checks every n-th run of programs compiled from then on against the NumPy "
+            "reference, and raises VerificationError, with a script, where they differ",
+        ),
     )
 }
 

@@ -135,6 +135,7 @@ _LIBRARIES = 256  # that one loader holds: what LLVM notes of each it never give
 # Functions without a branch and longer than this are compiled at level 0 (see the table above);
 # shorter ones compile fast either way and keep the better code.
 _STRAIGHT_LINE = 400
+LOOPS_LEVEL = 1  # effort for all others; the fuzzer, which runs code once or twice, takes 0
 
 _RELOCATION, _CODE_MODEL = "pic", "small"
 
@@ -179,7 +180,7 @@ def compile_kernels(kernels: Sequence[tuple[str, str, Iterable[str]]]) -> list[C
             started = time.perf_counter()
             straight = {d: t for d, t in new.items() if _is_straight_line(t[0])}
             loops = {d: t for d, t in new.items() if d not in straight}
-            for level, group in ((0, straight), (1, loops)):
+            for level, group in ((0, straight), (LOOPS_LEVEL, loops)):
                 if group:
                     _compile_group(group, level)
             counters.compile_seconds += time.perf_counter() - started

@@ -172,8 +172,18 @@ class Program:
         return out
 
 
-def compile_graph(graph: Graph) -> Program:
-    """The program of a graph. Machine code is made at once, or at the second run of a small exact program."""
+def compile_graph(
+    graph: Graph, recorded: Graph | None = None, places: Callable[[], list[str]] | None = None
+) -> Program:
+    """The program of a graph. Machine code is made at once, or at the second run of a small exact program.
+
+    recorded, places: for ADJOINT_VERIFY, the graph before it was simplified, and where its outputs were recorded.
+    """
+    every = config.get("ADJOINT_VERIFY")
+    if every and jit.available():
+        from adjoint.runtime.verify import VerifiedProgram
+
+        return VerifiedProgram(graph, recorded or graph, places, every)
     return Program(graph)
 
 

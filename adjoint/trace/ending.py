@@ -203,14 +203,16 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         keep = [h._slot for h in alive if h._aval.requires_grad and h._tid == tr.id]
         wanted = lower.slots_to_save(tr.node, keep) if keep else ()
         saved = tuple(s for s in wanted if s not in key)
+        node, slots = tr.node, (*canonical, *saved)
         began = time.perf_counter()
-        graph = lower.graph_of(tr.node, (*canonical, *saved))
+        recorded = lower.graph_of(node, slots)
         lowered = time.perf_counter()
-        graph = simplify(graph)
+        graph = simplify(recorded)
         seconds = {"trace": lowered - began, "simplify": time.perf_counter() - lowered}
         held = frozenset(wanted) & frozenset(key)
-        spent = bool(keep) and sum([b.nbytes for b in tr.buffers]) > SMALL_VIEW and lower.is_spent(tr.node, keep)
-        compiled = Compiled(compile_graph(graph), saved, held, reach_of(tr.node, keep), spent)
+        spent = bool(keep) and sum([b.nbytes for b in tr.buffers]) > SMALL_VIEW and lower.is_spent(node, keep)
+        program = compile_graph(graph, recorded, lambda: lower.places(node, slots))
+        compiled = Compiled(program, saved, held, reach_of(node, keep), spent)
         counters["programs"] += 1
         why.compiled(tr.node, canonical, saved, compiled.program, seconds)
         programs[canonical] = compiled
@@ -246,7 +248,8 @@ def compute(step: Step, slot: int, buffers: list[Any], scalars: list[Any]) -> An
     compiled = step.programs.get((slot,)) if step.programs is not None else None
     if compiled is None or compiled.saved:
         bounds.room_for_program()
-        compiled = Compiled(compile_graph(simplify(lower.graph_of(step, (slot,)))), ())
+        graph = lower.graph_of(step, (slot,))
+        compiled = Compiled(compile_graph(simplify(graph), graph, lambda: lower.places(step, (slot,))), ())
         counters["programs"] += 1
         if not step.aval.requires_grad:
             if step.programs is None:

@@ -157,6 +157,12 @@ def place(step: Step) -> str:
     return f" ({step.prim}, recorded at {file}:{line} in {function})"
 
 
+def places(node: Step, slots: tuple[int, ...]) -> list[str]:
+    """`place` of the step behind each slot."""
+    found = {step.slot: place(step) for step in path(node)}
+    return [found.get(s, "") for s in slots]
+
+
 def is_spent(node: Step, roots: list[int]) -> bool:
     """Whether a backward from any of these slots can only end in "a second time": finished ones have freed their past."""
     freed: set[int] = set()

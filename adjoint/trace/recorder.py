@@ -11,6 +11,7 @@ steps are not shared through the trie.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,9 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
     return step.slot
 
 
+_others = threading.RLock()
+
+
 def from_other_thread(tr: Trace, t: Tensor) -> Tensor:
     """A tensor whose value another thread has recorded but not run, as one this thread can bind.
 
@@ -182,7 +186,9 @@ def from_other_thread(tr: Trace, t: Tensor) -> Tensor:
         if other.id != number or other is tr:
             continue
         if not thread.is_alive() or (tr.grad and t._aval.requires_grad):
-            flush(other)
+            with _others:  # of several threads that wait for one trace, one runs it
+                if other.id == number:
+                    flush(other)
             break
         step, buffers, scalars = other.node, other.buffers, other.scalars
         if other.id != number:  # run by its thread just now
@@ -395,7 +401,8 @@ def alias(
     if step is None:
         step = new_step(tr, key, prim, slots, attrs)
         step.slot += 1
-        step.aval = aval(t._aval.shape, t._aval.dtype, requires_grad)
+        strides = t._aval.strides if prim == "alias" else None  # the one that shares memory
+        step.aval = aval(t._aval.shape, t._aval.dtype, requires_grad, strides)
         step.where = user_frame()
         publish(tr, step)
     tr.node = step

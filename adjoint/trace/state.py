@@ -151,7 +151,7 @@ class _Local(threading.local):
         self.trace = Trace()
         for known, thread in list(_traces.items()):
             if not thread.is_alive() and not any(getrefcount(h) > ALIVE for h in known.handles):
-                del _traces[known]
+                _traces.pop(known, None)  # another new thread may be at the same
         _traces[self.trace] = threading.current_thread()
 
 
