@@ -196,6 +196,6 @@ def slots_to_save(node: Step, roots: list[int]) -> tuple[int, ...]:
         if s.slot in freed or s.prim == "input" or s.prim not in PRIMS:
             continue
         kind = PRIMS[s.prim].kind
-        if (kind in EXPENSIVE and kind != "tuple") or s.prim in ("random_bits", "pick") or s.slot in hooked:
+        if (kind in EXPENSIVE and kind != "tuple" and s.prim != "position") or s.prim in ("random_bits", "pick") or s.slot in hooked:
             save.append(s.slot)
     return tuple(save)

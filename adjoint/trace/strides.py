@@ -5,22 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from adjoint.trace.aval import contiguous_strides
+from adjoint.trace.handle import Tensor
 
 STRIDED = frozenset(("expand", "permute", "slice", "reshape"))
 
 
 def view_strides(prim: str, operands: tuple, attrs: Any, shape: tuple) -> tuple[int, ...] | None:
     """Strides the result has as a view of its operand; None where it can only be a copy."""
-    x = operands[0]._aval
+    old = operands[0]._aval.shape
+    steps = strides_of(operands[0])
     if prim == "permute":
-        return tuple(x.strides[p] for p in attrs)
+        return tuple(steps[p] for p in attrs)
     if prim == "slice":
-        return tuple(s * k for s, k in zip(x.strides, attrs[2], strict=True))
+        return tuple(s * k for s, k in zip(steps, attrs[2], strict=True))
     if prim == "expand":
-        lead = len(shape) - len(x.shape)
-        kept = zip(x.shape, x.strides, shape[lead:], strict=True)
+        lead = len(shape) - len(old)
+        kept = zip(old, steps, shape[lead:], strict=True)
         return (0,) * lead + tuple(0 if n != m else s for n, s, m in kept)
-    return reshape_strides(x.shape, x.strides, shape)
+    return reshape_strides(old, steps, shape)
+
+
+def strides_of(t: Tensor) -> tuple[int, ...]:
+    """How a tensor's elements lie in its memory, counted in elements: a view's as it shows them, all others in order."""
+    return t._aval.strides if t._base is not None else contiguous_strides(t._aval.shape)
 
 
 def reshape_strides(old: tuple, strides: tuple, new: tuple) -> tuple[int, ...] | None:
