@@ -17,16 +17,16 @@ from adjoint.ops.elementwise import cast
 from adjoint.trace import recorder
 from adjoint.trace.handle import Parameter, Tensor
 from adjoint.trace.recorder import record, record_full, record_two
-from adjoint.trace.views import assign, check_in_place, make_view, overwrite
+from adjoint.trace.views import assign, check_in_place, make_slice_at, make_view, overwrite
 
-INTEGERS = (dtypes.int64, dtypes.int32, dtypes.int16, dtypes.int8, dtypes.uint8)
+INTEGERS = (dtypes.int64, dtypes.int32)
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
     """`x[index]`."""
     kind = type(index)
     if kind is Tensor or kind is Parameter:
-        if index._aval.dtype is dtypes.int64 and x._aval.shape:
+        if index._aval.dtype is dtypes.int64 and x._aval.shape and index._aval.shape:
             return record_two("take", x, index)
     elif kind is int:
         return _first_int(x, index)
@@ -103,6 +103,7 @@ def basic(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
     """Apply the basic part of an index as a view; what remains is {axis: index tensor} of the result."""
     items = list(index) if isinstance(index, tuple) else [index]
     items = [as_index(i) for i in items]
+    items = [cast(i, dtypes.bool) if isinstance(i, Tensor) and i._aval.dtype is dtypes.uint8 else i for i in items]
     shape = x._aval.shape
     used = 0
     for i in items:
@@ -125,7 +126,7 @@ def basic(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
     starts: list[int | None] = []
     sizes: list[int] = []
     steps: list[int] = []
-    dynamic: list[int] = []
+    dynamic: list[Any] = []
     new_shape: list[int] = []
     advanced: dict[int, Tensor] = {}
     axis = 0
@@ -165,6 +166,14 @@ def basic(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
                 continue
             if i._aval.dtype not in INTEGERS:
                 raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+            if not i._aval.shape:  # a number, though not known yet: a view, as of an int
+                trivial = False
+                starts.append(None)
+                dynamic.append(position(i, shape[axis], True, axis))
+                sizes.append(1)
+                steps.append(1)
+                axis += 1
+                continue
             advanced[len(new_shape)] = cast(i, dtypes.int64)
             whole(shape[axis])
             axis += 1
@@ -199,7 +208,8 @@ def basic(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
         axis += 1
     out = x
     if not trivial:
-        out = make_view(x, "slice", (tuple(starts), tuple(sizes), tuple(steps)), tuple(dynamic))
+        make = make_view if all([type(d) is int for d in dynamic]) else make_slice_at
+        out = make(x, "slice", (tuple(starts), tuple(sizes), tuple(steps)), tuple(dynamic))
     if tuple(new_shape) != tuple(out._aval.shape):
         out = make_view(out, "reshape", tuple(new_shape))
     return out, advanced

@@ -8,10 +8,11 @@ import numpy as np
 
 from adjoint import dtypes
 from adjoint.ops.elementwise import cast, where
-from adjoint.ops.index import getitem, setitem
+from adjoint.ops.index import getitem, same_dtype, setitem
 from adjoint.ops.shape import expand
 from adjoint.trace import recorder
 from adjoint.trace.handle import Tensor
+from adjoint.trace.infer import broadcast
 
 
 def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
@@ -50,9 +51,17 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     >>> torch.masked_scatter(torch.zeros(3), torch.tensor([True, False, True]), torch.tensor([1., 2.]))
     tensor([1., 0., 2.])
     """
-    out = input.clone()
-    count = int(mask.sum().item())
-    setitem(out, expand(mask, tuple(out._aval.shape)), source.reshape(-1)[:count])
+    if mask._aval.dtype is not dtypes.bool:
+        raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask._aval.dtype.name}")
+    same_dtype("masked_scatter: expected self and source to have same dtypes", input, source)
+    shape = broadcast("masked_scatter", [tuple(input._aval.shape), tuple(mask._aval.shape)])
+    out = expand(input, shape).clone()
+    count = int(mask.expand(shape).sum().item())
+    if count > source._aval.size:
+        raise RuntimeError(
+            f"masked_scatter: Number of elements of source < number of ones in mask: {source._aval.size} and {count}"
+        )
+    setitem(out, expand(mask, shape), source.reshape(-1)[:count])
     return out
 
 

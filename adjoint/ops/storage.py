@@ -15,7 +15,7 @@ import numpy as np
 
 from adjoint.ops import shape
 from adjoint.trace import recorder, views
-from adjoint.trace.aval import aval
+from adjoint.trace.aval import aval, contiguous_strides
 from adjoint.trace.handle import Tensor, new_handle
 from adjoint.trace.moves import layout_of
 from adjoint.trace.recorder import flush, local, realize, refresh_special
@@ -280,7 +280,7 @@ def set_(self: Tensor, source: Any = None, storage_offset: int = 0, size: Any = 
         )
     if size is not None:
         sizes = shape.sizes_of((size,) if isinstance(size, int) else tuple(size))
-        steps = tuple(stride) if stride is not None else shape.contiguous_strides(sizes)
+        steps = tuple(stride) if stride is not None else contiguous_strides(sizes)
         source = shape.as_strided(source.detach(), sizes, steps, storage_offset)
     replace(self, source, False)
     self._version += 1
@@ -310,7 +310,7 @@ def resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
     need = storage_offset(self) + count
     if count == 0 or need <= base._aval.size:
         offset = storage_offset(self)
-        become(self, shape.as_strided(self, new, shape.contiguous_strides(new), offset))
+        become(self, shape.as_strided(self, new, contiguous_strides(new), offset))
         return self
     if base._escape is not None and base._escape.active():
         raise RuntimeError(

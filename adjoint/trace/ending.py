@@ -80,8 +80,10 @@ def flush(tr: Trace) -> None:
     try:
         results = compiled.program.run(tr.buffers, tr.scalars)
     except (IndexError, RuntimeError, ZeroDivisionError, np.linalg.LinAlgError, OverflowError) as error:
-        rescue(tr, alive)
+        errors = rescue(tr, alive)
         first = next((h.__dict__["_error"] for h in alive if "_error" in h.__dict__), None)
+        if first is None:  # of an update, whose tensor keeps its old value
+            first = next(iter(errors.values()), None)
         if first is not None:
             raise type(first)(*first.args) from None
         raise error
@@ -228,8 +230,11 @@ def compute(step: Step, slot: int, buffers: list[Any], scalars: list[Any]) -> An
     return compiled.program.run(buffers, scalars)[0]
 
 
-def rescue(tr: Trace, alive: list[Tensor]) -> None:
-    """After a failure: compute step by step what can be computed, mark the rest with its error, start anew."""
+def rescue(tr: Trace, alive: list[Tensor]) -> dict[int, Exception]:
+    """After a failure: compute step by step what can be computed, mark the rest with its error, start anew.
+
+    Returns the errors by slot.
+    """
     values, errors = lower.run_steps(tr.node, tr.buffers, tr.scalars)
     tid = tr.id
     for h in alive:
@@ -244,6 +249,7 @@ def rescue(tr: Trace, alive: list[Tensor]) -> None:
         else:
             h.__dict__["_error"] = errors.get(h._slot, RuntimeError("an operation this tensor depends on failed"))
     close(tr)
+    return errors
 
 
 def original(tr: Trace, h: Tensor) -> Any:

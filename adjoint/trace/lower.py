@@ -154,7 +154,8 @@ def place(step: Step) -> str:
     if step.where is None:
         return ""
     file, line, function = step.where
-    return f" ({step.prim}, recorded at {file}:{line} in {function})"
+    what = "index" if step.prim == "position" else step.prim
+    return f" ({what}, recorded at {file}:{line} in {function})"
 
 
 def is_spent(node: Step, roots: list[int]) -> bool:

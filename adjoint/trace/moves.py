@@ -1,6 +1,6 @@
 """The movements that views are made of, and the four things each of them must do.
 
-A movement is (name, attributes, run-time starts). `apply_move` records it on a tensor, `undo_move` gives the old value
+A movement is (name, attributes, run-time starts: ints, or 0-d tensors that nobody else changes). `apply_move` records it on a tensor, `undo_move` gives the old value
 with the part it shows replaced, `move_array` does it to a NumPy array and keeps the memory, and `move_layout` follows
 size, strides and offset. Most are primitives. `diagonal`, `window` and `as_strided` are composed of several, and are one
 movement so that their layout is known.
@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 from adjoint.ir.prims import window_length
 from adjoint.trace.aval import contiguous_strides
 from adjoint.trace.handle import Tensor
-from adjoint.trace.recorder import alias, local, record, record_one, record_slice
+from adjoint.trace.recorder import alias, local, realize, record, record_one, record_slice
 from adjoint.trace.strides import reshape_strides
 
 Move = tuple[str, Any, tuple]
@@ -37,7 +37,7 @@ def apply_move(value: Tensor, move: Move) -> Tensor:
         return record_one(prim, value, attrs)
     static, local.trace.static = local.trace.static, 0
     try:
-        if len(starts) == 1:
+        if len(starts) == 1 and type(starts[0]) is int:
             return record_slice(value, attrs, starts[0])
         return record(prim, (value, *starts), attrs)
     finally:
@@ -180,6 +180,7 @@ def move_array(array: np.ndarray, move: Move) -> np.ndarray:
 def _slices(attrs: tuple, starts: tuple) -> tuple[slice, ...]:
     rest = iter(starts)
     begins = [next(rest) if b is None else b for b in attrs[0]]
+    begins = [int(realize(b).array(np.int64, (1,))[0]) if isinstance(b, Tensor) else b for b in begins]
     return tuple([slice(b, b + (n - 1) * k + 1 if n else b, k) for b, n, k in zip(begins, *attrs[1:], strict=True)])
 
 

@@ -38,24 +38,24 @@ def reshape_strides(old: tuple, strides: tuple, new: tuple) -> tuple[int, ...] |
         size *= d
     if size == 0:
         return contiguous_strides(new)
-    kept = [(n, s) for n, s in zip(old, strides, strict=True) if n != 1]
-    merged: list[list[int]] = []
-    for n, s in kept:
-        if merged and merged[-1][1] == n * s:
-            merged[-1] = [merged[-1][0] * n, s]
-        else:
-            merged.append([n, s])
+    if old == new:
+        return tuple(strides)
     out: list[int] = []
-    for n in reversed(new):
-        if n == 1:
-            out.append(out[-1] if out else 1)
-            continue
-        if not merged or merged[-1][0] % n:
+    left = list(new)
+    axis = len(old) - 1
+    while axis >= 0:  # one group of old axes after the other, the last first
+        step = strides[axis]
+        count = old[axis]
+        while axis > 0 and (old[axis - 1] == 1 or strides[axis - 1] == count * step):
+            axis -= 1
+            count *= old[axis]
+        axis -= 1
+        done = 1
+        while left and (done < count or left[-1] == 1):
+            out.append(done * step)
+            done *= left.pop()
+        if done != count:
             return None
-        size, step = merged[-1]
-        out.append(step)
-        if size == n:
-            merged.pop()
-        else:
-            merged[-1] = [size // n, step * n]
-    return tuple(reversed(out))
+    if not old:
+        return (1,) * len(new)
+    return None if left else tuple(reversed(out))

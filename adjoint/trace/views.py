@@ -73,6 +73,15 @@ def make_composed_view(t: Tensor, prim: str, attrs: tuple) -> Tensor:
     return link(out, t, move)
 
 
+def make_slice_at(t: Tensor, prim: str, attrs: tuple, starts: tuple) -> Tensor:
+    """`make_view` of a slice of which some starts are tensors: whatever they are when the view is made."""
+    base = t._base if t._base is not None else t
+    move = (prim, attrs, starts)
+    if base._escape is not None and base._escape.active() and not t._aval.requires_grad:
+        return shared_view(t, move)
+    return link(apply_move(t, move), t, move)
+
+
 def is_detached(t: Tensor) -> bool:
     """Whether a view is cut off from its base's derivatives."""
     return any([m[0] == "alias" for m in t._chain])
