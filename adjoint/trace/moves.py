@@ -63,15 +63,23 @@ def undo_move(before: Tensor, move: Move, value: Tensor) -> Tensor:
             return record("slice_update", (before, value, *starts), (begins, steps))
         finally:
             local.trace.static = static
-    return _written_by_position(before, move, value)
+    return write_at(before, (move,), value)
 
 
-def _written_by_position(before: Tensor, move: Move, value: Tensor) -> Tensor:
-    """By moving the positions of the elements as the elements; of positions shown twice, the last one is written."""
+OVERLAPPING = frozenset(("window", "as_strided"))  # may show a place of the memory more than once
+
+
+def write_at(before: Tensor, chain: tuple[Move, ...], value: Tensor) -> Tensor:
+    """The value `before` with the part that movements show replaced: the positions of its elements are moved as they are.
+
+    Of positions shown twice, the last one is written.
+    """
     shape = tuple(before._aval.shape)
     size = before._aval.size
-    positions = record("reshape", (record("iota", (), size),), shape)
-    places = record("reshape", (apply_move(positions, move),), (value._aval.size,))
+    places = record("reshape", (record("iota", (), size),), shape)
+    for move in chain:
+        places = apply_move(places, move)
+    places = record("reshape", (places,), (value._aval.size,))
     flat = record("reshape", (before,), (size,))
     written = record("put", (flat, places, record("reshape", (value,), (value._aval.size,))))
     return record("reshape", (written,), shape)

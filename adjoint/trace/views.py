@@ -20,7 +20,14 @@ from adjoint.runtime.memory import Buffer
 from adjoint.trace import recorder, strides
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor, new_handle
-from adjoint.trace.moves import apply_move, move_array, move_layout, undo_move
+from adjoint.trace.moves import (
+    OVERLAPPING,
+    apply_move,
+    move_array,
+    move_layout,
+    undo_move,
+    write_at,
+)
 from adjoint.trace.recorder import (
     alias,
     flush,
@@ -209,6 +216,9 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
     if detached:
         tr.set_mode(False)
     try:
+        if not OVERLAPPING.isdisjoint([m[0] for m in t._chain]):
+            point(base, keeping_gradient(base, write_at(base, t._chain, value)))
+            return t
         levels = [base]
         for move in t._chain[:-1]:
             levels.append(apply_move(levels[-1], move))
