@@ -10,7 +10,6 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from adjoint import dtypes
 from adjoint.ops.elementwise import cast, where
 from adjoint.ops.rearrange import window
 from adjoint.trace.handle import Tensor
@@ -116,17 +115,8 @@ def _put_add(g: Tensor, args: tuple, n: int) -> Cotangents:
 
 
 def _put(g: Tensor, args: tuple, attrs: Any) -> Cotangents:
-    """Of several values written to one place, the last one stays, and it alone has a derivative."""
-    base, index, values = args
-    rest = record("put", (g, index, zeros(values)))
-    if not values._aval.requires_grad:
-        return rest, None, None
-    shape, count = tuple(index._aval.shape), index._aval.size
-    number = record("reshape", (record("iota", (), count),), shape)
-    nobody = record("full", (0,), ((base._aval.shape[0],), dtypes.int64))
-    winner = record("take", (record("put", (nobody, index, number)), index))
-    kept = record("reshape", (winner == number,), shape + (1,) * (len(values._aval.shape) - len(shape)))
-    return rest, None, where(kept, record("take", (g, index)), 0.0)
+    _, index, values = args
+    return record("put", (g, index, zeros(values))), None, record("take", (g, index))
 
 
 def _cumsum(g: Tensor, args: tuple, axis: int) -> Cotangents:

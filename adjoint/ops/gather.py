@@ -194,7 +194,7 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
     _check_index("put_", index)
     same_dtype("put_(): self and source expected to have the same dtype", input, source)
     if index._aval.size != source._aval.size:
-        raise RuntimeError(
+        raise IndexError(
             f"put_(): Expected source and index to have the same number of elements, but got source.numel() = {source._aval.size}, "
             f"index.numel() = {index._aval.size}"
         )

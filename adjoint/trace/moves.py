@@ -81,8 +81,40 @@ def write_at(before: Tensor, chain: tuple[Move, ...], value: Tensor) -> Tensor:
         places = apply_move(places, move)
     places = record("reshape", (places,), (value._aval.size,))
     flat = record("reshape", (before,), (size,))
-    written = record("put", (flat, places, record("reshape", (value,), (value._aval.size,))))
+    value = record("reshape", (value,), (value._aval.size,))
+    if value._aval.requires_grad and _may_overlap(shape, chain):
+        value = _last_of_each(places, value, size)
+    written = record("put", (flat, places, value))
     return record("reshape", (written,), shape)
+
+
+def _may_overlap(shape: tuple[int, ...], chain: tuple[Move, ...]) -> bool:
+    """Whether two elements may lie in one place: unless each stride steps over all that the smaller ones reach."""
+    layout: Layout = (shape, contiguous_strides(shape), 0)
+    for move in chain:
+        layout = move_layout(layout, move)
+    if layout[1] is None:
+        return True
+    reach = 0
+    for step, n in sorted([(s, n) for n, s in zip(layout[0], layout[1], strict=True) if n > 1]):
+        if step <= reach:
+            return True
+        reach += (n - 1) * step
+    return False
+
+
+def _last_of_each(places: Tensor, value: Tensor, size: int) -> Tensor:
+    """The values, those that others overwrite without their derivative."""
+    tr = local.trace
+    static, tr.static = tr.static, 1
+    try:
+        number = record("iota", (), value._aval.size)
+        nobody = record("full", (0,), ((size,), number._aval.dtype))
+        last = record("take", (record("put", (nobody, places, number)), places))
+        stays = record("eq", (last, number))
+        return record("where", (stays, value, alias(value, "alias", False)))
+    finally:
+        tr.static = static
 
 
 def diagonal_of_axes(x: Tensor, attrs: tuple[int, int, int]) -> Tensor:
