@@ -15,6 +15,7 @@ import numpy as np
 from adjoint.runtime.memory import Buffer
 from adjoint.trace import lower
 from adjoint.trace.aval import Aval
+from adjoint.trace.detached import forget_unreachable, watched
 from adjoint.trace.handle import Tensor
 from adjoint.trace.state import ALIVE, Trace, counters
 from adjoint.trace.trie import Step
@@ -154,6 +155,8 @@ def close(tr: Trace) -> None:
         counters["operations"] += depth
         counters["traces"] += 1
     tr.start()
+    if watched:
+        forget_unreachable()
 
 
 def finish_eager(tr: Trace) -> None:

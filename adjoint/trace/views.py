@@ -19,6 +19,7 @@ from adjoint.dtypes import DType
 from adjoint.runtime.memory import Buffer
 from adjoint.trace import recorder, strides
 from adjoint.trace.aval import aval
+from adjoint.trace.detached import watch
 from adjoint.trace.handle import Tensor, new_handle
 from adjoint.trace.moves import (
     OVERLAPPING,
@@ -148,7 +149,9 @@ def link(out: Tensor, t: Tensor, move: tuple) -> Tensor:
 
 def alias_view(t: Tensor) -> Tensor:
     """`detach`: the same memory without history."""
-    return link(alias(t, "alias", False), t, ("alias", None, ()))
+    out = link(alias(t, "alias", False), t, ("alias", None, ()))
+    watch(out._base)
+    return out
 
 
 def replay(t: Tensor) -> Tensor:
