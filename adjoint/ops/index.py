@@ -16,7 +16,7 @@ from adjoint import dtypes
 from adjoint.ops.elementwise import cast
 from adjoint.trace import recorder
 from adjoint.trace.handle import Parameter, Tensor
-from adjoint.trace.recorder import record, record_full, record_two
+from adjoint.trace.recorder import record, record_full, record_one, record_two
 from adjoint.trace.views import assign, check_in_place, make_slice_at, make_view, overwrite
 
 INTEGERS = (dtypes.int64, dtypes.int32)
@@ -26,8 +26,8 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     """`x[index]`."""
     kind = type(index)
     if kind is Tensor or kind is Parameter:
-        if index._aval.dtype is dtypes.int64 and x._aval.shape and index._aval.shape:
-            return record_two("take", x, index)
+        if index._aval.dtype is dtypes.int64 and x._aval.shape:
+            return record_two("take", x, index) if index._aval.shape else _first_at(x, index)
     elif kind is int:
         return _first_int(x, index)
     elif kind is slice and index.step is None and x._aval.shape:
@@ -49,6 +49,14 @@ def _first_int(x: Tensor, index: int) -> Tensor:
         raise IndexError(f"index {index} is out of bounds for dimension 0 with size {n}")
     rest = shape[1:]
     part = make_view(x, "slice", ((None, *(0,) * len(rest)), (1, *rest), (1,) * len(shape)), (index % n,))
+    return make_view(part, "reshape", tuple(rest))
+
+
+def _first_at(x: Tensor, index: Tensor) -> Tensor:
+    """The same for a 0-d tensor, whose value need not be known."""
+    n, *rest = x._aval.shape
+    attrs = ((None, *(0,) * len(rest)), (1, *rest), (1,) * (len(rest) + 1))
+    part = make_slice_at(x, "slice", attrs, (position(index, n, True, 0),))
     return make_view(part, "reshape", tuple(rest))
 
 
@@ -241,7 +249,9 @@ def plan(x: Tensor, advanced: dict[int, Tensor]) -> tuple[tuple[int, ...], tuple
 
 def position(index: Tensor, n: int, wraps: bool, axis: int) -> Tensor:
     """An index into an axis of length n, counted from the front; out of range is an error that names the axis."""
-    return record("position", (cast(index, dtypes.int64),), (n, wraps, axis))
+    if index._aval.dtype is not dtypes.int64:
+        index = cast(index, dtypes.int64)
+    return record_one("position", index, (n, wraps, axis))
 
 
 def linear_index(x: Tensor, advanced: dict[int, Tensor]) -> Tensor:

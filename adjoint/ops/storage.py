@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -177,6 +178,14 @@ def share_memory(t: Tensor, source: Tensor, requires_grad: bool) -> None:
     t._aval = aval(a.shape, a.dtype, requires_grad)
     if source._base is not None and not requires_grad:
         become_alias(t, source)
+    elif source._base is not None and not a.requires_grad and _fills(source):
+        take_memory(t, source._base, tuple(a.shape))
+    elif source._base is not None and not a.requires_grad and _alone(source):
+        t._data = recorder.Buffer.from_array(realize(source).array(a.dtype.np, a.shape))
+        clear(source)
+        source._base, source._chain, source._aval = t, (_ALIAS,), aval(a.shape, a.dtype)
+        t._views = views.Views()
+        t._views.add(source)
     elif source._base is not None:
         array = views.export(source.detach())
         if array.flags.c_contiguous and array.size:
@@ -189,21 +198,47 @@ def share_memory(t: Tensor, source: Tensor, requires_grad: bool) -> None:
     elif a.requires_grad:
         t._data = recorder.Buffer.from_array(realize(source).array(a.dtype.np, a.shape))
     else:
-        realize(source)
-        if abs(source._tid) == local.trace.id:
-            flush(local.trace)
-        t._data, others = source._data, source._views
-        clear(source)
-        source._views = None
-        source._base, source._chain, source._aval = t, (_ALIAS,), aval(a.shape, a.dtype)
-        t._views = views.Views()
-        t._views.add(source)
-        for v in others.all() if others is not None else ():
-            v._base, v._chain = t, (_ALIAS, *v._chain)
-            t._views.add(v)
+        take_memory(t, source, tuple(a.shape))
 
 
 _ALIAS = ("alias", None, ())
+
+
+def take_memory(t: Tensor, base: Tensor, sizes: tuple[int, ...]) -> None:
+    """Let `t` have the memory of `base` in another shape; `base` and its views become views of it."""
+    realize(base)
+    if abs(base._tid) == local.trace.id:
+        flush(local.trace)
+    a, others = base._aval, base._views
+    t._data = base._data
+    start: tuple = (_ALIAS,) if tuple(a.shape) == sizes else (_ALIAS, ("reshape", tuple(a.shape), ()))
+    clear(base)
+    base._views = None
+    base._base, base._chain, base._aval = t, start, aval(a.shape, a.dtype)
+    t._views = views.Views()
+    t._views.add(base)
+    for v in others.all() if others is not None else ():
+        v._base, v._chain = t, (*start, *v._chain)
+        t._views.add(v)
+
+
+def _fills(view: Tensor) -> bool:
+    """Whether a view shows all of its base's memory in order, and nobody outside the program sees it."""
+    base = view._base
+    plain = base._escape is None and not base._aval.requires_grad
+    return plain and view._aval.size == base._aval.size and layout_of(view)[1:] == (contiguous_strides(view._aval.shape), 0)
+
+
+def _alone(view: Tensor) -> bool:
+    """Whether nothing but this view holds its base."""
+    realize(view)
+    flush(local.trace)
+    base = view._base
+    held = base._views.all()
+    return base._escape is None and len(held) == 1 and held[0] is view and getrefcount(base) == _HELD_BY_A_VIEW
+
+
+_HELD_BY_A_VIEW = 3  # references to such a base: the view's, the local variable, the argument
 
 
 def become_alias(t: Tensor, source: Tensor) -> None:

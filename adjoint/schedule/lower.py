@@ -422,7 +422,9 @@ class Lowering:
         i = self.value(index_node, index, pred)
         if i.dtype is not dtypes.int64:
             i = self.nest.value("cast", (i,), None, dtypes.int64)
-        return self.dynamic(self.check(i, pred, (n, True)), 0, n - 1)
+        if i.op != "check" or i.attrs[0] > n:
+            i = self.check(i, pred, (n, True))
+        return self.dynamic(i, 0, n - 1)
 
     def check(self, i: Value, pred: Value | None, attrs: tuple[int, bool]) -> Value:
         """An index counted from the front, of which the kernel notes whether it is out of range."""

@@ -475,6 +475,36 @@ def test_parameter_shares_memory() -> None:
         assert q.grad.tolist() == [12, 12]
 
 
+def test_parameter_from_a_view() -> None:
+    """Sharing without cost where nobody else looks at the memory, and correctly where somebody does."""
+    for library in [torch] + ([theirs] if theirs is not None else []):
+        p = library.nn.Parameter(library.zeros(6).view(2, 3))
+        q = library.nn.Parameter(library.arange(6.0)[2:4])
+        if library is torch:
+            assert p._escape is None and q._escape is None
+        assert q.tolist() == [2, 3]
+        x = library.zeros(6)
+        head, whole = x[:2], x.view(3, 2)
+        r = library.nn.Parameter(whole)
+        head += 1
+        x[5] = 7
+        assert r.tolist() == whole.tolist() == [[1, 1], [0, 0], [0, 7]]
+        with library.no_grad():
+            r[1, 0] = 4
+        assert x.tolist() == [1, 1, 4, 0, 0, 7]
+        part = x[1:3]
+        s = library.nn.Parameter(part)
+        x *= 2
+        assert s.tolist() == part.tolist() == [2, 8]
+        with library.no_grad():
+            s.zero_()
+        assert r.tolist() == [[2, 0], [0, 0], [0, 14]]
+        turned = library.arange(6.0).view(2, 3).t()
+        u = library.nn.Parameter(turned)
+        turned += 1
+        assert u.tolist() == [[1, 4], [2, 5], [3, 6]]
+
+
 def test_swap_of_values() -> None:
     a, b = torch.arange(3.0), torch.arange(3.0) * 10
     view = a[1:]
