@@ -135,11 +135,8 @@ def test_layout(name: str) -> None:
     assert v.reshape(-1)._is_view() == w.reshape(-1)._is_view()
 
 
-FEW = ("add_", "setitem", "masked_fill_")
-
-
 @pytest.mark.parametrize("name", VIEWS)
-@pytest.mark.parametrize(("change", "read"), [*((c, False) for c in CHANGES), *((c, True) for c in FEW)])
+@pytest.mark.parametrize(("change", "read"), [("mul_ tensor", False), ("setitem", False), ("set a part", False), ("add_", True), ("copy_", True)])
 def test_writes_go_both_ways(name: str, change: str, read: bool) -> None:
     """The same statements on NumPy memory (through the tensor's own array) and, if there, in PyTorch."""
     shape, make = VIEWS[name]
@@ -218,7 +215,8 @@ def derivative(library: Any, program: Callable, name: str, change: str) -> tuple
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("change", CHANGES)
 def test_gradients_of_changes_through_views(change: str, program: Callable) -> None:
-    for name, (shape, make) in VIEWS.items():
+    half = (list(CHANGES).index(change) + PROGRAMS.index(program)) % 2  # of the views: compiling all takes minutes
+    for name, (shape, make) in [*VIEWS.items()][half::2]:
         if name in LEAVE_THE_GRAPH:
             continue
         value, got = derivative(torch, program, name, change)
