@@ -18,19 +18,25 @@ from adjoint.dtypes import DType
 from adjoint.ops import (
     create,
     elementwise,
+    exchange,
+    gather,
     generators,
     index,
+    joining,
     linalg,
+    masks,
     products,
     random,
+    rearrange,
     reduce,
     samples,
     shape,
     sort,
+    storage,
 )
 from adjoint.ops.elementwise import cast, functions
-from adjoint.trace import recorder, views
-from adjoint.trace.aval import aval, is_contiguous
+from adjoint.trace import recorder, strides, views
+from adjoint.trace.aval import aval
 from adjoint.trace.handle import Parameter, Tensor
 from adjoint.trace.recorder import bind, local, realize, record_full, refresh_special
 from adjoint.trace.views import advance, assign, check_in_place, is_leaf, overwrite, point
@@ -132,6 +138,12 @@ def format_tensor(self: Tensor, spec: str) -> str:
     if not self._aval.shape:
         return format(item(self), spec)
     return object.__format__(self, spec)
+
+
+def stride_of(self: Tensor, dim: int | None = None) -> Any:
+    """Steps in memory from element to element along each axis, counted in elements."""
+    steps = strides.strides_of(self)
+    return steps if dim is None else steps[shape.axis_of(dim, len(steps))]
 
 
 # --- dtype and device ----------------------------------------------------------------------------------------------------
@@ -283,19 +295,6 @@ def data_of(self: Tensor) -> Tensor:
     return views.alias_view(self)
 
 
-def set_data(self: Tensor, value: Tensor) -> None:
-    """`t.data = value`: another value (and shape) without history."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
-    buffer = realize(value)
-    fresh = recorder.Buffer.from_array(buffer.array(value._aval.dtype.np, value._aval.shape))
-    requires = self._aval.requires_grad
-    self._tid, self._slot, self._data = 0, -1, fresh
-    self._base, self._chain, self._hist, self._escape = None, (), None, None
-    self._aval = aval(value._aval.shape, value._aval.dtype, requires)
-    refresh_special(self)
-
-
 # --- in place -------------------------------------------------------------------------------------------------------------
 
 
@@ -411,6 +410,8 @@ def detach_(self: Tensor) -> Tensor:
     >>> x.detach_().requires_grad
     False
     """
+    if self._base is not None and self._aval.requires_grad:
+        raise RuntimeError("Can't detach views in-place. Use detach() instead.")
     buffer = realize(self)
     self._data, self._hist, self._tid = buffer, None, 0
     self._aval = aval(self._aval.shape, self._aval.dtype, False)
@@ -427,7 +428,7 @@ def fill_diagonal_(self: Tensor, value: float) -> Tensor:
             [0., 1.]])
     """
     m, n = self._aval.shape[-2:]
-    on = shape.triangle_mask(m, n, 0, True) & shape.triangle_mask(m, n, 0, False)
+    on = rearrange.triangle_mask(m, n, 0, True) & rearrange.triangle_mask(m, n, 0, False)
     return in_place(lambda t: elementwise.where(on, value, t), "fill_diagonal_")(self)
 
 
@@ -483,18 +484,15 @@ def init_parameter(self: Tensor, data: Any = None, requires_grad: bool = True) -
 
 
 def adopt(self: Tensor, source: Tensor, requires_grad: bool) -> None:
-    """Become a leaf with the value of `source` (sharing its buffer, which never changes under it)."""
+    """Become a leaf that shares the memory of `source`."""
     if requires_grad and not source._aval.dtype.is_floating_point:
         raise RuntimeError(
             f"Only Tensors of floating point and complex dtype can require gradients (got {source._aval.dtype.name})"
         )
-    data = realize(source.detach() if source._base is not None else source)
-    if source._escape is not None:
-        data = recorder.Buffer.from_array(data.array(source._aval.dtype.np, source._aval.shape))
-    self._tid, self._slot, self._data, self._special = 0, -1, data, False
-    self._aval = aval(source._aval.shape, source._aval.dtype, requires_grad)
+    self._tid, self._slot, self._data, self._special = 0, -1, None, False
     self._leaf = requires_grad
     self.grad = None
+    storage.share_memory(self, source, requires_grad)
 
 
 # --- the tables ---------------------------------------------------------------------------------------------------------------
@@ -505,9 +503,14 @@ SAME_NAME = {
     reduce: "sum prod mean var std amax amin argmax argmin max min any all count_nonzero cumsum cumprod cummax cummin "
     "logsumexp norm dist median aminmax",
     shape: "reshape view permute transpose movedim t squeeze unsqueeze flatten unflatten expand broadcast_to contiguous "
-    "clone detach flip narrow select split chunk unbind repeat tile repeat_interleave roll tril triu diag trace unfold",
-    index: "gather take_along_dim index_select take scatter scatter_add index_add index_copy index_fill index_put "
-    "masked_fill masked_select masked_scatter nonzero",
+    "clone detach narrow select diagonal unfold as_strided ravel",
+    joining: "split split_with_sizes chunk unbind tensor_split hsplit vsplit dsplit",
+    rearrange: "flip fliplr flipud rot90 repeat tile repeat_interleave roll tril triu diag diag_embed diagflat trace narrow_copy "
+    "diagonal_scatter select_scatter slice_scatter as_strided_scatter",
+    index: "index_put",
+    gather: "gather take_along_dim index_select take put scatter scatter_add scatter_reduce index_add index_copy index_fill "
+    "index_reduce",
+    masks: "masked_fill masked_select masked_scatter nonzero argwhere",
     sort: "argsort sort topk kthvalue unique bincount histc quantile",
     products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron",
     linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve",
@@ -524,9 +527,10 @@ ALIASES = {
 IN_PLACE = (
     "add sub mul div pow neg abs exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh "
     "sigmoid relu floor ceil round trunc clamp reciprocal square remainder fmod floor_divide lerp addcmul addcdiv "
-    "masked_fill masked_scatter scatter scatter_add index_add index_copy index_fill index_put cumsum cumprod tril triu "
+    "masked_fill masked_scatter scatter scatter_add scatter_reduce index_add index_copy index_fill index_put index_reduce put cumsum cumprod tril triu "
     "erf erfinv nan_to_num logical_not bitwise_not bitwise_and bitwise_or bitwise_xor eq ne lt le gt ge addmm"
 ).split()
+IN_PLACE_VIEWS = "squeeze unsqueeze t transpose swapaxes swapdims as_strided".split()
 CASTS = {"float": dtypes.float32, "double": dtypes.float64, "long": dtypes.int64, "int": dtypes.int32,
          "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool}  # fmt: skip
 
@@ -549,7 +553,6 @@ def attach() -> None:
     for module, names in SAME_NAME.items():
         for name in names.split():
             methods[name] = getattr(module, name)
-    methods["diagonal"] = shape.diagonal
     methods["cholesky"] = linalg.cholesky
     methods["size"] = shape.size_of
     for new, old in ALIASES.items():
@@ -567,8 +570,8 @@ def attach() -> None:
         fill_diagonal_=fill_diagonal_, dim=lambda self: len(self._aval.shape),
         ndimension=lambda self: len(self._aval.shape), numel=lambda self: self._aval.size,
         nelement=lambda self: self._aval.size, element_size=lambda self: self._aval.dtype.itemsize,
-        stride=lambda self, dim=None: self._aval.strides if dim is None else self._aval.strides[dim],
-        is_contiguous=lambda self, memory_format=None: is_contiguous(self._aval),
+        stride=stride_of, unsafe_split=joining.split, unsafe_chunk=joining.chunk, adjoint=shape.matrix_transpose,
+        is_contiguous=lambda self, memory_format=None: shape.in_order(self),
         is_floating_point=lambda self: self._aval.dtype.is_floating_point,
         is_complex=lambda self: self._aval.dtype.is_complex,
         type_as=lambda self, other: cast(self, other._aval.dtype),
@@ -584,13 +587,15 @@ def attach() -> None:
         equal=lambda self, other: equal(self, other),
         allclose=lambda self, other, rtol=1e-05, atol=1e-08, equal_nan=False: allclose(self, other, rtol, atol, equal_nan),
         is_same_size=lambda self, other: self._aval.shape == other._aval.shape,
-        get_device=lambda self: -1, data_ptr=lambda self: realize(self).ptr,
+        get_device=lambda self: -1, data_ptr=storage.data_ptr,
         clamp_min=lambda self, low: elementwise.clamp(self, min=low),
         clamp_max=lambda self, high: elementwise.clamp(self, max=high),
         clamp_min_=in_place(lambda t, low: elementwise.clamp(t, min=low), "clamp_min_"),
         clamp_max_=in_place(lambda t, high: elementwise.clamp(t, max=high), "clamp_max_"),
-        squeeze_=_restructure(shape.squeeze), unsqueeze_=_restructure(shape.unsqueeze), t_=_restructure(shape.t),
-        transpose_=_restructure(shape.transpose),
+        **{f"{n}_": storage.in_place_view(methods[n], f"{n}_") for n in IN_PLACE_VIEWS},
+        storage_offset=storage.storage_offset, untyped_storage=storage.untyped_storage, _is_view=storage.is_view,
+        is_set_to=storage.is_set_to, set_=storage.set_, resize_=storage.resize_, resize_as_=storage.resize_as_,
+        __dlpack__=exchange.to_dlpack, __dlpack_device__=exchange.dlpack_device,
         softmax=lambda self, dim, dtype=None: _functional("softmax")(self, dim=dim),
         log_softmax=lambda self, dim, dtype=None: _functional("log_softmax")(self, dim=dim),
     )  # fmt: skip
@@ -650,7 +655,7 @@ def attach() -> None:
         setattr(T, name, property(function))
     T.requires_grad = property(lambda self: self._aval.requires_grad, set_requires_grad)
     generators.Generator.device = property(lambda self: CPU)  # type: ignore[attr-defined]
-    T.data = property(data_of, set_data)
+    T.data = property(data_of, storage.set_data)
 
 
 def _grad_fn(self: Tensor) -> Any:
@@ -667,19 +672,6 @@ def _functional(name: str) -> Callable:
 
 def _invert(self: Tensor) -> Tensor:
     return functions["logical_not" if self._aval.dtype is dtypes.bool else "bitwise_not"](self)
-
-
-def _restructure(function: Callable) -> Callable:
-    """`unsqueeze_` and its like: the same tensor object with another shape."""
-
-    def method(self: Tensor, *args: Any) -> Tensor:
-        new = function(self, *args)
-        plain = shape.clone(new)
-        self._aval = new._aval
-        views.point(self, plain)
-        return self
-
-    return method
 
 
 def equal(input: Tensor, other: Tensor) -> bool:

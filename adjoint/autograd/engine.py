@@ -383,7 +383,7 @@ def grad(
             grad(roots, chosen, [None if g is None else g[k] for g in seeds], True, create_graph, True, False, True)
             for k in range(count)
         ]
-        from adjoint.ops.shape import stack
+        from adjoint.ops.joining import stack
 
         return tuple(stack(list(column)) for column in zip(*rows, strict=True))  # type: ignore[arg-type]
     for t in roots:

@@ -43,6 +43,8 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("sum", "prod", "amax", "amin"), ("axes",)),
     **dict.fromkeys(("argmax", "argmin", "cumsum", "cumprod"), ("axis",)),
     "put_add": ("n",),
+    "put_fold": ("fold",),
+    "position": ("n", "wraps", "axis"),
     "argsort": ("axis", "descending"),
 }
 

@@ -15,8 +15,9 @@ from adjoint import dtypes
 from adjoint.ops import elementwise as ew
 from adjoint.ops.elementwise import cast
 from adjoint.ops.products import matmul, need
+from adjoint.ops.rearrange import tril
 from adjoint.ops.reduce import vector_norm
-from adjoint.ops.shape import axes_of, matrix_transpose, tril
+from adjoint.ops.shape import axes_of, matrix_transpose
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import record
 
@@ -138,7 +139,7 @@ def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, un
     tensor([[1.],
             [2.]])
     """
-    from adjoint.ops.shape import triu
+    from adjoint.ops.rearrange import triu
 
     T = triu(A) if upper else tril(A)
     if unitriangular:
@@ -407,7 +408,7 @@ def cross(input: Tensor, other: Tensor, dim: int = -1) -> Tensor:
         part(input, (k + 1) % 3) * part(other, (k + 2) % 3) - part(input, (k + 2) % 3) * part(other, (k + 1) % 3)
         for k in range(3)
     ]
-    from adjoint.ops.shape import stack
+    from adjoint.ops.joining import stack
 
     return stack(out, dim)
 

@@ -257,7 +257,7 @@ def _extreme(prim: str, x: Tensor, dim: int, keepdim: bool) -> ValuesIndices:
 
 
 def _chosen(x: Tensor, prim: str, axis: int, keepdim: bool) -> tuple[Tensor, Tensor]:
-    from adjoint.ops.index import gather
+    from adjoint.ops.gather import gather
 
     index = _arg(prim, x, axis, True)
     values = gather(x, axis, index)
@@ -394,7 +394,7 @@ def cummin(input: Tensor, dim: int) -> ValuesIndices:
 def _running(x: Tensor, dim: int, kind: str) -> ValuesIndices:
     import numpy as np
 
-    from adjoint.ops.index import gather
+    from adjoint.ops.gather import gather
     from adjoint.trace.recorder import tensor_from_array
 
     axis = axis_of(dim, len(x._aval.shape))
@@ -487,7 +487,7 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     >>> torch.median(torch.tensor([7., 1., 3., 5.]))
     tensor(3.)
     """
-    from adjoint.ops.index import gather
+    from adjoint.ops.gather import gather
     from adjoint.ops.shape import narrow
     from adjoint.ops.sort import argsort
 

@@ -16,6 +16,7 @@ import numpy as np
 from adjoint.runtime.memory import Buffer
 from adjoint.trace import bounds, lower, why
 from adjoint.trace.aval import Aval
+from adjoint.trace.detached import forget_unreachable, watched
 from adjoint.trace.handle import Tensor
 from adjoint.trace.state import ALIVE, Trace, counters, fast
 from adjoint.trace.trie import Step
@@ -82,8 +83,10 @@ def flush(tr: Trace) -> None:
     try:
         results = compiled.program.run(tr.buffers, tr.scalars)
     except (IndexError, RuntimeError, ZeroDivisionError, np.linalg.LinAlgError, OverflowError) as error:
-        rescue(tr, alive)
+        errors = rescue(tr, alive)
         first = next((h.__dict__["_error"] for h in alive if "_error" in h.__dict__), None)
+        if first is None:  # of an update, whose tensor keeps its old value
+            first = next(iter(errors.values()), None)
         if first is not None:
             raise type(first)(*first.args) from None
         raise error
@@ -172,6 +175,8 @@ def close(tr: Trace) -> None:
     tr.start()
     if fast.owner is not tr and fast.claim is not None:
         fast.take_over()
+    if watched:
+        forget_unreachable()
 
 
 def finish_eager(tr: Trace) -> None:
@@ -258,8 +263,11 @@ def compute(step: Step, slot: int, buffers: list[Any], scalars: list[Any]) -> An
     return compiled.program.run(buffers, scalars)[0]
 
 
-def rescue(tr: Trace, alive: list[Tensor]) -> None:
-    """After a failure: compute step by step what can be computed, mark the rest with its error, start anew."""
+def rescue(tr: Trace, alive: list[Tensor]) -> dict[int, Exception]:
+    """After a failure: compute step by step what can be computed, mark the rest with its error, start anew.
+
+    Returns the errors by slot.
+    """
     values, errors = lower.run_steps(tr.node, tr.buffers, tr.scalars)
     tid = tr.id
     for h in alive:
@@ -274,6 +282,7 @@ def rescue(tr: Trace, alive: list[Tensor]) -> None:
         else:
             h.__dict__["_error"] = errors.get(h._slot, RuntimeError("an operation this tensor depends on failed"))
     close(tr)
+    return errors
 
 
 def original(tr: Trace, h: Tensor) -> Any:

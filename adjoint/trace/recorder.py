@@ -40,7 +40,7 @@ from adjoint.trace.trie import NO_CHILDREN, Num, Step
 MAX_STEPS = 8192  # a trace never grows longer than this
 SNAPSHOT_BYTES = 65536  # shared memory up to this size is copied when read, beyond it the trace runs at once
 NOT_DIFFERENTIABLE = frozenset(
-    "alias eq ne lt le gt ge logical_not isnan isinf argmax argmin argsort "
+    "alias position eq ne lt le gt ge logical_not isnan isinf argmax argmin argsort "
     "iota random_bits bitwise_not bitwise_and bitwise_or bitwise_xor shift_left shift_right".split()
 )
 
@@ -113,7 +113,10 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
                 if tr.eager:
                     tr.values[fresh._slot] = fresh._data
                 return fresh._slot if fresh._tid == tr.id else bind(tr, fresh)
-            t._tid, t._slot, t._aval = fresh._tid, fresh._slot, fresh._aval
+            a = fresh._aval
+            if a.strides != t._aval.strides:  # of a movement that is several steps
+                a = aval(a.shape, a.dtype, a.requires_grad, t._aval.strides)
+            t._tid, t._slot, t._aval = fresh._tid, fresh._slot, a
             t._data, t._hist, t._special = fresh._data, fresh._hist, fresh._special
             if t._tid != tr.id:
                 base._views.add(t)

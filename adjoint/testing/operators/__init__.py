@@ -12,13 +12,14 @@ from adjoint.testing.operators import (
     linear,
     measurements,
     movement,
+    places,
     pointwise,
     reductions,
 )
 from adjoint.testing.operators.record import OpRecord
 
 RECORDS: dict[str, OpRecord] = {}
-for _table in (pointwise, reductions, movement, indexing, linear, measurements, creation):
+for _table in (pointwise, reductions, movement, indexing, places, linear, measurements, creation):
     for _record in _table.RECORDS:
         assert _record.name not in RECORDS, f"two records are named {_record.name}"
         RECORDS[_record.name] = _record
