@@ -30,8 +30,8 @@ from adjoint.trace.trie import Step
 
 _API = (
     "Py_IncRef", "Py_DecRef", "PyTuple_New", "PyTuple_SetItem", "PyDict_GetItemWithError", "PyList_Append",
-    "PyLong_AsLongLong", "PyErr_Clear", "PyObject_Vectorcall", "PyThreadState_Get", "PyThreadState_GetID",
-    "PyErr_Occurred",
+    "PyLong_AsLongLong", "PyErr_Occurred", "PyObject_Vectorcall", "PyThreadState_Get", "PyThreadState_GetID",
+    "PyList_Size", "PyList_SetSlice",
 )  # fmt: skip
 _OBJECTS = ("none", "false", "zero", "tensor", "parameter", "float", "int", "empty")
 
@@ -102,6 +102,16 @@ release:
   call void @drop(ptr %old)
   br label %out
 out:
+  ret void
+}
+
+; Take the last item off a list again.
+define internal void @shorten(ptr %list) {
+  %size = load ptr, ptr getelementptr (ptr, ptr @py, i64 11)
+  %put = load ptr, ptr getelementptr (ptr, ptr @py, i64 12)
+  %n = call i64 %size(ptr %list)
+  %last = sub i64 %n, 1
+  %e = call i32 %put(ptr %list, i64 %last, i64 %n, ptr null)
   ret void
 }
 
@@ -177,14 +187,23 @@ find:
   br i1 %unknown, label %slow, label %bind
 bind:
   %append = load ptr, ptr getelementptr (ptr, ptr @py, i64 5)
-  %node.at = getelementptr i8, ptr %trace, i64 {Trace.node}
-  call void @set(ptr %node.at, ptr %step)
   %inputs.at = getelementptr i8, ptr %trace, i64 {Trace.inputs}
   %inputs = load ptr, ptr %inputs.at
   %e1 = call i32 %append(ptr %inputs, ptr %t)
+  %full.1 = icmp ne i32 %e1, 0
+  br i1 %full.1, label %slow, label %memory
+memory:
   %buffers.at = getelementptr i8, ptr %trace, i64 {Trace.buffers}
   %buffers = load ptr, ptr %buffers.at
   %e2 = call i32 %append(ptr %buffers, ptr %data)
+  %full.2 = icmp ne i32 %e2, 0
+  br i1 %full.2, label %undo, label %move
+undo:
+  call void @shorten(ptr %inputs)
+  ret ptr null
+move:
+  %node.at = getelementptr i8, ptr %trace, i64 {Trace.node}
+  call void @set(ptr %node.at, ptr %step)
   call void @set(ptr %tid.at, ptr %id)
   %place.at = getelementptr i8, ptr %step, i64 {Step.slot}
   %place = load ptr, ptr %place.at
@@ -195,7 +214,8 @@ slow:
 }
 """
 
-# The child of the trace's node under a key of `n` parts (an input's key is its one part), or null.
+# The child of the trace's node under a key of `n` parts (an input's key is its one part), or null. Making a key may
+# start a garbage collection, and comparing keys run Python: where that moved the trace, there is no child.
 _CHILD = """
 define internal ptr @child(ptr %trace, ptr %k0, ptr %k1, ptr %k2, i64 %n) {
 entry:
@@ -222,8 +242,15 @@ look:
 found:
   ret ptr %hot
 search:
+  %id.at = getelementptr i8, ptr %trace, i64 {Trace.id}
+  %id = load ptr, ptr %id.at
+  call void @keep(ptr %id)
+  call void @keep(ptr %k0)
+  call void @keep(ptr %k1)
+  call void @keep(ptr %k2)
   %children.at = getelementptr i8, ptr %node, i64 {Step.children}
   %children = load ptr, ptr %children.at
+  call void @keep(ptr %children)
   %get = load ptr, ptr getelementptr (ptr, ptr @py, i64 4)
   %one = icmp eq i64 %n, 1
   br i1 %one, label %simple, label %tuple
@@ -235,7 +262,7 @@ tuple:
   %put = load ptr, ptr getelementptr (ptr, ptr @py, i64 3)
   %key = call ptr %make(i64 %n)
   %failed = icmp eq ptr %key, null
-  br i1 %failed, label %nothing, label %fill
+  br i1 %failed, label %have, label %fill
 fill:
   call void @keep(ptr %k0)
   %p0 = call i32 %put(ptr %key, i64 0, ptr %k0)
@@ -252,21 +279,37 @@ ask:
   call void @drop(ptr %key)
   br label %have
 have:
-  %step = phi ptr [ %s1, %simple ], [ %s2, %ask ]
-  %unknown = icmp eq ptr %step, null
-  br i1 %unknown, label %nothing, label %remember
+  %step = phi ptr [ %s1, %simple ], [ null, %tuple ], [ %s2, %ask ]
+  %now = load ptr, ptr %id.at
+  %node.now = load ptr, ptr %node.at
+  %same.id = icmp eq ptr %now, %id
+  %same.node = icmp eq ptr %node.now, %node
+  %known = icmp ne ptr %step, null
+  %still = and i1 %same.id, %same.node
+  %good = and i1 %still, %known
+  br i1 %good, label %remember, label %end
 remember:
   call void @set(ptr %hot.at, ptr %step)
-  ret ptr %step
-nothing:
-  %clear = load ptr, ptr getelementptr (ptr, ptr @py, i64 7)
-  call void %clear()
-  ret ptr null
+  br label %end
+end:
+  call void @drop(ptr %children)
+  call void @drop(ptr %k2)
+  call void @drop(ptr %k1)
+  call void @drop(ptr %k0)
+  call void @drop(ptr %id)
+  %found.step = select i1 %good, ptr %step, ptr null
+  ret ptr %found.step
 }
 
-; Move on to a step and make the handle of its result.
-define internal ptr @take(ptr %trace, ptr %step) {
+; Move on to a step, lending the trace a number or null, and make the handle of its result. Null with nothing changed
+; where memory is missing, or where the collection that a new object may start has moved the trace.
+define internal ptr @take(ptr %trace, ptr %step, ptr %number) {
 entry:
+  %id.at = getelementptr i8, ptr %trace, i64 {Trace.id}
+  %id = load ptr, ptr %id.at
+  call void @keep(ptr %id)
+  %node.at = getelementptr i8, ptr %trace, i64 {Trace.node}
+  %node = load ptr, ptr %node.at
   %none = load ptr, ptr @object
   %false = load ptr, ptr getelementptr (ptr, ptr @object, i64 1)
   %type = load ptr, ptr getelementptr (ptr, ptr @object, i64 3)
@@ -274,13 +317,20 @@ entry:
   %new = load ptr, ptr @new
   %out = call ptr %new(ptr %type, ptr %empty, ptr null)
   %failed = icmp eq ptr %out, null
-  br i1 %failed, label %done, label %fill
-fill:
-  %id.at = getelementptr i8, ptr %trace, i64 {Trace.id}
-  %id = load ptr, ptr %id.at
+  br i1 %failed, label %nothing, label %look
+nothing:
+  call void @drop(ptr %id)
+  ret ptr null
+look:
   %o.tid = getelementptr i8, ptr %out, i64 {Tensor._tid}
-  call void @keep(ptr %id)
   store ptr %id, ptr %o.tid
+  %now = load ptr, ptr %id.at
+  %node.now = load ptr, ptr %node.at
+  %same.id = icmp eq ptr %now, %id
+  %same.node = icmp eq ptr %node.now, %node
+  %still = and i1 %same.id, %same.node
+  br i1 %still, label %fill, label %give_up
+fill:
   %s.slot = getelementptr i8, ptr %step, i64 {Step.slot}
   %slot = load ptr, ptr %s.slot
   %o.slot = getelementptr i8, ptr %out, i64 {Tensor._slot}
@@ -297,14 +347,29 @@ fill:
   %o.special = getelementptr i8, ptr %out, i64 {Tensor._special}
   call void @keep(ptr %false)
   store ptr %false, ptr %o.special
-  %node.at = getelementptr i8, ptr %trace, i64 {Trace.node}
-  call void @set(ptr %node.at, ptr %step)
   %handles.at = getelementptr i8, ptr %trace, i64 {Trace.handles}
   %handles = load ptr, ptr %handles.at
   %append = load ptr, ptr getelementptr (ptr, ptr @py, i64 5)
-  %e = call i32 %append(ptr %handles, ptr %out)
-  br label %done
-done:
+  %e1 = call i32 %append(ptr %handles, ptr %out)
+  %full.1 = icmp ne i32 %e1, 0
+  br i1 %full.1, label %give_up, label %lend
+lend:
+  %numberless = icmp eq ptr %number, null
+  br i1 %numberless, label %move, label %count
+count:
+  %scalars.at = getelementptr i8, ptr %trace, i64 {Trace.scalars}
+  %scalars = load ptr, ptr %scalars.at
+  %e2 = call i32 %append(ptr %scalars, ptr %number)
+  %full.2 = icmp ne i32 %e2, 0
+  br i1 %full.2, label %undo, label %move
+undo:
+  call void @shorten(ptr %handles)
+  br label %give_up
+give_up:
+  call void @drop(ptr %out)
+  ret ptr null
+move:
+  call void @set(ptr %node.at, ptr %step)
   ret ptr %out
 }
 
@@ -319,8 +384,16 @@ define internal i1 @is_tensor(ptr %o) alwaysinline {
   ret i1 %c
 }
 
-; Hand an operation over to Python with its own arguments.
+; Hand an operation over to Python with its own arguments, unless an error is to be raised.
 define internal ptr @hand_over(i64 %k, ptr %arguments, i64 %count) {
+entry:
+  %occurred = load ptr, ptr getelementptr (ptr, ptr @py, i64 7)
+  %error = call ptr %occurred()
+  %wrong = icmp ne ptr %error, null
+  br i1 %wrong, label %raise, label %go
+raise:
+  ret ptr null
+go:
   %at = getelementptr ptr, ptr @fallback, i64 %k
   %function = load ptr, ptr %at
   %call = load ptr, ptr getelementptr (ptr, ptr @py, i64 8)
@@ -355,7 +428,10 @@ find:
   %unknown = icmp eq ptr %step, null
   br i1 %unknown, label %slow, label %go
 go:
-  %out = call ptr @take(ptr %trace, ptr %step)
+  %out = call ptr @take(ptr %trace, ptr %step, ptr null)
+  %stopped = icmp eq ptr %out, null
+  br i1 %stopped, label %slow, label %done
+done:
   ret ptr %out
 slow:
   %p = call ptr @hand_over(i64 0, ptr %arguments, i64 %count)
@@ -387,7 +463,10 @@ find:
   %unknown = icmp eq ptr %step, null
   br i1 %unknown, label %slow, label %go
 go:
-  %out = call ptr @take(ptr %trace, ptr %step)
+  %out = call ptr @take(ptr %trace, ptr %step, ptr null)
+  %stopped = icmp eq ptr %out, null
+  br i1 %stopped, label %slow, label %done
+done:
   ret ptr %out
 slow:
   %p = call ptr @hand_over(i64 1, ptr %arguments, i64 %count)
@@ -425,7 +504,10 @@ find:
   %unknown = icmp eq ptr %step, null
   br i1 %unknown, label %slow, label %go
 go:
-  %out = call ptr @take(ptr %trace, ptr %step)
+  %out = call ptr @take(ptr %trace, ptr %step, ptr null)
+  %stopped = icmp eq ptr %out, null
+  br i1 %stopped, label %slow, label %done
+done:
   ret ptr %out
 slow:
   %p = call ptr @hand_over(i64 2, ptr %arguments, i64 %count)
@@ -463,7 +545,10 @@ find:
   %unknown = icmp eq ptr %step, null
   br i1 %unknown, label %slow, label %go
 go:
-  %out = call ptr @take(ptr %trace, ptr %step)
+  %out = call ptr @take(ptr %trace, ptr %step, ptr null)
+  %stopped = icmp eq ptr %out, null
+  br i1 %stopped, label %slow, label %done
+done:
   ret ptr %out
 number:
   %type.at = getelementptr i8, ptr %b, i64 {type}
@@ -488,11 +573,10 @@ seek:
   %strange = icmp eq ptr %child, null
   br i1 %strange, label %slow, label %lend
 lend:
-  %scalars.at = getelementptr i8, ptr %trace, i64 {Trace.scalars}
-  %scalars = load ptr, ptr %scalars.at
-  %result = call ptr @take(ptr %trace, ptr %child)
-  %append = load ptr, ptr getelementptr (ptr, ptr @py, i64 5)
-  %e = call i32 %append(ptr %scalars, ptr %b)
+  %result = call ptr @take(ptr %trace, ptr %child, ptr %b)
+  %halted = icmp eq ptr %result, null
+  br i1 %halted, label %slow, label %lent
+lent:
   ret ptr %result
 slow:
   store ptr %self, ptr %both

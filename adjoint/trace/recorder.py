@@ -61,6 +61,8 @@ def bind(tr: Trace, t: Tensor) -> int:
             flush(tr)
             return bind(tr, t)
         step = new_input(tr, key, key)
+        if step.parent is not tr.node:
+            return bind(tr, t)
     inputs, buffers = tr.inputs, tr.buffers
     tr.node = step  # no calls in these lines: a signal that came between them would part the lists
     inputs += (t,)
@@ -227,16 +229,20 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
         if tr.id != tid:
             continue
         key: tuple = (prim, *slots) if attrs is None else (prim, *slots, attrs)
-        step = tr.node.kids.get(key)
+        node = tr.node
+        step = node.kids.get(key)
         if step is None:
             # never between a primitive with several results and the choice of one
             if prim != "pick" and (tr.node.cut or tr.node.boundary or tr.node.depth >= MAX_STEPS or repeat.ends_here(tr)):
                 flush(tr)
                 continue
             step = make_step(tr, key, prim, operands, slots, attrs)
+            if step.parent is not node:
+                continue
             publish(tr, step)
-        break
-    out = pending(tid, step.slot, step.aval)
+        out = pending(tid, step.slot, step.aval)
+        if tr.node is node and tr.id == tid:  # else a signal handler or a finalizer has recorded in between
+            break
     if tr.eager:
         evaluate(tr, step, operands, numbers, out)
     tr.node = step

@@ -201,7 +201,10 @@ def new_step(tr: Trace, key: Any, prim: str, args: tuple, attrs: Any) -> Step:
 
 
 def publish(tr: Trace, step: Step) -> None:
-    """Make a finished step findable (only after it succeeded; in reference mode never)."""
-    if not tr.eager:
-        tr.node.kids[step.key] = step
+    """Make a finished step findable (only after it succeeded; in reference mode never).
+
+    Where it was made for: a signal handler or a finalizer may have moved the trace since.
+    """
+    if not tr.eager and step.parent is not None:
+        step.parent.kids[step.key] = step
         counters["nodes"] += 1

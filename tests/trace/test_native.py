@@ -172,3 +172,89 @@ def test_operands_of_every_kind() -> None:
             Tensor.__add__(x)  # type: ignore[call-arg]
         with torch.eager():
             assert (x + 1).tolist() == [2.0, 3.0]
+
+
+COLLECTING = """
+import gc
+import adjoint as torch
+from adjoint.trace import native
+from adjoint.trace.state import local
+native.install()
+x = torch.tensor([0.5, 1.5])
+def body():
+    y = x
+    for _ in range(8):
+        y = (y * 1.5 - x).tanh() + x / 2
+        y = torch.exp(-y * y) - 1.0
+    return y
+expected = body().tolist()
+other = torch.tensor([1.0, 2.0, 3.0])
+inside = False
+def during(phase, info):
+    global inside
+    if phase == "stop" and not inside:
+        inside = True
+        try:
+            ((other + 1) * 2.0).tolist()
+        except (RuntimeError, KeyError):
+            pass
+        inside = False
+gc.callbacks.append(during)
+wrong = 0
+for threshold in (31, 47, 61, 101, 233) * 40:
+    gc.set_threshold(threshold)
+    try:
+        wrong += body().tolist() != expected
+    except (RuntimeError, KeyError):
+        pass
+gc.callbacks.remove(during)
+local.trace.start()
+print(wrong, body().tolist() == expected)
+"""
+
+
+def test_a_collection_may_run_operations() -> None:
+    """Whatever a collection runs while an operation is being recorded, the trace's lists hold what they should."""
+    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", COLLECTING], capture_output=True, text=True)
+    assert done.stdout == "0 True\n", done.stderr
+
+
+MISSING = """
+import _testcapi
+import adjoint as torch
+from adjoint.trace import native
+native.install()
+x = torch.tensor([0.5, 1.5])
+def body():
+    a = torch.ones(2)
+    y = (x * 1.5 - a).tanh() + x / 2
+    z = 1.0 - y
+    return torch.exp(-z * z) + z[0:1]
+for _ in range(5):
+    expected = body().tolist()
+seen = set()
+for n in range(120):
+    for stop in (n + 1, 0):
+        y = None
+        try:
+            _testcapi.set_nomemory(n, stop)
+            try:
+                y = body()
+            finally:
+                _testcapi.remove_mem_hooks()
+        except Exception as error:
+            seen.add(type(error).__name__)
+        try:
+            assert y is None or y.tolist() == expected
+            assert body().tolist() == expected
+        except RuntimeError as error:
+            assert "interrupted" in str(error)
+        assert body().tolist() == expected
+print(seen)
+"""
+
+
+def test_missing_memory_is_an_error_of_its_own() -> None:
+    pytest.importorskip("_testcapi")
+    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", MISSING], capture_output=True, text=True)
+    assert done.stdout == "{'MemoryError'}\n", done.stderr
