@@ -164,11 +164,11 @@ def close(tr: Trace) -> None:
     if depth:
         counters["operations"] += depth
         counters["traces"] += 1
-        if counters["traces"] == REPEATING and not tr.eager:
-            from adjoint.trace import native
-
-            native.install()
     tr.start()
+    if depth and counters["traces"] == REPEATING and not tr.eager:
+        from adjoint.trace import native  # once the trace has ended: this takes a while, and may be interrupted
+
+        native.install()
     if fast.owner is not tr and fast.claim is not None:
         fast.take_over()
 

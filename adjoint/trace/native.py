@@ -18,13 +18,16 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import warnings
 from collections.abc import Callable
+from sys import getrefcount
 from typing import Any
 
-from adjoint import config
+from adjoint import config, dtypes
 from adjoint.runtime import jit
 from adjoint.trace import recorder
-from adjoint.trace.handle import Parameter, Tensor
+from adjoint.trace.aval import aval
+from adjoint.trace.handle import Parameter, Tensor, pending
 from adjoint.trace.state import Trace, fast
 from adjoint.trace.trie import Step
 
@@ -673,19 +676,26 @@ def possible() -> bool:
 
 
 def install() -> None:
-    """Put the native versions in place of the Python ones."""
+    """Put the native versions in place of the Python ones, where they prove to work in this interpreter."""
     global installed
     if installed:
         return
     installed = True
     if not possible():
         return
-    module = jit.compile_module(_source(), level=0)
-    _kept.append(module)
-    _connect(module.address)
+    try:
+        module = jit.compile_module(_source(), level=0)
+        _kept.append(module)
+        made = _connect(module.address)
+        _rehearse(*made[:3])
+    except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as problem:
+        warnings.warn(f"recording stays in Python, which is slower: {problem!r}", RuntimeWarning, stacklevel=2)
+        return
+    _put_in_place(*made)
 
 
-def _connect(address: Callable[[str], int]) -> None:
+def _connect(address: Callable[[str], int]) -> tuple[Any, list[Any], dict[str, Any]]:
+    """The native functions as objects: `claim`, those of `recorder`, and the operators."""
     give = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(address("give"))
     for k, name in enumerate(_API):
         give(0, k, ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value)
@@ -695,10 +705,10 @@ def _connect(address: Callable[[str], int]) -> None:
     find = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_int)(("PyType_GetSlot", ctypes.pythonapi))
     give(4, 0, find(object, 65))  # Py_tp_new: what object.__new__ calls
     fallbacks: list[Any] = [recorder.unary_in_python, recorder.one_in_python, recorder.two_in_python]
-    fallbacks += [Tensor.__dict__[name] for name in OPERATORS]
-    names = [sys.intern(prim) for prim, _ in OPERATORS.values()]
-    _kept.append((objects, fallbacks, names))
-    for k, prim in enumerate(names):
+    fallbacks += [recorder.operators[name] for name in OPERATORS]
+    prims = [sys.intern(prim) for prim, _ in OPERATORS.values()]
+    _kept.append((objects, fallbacks, prims))
+    for k, prim in enumerate(prims):
         give(2, k, id(prim))
     for k, function in enumerate(fallbacks):
         give(3, k, id(function))
@@ -709,11 +719,42 @@ def _connect(address: Callable[[str], int]) -> None:
         ("PyDescr_NewMethod", ctypes.pythonapi)
     )
     claim = function(_definition("claim", address("claim"), _ONE_ARGUMENT), None, None)
+    names = ("unary", "one", "two")
+    records = [function(_definition(f"record_{name}", address(name), _FASTCALL), None, None) for name in names]
+    methods = {}
+    for name, known in recorder.operators.items():
+        definition = _definition(name, address(name.strip("_")), _FASTCALL, known.__doc__)
+        methods[name] = method(Tensor, definition)
+    return claim, records, methods
+
+
+def _rehearse(claim: Any, records: list[Any], methods: dict[str, Any]) -> None:
+    """Record two operations in a trace of its own; RuntimeError where that does not do what it should."""
+    a = aval((2,), dtypes.float32)
+    root = Step(None, None, "root")
+    first = Step(root, ("neg", 0), "neg")
+    second = Step(first, ("add", 1, float), "add")
+    root.kids[first.key], first.kids[second.key] = first, second
+    first.slot, second.slot, first.aval, second.aval = 1, 3, a, a
+    trace = Trace()
+    trace.node = root
+    number = 0.5
+    claim(trace)
+    x = pending(trace.id, 0, a)
+    y = records[0]("neg", x)
+    z = methods["__add__"](y, number)
+    steps = [(t._tid, t._slot, t._aval, t._data, t._special, type(t), getrefcount(t)) for t in (x, y, z)]
+    count = steps[0][-1]
+    wanted = [(trace.id, slot, a, None, False, Tensor, count + (slot > 0)) for slot in (0, 1, 3)]
+    lists = trace.node is second and trace.scalars == [number] and [*map(id, trace.handles)] == [id(y), id(z)]
+    if steps != wanted or not lists or root.hot is not first:
+        raise RuntimeError(f"native recording gave {steps} instead of {wanted}")
+
+
+def _put_in_place(claim: Any, records: list[Any], methods: dict[str, Any]) -> None:
     fast.claim = claim
     fast.take_over()
-    recorder._unary = function(_definition("record_unary", address("unary"), _FASTCALL), None, None)
-    recorder._one = function(_definition("record_one", address("one"), _FASTCALL), None, None)
-    recorder._two = function(_definition("record_two", address("two"), _FASTCALL), None, None)
-    for name, known in zip(OPERATORS, fallbacks[3:], strict=True):
-        definition = _definition(name, address(name.strip("_")), _FASTCALL, known.__doc__)
-        setattr(Tensor, name, method(Tensor, definition))
+    recorder._unary, recorder._one, recorder._two = records
+    for name, method in methods.items():
+        if Tensor.__dict__.get(name) is recorder.operators[name]:  # not one that the user has replaced
+            setattr(Tensor, name, method)

@@ -320,6 +320,8 @@ def two_in_python(prim: str, x: Tensor, y: Tensor) -> Any:
 
 _unary, _one, _two = unary_in_python, one_in_python, two_in_python
 
+operators: dict[str, Any] = {}  # those of `Tensor` as `methods.attach` made them, for `trace.native` to replace
+
 
 def record_full(value: Any, shape: tuple[int, ...], dtype: DType) -> Any:
     """A tensor filled with a run-time number."""

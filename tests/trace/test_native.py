@@ -258,3 +258,65 @@ def test_missing_memory_is_an_error_of_its_own() -> None:
     pytest.importorskip("_testcapi")
     done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", MISSING], capture_output=True, text=True)
     assert done.stdout == "{'MemoryError'}\n", done.stderr
+
+
+PATCHED = """
+import adjoint as torch
+calls = 0
+plain = torch.Tensor.__add__
+def counting(a, b):
+    global calls
+    calls += 1
+    return plain(a, b)
+torch.Tensor.__add__ = counting
+x = torch.ones(3)
+for _ in range(200):
+    y = (x + 1) * 2
+    assert y.tolist() == [4.0] * 3
+torch.Tensor.__add__ = plain
+assert (x + 1).tolist() == [2.0] * 3
+from adjoint.trace import native
+print(calls, native.installed, type(torch.Tensor.__mul__).__name__)
+"""
+
+
+@installed
+def test_an_operator_that_the_user_has_replaced_stays() -> None:
+    done = subprocess.run([sys.executable, "-c", PATCHED], capture_output=True, text=True)
+    kind = "function" if local.trace.eager else "method_descriptor"
+    assert done.stdout == f"200 {not local.trace.eager} {kind}\n", done.stderr
+
+
+REFUSED = """
+import sys
+import warnings
+import adjoint as torch
+from adjoint.trace import native, recorder
+warnings.simplefilter("ignore")
+how = sys.argv[1]
+def stop(*_):
+    raise {"layout": LookupError("no such slot"), "interrupt": KeyboardInterrupt}[how]
+if how == "rehearsal":
+    names = native.offsets(native.Step, "slot", "aval")
+    swapped = {"Step.slot": names["Step.aval"], "Step.aval": names["Step.slot"]}
+    native.offsets = lambda cls, *n, given=native.offsets: {**given(cls, *n), **(swapped if "slot" in n else {})}
+else:
+    native.offsets = stop
+x = torch.zeros(3)
+stopped = 0
+for _ in range(100):
+    try:
+        x += 1
+        assert x.tolist()
+    except KeyboardInterrupt:
+        stopped += 1
+print(x.tolist(), stopped, recorder._one is recorder.one_in_python, type(torch.Tensor.__add__).__name__)
+"""
+
+
+@installed
+@pytest.mark.skipif(local.trace.eager, reason="reference mode records in Python")
+@pytest.mark.parametrize("how", ["layout", "rehearsal", "interrupt"])
+def test_where_it_cannot_be_installed_python_stays(how: str) -> None:
+    done = subprocess.run([sys.executable, "-c", REFUSED, how], capture_output=True, text=True)
+    assert done.stdout == f"[100.0, 100.0, 100.0] {int(how == 'interrupt')} True function\n", done.stderr
