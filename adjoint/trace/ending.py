@@ -164,9 +164,9 @@ def close(tr: Trace) -> None:
     if depth:
         counters["operations"] += depth
         counters["traces"] += 1
-    tr.start()
+    tr.start()  # before what takes a while, and may be interrupted
     if depth and counters["traces"] == REPEATING and not tr.eager:
-        from adjoint.trace import native  # once the trace has ended: this takes a while, and may be interrupted
+        from adjoint.trace import native
 
         native.install()
     if fast.owner is not tr and fast.claim is not None:
