@@ -135,6 +135,7 @@ def inputs_up_to(node: Step) -> int:
 
 def abandon(tr: Trace) -> None:
     """Ctrl-C stopped the recorder between two of its lists: nothing pending can be trusted."""
+    living_views(tr)
     for h in (*tr.handles, *tr.mutated.values()):
         if h._data is None and any(t is h for t in tr.inputs[: len(tr.buffers)]):
             h._data = original(tr, h)  # an update that never ran
