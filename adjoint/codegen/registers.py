@@ -211,7 +211,8 @@ class Registers(Accesses):
         """Address in the scratch row of `v` for this round, and the element or vector type there."""
         e, stride = ex.ZERO, 1
         for g in reversed(self.cols):
-            e = ex.add(e, ex.scale(ex.of(g.last), stride))
+            if v.mask & g.mask:  # along the others it has one value, known outside their loops
+                e = ex.add(e, ex.scale(ex.of(g.last), stride))
             n = g.extent
             if self.row_mode and g is self.cols[-1]:
                 n = -(-n // self.lanes) * self.lanes
