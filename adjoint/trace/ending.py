@@ -166,7 +166,7 @@ def close(tr: Trace) -> None:
         counters["operations"] += depth
         counters["traces"] += 1
     tr.start()  # before what takes a while, and may be interrupted
-    if depth and counters["traces"] == REPEATING and not tr.eager:
+    if fast.claim is None and counters["traces"] >= REPEATING and depth and not tr.eager:
         from adjoint.trace import native
 
         native.install()

@@ -254,6 +254,7 @@ print(seen)
 """
 
 
+@pytest.mark.skipif(local.trace.eager, reason="NumPy itself does not survive missing memory in np.errstate")
 def test_missing_memory_is_an_error_of_its_own() -> None:
     pytest.importorskip("_testcapi")
     done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", MISSING], capture_output=True, text=True)
@@ -320,3 +321,23 @@ print(x.tolist(), stopped, recorder._one is recorder.one_in_python, type(torch.T
 def test_where_it_cannot_be_installed_python_stays(how: str) -> None:
     done = subprocess.run([sys.executable, "-c", REFUSED, how], capture_output=True, text=True)
     assert done.stdout == f"[100.0, 100.0, 100.0] {int(how == 'interrupt')} True function\n", done.stderr
+
+
+LATE = """
+import adjoint as torch
+from adjoint.trace import native
+x = torch.ones(3)
+for _ in range(100):
+    with torch.eager():
+        (x + 1).tolist()
+before = native.installed
+(x + 1).tolist()
+print(before, native.installed)
+"""
+
+
+@pytest.mark.skipif(local.trace.eager, reason="reference mode records in Python")
+def test_it_is_installed_also_where_the_trace_that_was_due_was_another() -> None:
+    """The count may pass the place in reference mode, or between two threads."""
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True)
+    assert done.stdout == "False True\n", done.stderr
