@@ -8,8 +8,13 @@ a subclass, a first time, a tensor that is not plainly bound, reference mode.
 They are written in LLVM IR, like all native code here, against functions of CPython's stable interface. The fields of
 `Tensor`, `Trace` and `Step` are read at the places where their slots lie, which `offsets` finds by looking; the
 interpreter's lock is held throughout, and nothing here runs Python code between two changes of a trace, so a signal
-cannot part them. `install` is called once a process has shown that it repeats itself; without CPython, without its
-lock, or with ADJOINT_NATIVE_RECORDER=0 the Python versions stay.
+cannot part them. Only making an object or comparing keys may: a collection can call finalizers that record or end the
+trace. After both, number and place of the trace are compared before anything is changed (`take`, `child`), and nothing
+read before is used. A function that returns null has changed nothing but bound operands; with an error set it is raised.
+
+`install` is called once a process has shown that it repeats itself, and tries its work out on a trace of its own
+(`_rehearse`); without CPython, without its lock, where the trial fails, or with ADJOINT_NATIVE_RECORDER=0 the Python
+versions stay. An operator that the user has replaced is left alone.
 
 Read `_OPERATION`, then `_SLOT`.
 """
