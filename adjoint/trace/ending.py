@@ -78,6 +78,11 @@ def flush(tr: Trace) -> None:
         except BaseException:
             rescue(tr, alive)
             raise
+    if tr.id != tid:  # a finalizer has ended the trace meanwhile, and given everything its value
+        return
+    if tr.node is not node:  # or has recorded more
+        flush(tr)
+        return
     try:
         results = compiled.program.run(tr.buffers, tr.scalars)
     except (IndexError, RuntimeError, ZeroDivisionError, np.linalg.LinAlgError, OverflowError) as error:
@@ -89,6 +94,8 @@ def flush(tr: Trace) -> None:
     except BaseException:
         rescue(tr, alive)
         raise
+    if tr.id != tid:
+        return
     if compiled.order is not None:
         results = [results[k] for k in compiled.order]
     if compiled.saved:

@@ -289,6 +289,8 @@ def unary_in_python(prim: str, x: Tensor) -> Any:
         return unary_in_python(prim, x) if ended(tr) else record(prim, (x,))
     tr.node = step
     out = pending(tid, step.slot, step.aval)
+    if tr.id != tid:  # a finalizer has ended the trace
+        return unary_in_python(prim, x)
     tr.handles.append(out)
     return out
 
@@ -301,6 +303,8 @@ def one_in_python(prim: str, x: Tensor, attrs: Any) -> Any:
         return one_in_python(prim, x, attrs) if ended(tr) else record(prim, (x,), attrs)
     tr.node = step
     out = pending(tid, step.slot, step.aval)
+    if tr.id != tid:  # a finalizer has ended the trace
+        return one_in_python(prim, x, attrs)
     tr.handles.append(out)
     return out
 
@@ -314,6 +318,8 @@ def two_in_python(prim: str, x: Tensor, y: Tensor) -> Any:
         return two_in_python(prim, x, y) if ended(tr) else record(prim, (x, y))
     tr.node = step
     out = pending(tid, step.slot, step.aval)
+    if tr.id != tid:  # a finalizer has ended the trace
+        return two_in_python(prim, x, y)
     tr.handles.append(out)
     return out
 
@@ -350,6 +356,8 @@ def record_slice(x: Tensor, attrs: tuple, start: int) -> Any:
     tr.node = step
     tr.scalars.append(start)
     out = pending(tid, step.slot, step.aval)
+    if tr.id != tid:  # a finalizer has ended the trace
+        return record_slice(x, attrs, start)
     tr.handles.append(out)
     return out
 
