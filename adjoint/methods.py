@@ -605,6 +605,8 @@ def attach() -> None:
     T.__sub__, T.__rsub__ = elementwise.method_sub, elementwise.reflected_sub
     T.__mul__ = T.__rmul__ = elementwise.method_mul
     T.__truediv__, T.__rtruediv__ = elementwise.method_div, elementwise.reflected_div
+    for sign in ("add", "sub", "mul", "truediv"):
+        recorder.operators.update({name: vars(T)[name] for name in (f"__{sign}__", f"__r{sign}__")})
     T.__neg__, T.__pos__, T.__abs__ = functions["neg"], lambda self: self, functions["abs"]
     T.__pow__ = elementwise.pow
     T.__rpow__ = lambda self, other: elementwise.pow(other, self)

@@ -19,7 +19,7 @@ from adjoint.trace.handle import Tensor, blank, pending
 from adjoint.trace.macro import bind_all, remember
 from adjoint.trace.recorder import flush, local, record, refresh_special
 from adjoint.trace.trie import Macro, Sums
-from adjoint.trace.views import point
+from adjoint.trace.views import assign, point
 
 
 def _seed(t: Tensor, g: Tensor | None) -> Tensor:
@@ -179,7 +179,7 @@ def add_known(tr: Any, sums: Sums) -> bool:
         if old is None or old._aval is not a or old._special or old._tid == tid or old._views is not None:
             return False
         value = old._data
-        if value is None:
+        if value is None or old._base is not None:
             return False
         olds.append(old)
         data.append(value)
@@ -225,15 +225,17 @@ def jump(tr: Any, macro: Macro) -> None:
             accumulate(leaf, g, a.requires_grad)
         return
     # the sums are a macro of their own, because which leaves already have a gradient is not known above
-    shared = False
+    shared = parts = False
     olds = []
     for leaf, _ in more:
         old = leaf.grad
         olds.append(old)
         if old._special or old._views is not None:
             shared = True
+        if old._base is not None:
+            parts = True
     slots = bind_all(tr, olds)
-    if len(set(slots)) < len(slots):  # one tensor is the gradient of several leaves: the sums follow one another
+    if parts or len(set(slots)) < len(slots):  # gradients that share memory: the sums follow one another
         for leaf, g in more:
             accumulate(leaf, g)
         return
@@ -289,7 +291,11 @@ def accumulate(leaf: Tensor, g: Tensor, create_graph: bool = False) -> None:
     grad = tr.grad
     tr.set_mode(False)
     try:
-        point(leaf.grad, leaf.grad + g)
+        total = leaf.grad + g
+        if leaf.grad._base is None:
+            point(leaf.grad, total)
+        else:  # a part of another tensor, which is to see it
+            assign(leaf.grad, total)
     finally:
         local.trace.set_mode(grad)
 

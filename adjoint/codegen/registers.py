@@ -215,7 +215,7 @@ class Registers(Accesses):
         """Address in the scratch row of `v` for this round, and the element or vector type there."""
         e, stride = ex.ZERO, 1
         for g in reversed(self.cols):
-            if v.mask & g.mask:  # what does not vary with a loop is kept once, and may be wanted outside of that loop
+            if v.mask & g.mask:  # along the others it has one value, wanted outside their loops, too
                 e = ex.add(e, ex.scale(ex.of(g.last), stride))
             n = g.extent
             if self.row_mode and g is self.cols[-1]:

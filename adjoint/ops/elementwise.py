@@ -74,6 +74,8 @@ def make_binary(prim: str, defer: bool = False) -> Callable[[Any, Any], Any]:
             return record(prim, (a, plain(b, prim)))
         tr.node = step
         out = pending(tid, step.slot, step.aval)
+        if tr.id != tid:  # a finalizer has ended the trace
+            return apply(a, b)
         tr.handles.append(out)
         return out
 
@@ -95,6 +97,8 @@ def make_reflected(prim: str) -> Callable[[Tensor, Any], Any]:
             tr.scalars.append(b)
             tr.node = step
             out = pending(tid, step.slot, step.aval)
+            if tr.id != tid:
+                return apply(a, b)
             tr.handles.append(out)
             return out
         if not isinstance(b, (Tensor, int, float, np.generic)):

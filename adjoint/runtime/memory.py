@@ -134,6 +134,20 @@ def allocate(nbytes: int) -> Buffer:
     return _search(ring, nbytes)
 
 
+class _Set(list[Buffer]):
+    """Buffers kept for one run, each counting the set among those that refer to it; however it ends, it is counted off."""
+
+    __slots__ = ()
+
+    def take(self, buffer: Buffer) -> None:
+        self.append(buffer)
+        buffer.pooled += 1  # an interrupt before this leaves the count too low, which costs a copy and no more
+
+    def __del__(self) -> None:
+        for buffer in self:
+            buffer.pooled -= 1
+
+
 class Outputs:
     """Memory for the results of one program, which in a loop are again and again of the same sizes.
 
@@ -147,14 +161,9 @@ class Outputs:
         self.sizes = sizes
         self.small = [k for k, n in enumerate(sizes) if n <= _SMALL]
         self.large = [k for k, n in enumerate(sizes) if n > _SMALL]
-        self.sets: deque[list[Buffer]] = deque()
+        self.sets: deque[_Set] = deque()
         self.idle = [_SET_IDLE] * len(self.small)
         self.idle_mem = [_SET_IDLE_MEM] * len(self.small)
-
-    def __del__(self) -> None:
-        for buffers in self.sets:  # the program is forgotten: its buffers are ordinary ones again
-            for buffer in buffers:
-                buffer.pooled -= 1
 
     def allocate(self) -> list[Buffer]:
         """One buffer for each result."""
@@ -182,20 +191,17 @@ class Outputs:
                 out[k] = allocate(self.sizes[k])
         return out
 
-    def _new_set(self, old: list[Buffer] | None) -> list[Buffer]:
-        """A set of free buffers; those of `old` that are in use are given up by it, the others kept."""
-        ready = []
+    def _new_set(self, old: _Set | None) -> _Set:
+        """A set of free buffers; those of `old` that are in use are given up, the others kept."""
+        ready = _Set()
         if old is not None:
             counts, memories = _counts(old)
         for k, place in enumerate(self.small):
             if old is not None:
                 if counts[k] == _SET_IDLE and memories[k] == _SET_IDLE_MEM:
-                    ready.append(old[k])
+                    ready.take(old[k])
                     continue
-                old[k].pooled -= 1
-            buffer = allocate(self.sizes[place])
-            buffer.pooled += 1
-            ready.append(buffer)
+            ready.take(allocate(self.sizes[place]))
         return ready
 
 

@@ -80,6 +80,11 @@ def flush(tr: Trace) -> None:
         except BaseException:
             rescue(tr, alive)
             raise
+    if tr.id != tid:  # a finalizer has ended the trace meanwhile, and given everything its value
+        return
+    if tr.node is not node:  # or has recorded more
+        flush(tr)
+        return
     try:
         results = compiled.program.run(tr.buffers, tr.scalars)
     except (IndexError, RuntimeError, ZeroDivisionError, np.linalg.LinAlgError, OverflowError) as error:
@@ -93,6 +98,8 @@ def flush(tr: Trace) -> None:
     except BaseException:
         rescue(tr, alive)
         raise
+    if tr.id != tid:
+        return
     if compiled.order is not None:
         results = [results[k] for k in compiled.order]
     if compiled.saved:
@@ -139,6 +146,7 @@ def inputs_up_to(node: Step) -> int:
 
 def abandon(tr: Trace) -> None:
     """Ctrl-C stopped the recorder between two of its lists: nothing pending can be trusted."""
+    living_views(tr)
     for h in (*tr.handles, *tr.mutated.values()):
         if h._data is None and any(t is h for t in tr.inputs[: len(tr.buffers)]):
             h._data = original(tr, h)  # an update that never ran
@@ -168,11 +176,11 @@ def close(tr: Trace) -> None:
     if depth:
         counters["operations"] += depth
         counters["traces"] += 1
-        if counters["traces"] == REPEATING and not tr.eager:
-            from adjoint.trace import native
+    tr.start()  # before what takes a while, and may be interrupted
+    if fast.claim is None and counters["traces"] >= REPEATING and depth and not tr.eager:
+        from adjoint.trace import native
 
-            native.install()
-    tr.start()
+        native.install()
     if fast.owner is not tr and fast.claim is not None:
         fast.take_over()
     if watched:

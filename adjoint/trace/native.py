@@ -8,8 +8,13 @@ a subclass, a first time, a tensor that is not plainly bound, reference mode.
 They are written in LLVM IR, like all native code here, against functions of CPython's stable interface. The fields of
 `Tensor`, `Trace` and `Step` are read at the places where their slots lie, which `offsets` finds by looking; the
 interpreter's lock is held throughout, and nothing here runs Python code between two changes of a trace, so a signal
-cannot part them. `install` is called once a process has shown that it repeats itself; without CPython, without its
-lock, or with ADJOINT_NATIVE_RECORDER=0 the Python versions stay.
+cannot part them. Only making an object or comparing keys may: a collection can call finalizers that record or end the
+trace. After both, number and place of the trace are compared before anything is changed (`take`, `child`), and nothing
+read before is used. A function that returns null has changed nothing but bound operands; with an error set it is raised.
+
+`install` is called once a process has shown that it repeats itself, and tries its work out on a trace of its own
+(`_rehearse`); without CPython, without its lock, where the trial fails, or with ADJOINT_NATIVE_RECORDER=0 the Python
+versions stay. An operator that the user has replaced is left alone.
 
 Read `_OPERATION`, then `_SLOT`.
 """
@@ -18,20 +23,23 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import warnings
 from collections.abc import Callable
+from sys import getrefcount
 from typing import Any
 
-from adjoint import config
+from adjoint import config, dtypes
 from adjoint.runtime import jit
 from adjoint.trace import recorder
-from adjoint.trace.handle import Parameter, Tensor
+from adjoint.trace.aval import aval
+from adjoint.trace.handle import Parameter, Tensor, pending
 from adjoint.trace.state import Trace, fast
 from adjoint.trace.trie import Step
 
 _API = (
     "Py_IncRef", "Py_DecRef", "PyTuple_New", "PyTuple_SetItem", "PyDict_GetItemWithError", "PyList_Append",
-    "PyLong_AsLongLong", "PyErr_Clear", "PyObject_Vectorcall", "PyThreadState_Get", "PyThreadState_GetID",
-    "PyErr_Occurred",
+    "PyLong_AsLongLong", "PyErr_Occurred", "PyObject_Vectorcall", "PyThreadState_Get", "PyThreadState_GetID",
+    "PyList_Size", "PyList_SetSlice",
 )  # fmt: skip
 _OBJECTS = ("none", "false", "zero", "tensor", "parameter", "float", "int", "empty")
 
@@ -102,6 +110,16 @@ release:
   call void @drop(ptr %old)
   br label %out
 out:
+  ret void
+}
+
+; Take the last item off a list again.
+define internal void @shorten(ptr %list) {
+  %size = load ptr, ptr getelementptr (ptr, ptr @py, i64 11)
+  %put = load ptr, ptr getelementptr (ptr, ptr @py, i64 12)
+  %n = call i64 %size(ptr %list)
+  %last = sub i64 %n, 1
+  %e = call i32 %put(ptr %list, i64 %last, i64 %n, ptr null)
   ret void
 }
 
@@ -177,14 +195,23 @@ find:
   br i1 %unknown, label %slow, label %bind
 bind:
   %append = load ptr, ptr getelementptr (ptr, ptr @py, i64 5)
-  %node.at = getelementptr i8, ptr %trace, i64 {Trace.node}
-  call void @set(ptr %node.at, ptr %step)
   %inputs.at = getelementptr i8, ptr %trace, i64 {Trace.inputs}
   %inputs = load ptr, ptr %inputs.at
   %e1 = call i32 %append(ptr %inputs, ptr %t)
+  %full.1 = icmp ne i32 %e1, 0
+  br i1 %full.1, label %slow, label %memory
+memory:
   %buffers.at = getelementptr i8, ptr %trace, i64 {Trace.buffers}
   %buffers = load ptr, ptr %buffers.at
   %e2 = call i32 %append(ptr %buffers, ptr %data)
+  %full.2 = icmp ne i32 %e2, 0
+  br i1 %full.2, label %undo, label %move
+undo:
+  call void @shorten(ptr %inputs)
+  ret ptr null
+move:
+  %node.at = getelementptr i8, ptr %trace, i64 {Trace.node}
+  call void @set(ptr %node.at, ptr %step)
   call void @set(ptr %tid.at, ptr %id)
   %place.at = getelementptr i8, ptr %step, i64 {Step.slot}
   %place = load ptr, ptr %place.at
@@ -195,7 +222,8 @@ slow:
 }
 """
 
-# The child of the trace's node under a key of `n` parts (an input's key is its one part), or null.
+# The child of the trace's node under a key of `n` parts (an input's key is its one part), or null. Making a key may
+# start a garbage collection, and comparing keys run Python: where that moved the trace, there is no child.
 _CHILD = """
 define internal ptr @child(ptr %trace, ptr %k0, ptr %k1, ptr %k2, i64 %n) {
 entry:
@@ -222,8 +250,15 @@ look:
 found:
   ret ptr %hot
 search:
+  %id.at = getelementptr i8, ptr %trace, i64 {Trace.id}
+  %id = load ptr, ptr %id.at
+  call void @keep(ptr %id)
+  call void @keep(ptr %k0)
+  call void @keep(ptr %k1)
+  call void @keep(ptr %k2)
   %children.at = getelementptr i8, ptr %node, i64 {Step.children}
   %children = load ptr, ptr %children.at
+  call void @keep(ptr %children)
   %get = load ptr, ptr getelementptr (ptr, ptr @py, i64 4)
   %one = icmp eq i64 %n, 1
   br i1 %one, label %simple, label %tuple
@@ -235,7 +270,7 @@ tuple:
   %put = load ptr, ptr getelementptr (ptr, ptr @py, i64 3)
   %key = call ptr %make(i64 %n)
   %failed = icmp eq ptr %key, null
-  br i1 %failed, label %nothing, label %fill
+  br i1 %failed, label %have, label %fill
 fill:
   call void @keep(ptr %k0)
   %p0 = call i32 %put(ptr %key, i64 0, ptr %k0)
@@ -252,21 +287,37 @@ ask:
   call void @drop(ptr %key)
   br label %have
 have:
-  %step = phi ptr [ %s1, %simple ], [ %s2, %ask ]
-  %unknown = icmp eq ptr %step, null
-  br i1 %unknown, label %nothing, label %remember
+  %step = phi ptr [ %s1, %simple ], [ null, %tuple ], [ %s2, %ask ]
+  %now = load ptr, ptr %id.at
+  %node.now = load ptr, ptr %node.at
+  %same.id = icmp eq ptr %now, %id
+  %same.node = icmp eq ptr %node.now, %node
+  %known = icmp ne ptr %step, null
+  %still = and i1 %same.id, %same.node
+  %good = and i1 %still, %known
+  br i1 %good, label %remember, label %end
 remember:
   call void @set(ptr %hot.at, ptr %step)
-  ret ptr %step
-nothing:
-  %clear = load ptr, ptr getelementptr (ptr, ptr @py, i64 7)
-  call void %clear()
-  ret ptr null
+  br label %end
+end:
+  call void @drop(ptr %children)
+  call void @drop(ptr %k2)
+  call void @drop(ptr %k1)
+  call void @drop(ptr %k0)
+  call void @drop(ptr %id)
+  %found.step = select i1 %good, ptr %step, ptr null
+  ret ptr %found.step
 }
 
-; Move on to a step and make the handle of its result.
-define internal ptr @take(ptr %trace, ptr %step) {
+; Move on to a step, lending the trace a number or null, and make the handle of its result. Null with nothing changed
+; where memory is missing, or where the collection that a new object may start has moved the trace.
+define internal ptr @take(ptr %trace, ptr %step, ptr %number) {
 entry:
+  %id.at = getelementptr i8, ptr %trace, i64 {Trace.id}
+  %id = load ptr, ptr %id.at
+  call void @keep(ptr %id)
+  %node.at = getelementptr i8, ptr %trace, i64 {Trace.node}
+  %node = load ptr, ptr %node.at
   %none = load ptr, ptr @object
   %false = load ptr, ptr getelementptr (ptr, ptr @object, i64 1)
   %type = load ptr, ptr getelementptr (ptr, ptr @object, i64 3)
@@ -274,13 +325,20 @@ entry:
   %new = load ptr, ptr @new
   %out = call ptr %new(ptr %type, ptr %empty, ptr null)
   %failed = icmp eq ptr %out, null
-  br i1 %failed, label %done, label %fill
-fill:
-  %id.at = getelementptr i8, ptr %trace, i64 {Trace.id}
-  %id = load ptr, ptr %id.at
+  br i1 %failed, label %nothing, label %look
+nothing:
+  call void @drop(ptr %id)
+  ret ptr null
+look:
   %o.tid = getelementptr i8, ptr %out, i64 {Tensor._tid}
-  call void @keep(ptr %id)
   store ptr %id, ptr %o.tid
+  %now = load ptr, ptr %id.at
+  %node.now = load ptr, ptr %node.at
+  %same.id = icmp eq ptr %now, %id
+  %same.node = icmp eq ptr %node.now, %node
+  %still = and i1 %same.id, %same.node
+  br i1 %still, label %fill, label %give_up
+fill:
   %s.slot = getelementptr i8, ptr %step, i64 {Step.slot}
   %slot = load ptr, ptr %s.slot
   %o.slot = getelementptr i8, ptr %out, i64 {Tensor._slot}
@@ -297,14 +355,29 @@ fill:
   %o.special = getelementptr i8, ptr %out, i64 {Tensor._special}
   call void @keep(ptr %false)
   store ptr %false, ptr %o.special
-  %node.at = getelementptr i8, ptr %trace, i64 {Trace.node}
-  call void @set(ptr %node.at, ptr %step)
   %handles.at = getelementptr i8, ptr %trace, i64 {Trace.handles}
   %handles = load ptr, ptr %handles.at
   %append = load ptr, ptr getelementptr (ptr, ptr @py, i64 5)
-  %e = call i32 %append(ptr %handles, ptr %out)
-  br label %done
-done:
+  %e1 = call i32 %append(ptr %handles, ptr %out)
+  %full.1 = icmp ne i32 %e1, 0
+  br i1 %full.1, label %give_up, label %lend
+lend:
+  %numberless = icmp eq ptr %number, null
+  br i1 %numberless, label %move, label %count
+count:
+  %scalars.at = getelementptr i8, ptr %trace, i64 {Trace.scalars}
+  %scalars = load ptr, ptr %scalars.at
+  %e2 = call i32 %append(ptr %scalars, ptr %number)
+  %full.2 = icmp ne i32 %e2, 0
+  br i1 %full.2, label %undo, label %move
+undo:
+  call void @shorten(ptr %handles)
+  br label %give_up
+give_up:
+  call void @drop(ptr %out)
+  ret ptr null
+move:
+  call void @set(ptr %node.at, ptr %step)
   ret ptr %out
 }
 
@@ -319,8 +392,16 @@ define internal i1 @is_tensor(ptr %o) alwaysinline {
   ret i1 %c
 }
 
-; Hand an operation over to Python with its own arguments.
+; Hand an operation over to Python with its own arguments, unless an error is to be raised.
 define internal ptr @hand_over(i64 %k, ptr %arguments, i64 %count) {
+entry:
+  %occurred = load ptr, ptr getelementptr (ptr, ptr @py, i64 7)
+  %error = call ptr %occurred()
+  %wrong = icmp ne ptr %error, null
+  br i1 %wrong, label %raise, label %go
+raise:
+  ret ptr null
+go:
   %at = getelementptr ptr, ptr @fallback, i64 %k
   %function = load ptr, ptr %at
   %call = load ptr, ptr getelementptr (ptr, ptr @py, i64 8)
@@ -355,7 +436,10 @@ find:
   %unknown = icmp eq ptr %step, null
   br i1 %unknown, label %slow, label %go
 go:
-  %out = call ptr @take(ptr %trace, ptr %step)
+  %out = call ptr @take(ptr %trace, ptr %step, ptr null)
+  %stopped = icmp eq ptr %out, null
+  br i1 %stopped, label %slow, label %done
+done:
   ret ptr %out
 slow:
   %p = call ptr @hand_over(i64 0, ptr %arguments, i64 %count)
@@ -387,7 +471,10 @@ find:
   %unknown = icmp eq ptr %step, null
   br i1 %unknown, label %slow, label %go
 go:
-  %out = call ptr @take(ptr %trace, ptr %step)
+  %out = call ptr @take(ptr %trace, ptr %step, ptr null)
+  %stopped = icmp eq ptr %out, null
+  br i1 %stopped, label %slow, label %done
+done:
   ret ptr %out
 slow:
   %p = call ptr @hand_over(i64 1, ptr %arguments, i64 %count)
@@ -425,7 +512,10 @@ find:
   %unknown = icmp eq ptr %step, null
   br i1 %unknown, label %slow, label %go
 go:
-  %out = call ptr @take(ptr %trace, ptr %step)
+  %out = call ptr @take(ptr %trace, ptr %step, ptr null)
+  %stopped = icmp eq ptr %out, null
+  br i1 %stopped, label %slow, label %done
+done:
   ret ptr %out
 slow:
   %p = call ptr @hand_over(i64 2, ptr %arguments, i64 %count)
@@ -463,7 +553,10 @@ find:
   %unknown = icmp eq ptr %step, null
   br i1 %unknown, label %slow, label %go
 go:
-  %out = call ptr @take(ptr %trace, ptr %step)
+  %out = call ptr @take(ptr %trace, ptr %step, ptr null)
+  %stopped = icmp eq ptr %out, null
+  br i1 %stopped, label %slow, label %done
+done:
   ret ptr %out
 number:
   %type.at = getelementptr i8, ptr %b, i64 {type}
@@ -488,11 +581,10 @@ seek:
   %strange = icmp eq ptr %child, null
   br i1 %strange, label %slow, label %lend
 lend:
-  %scalars.at = getelementptr i8, ptr %trace, i64 {Trace.scalars}
-  %scalars = load ptr, ptr %scalars.at
-  %result = call ptr @take(ptr %trace, ptr %child)
-  %append = load ptr, ptr getelementptr (ptr, ptr @py, i64 5)
-  %e = call i32 %append(ptr %scalars, ptr %b)
+  %result = call ptr @take(ptr %trace, ptr %child, ptr %b)
+  %halted = icmp eq ptr %result, null
+  br i1 %halted, label %slow, label %lent
+lent:
   ret ptr %result
 slow:
   store ptr %self, ptr %both
@@ -589,19 +681,26 @@ def possible() -> bool:
 
 
 def install() -> None:
-    """Put the native versions in place of the Python ones."""
+    """Put the native versions in place of the Python ones, where they prove to work in this interpreter."""
     global installed
     if installed:
         return
     installed = True
     if not possible():
         return
-    module = jit.compile_module(_source(), level=0)
-    _kept.append(module)
-    _connect(module.address)
+    try:
+        module = jit.compile_module(_source(), level=0)
+        _kept.append(module)
+        made = _connect(module.address)
+        _rehearse(*made[:3])
+    except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as problem:
+        warnings.warn(f"recording stays in Python, which is slower: {problem!r}", RuntimeWarning, stacklevel=2)
+        return
+    _put_in_place(*made)
 
 
-def _connect(address: Callable[[str], int]) -> None:
+def _connect(address: Callable[[str], int]) -> tuple[Any, list[Any], dict[str, Any]]:
+    """The native functions as objects: `claim`, those of `recorder`, and the operators."""
     give = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(address("give"))
     for k, name in enumerate(_API):
         give(0, k, ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value)
@@ -611,10 +710,10 @@ def _connect(address: Callable[[str], int]) -> None:
     find = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_int)(("PyType_GetSlot", ctypes.pythonapi))
     give(4, 0, find(object, 65))  # Py_tp_new: what object.__new__ calls
     fallbacks: list[Any] = [recorder.unary_in_python, recorder.one_in_python, recorder.two_in_python]
-    fallbacks += [Tensor.__dict__[name] for name in OPERATORS]
-    names = [sys.intern(prim) for prim, _ in OPERATORS.values()]
-    _kept.append((objects, fallbacks, names))
-    for k, prim in enumerate(names):
+    fallbacks += [recorder.operators[name] for name in OPERATORS]
+    prims = [sys.intern(prim) for prim, _ in OPERATORS.values()]
+    _kept.append((objects, fallbacks, prims))
+    for k, prim in enumerate(prims):
         give(2, k, id(prim))
     for k, function in enumerate(fallbacks):
         give(3, k, id(function))
@@ -625,11 +724,42 @@ def _connect(address: Callable[[str], int]) -> None:
         ("PyDescr_NewMethod", ctypes.pythonapi)
     )
     claim = function(_definition("claim", address("claim"), _ONE_ARGUMENT), None, None)
+    names = ("unary", "one", "two")
+    records = [function(_definition(f"record_{name}", address(name), _FASTCALL), None, None) for name in names]
+    methods = {}
+    for name, known in recorder.operators.items():
+        definition = _definition(name, address(name.strip("_")), _FASTCALL, known.__doc__)
+        methods[name] = method(Tensor, definition)
+    return claim, records, methods
+
+
+def _rehearse(claim: Any, records: list[Any], methods: dict[str, Any]) -> None:
+    """Record two operations in a trace of its own; RuntimeError where that does not do what it should."""
+    a = aval((2,), dtypes.float32)
+    root = Step(None, None, "root")
+    first = Step(root, ("neg", 0), "neg")
+    second = Step(first, ("add", 1, float), "add")
+    root.kids[first.key], first.kids[second.key] = first, second
+    first.slot, second.slot, first.aval, second.aval = 1, 3, a, a
+    trace = Trace()
+    trace.node = root
+    number = 0.5
+    claim(trace)
+    x = pending(trace.id, 0, a)
+    y = records[0]("neg", x)
+    z = methods["__add__"](y, number)
+    steps = [(t._tid, t._slot, t._aval, t._data, t._special, type(t), getrefcount(t)) for t in (x, y, z)]
+    count = steps[0][-1]
+    wanted = [(trace.id, slot, a, None, False, Tensor, count + (slot > 0)) for slot in (0, 1, 3)]
+    lists = trace.node is second and trace.scalars == [number] and [*map(id, trace.handles)] == [id(y), id(z)]
+    if steps != wanted or not lists or root.hot is not first:
+        raise RuntimeError(f"native recording gave {steps} instead of {wanted}")
+
+
+def _put_in_place(claim: Any, records: list[Any], methods: dict[str, Any]) -> None:
     fast.claim = claim
     fast.take_over()
-    recorder._unary = function(_definition("record_unary", address("unary"), _FASTCALL), None, None)
-    recorder._one = function(_definition("record_one", address("one"), _FASTCALL), None, None)
-    recorder._two = function(_definition("record_two", address("two"), _FASTCALL), None, None)
-    for name, known in zip(OPERATORS, fallbacks[3:], strict=True):
-        definition = _definition(name, address(name.strip("_")), _FASTCALL, known.__doc__)
-        setattr(Tensor, name, method(Tensor, definition))
+    recorder._unary, recorder._one, recorder._two = records
+    for name, method in methods.items():
+        if Tensor.__dict__.get(name) is recorder.operators[name]:  # not one that the user has replaced
+            setattr(Tensor, name, method)

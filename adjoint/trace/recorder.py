@@ -62,6 +62,8 @@ def bind(tr: Trace, t: Tensor) -> int:
             flush(tr)
             return bind(tr, t)
         step = new_input(tr, key, key)
+        if step.parent is not tr.node:
+            return bind(tr, t)
     inputs, buffers = tr.inputs, tr.buffers
     tr.node = step  # no calls in these lines: a signal that came between them would part the lists
     inputs += (t,)
@@ -236,16 +238,20 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
         if tr.id != tid:
             continue
         key: tuple = (prim, *slots) if attrs is None else (prim, *slots, attrs)
-        step = tr.node.kids.get(key)
+        node = tr.node
+        step = node.kids.get(key)
         if step is None:
             # never between a primitive with several results and the choice of one
             if prim != "pick" and (tr.node.cut or tr.node.boundary or tr.node.depth >= MAX_STEPS or repeat.ends_here(tr)):
                 flush(tr)
                 continue
             step = make_step(tr, key, prim, operands, slots, attrs)
+            if step.parent is not node:
+                continue
             publish(tr, step)
-        break
-    out = pending(tid, step.slot, step.aval)
+        out = pending(tid, step.slot, step.aval)
+        if tr.node is node and tr.id == tid:  # else a signal handler or a finalizer has recorded in between
+            break
     if tr.eager:
         evaluate(tr, step, operands, numbers, out)
     tr.node = step
@@ -292,6 +298,8 @@ def unary_in_python(prim: str, x: Tensor) -> Any:
         return unary_in_python(prim, x) if ended(tr) else record(prim, (x,))
     tr.node = step
     out = pending(tid, step.slot, step.aval)
+    if tr.id != tid:  # a finalizer has ended the trace
+        return unary_in_python(prim, x)
     tr.handles.append(out)
     return out
 
@@ -304,6 +312,8 @@ def one_in_python(prim: str, x: Tensor, attrs: Any) -> Any:
         return one_in_python(prim, x, attrs) if ended(tr) else record(prim, (x,), attrs)
     tr.node = step
     out = pending(tid, step.slot, step.aval)
+    if tr.id != tid:  # a finalizer has ended the trace
+        return one_in_python(prim, x, attrs)
     tr.handles.append(out)
     return out
 
@@ -317,11 +327,15 @@ def two_in_python(prim: str, x: Tensor, y: Tensor) -> Any:
         return two_in_python(prim, x, y) if ended(tr) else record(prim, (x, y))
     tr.node = step
     out = pending(tid, step.slot, step.aval)
+    if tr.id != tid:  # a finalizer has ended the trace
+        return two_in_python(prim, x, y)
     tr.handles.append(out)
     return out
 
 
 _unary, _one, _two = unary_in_python, one_in_python, two_in_python
+
+operators: dict[str, Any] = {}  # those of `Tensor` as `methods.attach` made them, for `trace.native` to replace
 
 
 def record_full(value: Any, shape: tuple[int, ...], dtype: DType) -> Any:
@@ -351,6 +365,8 @@ def record_slice(x: Tensor, attrs: tuple, start: int) -> Any:
     tr.node = step
     tr.scalars.append(start)
     out = pending(tid, step.slot, step.aval)
+    if tr.id != tid:  # a finalizer has ended the trace
+        return record_slice(x, attrs, start)
     tr.handles.append(out)
     return out
 

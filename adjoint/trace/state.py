@@ -202,11 +202,14 @@ def new_step(tr: Trace, key: Any, prim: str, args: tuple, attrs: Any) -> Step:
 
 
 def publish(tr: Trace, step: Step) -> None:
-    """Make a finished step findable (only after it succeeded; in reference mode never)."""
-    if not tr.eager:
+    """Make a finished step findable (only after it succeeded; in reference mode never).
+
+    Where it was made for: a signal handler or a finalizer may have moved the trace since.
+    """
+    if not tr.eager and step.parent is not None:
         if counters["nodes"] >= look_at:
             from adjoint.trace import bounds
 
             bounds.look()
-        tr.node.kids[step.key] = step
+        step.parent.kids[step.key] = step
         counters["nodes"] += 1

@@ -84,9 +84,10 @@ def known_part(t: Tensor, kind: str, begin: int, count: int) -> Tensor | None:
     if views is None:
         base._views = views = Views()
     recent = views.recent
-    if not recent:
-        tr.viewed.append(views)
-    recent.append(out)
+    if recent and views.owner is tr:
+        recent.append(out)
+    else:
+        views.hold(tr, out)
     return out
 
 
@@ -141,16 +142,17 @@ def is_detached(t: Tensor) -> bool:
 
 
 class Views:
-    """The views of a base: those made since the trace began (held here until it ends, `Trace.viewed`), older living
-    ones that hold a value, and those to be replayed when next used.
+    """The views of a base: those made since the trace `owner` began (held here until it ends, `Trace.viewed`), older
+    living ones that hold a value, and those to be replayed when next used.
 
     A write makes all of the first two the last, so what it costs does not depend on how many views there ever were.
     """
 
-    __slots__ = ("recent", "fresh", "stale", "limit")
+    __slots__ = ("recent", "owner", "fresh", "stale", "limit")
 
     def __init__(self) -> None:
         self.recent: list[Tensor] = []
+        self.owner: Trace | None = None
         self.fresh: dict[int, weakref.ref] = {}
         self.stale: dict[int, weakref.ref] = {}
         self.limit = 32
@@ -158,7 +160,12 @@ class Views:
     def hold(self, tr: Trace, view: Tensor) -> None:
         """Enter a view that the trace has just made."""
         if not self.recent:
+            self.owner = tr
             tr.viewed.append(self)
+        elif self.owner is not tr:  # which need not end soon: held for this trace, and found by its base
+            self.add(view)
+            Views().hold(tr, view)
+            return
         self.recent.append(view)
 
     def add(self, view: Tensor) -> None:

@@ -443,3 +443,20 @@ def test_integers_carry_no_gradient() -> None:
         0.0,
         0.0,
     ]
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_gradient_that_is_a_part_of_another_tensor_is_added_to_there(ended: bool) -> None:
+    """As where all gradients lie in one flat tensor; parts may overlap."""
+    flat = torch.zeros(4)
+    p, q, r = (torch.ones(2, requires_grad=True) for _ in range(3))
+    p.grad, q.grad = flat[0:2], flat[1:3]
+    for k in range(1, 6):
+        loss = (p * 3 + q * 2 + r).sum()
+        if ended:
+            loss.item()
+        loss.backward()
+        assert flat.tolist() == [3.0 * k, 5.0 * k, 2.0 * k, 0.0]
+        assert p.grad.tolist() == [3.0 * k, 5.0 * k]
+        assert q.grad.tolist() == [5.0 * k, 2.0 * k]
+        assert r.grad.tolist() == [1.0 * k] * 2

@@ -143,3 +143,31 @@ def test_no_buffer_is_given_to_two_threads() -> None:
     for thread in threads:
         thread.join()
     assert not failures
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_an_interrupted_set_leaves_true_counts(monkeypatch, error: type[BaseException], at: int) -> None:
+    """`pooled` stays the number of rings and sets that refer to a buffer, wherever getting a set of buffers stops."""
+    outputs = memory.Outputs([64, 256, 64])
+    kept = [outputs.allocate() for _ in range(3)]
+    requests = 0
+
+    def stopping(nbytes: int) -> Buffer:
+        nonlocal requests
+        requests += 1
+        if requests == at:
+            raise error
+        return allocate(nbytes)
+
+    for _ in range(2):
+        requests = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(memory, "allocate", stopping)
+            with pytest.raises(error):
+                outputs.allocate()
+        kept.append(outputs.allocate())
+    outputs.sets.pop()
+    for ring in memory._rings.values():
+        for buffer in ring:
+            assert buffer.pooled == 1 + sum(b is buffer for s in outputs.sets for b in s)

@@ -172,3 +172,172 @@ def test_operands_of_every_kind() -> None:
             Tensor.__add__(x)  # type: ignore[call-arg]
         with torch.eager():
             assert (x + 1).tolist() == [2.0, 3.0]
+
+
+COLLECTING = """
+import gc
+import adjoint as torch
+from adjoint.trace import native
+from adjoint.trace.state import local
+native.install()
+x = torch.tensor([0.5, 1.5])
+def body():
+    y = x
+    for _ in range(8):
+        y = (y * 1.5 - x).tanh() + x / 2
+        y = torch.exp(-y * y) - 1.0
+    return y
+expected = body().tolist()
+other = torch.tensor([1.0, 2.0, 3.0])
+inside = False
+def during(phase, info):
+    global inside
+    if phase == "stop" and not inside:
+        inside = True
+        try:
+            ((other + 1) * 2.0).tolist()
+        except (RuntimeError, KeyError):
+            pass
+        inside = False
+gc.callbacks.append(during)
+wrong = 0
+for threshold in (31, 47, 61, 101, 233) * 40:
+    gc.set_threshold(threshold)
+    try:
+        wrong += body().tolist() != expected
+    except (RuntimeError, KeyError):
+        pass
+gc.callbacks.remove(during)
+local.trace.start()
+print(wrong, body().tolist() == expected)
+"""
+
+
+def test_a_collection_may_run_operations() -> None:
+    """Whatever a collection runs while an operation is being recorded, the trace's lists hold what they should."""
+    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", COLLECTING], capture_output=True, text=True)
+    assert done.stdout == "0 True\n", done.stderr
+
+
+MISSING = """
+import _testcapi
+import adjoint as torch
+from adjoint.trace import native
+native.install()
+x = torch.tensor([0.5, 1.5])
+def body():
+    a = torch.ones(2)
+    y = (x * 1.5 - a).tanh() + x / 2
+    z = 1.0 - y
+    return torch.exp(-z * z) + z[0:1]
+for _ in range(5):
+    expected = body().tolist()
+seen = set()
+for n in range(120):
+    for stop in (n + 1, 0):
+        y = None
+        try:
+            _testcapi.set_nomemory(n, stop)
+            try:
+                y = body()
+            finally:
+                _testcapi.remove_mem_hooks()
+        except Exception as error:
+            seen.add(type(error).__name__)
+        try:
+            assert y is None or y.tolist() == expected
+            assert body().tolist() == expected
+        except RuntimeError as error:
+            assert "interrupted" in str(error)
+        assert body().tolist() == expected
+print(seen)
+"""
+
+
+@pytest.mark.skipif(local.trace.eager, reason="NumPy itself does not survive missing memory in np.errstate")
+def test_missing_memory_is_an_error_of_its_own() -> None:
+    pytest.importorskip("_testcapi")
+    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", MISSING], capture_output=True, text=True)
+    assert done.stdout == "{'MemoryError'}\n", done.stderr
+
+
+PATCHED = """
+import adjoint as torch
+calls = 0
+plain = torch.Tensor.__add__
+def counting(a, b):
+    global calls
+    calls += 1
+    return plain(a, b)
+torch.Tensor.__add__ = counting
+x = torch.ones(3)
+for _ in range(200):
+    y = (x + 1) * 2
+    assert y.tolist() == [4.0] * 3
+torch.Tensor.__add__ = plain
+assert (x + 1).tolist() == [2.0] * 3
+from adjoint.trace import native
+print(calls, native.installed, type(torch.Tensor.__mul__).__name__)
+"""
+
+
+@installed
+def test_an_operator_that_the_user_has_replaced_stays() -> None:
+    done = subprocess.run([sys.executable, "-c", PATCHED], capture_output=True, text=True)
+    kind = "function" if local.trace.eager else "method_descriptor"
+    assert done.stdout == f"200 {not local.trace.eager} {kind}\n", done.stderr
+
+
+REFUSED = """
+import sys
+import warnings
+import adjoint as torch
+from adjoint.trace import native, recorder
+warnings.simplefilter("ignore")
+how = sys.argv[1]
+def stop(*_):
+    raise {"layout": LookupError("no such slot"), "interrupt": KeyboardInterrupt}[how]
+if how == "rehearsal":
+    names = native.offsets(native.Step, "slot", "aval")
+    swapped = {"Step.slot": names["Step.aval"], "Step.aval": names["Step.slot"]}
+    native.offsets = lambda cls, *n, given=native.offsets: {**given(cls, *n), **(swapped if "slot" in n else {})}
+else:
+    native.offsets = stop
+x = torch.zeros(3)
+stopped = 0
+for _ in range(100):
+    try:
+        x += 1
+        assert x.tolist()
+    except KeyboardInterrupt:
+        stopped += 1
+print(x.tolist(), stopped, recorder._one is recorder.one_in_python, type(torch.Tensor.__add__).__name__)
+"""
+
+
+@installed
+@pytest.mark.skipif(local.trace.eager, reason="reference mode records in Python")
+@pytest.mark.parametrize("how", ["layout", "rehearsal", "interrupt"])
+def test_where_it_cannot_be_installed_python_stays(how: str) -> None:
+    done = subprocess.run([sys.executable, "-c", REFUSED, how], capture_output=True, text=True)
+    assert done.stdout == f"[100.0, 100.0, 100.0] {int(how == 'interrupt')} True function\n", done.stderr
+
+
+LATE = """
+import adjoint as torch
+from adjoint.trace import native
+x = torch.ones(3)
+for _ in range(100):
+    with torch.eager():
+        (x + 1).tolist()
+before = native.installed
+(x + 1).tolist()
+print(before, native.installed)
+"""
+
+
+@pytest.mark.skipif(local.trace.eager, reason="reference mode records in Python")
+def test_it_is_installed_also_where_the_trace_that_was_due_was_another() -> None:
+    """The count may pass the place in reference mode, or between two threads."""
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True)
+    assert done.stdout == "False True\n", done.stderr

@@ -240,3 +240,19 @@ def test_one_of_two_gradients_is_kept() -> None:
         one = {id(v): 2.0, id(w): 3.0}
         assert kept.grad.tolist() == [2 * one[id(kept)]] * 2
         assert other.grad.tolist() == [one[id(other)]] * 2
+
+
+@pytest.mark.parametrize("columns", [1, 3, 8, 17])
+def test_a_part_written_over_and_a_maximum_of_the_whole_in_one_loop(columns: int) -> None:
+    """What the second pass wants of the first is the same in every column here."""
+    x = torch.zeros(4, columns, dtype=torch.float64)
+    expected = np.zeros((4, columns))
+    part, flat, other = x.narrow(0, 1, 2), x.reshape(-1), x.detach()
+    for k in range(3):
+        top = flat.max()
+        with torch.no_grad():
+            other -= top.sin() - 1
+        part /= 2
+        expected -= np.sin(expected.max()) - 1
+        expected[1:3] /= 2
+    assert np.allclose(x.numpy(), expected, rtol=1e-12)

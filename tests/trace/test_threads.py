@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from queue import Queue
 from typing import Any
@@ -105,3 +106,29 @@ def test_ping_pong() -> None:
         return x.sum().item()
 
     assert in_threads(double, halve)[1] == pytest.approx(45.0)
+
+
+def test_views_that_a_thread_drops_are_not_kept_by_another_threads_pending_view() -> None:
+    data = torch.arange(300.0).reshape(100, 3)
+    data.tolist()
+    pending = data[0:2]
+    dropped = []
+    seen = []
+
+    def work() -> None:
+        kept = data[5:7]
+        for k in range(60):
+            part = data[k : k + 3]
+            dropped.append(weakref.ref(part))
+            seen.append(part.sum().item() == sum(range(3 * k, 3 * k + 9)))
+            del part
+        data[5, 0] = -1.0
+        seen.append(kept.tolist() == [[-1.0, 16.0, 17.0], [18.0, 19.0, 20.0]])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert all(seen)
+    if not torch.is_eager():  # whose trace does not end with a value that is read
+        assert sum(r() is not None for r in dropped) <= 1
+    assert pending.tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]

@@ -231,7 +231,9 @@ def test_gradients_of_changes_through_views(change: str, program: Callable) -> N
             assert value == pytest.approx(expected[0], rel=1e-12), label
             np.testing.assert_allclose(got, expected[1], rtol=1e-10, atol=1e-12, err_msg=label)
         else:
-            np.testing.assert_allclose(got, slopes(program, make, change, shape), rtol=1e-4, atol=1e-4, err_msg=label)
+            found = slopes(program, make, change, shape)
+            noise = 1e-4 + 1e-9 * np.abs(found).max()  # the quotients are of one sum, which rounds as its largest part does
+            np.testing.assert_allclose(got, found, rtol=1e-4, atol=noise, err_msg=label)
 
 
 def slopes(program: Callable, make: Make, change: str, shape: tuple[int, ...]) -> np.ndarray:
