@@ -12,6 +12,7 @@ steps are not shared through the trie.
 from __future__ import annotations
 
 import threading
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from adjoint.trace.ending import compute, flush
 from adjoint.trace.handle import Tensor, blank, pending
 from adjoint.trace.infer import infer
 from adjoint.trace.state import (
+    ALIVE,
     Trace,
     _traces,
     counters,
@@ -39,6 +41,7 @@ from adjoint.trace.trie import NO_CHILDREN, Num, Step
 
 MAX_STEPS = 8192  # a trace never grows longer than this
 SNAPSHOT_BYTES = 65536  # shared memory up to this size is copied when read, beyond it the trace runs at once
+PRUNED = 32  # steps in reference mode after which a trace is rid of what nobody holds
 NOT_DIFFERENTIABLE = frozenset(
     "alias position eq ne lt le gt ge logical_not isnan isinf argmax argmin argsort "
     "iota random_bits bitwise_not bitwise_and bitwise_or bitwise_xor shift_left shift_right".split()
@@ -254,6 +257,8 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
             break
     if tr.eager:
         evaluate(tr, step, operands, numbers, out)
+        if step.depth % PRUNED == 0:
+            prune(tr)
     tr.node = step
     if numbers:
         tr.scalars.extend(numbers)
@@ -439,6 +444,14 @@ def alias(
 
 
 # --- reference mode ----------------------------------------------------------------------------------------------------
+
+
+def prune(tr: Trace) -> None:
+    """Let go of tensors that nobody holds any more; a trace that no derivative needs ends."""
+    if tr.values or tr.hist is not None or tr.static:
+        tr.handles = [h for h in tr.handles if getrefcount(h) > ALIVE]
+    else:
+        tr.flush_after = True
 
 
 def evaluate(tr: Trace, step: Step, operands: tuple, numbers: list, out: Tensor) -> None:

@@ -117,7 +117,7 @@ class Trace:
                 self.node = self.root()
             else:
                 known = self.mark("mode", grad)
-                if grad and any(t._tid == -self.id for t in self.mutated.values()):
+                if grad and (any(t._tid == -self.id for t in self.mutated.values()) or (self.eager and self.mutated)):
                     # leaves were updated: the iteration ends before the next operation with gradient
                     known.children, known.boundary = NO_CHILDREN, True
 

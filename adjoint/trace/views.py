@@ -371,6 +371,7 @@ def point(t: Tensor, value: Tensor) -> None:
         t._tid = -tr.id if leaf else tr.id
         if leaf:
             t._tid = 0  # reading it again binds the new value as a leaf
+            tr.mutated[id(t)] = t  # the iteration ends when gradient mode comes back
         else:
             tr.handles.append(t)  # so that the end of the trace connects it to its history
     elif value._data is not None and value._tid != tr.id:
