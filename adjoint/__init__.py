@@ -30,6 +30,7 @@ from adjoint.ops import shape as _shape
 from adjoint.ops import sort as _sort
 from adjoint.ops import special as _special
 from adjoint.trace import recorder as _recorder
+from adjoint.trace.arguments import checked as _checked
 from adjoint.trace.aval import Size
 from adjoint.trace.handle import Parameter as _Parameter
 from adjoint.trace.handle import Tensor
@@ -69,9 +70,9 @@ _PUBLIC = {
 }
 for _module, _names in _PUBLIC.items():
     for _name in _names.split():
-        globals()[_name] = getattr(_module, _name)
+        globals()[_name] = _checked(getattr(_module, _name), _name)
 globals().update(_elementwise.functions)
-diagonal = _shape.diagonal
+diagonal = _checked(_shape.diagonal)
 _window, _pad = _shape.window, _shape.zero_pad
 for _new, _old in dict(
     absolute="abs", negative="neg", subtract="sub", multiply="mul", divide="div", true_divide="div", arcsin="asin",

@@ -5,6 +5,8 @@
 tensor(1.)
 """
 
+from types import FunctionType as _FunctionType
+
 from adjoint.ir.reference import LinAlgError
 from adjoint.ops.linalg import (
     cholesky,
@@ -31,12 +33,19 @@ from adjoint.ops.linalg import linalg_norm as norm
 from adjoint.ops.linalg import linalg_vector_norm as vector_norm
 from adjoint.ops.products import matmul
 from adjoint.ops.shape import diagonal as _diagonal
+from adjoint.trace.arguments import checked as _checked
 from adjoint.trace.handle import Tensor
 
 
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The diagonals of the last two axes (or of the given ones), as a view."""
     return _diagonal(A, offset, dim1, dim2)
+
+
+
+for _name, _value in list(globals().items()):
+    if isinstance(_value, _FunctionType) and not _name.startswith("_"):
+        globals()[_name] = _checked(_value, f"linalg.{_name}")
 
 
 __all__ = [

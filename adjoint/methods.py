@@ -29,6 +29,7 @@ from adjoint.ops import (
 )
 from adjoint.ops.elementwise import cast, functions
 from adjoint.trace import recorder, views
+from adjoint.trace.arguments import checked
 from adjoint.trace.aval import aval, is_contiguous
 from adjoint.trace.handle import Parameter, Tensor, new_handle
 from adjoint.trace.recorder import bind, local, realize, record_full, refresh_special
@@ -552,9 +553,9 @@ def attach() -> None:
     methods: dict[str, Any] = dict(functions)
     for module, names in SAME_NAME.items():
         for name in names.split():
-            methods[name] = getattr(module, name)
-    methods["diagonal"] = shape.diagonal
-    methods["cholesky"] = linalg.cholesky
+            methods[name] = checked(getattr(module, name), name)
+    methods["diagonal"] = checked(shape.diagonal)
+    methods["cholesky"] = checked(linalg.cholesky)
     methods["size"] = shape.size_of
     for new, old in ALIASES.items():
         if old in methods:

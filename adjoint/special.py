@@ -8,7 +8,9 @@ tensor([0.5000])
 from adjoint.ops.elementwise import functions, logit, xlogy
 from adjoint.ops.reduce import logsumexp
 from adjoint.ops.special import entr, sinc, trigamma
+from adjoint.trace.arguments import checked as _checked
 
+entr, sinc, trigamma, logit, xlogy, logsumexp = map(_checked, (entr, sinc, trigamma, logit, xlogy, logsumexp))
 expit, erf, erfc, erfinv = (functions[n] for n in ("sigmoid", "erf", "erfc", "erfinv"))
 gammaln, digamma, log1p, expm1, exp2 = (functions[n] for n in ("lgamma", "digamma", "log1p", "expm1", "exp2"))
 psi = digamma
