@@ -77,7 +77,7 @@ _window, _pad = _shape.window, _shape.zero_pad
 for _new, _old in dict(
     absolute="abs", negative="neg", subtract="sub", multiply="mul", divide="div", true_divide="div", arcsin="asin",
     arccos="acos", arctan="atan", arctan2="atan2", arcsinh="asinh", arccosh="acosh", arctanh="atanh", clip="clamp",
-    concat="cat", concatenate="cat", swapaxes="transpose", moveaxis="movedim", ger="outer", inverse="inv", greater="gt",
+    concat="cat", pinverse="pinv", swapdims="transpose", row_stack="vstack", concatenate="cat", swapaxes="transpose", moveaxis="movedim", ger="outer", inverse="inv", greater="gt",
     greater_equal="ge", less="lt", less_equal="le", not_equal="ne", fix="trunc",
 ).items():  # fmt: skip
     globals()[_new] = globals()[_old]
@@ -270,11 +270,16 @@ def set_num_threads(n: _Any) -> None:
     pool.set_num_threads(n)
 
 
+for _name in "allclose equal ravel numel is_floating_point softmax log_softmax dropout promote_types".split():
+    globals()[_name] = _checked(globals()[_name], _name)
+
+
 def _make_parameter(data: Tensor, requires_grad: _Any = True) -> Tensor:
     return _Parameter(data, requires_grad)
 
 
-_LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "func", "linalg", "viz", "special", "testing")
+_LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "backends", "cuda", "func", "linalg", "viz",
+                 "special", "testing")
 _LAZY_NAMES = {
     "save": "adjoint.io", "load": "adjoint.io", "no_grad": "adjoint.autograd.modes",
     "enable_grad": "adjoint.autograd.modes", "inference_mode": "adjoint.autograd.modes",
@@ -290,7 +295,9 @@ def __getattr__(name: str) -> _Any:
         value = getattr(_importlib.import_module(_LAZY_NAMES[name]), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"module 'adjoint' has no attribute {name!r}")
+    from adjoint.absent import absent
+
+    raise absent("adjoint", name, __dir__())
 
 
 def __dir__() -> list:

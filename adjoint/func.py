@@ -337,3 +337,9 @@ def functional_call(module: Any, parameters_and_buffers: Any, args: Any = (), kw
     finally:
         for table, leaf, value in reversed(saved):
             table[leaf] = value
+
+
+def __getattr__(name: str) -> object:
+    from adjoint.absent import absent
+
+    raise absent(__name__, name, globals())

@@ -54,3 +54,9 @@ __all__ = [
     "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve", "solve_triangular", "svd",
     "svdvals", "vector_norm",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    from adjoint.absent import absent
+
+    raise absent(__name__, name, globals())

@@ -141,40 +141,52 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Another dtype and/or device ("cpu"); or those of another tensor."""
     dtype = kwargs.get("dtype")
     device = kwargs.get("device")
-    for a in args:
+    unknown = kwargs.keys() - {"dtype", "device", "other", "copy", "non_blocking", "memory_format"}
+    if unknown:
+        raise TypeError(f"to() got an unexpected keyword argument '{unknown.pop()}'; it takes dtype, device, other, copy, non_blocking")
+    for a in (*args, *([kwargs["other"]] if "other" in kwargs else ())):
         if isinstance(a, DType):
             dtype = a
         elif isinstance(a, Tensor):
             dtype = a._aval.dtype
         elif isinstance(a, (str, create_device)):
             device = a
+        elif a is not None and not isinstance(a, bool):
+            raise TypeError(f"to(): expected a dtype, a device or a tensor, got {type(a).__name__}: {a!r:.60}")
     create.check_device(device)
     out = self if dtype is None else cast(self, create.check_dtype(dtype))  # type: ignore[arg-type]
     return out.clone() if kwargs.get("copy") and out is self else out
 
 
+DEVICE_TYPES = ("cpu", "cuda", "mps", "meta", "xpu", "xla", "hpu", "mtia", "vulkan", "ipu", "privateuseone")
+
+
 class create_device:
-    """A place where tensors live; there is one, "cpu".
+    """A place where tensors live. Tensors are made on "cpu" only; other places can be named and compared.
 
     >>> import adjoint as torch
-    >>> torch.device("cpu")
+    >>> torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device(type='cpu')
     """
 
-    def __init__(self, type: Any = "cpu", index: int | None = None) -> None:
-        name = str(type)
-        create.check_device(name)
-        self.type = "cpu"
-        self.index = index
+    def __init__(self, type: Any, index: int | None = None) -> None:
+        if not isinstance(type, (str, create_device)):
+            raise TypeError(f"device(): argument 'type' (position 1) must be str, not {type.__class__.__name__}; for example 'cpu'")
+        name, _, number = str(type).partition(":")
+        if name not in DEVICE_TYPES or (number and not number.isdecimal()):
+            raise RuntimeError(f"Expected one of {', '.join(DEVICE_TYPES)} device type at start of device string: {str(type)}")
+        self.type = name
+        self.index = int(number) if number else index
 
     def __repr__(self) -> str:
-        return "device(type='cpu')"
+        return f"device(type={self.type!r})" if self.index is None else f"device(type={self.type!r}, index={self.index})"
 
     def __str__(self) -> str:
-        return self.type
+        return self.type if self.index is None else f"{self.type}:{self.index}"
 
     def __eq__(self, other: object) -> bool:
-        return str(other).split(":")[0] == self.type
+        name, _, number = str(other).partition(":")
+        return name == self.type and (self.type == "cpu" or number == ("" if self.index is None else str(self.index)))
 
     def __hash__(self) -> int:
         return hash(self.type)
@@ -392,7 +404,7 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     return assign(self, index.fill_value(self, value))
 
 
-def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+def copy_(self: Tensor, src: Tensor | float, non_blocking: bool = False) -> Tensor:
     """Take the values of `src`, broadcast and converted; returns the tensor itself.
 
     >>> import adjoint as torch
@@ -400,6 +412,8 @@ def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
     tensor([5., 5.])
     """
     check_in_place(self)
+    if isinstance(src, (int, float)):
+        return fill_(self, src)
     return overwrite(self, index.fit(src, tuple(self._aval.shape), self._aval.dtype))
 
 
@@ -532,6 +546,7 @@ IN_PLACE = (
     "masked_fill masked_scatter scatter scatter_add index_add index_copy index_fill index_put cumsum cumprod tril triu "
     "erf erfinv nan_to_num logical_not bitwise_not bitwise_and bitwise_or bitwise_xor eq ne lt le gt ge addmm"
 ).split()
+EXPLAINED = "view_as expand_as reshape_as type_as new_full new_tensor new_zeros where equal allclose copy_ softmax log_softmax"
 CASTS = {"float": dtypes.float32, "double": dtypes.float64, "long": dtypes.int64, "int": dtypes.int32,
          "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool}  # fmt: skip
 
@@ -599,6 +614,8 @@ def attach() -> None:
         softmax=lambda self, dim, dtype=None: _functional("softmax")(self, dim=dim),
         log_softmax=lambda self, dim, dtype=None: _functional("log_softmax")(self, dim=dim),
     )  # fmt: skip
+    for name in EXPLAINED.split():
+        methods[name] = checked(methods[name], name)
     for name, function in methods.items():
         setattr(T, name, function)
     T.__add__ = T.__radd__ = elementwise.method_add
@@ -641,6 +658,7 @@ def attach() -> None:
     T.__array_ufunc__ = None
     T.__deepcopy__, T.__reduce_ex__ = deepcopy, reduce_tensor
     T.__init__ = init_tensor
+    T.__getattr__ = no_attribute
     Parameter.__init__ = init_parameter  # type: ignore[method-assign,assignment]
     properties = dict(
         shape=lambda self: self._aval.shape, dtype=lambda self: self._aval.dtype, device=lambda self: CPU,
@@ -661,6 +679,12 @@ def _grad_fn(self: Tensor) -> Any:
     from adjoint.autograd.graph import grad_fn
 
     return grad_fn(self)
+
+
+def no_attribute(self: Tensor, name: str) -> Any:
+    from adjoint.absent import absent
+
+    raise absent("Tensor", name, dir(Tensor))
 
 
 def _functional(name: str) -> Callable:

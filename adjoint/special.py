@@ -19,3 +19,9 @@ __all__ = [
     "digamma", "entr", "erf", "erfc", "erfinv", "exp2", "expit", "expm1", "gammaln", "log1p", "logit", "logsumexp",
     "psi", "sinc", "trigamma", "xlogy",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    from adjoint.absent import absent
+
+    raise absent(__name__, name, globals())

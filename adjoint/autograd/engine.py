@@ -336,6 +336,8 @@ def grad(
     """
     roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     chosen = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if not chosen:
+        raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
     seeds = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
     seeds += [None] * (len(roots) - len(seeds))
     keep = create_graph if retain_graph is None else retain_graph
@@ -351,6 +353,8 @@ def grad(
     for t in roots:
         _check_root(t)
     for t in chosen:
+        if not isinstance(t, Tensor):
+            raise RuntimeError(f"all inputs have to be Tensors, but got {type(t).__name__}")
         if not t._aval.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
     tr = local.trace

@@ -256,6 +256,12 @@ def _linalg(function: Callable, what: str) -> Callable:
     return apply
 
 
+def _cholesky(x: np.ndarray) -> np.ndarray:
+    if np.isnan(x).any():
+        raise np.linalg.LinAlgError("Matrix is not positive definite: it contains NaN")
+    return np.linalg.cholesky(x)
+
+
 def _simple(function: Callable) -> Callable:
     return lambda a, attrs: function(*a)
 
@@ -353,7 +359,7 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "put": _put,
     "argsort": _argsort,
     "inv": _linalg(np.linalg.inv, "inv"),
-    "cholesky": _linalg(np.linalg.cholesky, "cholesky"),
+    "cholesky": _linalg(_cholesky, "cholesky"),
     "solve": _linalg(np.linalg.solve, "solve"),
     "det": _linalg(np.linalg.det, "det"),
     "slogdet": _linalg(lambda x: tuple(np.linalg.slogdet(x)), "slogdet"),

@@ -20,3 +20,9 @@ from adjoint.nn.pooling import *  # noqa: F403
 from adjoint.nn.recurrent import *  # noqa: F403
 from adjoint.nn.reshaping import *  # noqa: F403
 from adjoint.nn.transformer import *  # noqa: F403
+
+
+def __getattr__(name: str) -> object:
+    from adjoint.absent import absent
+
+    raise absent(__name__, name, globals())

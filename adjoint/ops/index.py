@@ -463,6 +463,11 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: A
     _check_index("scatter", index)
     axis = axis_of(dim, len(input._aval.shape))
     shape = tuple(input._aval.shape)
+    if len(index._aval.shape) != len(shape) and shape and index._aval.shape:
+        raise RuntimeError(
+            f"scatter(): Index tensor must have the same number of dimensions as self tensor, got shapes "
+            f"{list(index._aval.shape)} and {list(shape)}"
+        )
     source = value if src is None else src
     flat = record("reshape", (input,), (input._aval.size,))
     at = _flat_positions(shape, axis, index)

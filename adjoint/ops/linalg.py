@@ -7,6 +7,7 @@ needed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +53,7 @@ def _matrix(name: str, x: Tensor, square: bool = True) -> None:
             f"linalg.{name}: A must be batches of square matrices, but they are {shape[-2]} by {shape[-1]} matrices"
         )
     if not x._aval.dtype.is_floating_point:
-        raise RuntimeError(f"linalg.{name}: Expected a floating point or complex tensor as input. Got {x._aval.dtype.name}")
+        raise NotImplementedError(f"linalg.{name}: Expected a floating point or complex tensor as input. Got {x._aval.dtype.name}")
 
 
 def inv(A: Tensor) -> Tensor:
@@ -110,6 +111,9 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     tensor([1., 2.])
     """
     _matrix("solve", A)
+    need("linalg.solve", B)
+    if A._aval.dtype is not B._aval.dtype:
+        raise RuntimeError(f"linalg.solve: Expected A and B to have the same dtype, but found A of type {A._aval.dtype.name} and B of type {B._aval.dtype.name} instead")
     if not left:
         return matrix_transpose(solve(matrix_transpose(A), matrix_transpose(B)))
     vector = len(B._aval.shape) == 1 or (
@@ -140,6 +144,11 @@ def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, un
     """
     from adjoint.ops.shape import triu
 
+    _matrix("solve_triangular", A)
+    if len(B._aval.shape) < 2:
+        raise RuntimeError(f"linalg.solve_triangular: The input tensor B must have at least 2 dimensions, got {list(B._aval.shape)}")
+    if A._aval.dtype is not B._aval.dtype:
+        raise RuntimeError(f"linalg.solve_triangular: Expected A and B to have the same dtype, but found {A._aval.dtype.name} and {B._aval.dtype.name}")
     T = triu(A) if upper else tril(A)
     if unitriangular:
         n = A._aval.shape[-1]
@@ -278,6 +287,9 @@ def lstsq(A: Tensor, B: Tensor) -> Lstsq:
     tensor([[1.0000],
             [2.0000]])
     """
+    _matrix("lstsq", A, square=False)
+    if A._aval.dtype is not B._aval.dtype:
+        raise RuntimeError(f"torch.linalg.lstsq: input and other should have the same dtype, but got {A._aval.dtype.name} and {B._aval.dtype.name}")
     m, n = A._aval.shape[-2:]
     solution = matmul(pinv(A), B)
     none = record("full", (0.0,), ((0,), A._aval.dtype))
@@ -347,6 +359,10 @@ def linalg_vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool
 def linalg_norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Vector norms of vectors, matrix norms of matrices ("fro", "nuc", 1, -1, 2, -2, inf, -inf)."""
     rank = len(A._aval.shape)
+    if ord is not None and dim is None and rank > 2:
+        raise RuntimeError(
+            f"linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got {rank}D (shape {list(A._aval.shape)})"
+        )
     if ord is None or (dim is None and rank == 1) or isinstance(dim, int):
         return linalg_vector_norm(A, 2 if ord is None else ord, dim, keepdim)
     return matrix_norm(A, ord, (-2, -1) if dim is None else dim, keepdim)
@@ -373,13 +389,15 @@ def matrix_norm(A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool 
     return out.unsqueeze(-1).unsqueeze(-1) if keepdim else out
 
 
-def multi_dot(tensors: list[Tensor]) -> Tensor:
+def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     """The product of several matrices; the first and the last may be vectors.
 
     >>> import adjoint as torch
     >>> torch.linalg.multi_dot([torch.ones(2, 3), torch.ones(3, 1), torch.ones(1, 4)]).shape
     torch.Size([2, 4])
     """
+    if len(tensors) < 2:
+        raise RuntimeError(f"multi_dot(): expected at least 2 tensors but got {len(tensors)}")
     out = tensors[0]
     for x in tensors[1:]:
         out = matmul(out, x)
@@ -393,6 +411,11 @@ def cross(input: Tensor, other: Tensor, dim: int = -1) -> Tensor:
     >>> torch.linalg.cross(torch.tensor([1., 0., 0.]), torch.tensor([0., 1., 0.]))
     tensor([0., 0., 1.])
     """
+    if len(input._aval.shape) != len(other._aval.shape):
+        raise RuntimeError(
+            "linalg.cross: inputs must have the same number of dimensions, got shapes "
+            f"{list(input._aval.shape)} and {list(other._aval.shape)}"
+        )
     for x in (input, other):
         if x._aval.shape[axes_of(dim, len(x._aval.shape))[0]] != 3:
             raise RuntimeError(

@@ -154,7 +154,7 @@ def _prepare(size: tuple, dtype: Any, device: Any) -> tuple[tuple[int, ...], DTy
             raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(shape)}")
     chosen = check_dtype(dtype) or local.trace.default_dtype
     if not chosen.is_floating_point:
-        raise RuntimeError(f'"rand" not implemented for {chosen.name}: random real numbers need a floating dtype')
+        raise NotImplementedError(f'"rand" not implemented for {chosen.name}: random real numbers need a floating dtype')
     return shape, chosen
 
 
@@ -223,7 +223,7 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Generato
         low, high, size = 0, low, high
     if not high > low:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-    shape = sizes_of((size,)) if isinstance(size, (list, tuple)) else (int(size),)
+    shape = sizes_of((size,)) if isinstance(size, (list, tuple)) else sizes_of((size,))
     out = bits(shape, generator) % int(high - low) + int(low)
     return cast(out, check_dtype(dtype) or dtypes.int64)
 
@@ -247,7 +247,7 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, d
     >>> torch.randperm(4).sort().values
     tensor([0, 1, 2, 3])
     """
-    return cast(argsort(bits((int(n),), generator), 0), check_dtype(dtype) or dtypes.int64)
+    return cast(argsort(bits(sizes_of((n,)), generator), 0), check_dtype(dtype) or dtypes.int64)
 
 
 def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -259,7 +259,7 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
     >>> torch.normal(0.0, 1.0, (2, 3)).shape
     torch.Size([2, 3])
     """
-    if not isinstance(std, Tensor) and std < 0:
+    if not isinstance(std, Tensor) and not std >= 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
     if size is None:
         like = mean if isinstance(mean, Tensor) else std
@@ -294,6 +294,12 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     tensor([1])
     """
     weights = input.detach()
+    if not weights._aval.dtype.is_floating_point:
+        raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {weights._aval.dtype.name}; use .float()")
+    if len(weights._aval.shape) not in (1, 2):
+        raise RuntimeError(f"prob_dist must be 1 or 2 dim, got shape {list(weights._aval.shape)}")
+    if num_samples < 1:
+        raise RuntimeError(f"cannot sample n_sample <= 0 samples, got num_samples={num_samples}")
     n = weights._aval.shape[-1]
     if not replacement and num_samples > n:
         raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
@@ -344,12 +350,14 @@ def uniform_(t: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | N
 
 
 def normal_(t: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
-    if std < 0:
+    if not std >= 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
     return _fill(t, gaussian(tuple(t._aval.shape), _float_of(t), generator) * std + mean)
 
 
 def bernoulli_(t: Tensor, p: Any = 0.5, generator: Generator | None = None) -> Tensor:
+    if not isinstance(p, Tensor) and not 0 <= p <= 1:
+        raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
     return _fill(t, cast(uniform(tuple(t._aval.shape), _float_of(t), generator) < p, t._aval.dtype))
 
 

@@ -25,7 +25,7 @@ def axis_of(dim: int, rank: int) -> int:
         if hasattr(dim, "__index__"):
             dim = dim.__index__()
         else:
-            raise TypeError(f"a dimension must be an int, not {type(dim).__name__}")
+            raise TypeError(f"argument 'dim' must be an int, not {type(dim).__name__} ({dim!r:.60})")
     bound = max(rank, 1)
     if not -bound <= dim < bound:
         raise IndexError(
@@ -344,6 +344,8 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     tensor([1, 2, 3])
     """
     shape = input._aval.shape
+    if not shape:
+        raise RuntimeError("narrow() cannot be applied to a 0-dim tensor; unsqueeze it first")
     axis = axis_of(dim, len(shape))
     n = shape[axis]
     if not -n <= start <= n:
@@ -388,6 +390,8 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     >>> [t.shape[0] for t in torch.split(torch.arange(5), 2)]
     [2, 2, 1]
     """
+    if not tensor._aval.shape:
+        raise RuntimeError("split expects at least a 1-dimensional tensor")
     n = tensor._aval.shape[axis_of(dim, len(tensor._aval.shape))]
     if isinstance(split_size_or_sections, int):
         size = split_size_or_sections
@@ -498,6 +502,8 @@ def hstack(tensors: Sequence[Tensor]) -> Tensor:
     tensor([1, 2, 3])
     """
     parts = [x if x._aval.shape else reshape(x, 1) for x in tensors]
+    if not parts:
+        raise RuntimeError("hstack expects a non-empty TensorList")
     return cat(parts, 0 if len(parts[0]._aval.shape) == 1 else 1)
 
 
@@ -567,8 +573,13 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     tensor([3, 1, 2])
     """
     if dims is None:
+        if not isinstance(shifts, int) and len(shifts) != 1:
+            raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:0 (roll by {shifts} needs as many dims)")
         return reshape(roll(reshape(input, -1), shifts, 0), input._aval.shape)
-    pairs = [(shifts, dims)] if isinstance(shifts, int) else list(zip(shifts, dims, strict=True))
+    moves, axes = ((v,) if isinstance(v, int) else tuple(v) for v in (shifts, dims))
+    if len(moves) != len(axes):
+        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(moves)}, dims:{len(axes)} (roll by {shifts} along {dims})")
+    pairs = list(zip(moves, axes, strict=True))
     given = input
     for shift, dim in pairs:
         n = input._aval.shape[axis_of(dim, len(input._aval.shape))]
@@ -593,6 +604,12 @@ def _zero(x: Tensor) -> int | bool:
     return False if x._aval.dtype is dtypes.bool else 0
 
 
+def _last_two(name: str, x: Tensor) -> tuple[int, ...]:
+    if len(x._aval.shape) < 2:
+        raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions, got shape {list(x._aval.shape)}")
+    return x._aval.shape[-2:]
+
+
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The part on and below the diagonal; the rest is 0.
 
@@ -601,7 +618,7 @@ def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     tensor([[1., 0.],
             [1., 1.]])
     """
-    m, n = input._aval.shape[-2:]
+    m, n = _last_two("tril", input)
     return _keep(triangle_mask(m, n, diagonal, True), input)
 
 
@@ -613,7 +630,7 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     tensor([[1., 1.],
             [0., 1.]])
     """
-    m, n = input._aval.shape[-2:]
+    m, n = _last_two("triu", input)
     return _keep(triangle_mask(m, n, diagonal, False), input)
 
 
@@ -720,6 +737,8 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """Windows of an axis: `size` elements every `step`, as a new last axis (a copy)."""
     axis = axis_of(dimension, len(input._aval.shape))
     n = input._aval.shape[axis]
+    if step <= 0 or size < 0:
+        raise RuntimeError(f"unfold: step is {step} but must be > 0, and size is {size} but must be >= 0")
     if size > n:
         raise RuntimeError(f"maximum size for tensor at dimension {axis} is {n} but size is {size}")
     return window(input, (axis,), (size,), (step,), (1,))
@@ -734,6 +753,15 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
             [2, 2, 2]])
     """
     parts = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
+    if indexing not in ("ij", "xy"):
+        raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
+    for x in parts:
+        if len(x._aval.shape) > 1:
+            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got shape {list(x._aval.shape)}")
+        if x._aval.dtype is not parts[0]._aval.dtype:
+            raise RuntimeError(
+                f"torch.meshgrid expects all tensors to have the same dtype, got {parts[0]._aval.dtype.name} and {x._aval.dtype.name}"
+            )
     if indexing == "xy" and len(parts) > 1:
         return tuple(transpose(g, 0, 1) for g in meshgrid(*parts))
     shape = tuple(x._aval.size for x in parts)

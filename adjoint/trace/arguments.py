@@ -8,6 +8,7 @@ compare when they are first recorded with arguments of these types, and then nev
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
 from collections.abc import Callable
@@ -17,8 +18,18 @@ import numpy as np
 
 from adjoint.dtypes import DType
 from adjoint.trace.handle import Tensor
+from adjoint.trace.state import _package
 
+RAISE = dis.opmap["RAISE_VARARGS"]
+MISHAPS = (ValueError, IndexError, OverflowError, ZeroDivisionError, MemoryError)  # where PyTorch says RuntimeError
 # Functions so short that a wrapper would be felt: they explain failures themselves, in their slow paths.
+# Functions that would make something of a wrong argument: these look first.
+TESTED_AHEAD = frozenset(
+    "select triu tril eye linspace logspace randperm multinomial kthvalue histc flip tile logsumexp nan_to_num deg2rad "
+    "rad2deg dropout alpha_dropout solve_triangular multi_dot index_fill index_copy index_add scatter scatter_add full_like "
+    "randint isclose allclose equal meshgrid cosine_similarity lerp prelu pad roll batch_norm leaky_relu "
+    "hinge_embedding_loss take masked_scatter dist heaviside hypot logaddexp addcmul addcdiv".split()
+)
 UNWRAPPED = frozenset("add sub subtract div divide true_divide mul multiply pow sum matmul where square".split())
 
 
@@ -59,11 +70,12 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "tuple[int, ...]": ("tuple of ints", whole_or_several),
     "int | tuple[int, ...]": ("int or tuple of ints", whole_or_several),
     "int | Sequence[int]": ("int or tuple of ints", whole_or_several),
+    "dim": ("int or tuple of ints", either(whole_or_several, lambda x: isinstance(x, Tensor))),  # max(x, y)
     "Tensor | float": ("Tensor or Number", number_or_tensor),
     "Tensor | Number": ("Tensor or Number", number_or_tensor),
 }  # fmt: skip
 # parameters that are annotated loosely, by their names
-NAMES = {"dim": "int | Sequence[int]", "axis": "int | Sequence[int]", "dims": "int | Sequence[int]", "keepdim": "bool"}
+NAMES = {"dim": "dim", "axis": "int | Sequence[int]", "dims": "int | Sequence[int]", "keepdim": "bool"}
 
 
 @functools.cache
@@ -75,6 +87,8 @@ def expectations(function: Callable) -> tuple[inspect.Signature, dict[str, tuple
         text = p.annotation if isinstance(p.annotation, str) else getattr(p.annotation, "__name__", "Any")
         optional = text.endswith(" | None") or p.default is None
         text = text.removesuffix(" | None")
+        if p.name == "reduction":
+            text = "Any"  # the functions say which words they know, by ValueError as in PyTorch
         if text == "Any":
             text = NAMES.get(p.name, "Any")
             optional = True
@@ -82,6 +96,17 @@ def expectations(function: Callable) -> tuple[inspect.Signature, dict[str, tuple
             word, test = KINDS[text]
             expected[p.name] = (word, either(test, lambda x: x is None) if optional else test)
     return signature, expected
+
+
+def before_the_call(function: Callable) -> tuple[tuple[Callable[[Any], bool] | None, ...], dict[str, Callable[[Any], bool]]]:
+    """Tests of the arguments by position (as far as they are positional) and by name."""
+    signature, expected = expectations(function)
+    positional = []
+    for p in signature.parameters.values():
+        if p.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+            break
+        positional.append(expected[p.name][1] if p.name in expected else None)
+    return tuple(positional), {name: test for name, (_, test) in expected.items()}
 
 
 def mistake_in(function: Callable, args: tuple, kwargs: dict, name: str | None = None) -> TypeError | None:
@@ -142,21 +167,43 @@ def explain(function: Callable, args: tuple, kwargs: dict, error: Exception, nam
     found = mistake_in(function, args, kwargs, name)
     if found is not None:
         return found
-    if isinstance(error, (AttributeError, StopIteration, KeyError)):
+    if isinstance(error, (AttributeError, StopIteration, KeyError, *MISHAPS)) and not on_purpose(error):
         given = ", ".join([shown(a) for a in args] + [f"{k}={shown(a)}" for k, a in kwargs.items()])
-        return TypeError(f"{name or function.__name__}(): cannot take ({given}): {error}")
+        kind = RuntimeError if isinstance(error, MISHAPS) else TypeError
+        return kind(f"{name or function.__name__}(): cannot take ({given}): {error}")
     return error
+
+
+def on_purpose(error: Exception) -> bool:
+    """Whether a `raise` of this package made the error, rather than an operation that failed on its operands."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return True
+    code = trace.tb_frame.f_code
+    return code.co_filename.startswith(_package) and code.co_code[trace.tb_lasti] == RAISE
 
 
 def checked(function: Callable, name: str | None = None) -> Callable:
     """A public function whose failures are explained by its arguments where they are to blame."""
-    name = name or function.__name__
-    if name in UNWRAPPED or hasattr(function, "explains"):
+    name = name or getattr(function, "__name__", "")
+    if name in UNWRAPPED or hasattr(function, "explains") or not inspect.isfunction(function):
         return function
+
+    ahead = name.rpartition(".")[2] in TESTED_AHEAD
+    positional, named = before_the_call(function) if ahead else ((), {})
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
+            if ahead:
+                for test, value in zip(positional, args, strict=False):
+                    if test is not None and not test(value):
+                        raise TypeError
+                for key in kwargs:
+                    if key in named and not named[key](kwargs[key]):
+                        raise TypeError
             return function(*args, **kwargs)
         except Exception as error:
             explained = explain(function, args, kwargs, error, name)

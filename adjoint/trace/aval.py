@@ -5,6 +5,8 @@ An `Aval` is interned: equal ones are the same object, so a trie key may hold it
 
 from __future__ import annotations
 
+from operator import index
+
 from adjoint.dtypes import DType
 
 
@@ -80,6 +82,7 @@ def aval(
     key = (shape, dtype, requires_grad, strides)
     found = _known.get(key)
     if found is None:
+        shape = tuple([n if type(n) is int else index(n) for n in shape])  # 9.0 equals 9, but is no size
         found = Aval()
         found.shape, found.dtype, found.requires_grad, found.strides = Size(shape), dtype, requires_grad, strides
         found.key_shape = tuple(shape)

@@ -74,6 +74,9 @@ def flush(tr: Trace) -> None:
     if compiled is None:
         try:
             compiled = build(tr, key, alive)
+        except Exception as error:
+            fail(tr, alive, error)
+            return
         except BaseException:
             rescue(tr, alive)
             raise

@@ -118,8 +118,6 @@ k & k
 k << 1
 2 ** x
 1 / x
--x
-~b
 x.add(y)
 x.mul(y)
 x.clamp(0, 1)
@@ -197,7 +195,6 @@ x.argmax(1)
 x.cumsum(0)
 x.std(1)
 x.norm(2)
-x.item
 x[0, 0].item()
 x.tolist()
 x.numpy()
@@ -657,18 +654,209 @@ dist.Binomial(3, p)
 dist.kl_divergence(dist.Normal(0.0, 1.0), dist.Normal(1.0, 1.0))
 """
 
+# Mistakes that no variation of a good call makes, one expression each.
+GOOD["mistakes"] = """
+linalg.inv(torch.zeros(2, 2))
+linalg.inv(torch.ones(2, 3))
+linalg.inv(torch.full((2, 2), nan))
+linalg.solve(torch.zeros(2, 2), torch.ones(2, 1))
+linalg.cholesky(-torch.eye(2))
+linalg.cholesky(torch.full((2, 2), nan))
+linalg.slogdet(torch.zeros(2, 2))
+linalg.det(torch.zeros(2, 2))
+linalg.eigh(torch.full((2, 2), nan))
+linalg.svd(torch.full((2, 2), nan))
+torch.max(torch.ones(0))
+torch.min(torch.ones(0))
+torch.argmax(torch.ones(0))
+torch.amax(torch.ones(0), 0)
+torch.max(torch.ones(0, 3), 0)
+torch.max(torch.ones(0, 3), 1)
+torch.mean(torch.ones(0))
+torch.median(torch.ones(0))
+torch.cat([])
+torch.stack([])
+torch.cat([x, m], 0)
+torch.cat([x, k], 0)
+torch.stack([x, m])
+torch.multinomial(torch.tensor([-1.0, 2.0]), 1)
+torch.multinomial(torch.tensor([nan, 2.0]), 1)
+torch.multinomial(torch.zeros(3), 1)
+torch.multinomial(p, 9)
+torch.bernoulli(torch.tensor([2.0]))
+torch.bernoulli(torch.tensor([-1.0]))
+torch.bernoulli(torch.tensor([nan]))
+torch.poisson(torch.tensor([-1.0]))
+torch.normal(torch.zeros(2), -torch.ones(2))
+torch.histc(torch.tensor([nan]), 3)
+torch.histc(x, 3, 5, 1)
+torch.bincount(torch.tensor([-1]))
+torch.bincount(x)
+torch.gather(x, 1, k + 5)
+torch.gather(x, 1, k - 5)
+torch.index_select(x, 0, j + 9)
+x[torch.tensor([9])]
+x[torch.tensor([-9])]
+torch.take(x, torch.tensor([99]))
+torch.scatter(x, 1, k + 5, y)
+torch.index_add(x, 0, j + 5, y)
+F.embedding(j + 9, table)
+F.embedding(j - 9, table)
+F.one_hot(j - 9)
+F.one_hot(j, 1)
+F.cross_entropy(x, classes + 9)
+F.cross_entropy(x, classes - 9)
+F.nll_loss(x, classes + 9)
+F.binary_cross_entropy(x + 9, p)
+F.dropout(x, 2.0)
+F.dropout(x, -0.1)
+nn.Dropout(1.5)
+F.conv2d(image, torch.ones(4, 3, 3, 3))
+F.conv2d(image, kernel, groups=3)
+F.conv2d(image, kernel, padding=-1)
+F.conv2d(image, kernel, stride=0)
+F.conv2d(image, torch.ones(4, 2, 9, 9))
+F.conv2d(image, kernel, torch.ones(5))
+nn.Conv2d(3, 4, 3, groups=2)
+nn.Conv2d(2, 4, 3, padding_mode='nonsense')
+nn.Conv2d(2, 4, 3)(torch.ones(1, 3, 6, 6))
+nn.BatchNorm1d(3)(torch.ones(1, 3))
+nn.BatchNorm2d(3)(image)
+nn.BatchNorm1d(3)(image)
+nn.LayerNorm(4)(x)
+nn.GroupNorm(3, 4)
+nn.Linear(4, 2)(x)
+nn.Embedding(3, 2, padding_idx=5)
+nn.MultiheadAttention(5, 2)
+nn.LSTM(3, 4)(torch.ones(2, 2))
+nn.Linear(3, 4).load_state_dict({})
+nn.Linear(3, 4).load_state_dict({'weight': torch.ones(4, 3), 'bias': torch.ones(4), 'extra': torch.ones(1)})
+nn.Linear(3, 4).load_state_dict({'weight': torch.ones(2, 3), 'bias': torch.ones(4)})
+nn.Linear(3, 4).nonsense
+nn.Sequential(nn.ReLU())[3]
+nn.ModuleDict({'a': nn.ReLU()})['b']
+nn.Module()(x)
+optim.SGD([], lr=0.1)
+optim.SGD(x, lr=0.1)
+optim.SGD([1.0], lr=0.1)
+optim.SGD([nn.Parameter(x) * 2], lr=0.1)
+optim.SGD([nn.Parameter(x)], lr=-1.0)
+optim.SGD([nn.Parameter(x)], lr=0.1, momentum=-1.0)
+optim.SGD([nn.Parameter(x)], lr=0.1, nesterov=True)
+optim.Adam([nn.Parameter(x)], betas=(1.5, 0.9))
+optim.Adam([nn.Parameter(x)], eps=-1.0)
+optim.Adam([{'nonsense': [nn.Parameter(x)]}])
+optim.SGD([nn.Parameter(x)], lr=0.1).load_state_dict({'state': {}, 'param_groups': []})
+optim.lr_scheduler.StepLR(nn.Parameter(x), 2)
+nn.Parameter(x).backward()
+nn.Parameter(x).mul(2).backward()
+nn.Parameter(x).mul(2).backward(torch.ones(7))
+x.sum().backward()
+nn.Parameter(x).add_(1)
+nn.Parameter(x)[0].zero_()
+nn.Parameter(x).zero_()
+k.requires_grad_()
+torch.ones(2, dtype=torch.int64, requires_grad=True)
+nn.Parameter(k)
+nn.Parameter(x).numpy()
+nn.Parameter(x).sum().requires_grad_(False)
+torch.autograd.grad(x.sum(), x)
+torch.autograd.grad(nn.Parameter(x).sum(), nn.Parameter(y))
+x.item()
+bool(x)
+bool(torch.ones(0))
+float(x)
+int(x)
+len(torch.tensor(1.0))
+list(torch.tensor(1.0))
+x in [1]
+torch.tensor([[1, 2], [3]])
+torch.tensor('a')
+torch.tensor([1, 'a'])
+torch.tensor(object())
+torch.tensor(2**70)
+torch.from_numpy([1.0])
+torch.from_numpy(np.array(['a']))
+torch.zeros(-1)
+torch.zeros(2, -3)
+torch.zeros(2**40, 2**40)
+torch.zeros(2**62)
+torch.ones(2, device='cuda')
+torch.ones(2, device='nonsense')
+torch.ones(2).to('cuda')
+torch.ones(2).to('mps:0')
+torch.ones(2).to('nonsense')
+torch.ones(2).cuda()
+torch.device('nonsense')
+torch.arange(0, 5, 0)
+torch.arange(5, 0)
+torch.arange(0, nan)
+torch.linspace(0, 1, -3)
+torch.randint(5, 5, (2,))
+torch.randint(0, 5, (-2,))
+torch.randperm(-1)
+torch.ones(2, 3) @ torch.ones(2, 3)
+torch.ones(2, 3) + torch.ones(4)
+torch.ones(3).expand(2, 4)
+torch.ones(3).add_(torch.ones(2, 3))
+torch.ones(3, dtype=torch.int64).add_(0.5)
+torch.ones(1).expand(3).add_(1)
+torch.ones(2, 3).view(4, 2)
+torch.ones(2, 3).t().view(6)
+torch.ones(2, 3).reshape(-1, -1)
+torch.ones(2, 3).permute(0, 0)
+torch.ones(2, 3).sum((0, 0))
+torch.ones(2, 3).transpose(0, 5)
+torch.ones(2, 3).squeeze(7)
+torch.ones(2, 3, 4).t()
+torch.einsum('ij,jk->iz', x, m)
+torch.einsum('ij,kl', x)
+torch.einsum('i', x)
+torch.bitwise_and(x, x)
+x & x
+x << 1
+~x
+-b
+b - b
+x.nonsense
+torch.nonsense
+nn.Nonsense
+F.nonsense
+torch.cuda.is_available()
+torch.manual_seed(-1)
+dist.Normal(0.0, -1.0)
+dist.Normal(nan, 1.0)
+dist.Bernoulli(2.0)
+dist.Bernoulli(p, logits=x)
+dist.Bernoulli()
+dist.Categorical(-p)
+dist.Uniform(1.0, 0.0)
+dist.Uniform(0.0, 1.0).log_prob(torch.tensor(3.0))
+dist.Poisson(-1.0)
+dist.Gamma(-1.0, 1.0)
+dist.kl_divergence(dist.Normal(0.0, 1.0), dist.Poisson(1.0))
+data.TensorDataset(x, v)
+data.DataLoader([1], batch_size=0)
+data.DataLoader([1], shuffle=True, sampler=[0])
+data.random_split([1, 2, 3], [1, 1])
+list(data.DataLoader([np.ones(2), np.ones(3)], batch_size=2))
+torch.set_default_dtype(torch.int64)
+torch.utils.data.Subset([1], [5])[0]
+"""
+
 OTHERS = {
-    "tensor": ["'a'", "[1.0, 2.0]", "None", "2.5", "np.ones(2)", "torch.ones(7)", "torch.ones(2, 2, 2, 2, 2)",
-               "torch.ones(0)", "torch.tensor(1.0)", "({}).long()", "({}).bool()", "({}).double()"],
-    "int": ["'a'", "1.5", "None", "-9", "9", "0", "2**62", "x", "[0, 0]"],
+    "tensor": ["'a'", "[1.0, 2.0]", "None", "np.ones(2)", "torch.ones(7)", "torch.ones(2, 2, 2, 2, 2)", "torch.ones(0)",
+               "torch.tensor(1.0)", "({}).long()", "({}).bool()", "({}).double()"],
+    "int": ["'a'", "1.5", "None", "-9", "9", "0", "2**62", "x"],
     "float": ["'a'", "None", "[1]", "x", "-1.0", "nan", "2.0"],
-    "sequence": ["'a'", "None", "(1.5, 2)", "(-5, 3)", "(0, 0)", "(2**62, 2**62)", "9", "()", "[x]", "[None]"],
-    "str": ["'nonsense'", "1", "None", "'cuda'"],
+    "sequence": ["'a'", "None", "(1.5, 2)", "(-5, 3)", "(0, 0)", "(2**62, 2**62)", "9", "()", "[x]"],
+    "str": ["'nonsense'", "1", "None"],
     "bool": ["'a'", "None"],
     "dtype": ["'float32'", "1", "None", "torch.int64", "torch.bool"],
     "other": ["'a'", "1", "None"],
 }  # fmt: skip
-NUMBER = (ast.UnaryOp, ast.Constant)
+# PyTorch never comes back from the first; in the other nothing is written, so whether the index is looked at is open.
+LEFT_OUT = frozenset(("F.max_pool1d(signal, 2**62)", "torch.index_fill(torch.ones(0), 0, j, 1.0)"))
 
 
 def kind_of(node: ast.expr, names: dict[str, Any], torch: ModuleType) -> str | None:
@@ -691,6 +879,10 @@ def bad_calls(good: str, names: dict[str, Any], torch: ModuleType) -> Iterator[s
     """The variations of one call."""
     tree = ast.parse(good, mode="eval")
     call = tree.body
+    if isinstance(call, ast.Compare):
+        for other in ("'a'", "[1.0, 2.0]", "None", "torch.ones(7)", "np.ones(2)", "object()"):
+            yield f"x < {other}"
+        return
     if isinstance(call, ast.BinOp):
         for other in OTHERS["tensor"]:
             yield good.replace(ast.unparse(call.right), other.format(ast.unparse(call.right))) if isinstance(
@@ -704,7 +896,7 @@ def bad_calls(good: str, names: dict[str, Any], torch: ModuleType) -> Iterator[s
         return
     if not isinstance(call, ast.Call):
         return
-    yield from variations(call, names, torch)
+    yield from (text for text in variations(call, names, torch) if text not in LEFT_OUT)
     while isinstance(call.func, ast.Call):  # nn.Linear(3, 4)(x): vary the constructor as well
         outer, call = call, call.func
         for text in variations(call, names, torch):

@@ -37,3 +37,9 @@ from adjoint.trace.arguments import checked as _checked
 for _name, _value in list(globals().items()):
     if isinstance(_value, _FunctionType) and not _name.startswith("_"):
         globals()[_name] = _checked(_value)
+
+
+def __getattr__(name: str) -> object:
+    from adjoint.absent import absent
+
+    raise absent(__name__, name, globals())

@@ -16,3 +16,9 @@ __all__ = [
     "parameters_to_vector",
     "vector_to_parameters",
 ]
+
+
+def __getattr__(name: str) -> object:
+    from adjoint.absent import absent
+
+    raise absent(__name__, name, globals())
