@@ -18,10 +18,12 @@ from adjoint.dtypes import bool, finfo, float32, float64, iinfo, int8, int16, in
 from adjoint.methods import allclose, equal
 from adjoint.methods import attach as _attach
 from adjoint.methods import create_device as device
+from adjoint.ops import arrange as _arrange
 from adjoint.ops import create as _create
 from adjoint.ops import elementwise as _elementwise
 from adjoint.ops import index as _index
 from adjoint.ops import linalg as _linalg
+from adjoint.ops import numeric as _numeric
 from adjoint.ops import products as _products
 from adjoint.ops import random as _random
 from adjoint.ops import reduce as _reduce
@@ -58,12 +60,16 @@ _PUBLIC = {
     _shape: "reshape permute transpose movedim t squeeze unsqueeze flatten unflatten broadcast_to broadcast_tensors "
     "clone detach flip narrow select split chunk unbind cat stack hstack vstack tile repeat_interleave roll tril triu "
     "diag diag_embed trace meshgrid",
+    _arrange: "atleast_1d atleast_2d atleast_3d column_stack dstack tensor_split hsplit vsplit dsplit block_diag "
+    "cartesian_prod combinations rot90 fliplr flipud diagflat vander",
+    _numeric: "positive fmax fmin clamp_min clamp_max signbit sgn isposinf isneginf float_power ldexp logaddexp2 rsub",
     _index: "gather take_along_dim index_select take scatter scatter_add index_add index_copy index_fill masked_fill "
     "masked_select masked_scatter nonzero",
     _sort: "argsort sort topk kthvalue unique bincount histc searchsorted quantile",
-    _products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum",
-    _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve",
-    _samples: "cov corrcoef cdist nansum nanmean diff trapezoid",
+    _products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum inner vdot addr addbmm",
+    _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve matrix_exp "
+    "chain_matmul",
+    _samples: "cov corrcoef cdist nansum nanmean diff trapezoid cumulative_trapezoid logcumsumexp renorm",
     _random: "Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state rand randn rand_like randn_like "
     "randint randint_like randperm normal bernoulli multinomial poisson",
     _special: "mvlgamma sinc",
@@ -77,7 +83,7 @@ _window, _pad = _shape.window, _shape.zero_pad
 for _new, _old in dict(
     absolute="abs", negative="neg", subtract="sub", multiply="mul", divide="div", true_divide="div", arcsin="asin",
     arccos="acos", arctan="atan", arctan2="atan2", arcsinh="asinh", arccosh="acosh", arctanh="atanh", clip="clamp",
-    concat="cat", pinverse="pinv", swapdims="transpose", row_stack="vstack", concatenate="cat", swapaxes="transpose", moveaxis="movedim", ger="outer", inverse="inv", greater="gt",
+    concat="cat", pinverse="pinv", swapdims="transpose", row_stack="vstack", trapz="trapezoid", concatenate="cat", swapaxes="transpose", moveaxis="movedim", ger="outer", inverse="inv", greater="gt",
     greater_equal="ge", less="lt", less_equal="le", not_equal="ne", fix="trunc",
 ).items():  # fmt: skip
     globals()[_new] = globals()[_old]
@@ -284,7 +290,7 @@ _LAZY_NAMES = {
     "save": "adjoint.io", "load": "adjoint.io", "no_grad": "adjoint.autograd.modes",
     "enable_grad": "adjoint.autograd.modes", "inference_mode": "adjoint.autograd.modes",
     "set_grad_enabled": "adjoint.autograd.modes", "is_grad_enabled": "adjoint.autograd.modes",
-    "eager": "adjoint.autograd.modes", "is_eager": "adjoint.autograd.modes",
+    "vmap": "adjoint.func", "eager": "adjoint.autograd.modes", "is_eager": "adjoint.autograd.modes",
 }  # fmt: skip
 
 

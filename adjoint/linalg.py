@@ -17,6 +17,7 @@ from adjoint.ops.linalg import (
     eigvalsh,
     inv,
     lstsq,
+    matrix_exp,
     matrix_norm,
     matrix_power,
     matrix_rank,
@@ -31,7 +32,8 @@ from adjoint.ops.linalg import (
 )
 from adjoint.ops.linalg import linalg_norm as norm
 from adjoint.ops.linalg import linalg_vector_norm as vector_norm
-from adjoint.ops.products import matmul
+from adjoint.ops.arrange import vander
+from adjoint.ops.products import matmul, vecdot
 from adjoint.ops.shape import diagonal as _diagonal
 from adjoint.trace.arguments import checked as _checked
 from adjoint.trace.handle import Tensor
@@ -50,9 +52,10 @@ for _name, _value in list(globals().items()):
 
 __all__ = [
     "LinAlgError",
-    "cholesky", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "lstsq", "matmul", "matrix_norm",
+    "cholesky", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "lstsq", "matmul", "matrix_exp",
+    "matrix_norm",
     "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve", "solve_triangular", "svd",
-    "svdvals", "vector_norm",
+    "svdvals", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip
 
 

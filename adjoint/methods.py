@@ -16,10 +16,12 @@ from adjoint import dtypes
 from adjoint.autograd import engine
 from adjoint.dtypes import DType
 from adjoint.ops import (
+    arrange,
     create,
     elementwise,
     index,
     linalg,
+    numeric,
     products,
     random,
     reduce,
@@ -201,7 +203,10 @@ def type_of(self: Tensor, dtype: Any = None) -> Any:
     if dtype is None:
         return "torch." + names.get(self._aval.dtype.name, self._aval.dtype.name.capitalize() + "Tensor")
     if isinstance(dtype, str):
-        dtype = next(dtypes.by_name(k) for k, v in names.items() if dtype.endswith(v))
+        found = next((dtypes.by_name(k) for k, v in names.items() if dtype.endswith(v)), None)
+        if found is None:
+            raise ValueError(f"invalid type: {dtype!r}; use a dtype such as torch.float32")
+        dtype = found
     return cast(self, create.check_dtype(dtype))  # type: ignore[arg-type]
 
 
@@ -528,9 +533,11 @@ SAME_NAME = {
     index: "gather take_along_dim index_select take scatter scatter_add index_add index_copy index_fill index_put "
     "masked_fill masked_select masked_scatter nonzero",
     sort: "argsort sort topk kthvalue unique bincount histc quantile",
-    products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron",
-    linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve",
-    samples: "cov corrcoef nansum nanmean diff",
+    arrange: "tensor_split hsplit vsplit dsplit rot90 fliplr flipud diagflat",
+    numeric: "positive fmax fmin signbit sgn isposinf isneginf float_power ldexp logaddexp2",
+    products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron inner vdot addr addbmm",
+    linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve matrix_exp",
+    samples: "cov corrcoef nansum nanmean diff logcumsumexp renorm",
     random: "uniform_ normal_ bernoulli_ exponential_ random_ bernoulli multinomial",
 }  # fmt: skip
 ALIASES = {
@@ -538,7 +545,7 @@ ALIASES = {
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
     "arctan2": "atan2", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
     "clip": "clamp", "swapaxes": "transpose", "swapdims": "transpose", "moveaxis": "movedim", "ger": "outer",
-    "inverse": "inv", "fix": "trunc", "negative_": "neg_", "mul_": "mul_",
+    "inverse": "inv", "pinverse": "pinv", "fix": "trunc", "negative_": "neg_", "mul_": "mul_",
 }  # fmt: skip
 IN_PLACE = (
     "add sub mul div pow neg abs exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh "

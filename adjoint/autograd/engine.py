@@ -65,6 +65,9 @@ def backward(
     tensor([2., 4.])
     """
     roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    for g in [grad_tensors] if grad_tensors is None or isinstance(grad_tensors, Tensor) else grad_tensors:
+        if g is not None and not isinstance(g, Tensor):
+            raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
     seeds = [grad_tensors] if grad_tensors is None or isinstance(grad_tensors, Tensor) else list(grad_tensors)
     seeds += [None] * (len(roots) - len(seeds))
     keep = create_graph if retain_graph is None else retain_graph

@@ -389,6 +389,44 @@ def matrix_norm(A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool 
     return out.unsqueeze(-1).unsqueeze(-1) if keepdim else out
 
 
+def matrix_exp(A: Tensor) -> Tensor:
+    """The exponential of square matrices, I + A + A^2 / 2 + ...
+
+    Scaling and squaring (Higham, "Functions of Matrices", section 10.3) around a Taylor polynomial of degree 16, which is
+    exact to float64 for norms below 1/2. The norm is read, so what is pending runs.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.matrix_exp(torch.zeros(2, 2))
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    _matrix("matrix_exp", A)
+    if not A._aval.size:
+        return A.clone()
+    norm = float(ew.absolute(A.detach()).sum(-2).amax())
+    squarings = max(0, math.frexp(norm)[1] + 1) if math.isfinite(norm) else 0
+    n = A._aval.shape[-1]
+    from adjoint.ops.create import eye
+
+    identity, X = eye(n, dtype=A._aval.dtype), A * 2.0**-squarings
+    out = identity + X / 16
+    for k in range(15, 0, -1):
+        out = identity + matmul(X, out) / k
+    for _ in range(squarings):
+        out = matmul(out, out)
+    return out
+
+
+def chain_matmul(*matrices: Tensor) -> Tensor:
+    """The product of several matrices.
+
+    >>> import adjoint as torch
+    >>> torch.chain_matmul(torch.ones(2, 3), torch.ones(3, 1), torch.ones(1, 4)).shape
+    torch.Size([2, 4])
+    """
+    return matrices[0] if len(matrices) == 1 else multi_dot(matrices)
+
+
 def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     """The product of several matrices; the first and the last may be vectors.
 

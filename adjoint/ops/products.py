@@ -194,6 +194,68 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: fl
     return input * beta + mv(mat, vec) * alpha
 
 
+def inner(input: Tensor, other: Tensor) -> Tensor:
+    """Sums of products over the last axes of both: (..., n) and (*, n) give (..., *).
+
+    >>> import adjoint as torch
+    >>> torch.inner(torch.tensor([[1., 2.], [3., 4.]]), torch.tensor([1., 10.]))
+    tensor([21., 43.])
+    """
+    a, b = input._aval.shape, other._aval.shape
+    if not a or not b:
+        return input * other
+    if a[-1] != b[-1]:
+        raise RuntimeError(
+            f"inner() the last dimension must match on both input tensors but got shapes {list(a)} and {list(b)}"
+        )
+    return tensordot(input, other, ([-1], [-1]))
+
+
+def vdot(input: Tensor, other: Tensor) -> Tensor:
+    """The product of two vectors.
+
+    >>> import adjoint as torch
+    >>> torch.vdot(torch.tensor([1., 2.]), torch.tensor([3., 4.]))
+    tensor(11.)
+    """
+    return dot(input, other)
+
+
+def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
+    """Products of vectors along an axis; the others broadcast.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.vecdot(torch.ones(2, 3), torch.tensor([1., 2., 3.]))
+    tensor([6., 6.])
+    """
+    return (x * y).sum(dim)
+
+
+def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """`beta * input + alpha * outer(vec1, vec2)`.
+
+    >>> import adjoint as torch
+    >>> torch.addr(torch.ones(2, 2), torch.tensor([1., 2.]), torch.tensor([3., 4.]))
+    tensor([[4., 5.],
+            [7., 9.]])
+    """
+    product = outer(vec1, vec2)
+    product = product if alpha == 1 else product * alpha
+    return product + (input if beta == 1 else input * beta)
+
+
+def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """`beta * input` plus alpha times the sum of the products of a batch.
+
+    >>> import adjoint as torch
+    >>> torch.addbmm(torch.zeros(1, 1), torch.ones(3, 1, 2), torch.ones(3, 2, 1))
+    tensor([[6.]])
+    """
+    product = bmm(batch1, batch2).sum(0)
+    product = product if alpha == 1 else product * alpha
+    return product + (input if beta == 1 else input * beta)
+
+
 def kron(input: Tensor, other: Tensor) -> Tensor:
     """The Kronecker product: every element of `input` times the whole of `other`.
 
