@@ -8,6 +8,7 @@ tensor(1.)
 from types import FunctionType as _FunctionType
 
 from adjoint.ir.reference import LinAlgError
+from adjoint.ops.arrange import vander
 from adjoint.ops.linalg import (
     cholesky,
     cond,
@@ -32,7 +33,6 @@ from adjoint.ops.linalg import (
 )
 from adjoint.ops.linalg import linalg_norm as norm
 from adjoint.ops.linalg import linalg_vector_norm as vector_norm
-from adjoint.ops.arrange import vander
 from adjoint.ops.products import matmul, vecdot
 from adjoint.ops.shape import diagonal as _diagonal
 from adjoint.trace.arguments import checked as _checked

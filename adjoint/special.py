@@ -10,7 +10,7 @@ from adjoint.ops.reduce import logsumexp
 from adjoint.ops.special import entr, sinc, trigamma
 from adjoint.trace.arguments import checked as _checked
 
-entr, sinc, trigamma, logit, xlogy, logsumexp = map(_checked, (entr, sinc, trigamma, logit, xlogy, logsumexp))
+entr, sinc, trigamma, logit, xlogy, logsumexp = (_checked(f) for f in (entr, sinc, trigamma, logit, xlogy, logsumexp))
 expit, erf, erfc, erfinv = (functions[n] for n in ("sigmoid", "erf", "erfc", "erfinv"))
 gammaln, digamma, log1p, expm1, exp2 = (functions[n] for n in ("lgamma", "digamma", "log1p", "expm1", "exp2"))
 psi = digamma

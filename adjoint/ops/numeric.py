@@ -6,7 +6,17 @@ import math
 from typing import Any
 
 from adjoint import dtypes
-from adjoint.ops.elementwise import cast, clamp, functions, logaddexp, maximum, minimum, pow, sub, where
+from adjoint.ops.elementwise import (
+    cast,
+    clamp,
+    functions,
+    logaddexp,
+    maximum,
+    minimum,
+    pow,
+    sub,
+    where,
+)
 from adjoint.trace.handle import Tensor
 
 

@@ -18,11 +18,20 @@ import numpy as np
 
 from adjoint.dtypes import DType
 from adjoint.trace.handle import Tensor
-from adjoint.trace.state import _package
+from adjoint.trace.state import _package, local
+from adjoint.trace.trie import Scope
 
 RAISE = dis.opmap["RAISE_VARARGS"]
 MISHAPS = (ValueError, IndexError, OverflowError, ZeroDivisionError, MemoryError)  # where PyTorch says RuntimeError
 # Functions so short that a wrapper would be felt: they explain failures themselves, in their slow paths.
+# Functions of several steps that are one node in PyTorch's graph. Only those whose steps no other function records alike.
+NODES = {
+    "clamp": "ClampBackward1", "stack": "StackBackward0",
+    "tril": "TrilBackward0", "triu": "TriuBackward0", "repeat": "RepeatBackward0", "tile": "RepeatBackward0",
+    "roll": "RollBackward0", "addmm": "AddmmBackward0", "addmv": "AddmvBackward0", "baddbmm": "BaddbmmBackward0",
+    "index_add": "IndexAddBackward0", "index_fill": "IndexFillBackward0", "addcmul": "AddcmulBackward0",
+    "addcdiv": "AddcdivBackward0", "hypot": "HypotBackward0", "diag_embed": "DiagEmbedBackward0",
+}  # fmt: skip
 # Functions that would make something of a wrong argument: these look first.
 TESTED_AHEAD = frozenset(
     "select triu tril eye linspace logspace randperm multinomial kthvalue histc flip tile logsumexp nan_to_num deg2rad "
@@ -185,12 +194,31 @@ def on_purpose(error: Exception) -> bool:
     return code.co_filename.startswith(_package) and code.co_code[trace.tb_lasti] == RAISE
 
 
+def as_one_node(node: str, function: Callable) -> Callable:
+    """A function whose steps `grad_fn` shows as one node, as PyTorch's does."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        tr = local.trace
+        if tr.scope is not None:
+            return function(*args, **kwargs)
+        tr.scope = Scope(node, tr.node.slot)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            tr.scope = None
+
+    return call
+
+
 def checked(function: Callable, name: str | None = None) -> Callable:
     """A public function whose failures are explained by its arguments where they are to blame."""
-    name = name or getattr(function, "__name__", "")
+    name = name or str(getattr(function, "__name__", ""))
     if name in UNWRAPPED or hasattr(function, "explains") or not inspect.isfunction(function):
         return function
 
+    if name in NODES:
+        function = as_one_node(NODES[name], function)
     ahead = name.rpartition(".")[2] in TESTED_AHEAD
     positional, named = before_the_call(function) if ahead else ((), {})
 

@@ -16,18 +16,9 @@ from adjoint import dtypes
 from adjoint.trace import arguments, recorder
 from adjoint.trace.handle import Tensor, new_handle
 from adjoint.trace.recorder import Trace, bind, flush, local
-from adjoint.trace.trie import Step
+from adjoint.trace.trie import Scope, Step
 
 MAX_MACROS = 256  # per step; the oldest goes first
-
-
-class Scope:
-    """One call of a composite, as the recorded steps remember it: the name its gradient node will carry."""
-
-    __slots__ = ("name", "start")
-
-    def __init__(self, name: str, start: int) -> None:
-        self.name, self.start = name, start
 
 
 class Macro:

@@ -28,6 +28,7 @@ from adjoint.nn.functional.dropout import (  # noqa: F401
 )
 from adjoint.nn.functional.linear import *  # noqa: F403
 from adjoint.nn.functional.losses import *  # noqa: F403
+from adjoint.nn.functional.margins import *  # noqa: F403
 from adjoint.nn.functional.normalization import *  # noqa: F403
 from adjoint.nn.functional.padding import pad  # noqa: F401
 from adjoint.nn.functional.pooling import *  # noqa: F403
