@@ -160,6 +160,11 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return out.clone() if kwargs.get("copy") and out is self else out
 
 
+def no_cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
+    """Refused: there is no GPU. AssertionError as well as RuntimeError, which PyTorch raises in different builds."""
+    return to(self, device="cuda")
+
+
 DEVICE_TYPES = ("cpu", "cuda", "mps", "meta", "xpu", "xla", "hpu", "mtia", "vulkan", "ipu", "privateuseone")
 
 
@@ -588,7 +593,7 @@ def attach() -> None:
     for name, dtype in CASTS.items():
         methods[name] = lambda self, memory_format=None, dtype=dtype: cast(self, dtype)
     methods.update(
-        item=item, tolist=tolist, numpy=numpy, to=to, type=type_of, cpu=lambda self: self,
+        item=item, tolist=tolist, numpy=numpy, to=to, type=type_of, cpu=lambda self: self, cuda=no_cuda,
         backward=backward, register_hook=register_hook, retain_grad=retain_grad,
         requires_grad_=create.require_leaf, zero_=zero_, fill_=fill_, copy_=copy_, detach_=detach_,
         fill_diagonal_=fill_diagonal_, dim=lambda self: len(self._aval.shape),

@@ -178,7 +178,7 @@ def _window(a: Arrays, attrs: tuple) -> np.ndarray:
     extra = []
     for d, n, s, dil in zip(dims, sizes, strides, dilations, strict=True):
         shape[d] = window_length(x.shape[d], n, s, dil)
-        steps[d] = x.strides[d] * s
+        steps[d] = x.strides[d] * min(s, x.shape[d])  # a longer step leaves one window
         extra.append(x.strides[d] * dil)
     return as_strided(x, (*shape, *sizes), (*steps, *extra), writeable=False)
 

@@ -439,6 +439,10 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     if len(index._aval.shape) > 1:
         raise IndexError("index_select(): Index is supposed to be a vector")
     axis = axis_of(dim, len(input._aval.shape))
+    if not input._aval.shape:
+        if index._aval.size != 1:
+            raise RuntimeError(f"index_select(): Index to scalar can have only 1 value, got {index._aval.size} value(s)")
+        return index_select(input.reshape(1), 0, index).reshape(())
     index = cast(index if index._aval.shape else index.reshape(1), dtypes.int64)
     return take_indexed(input, {axis: index})
 

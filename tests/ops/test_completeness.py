@@ -37,7 +37,7 @@ OTHER_FUNCTIONS = {
 OTHER_METHODS = {
     "tests/autograd": "backward detach detach_ grad grad_fn is_leaf register_hook requires_grad requires_grad_ retain_grad retains_grad data",
     "tests/ops/test_random.py": "bernoulli bernoulli_ exponential_ multinomial normal_ random_ uniform_",
-    "tests/ops/test_queries.py": "H T allclose cpu data_ptr device dim dtype element_size equal get_device is_complex is_contiguous is_cuda "
+    "tests/ops/test_queries.py": "H T allclose cpu cuda data_ptr device dim dtype element_size equal get_device is_complex is_contiguous is_cuda "
     "is_floating_point is_same_size is_sparse itemsize layout mH mT names nbytes ndim ndimension nelement numel output_nr real shape size "
     "stride __array__ __array_priority__ __array_ufunc__ __bool__ __contains__ __deepcopy__ __float__ __index__ __int__ __iter__ __len__ "
     "register_post_accumulate_grad_hook share_memory_ is_shared pin_memory __getattr__",
