@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
 
 import calls
 import outcomes
@@ -37,6 +38,14 @@ def small_program() -> None:
     loss.backward()
     assert loss.item() == 6 and w.grad.tolist() == [4, 4, 4]
     assert torch.is_grad_enabled() and torch.get_default_dtype() is torch.float32
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """`set_num_threads` is among the calls."""
+    count = torch.get_num_threads()
+    yield
+    torch.set_num_threads(count)
 
 
 @pytest.mark.parametrize("family, good", GOODS, ids=[good for _, good in GOODS])
