@@ -18,14 +18,19 @@ from adjoint.dtypes import bool, finfo, float32, float64, iinfo, int8, int16, in
 from adjoint.methods import allclose, equal
 from adjoint.methods import attach as _attach
 from adjoint.methods import create_device as device
-from adjoint.ops import arrange as _arrange
 from adjoint.ops import create as _create
 from adjoint.ops import elementwise as _elementwise
+from adjoint.ops import exchange as _exchange
+from adjoint.ops import gather as _gather
+from adjoint.ops import generators as _generators
 from adjoint.ops import index as _index
+from adjoint.ops import joining as _joining
 from adjoint.ops import linalg as _linalg
+from adjoint.ops import masks as _masks
 from adjoint.ops import numeric as _numeric
 from adjoint.ops import products as _products
 from adjoint.ops import random as _random
+from adjoint.ops import rearrange as _rearrange
 from adjoint.ops import reduce as _reduce
 from adjoint.ops import samples as _samples
 from adjoint.ops import shape as _shape
@@ -50,7 +55,8 @@ strided = "torch.strided"
 contiguous_format = preserve_format = None
 
 _PUBLIC = {
-    _create: "tensor as_tensor from_numpy zeros ones empty full zeros_like ones_like empty_like full_like eye arange "
+    _exchange: "as_tensor asarray from_numpy from_dlpack frombuffer",
+    _create: "tensor zeros ones empty full zeros_like ones_like empty_like full_like eye arange "
     "linspace logspace",
     _elementwise: "add sub div pow round square reciprocal where clamp floor_divide remainder isfinite logical_and "
     "logical_or logical_xor lerp addcmul addcdiv xlogy logaddexp isclose nan_to_num heaviside hypot copysign deg2rad "
@@ -58,32 +64,34 @@ _PUBLIC = {
     _reduce: "sum prod mean var std var_mean std_mean amax amin argmax argmin max min any all count_nonzero cumsum "
     "cumprod cummax cummin logsumexp norm dist median aminmax",
     _shape: "reshape permute transpose movedim t squeeze unsqueeze flatten unflatten broadcast_to broadcast_tensors "
-    "clone detach flip narrow select split chunk unbind cat stack hstack vstack tile repeat_interleave roll tril triu "
-    "diag diag_embed trace meshgrid",
-    _arrange: "atleast_1d atleast_2d atleast_3d column_stack dstack tensor_split hsplit vsplit dsplit block_diag "
-    "cartesian_prod combinations rot90 fliplr flipud diagflat vander",
+    "clone detach narrow select diagonal as_strided ravel",
+    _joining: "split split_with_sizes chunk unbind tensor_split hsplit vsplit dsplit cat stack hstack vstack dstack column_stack "
+    "block_diag atleast_1d atleast_2d atleast_3d meshgrid cartesian_prod combinations",
+    _rearrange: "flip fliplr flipud rot90 tile repeat_interleave roll tril triu tril_indices triu_indices diag diag_embed "
+    "diagflat trace narrow_copy diagonal_scatter select_scatter slice_scatter as_strided_scatter",
+    _index: "index_put index_put_ unravel_index",
+    _gather: "gather take_along_dim index_select take put scatter scatter_add scatter_reduce index_add index_copy index_fill "
+    "index_reduce",
+    _masks: "masked_fill masked_select masked_scatter nonzero argwhere isin",
     _numeric: "positive fmax fmin clamp_min clamp_max signbit sgn isposinf isneginf float_power ldexp logaddexp2 rsub",
-    _index: "gather take_along_dim index_select take scatter scatter_add index_add index_copy index_fill masked_fill "
-    "masked_select masked_scatter nonzero",
-    _sort: "argsort sort topk kthvalue unique bincount histc searchsorted quantile",
+    _sort: "argsort sort topk kthvalue unique bincount histc searchsorted bucketize quantile",
     _products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum inner vdot addr addbmm",
-    _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve matrix_exp "
-    "chain_matmul",
+    _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve matrix_exp chain_matmul vander",
     _samples: "cov corrcoef cdist nansum nanmean diff trapezoid cumulative_trapezoid logcumsumexp renorm",
-    _random: "Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state rand randn rand_like randn_like "
-    "randint randint_like randperm normal bernoulli multinomial poisson",
+    _generators: "Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state",
+    _random: "rand randn rand_like randn_like randint randint_like randperm normal bernoulli multinomial poisson",
     _special: "mvlgamma sinc",
 }
 for _module, _names in _PUBLIC.items():
     for _name in _names.split():
         globals()[_name] = _checked(getattr(_module, _name), _name)
 globals().update(_elementwise.functions)
-diagonal = _checked(_shape.diagonal)
-_window, _pad = _shape.window, _shape.zero_pad
+_window, _pad = _rearrange.window, _rearrange.zero_pad
 for _new, _old in dict(
     absolute="abs", negative="neg", subtract="sub", multiply="mul", divide="div", true_divide="div", arcsin="asin",
     arccos="acos", arctan="atan", arctan2="atan2", arcsinh="asinh", arccosh="acosh", arctanh="atanh", clip="clamp",
-    concat="cat", pinverse="pinv", swapdims="transpose", row_stack="vstack", trapz="trapezoid", concatenate="cat", swapaxes="transpose", moveaxis="movedim", ger="outer", inverse="inv", greater="gt",
+    concat="cat", concatenate="cat", swapaxes="transpose", swapdims="transpose", moveaxis="movedim", row_stack="vstack", pinverse="pinv", trapz="trapezoid",
+    unsafe_split="split", unsafe_chunk="chunk", ger="outer", inverse="inv", greater="gt",
     greater_equal="ge", less="lt", less_equal="le", not_equal="ne", fix="trunc",
 ).items():  # fmt: skip
     globals()[_new] = globals()[_old]
@@ -129,16 +137,6 @@ def broadcast_shapes(*shapes: _Any) -> Size:
     from adjoint.trace.infer import broadcast
 
     return Size(broadcast("broadcast_shapes", [(s,) if isinstance(s, _builtin_int) else tuple(s) for s in shapes]))
-
-
-def ravel(input: Tensor) -> Tensor:
-    """The tensor with one axis.
-
-    >>> import adjoint as torch
-    >>> torch.ravel(torch.tensor([[1, 2], [3, 4]]))
-    tensor([1, 2, 3, 4])
-    """
-    return _shape.reshape(input, -1)
 
 
 def result_type(a: _Any, b: _Any) -> _Any:
@@ -253,6 +251,19 @@ def stats() -> dict:
     return engine_stats.collect(_recorder.counters)
 
 
+def why(last: _builtin_int = 10) -> _Any:
+    """Why the last programs were compiled: the first step that differs from what was known, both lines, cost and gain.
+
+    >>> import adjoint as torch
+    >>> _ = (torch.ones(5) * 2).sum().item()
+    >>> len(torch.why(last=1)) <= 1
+    True
+    """
+    from adjoint.trace import why
+
+    return why.why(last)
+
+
 def get_num_threads() -> _Any:
     """How many threads share the work of a large program.
 
@@ -276,7 +287,7 @@ def set_num_threads(n: _Any) -> None:
     pool.set_num_threads(n)
 
 
-for _name in "allclose equal ravel numel is_floating_point softmax log_softmax dropout promote_types".split():
+for _name in "allclose equal numel is_floating_point softmax log_softmax dropout promote_types".split():
     globals()[_name] = _checked(globals()[_name], _name)
 
 
@@ -284,13 +295,14 @@ def _make_parameter(data: Tensor, requires_grad: _Any = True) -> Tensor:
     return _Parameter(data, requires_grad)
 
 
-_LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "backends", "cuda", "func", "linalg", "viz",
+_LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "backends", "cuda", "func", "linalg", "random", "viz",
                  "special", "testing")
 _LAZY_NAMES = {
     "save": "adjoint.io", "load": "adjoint.io", "no_grad": "adjoint.autograd.modes",
     "enable_grad": "adjoint.autograd.modes", "inference_mode": "adjoint.autograd.modes",
     "set_grad_enabled": "adjoint.autograd.modes", "is_grad_enabled": "adjoint.autograd.modes",
     "vmap": "adjoint.func", "eager": "adjoint.autograd.modes", "is_eager": "adjoint.autograd.modes",
+    "VerificationError": "adjoint.runtime.verify",
 }  # fmt: skip
 
 

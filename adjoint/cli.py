@@ -1,4 +1,4 @@
-"""The command line: `adjoint demo`, `adjoint env`, `adjoint --version`.
+"""The command line: `adjoint demo`, `adjoint env`, `adjoint why`, `adjoint cache`, `adjoint --version`.
 
 Exit codes: 0 all went well; 1 the command ran and found something wrong; 2 wrong usage or a file
 that cannot be written; 130 interrupted. Results go to stdout, progress and complaints to stderr.
@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import runpy
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -71,6 +72,27 @@ def _parser() -> argparse.ArgumentParser:
     env = commands.add_parser("env", help="print versions, processor and settings")
     env.add_argument("--json", action="store_true", help="print them as JSON")
     env.set_defaults(run=_env)
+
+    cache = commands.add_parser(
+        "cache",
+        help="show or clear the machine code kept on disk",
+        description="Show the machine code that earlier processes left on disk. What a running "
+        'process found there is in adjoint.stats()["cache"].',
+    )
+    cache.add_argument("--clear", action="store_true", help="remove it")
+    cache.add_argument("--json", action="store_true", help="print as JSON")
+    cache.set_defaults(run=_cache)
+
+    why = commands.add_parser(
+        "why",
+        help="run a script and report why its programs were compiled",
+        description="Run a Python script, then print for each of the last programs why it was compiled, what "
+        "that cost, and after how many runs it is paid back.",
+    )
+    why.add_argument("--last", type=_positive, default=20, metavar="N", help="programs to report (%(default)s)")
+    why.add_argument("script", help="the file to run")
+    why.add_argument("arguments", nargs=argparse.REMAINDER, help="what it finds in sys.argv")
+    why.set_defaults(run=_why)
     return parser
 
 
@@ -122,6 +144,47 @@ def _env(options: argparse.Namespace) -> int:
             value = ", ".join(f"{k}={v}" for k, v in value.items()) or "none"
         print(f"{key.replace('_', ' '):14} {value}")
     return 0
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from adjoint.runtime import disk_cache
+
+    facts: dict[str, Any] = {}
+    if options.clear:
+        try:
+            facts["removed_entries"], facts["removed_bytes"] = disk_cache.clear()
+        except disk_cache.Refused as problem:
+            print(f"adjoint cache: nothing removed: {problem}", file=sys.stderr)
+            return 1
+    facts |= disk_cache.describe()
+    if options.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    if options.clear:
+        print(f"removed {facts['removed_entries']} entries, {facts['removed_bytes']:,} bytes")
+    else:
+        print(f"directory  {facts['directory']}")
+        print(f"state      {facts['state']}")
+        print(f"entries    {facts['entries']:,}")
+        print(f"bytes      {facts['bytes']:,} of at most {facts['bound']:,}")
+    return 0
+
+
+def _why(options: argparse.Namespace) -> int:
+    """Run the script as `python script` would; its own exit code is the command's."""
+    before = sys.argv, sys.path[0]
+    sys.argv, sys.path[0] = [options.script, *options.arguments], os.path.dirname(os.path.abspath(options.script))
+    code = 0
+    try:
+        runpy.run_path(options.script, run_name="__main__")
+    except SystemExit as ended:
+        if ended.code is not None and not isinstance(ended.code, int):
+            print(ended.code, file=sys.stderr)
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    finally:
+        sys.argv, sys.path[0] = before
+        print(torch.why(options.last))
+    return code
 
 
 def environment() -> dict[str, Any]:

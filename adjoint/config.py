@@ -65,8 +65,8 @@ FLAGS: dict[str, Flag] = {
             _count,
             0,
             "what to print to stderr as programs are compiled, each level adding to the last: "
-            "1 names of kernels, 2 their loops, 3 graphs before and after simplification, "
-            "4 LLVM IR, 5 each graph as a Python program that runs",
+            "1 why each was compiled, and its kernels, 2 at every run the time of each kernel, FLOP/s and bytes/s, "
+            "3 the trace as Python that runs, 4 loops and LLVM IR, 5 graphs before and after simplification",
         ),
         Flag(
             "ADJOINT_DISABLE",
@@ -83,6 +83,48 @@ FLAGS: dict[str, Flag] = {
             True,
         ),
         Flag(
+            "ADJOINT_NATIVE_RECORDER",
+            _switch,
+            True,
+            "0 records operations in Python also when a process repeats itself",
+        ),
+        Flag(
+            "ADJOINT_CACHE",
+            _switch,
+            True,
+            "0 neither reads nor leaves machine code on disk",
+        ),
+        Flag(
+            "ADJOINT_CACHE_DIR",
+            str,
+            "",
+            "directory for machine code; empty takes adjoint/ in the user's cache directory",
+        ),
+        Flag(
+            "ADJOINT_CACHE_BYTES",
+            _count,
+            256 << 20,
+            "bytes of machine code kept on disk; what was used longest ago goes first",
+        ),
+        Flag(
+            "ADJOINT_MAX_KERNELS",
+            _count,
+            4096,
+            "kernels whose machine code is kept in memory; what was asked for longest ago goes first",
+        ),
+        Flag(
+            "ADJOINT_MAX_NODES",
+            _count,
+            131072,
+            "places of the trie of known traces; the paths used longest ago are forgotten first",
+        ),
+        Flag(
+            "ADJOINT_MAX_PROGRAMS",
+            _count,
+            2048,
+            "programs kept ready; those used longest ago are forgotten first",
+        ),
+        Flag(
             "ADJOINT_NUM_THREADS",
             _count,
             0,
@@ -94,6 +136,13 @@ FLAGS: dict[str, Flag] = {
             "native",
             "instruction set: native, or a narrower one: avx2, sse2",
             True,
+        ),
+        Flag(
+            "ADJOINT_VERIFY",
+            _count,
+            0,
+            "n > 0 checks every n-th run of programs compiled from then on against the NumPy "
+            "reference, and raises VerificationError, with a script, where they differ",
         ),
     )
 }

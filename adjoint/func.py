@@ -14,7 +14,7 @@ from adjoint.autograd.modes import enable_grad
 from adjoint.grad.walk import depends_on_others, forward
 from adjoint.ops.create import zeros_like
 from adjoint.ops.elementwise import cast
-from adjoint.ops.shape import stack
+from adjoint.ops.joining import stack
 from adjoint.trace import recorder
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor

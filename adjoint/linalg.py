@@ -8,7 +8,6 @@ tensor(1.)
 from types import FunctionType as _FunctionType
 
 from adjoint.ir.reference import LinAlgError
-from adjoint.ops.arrange import vander
 from adjoint.ops.linalg import (
     cholesky,
     cond,
@@ -32,6 +31,7 @@ from adjoint.ops.linalg import (
     svdvals,
 )
 from adjoint.ops.linalg import linalg_norm as norm
+from adjoint.ops.linalg import linalg_vander as vander
 from adjoint.ops.linalg import linalg_vector_norm as vector_norm
 from adjoint.ops.products import matmul, vecdot
 from adjoint.ops.shape import diagonal as _diagonal

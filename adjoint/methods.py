@@ -13,27 +13,34 @@ from typing import Any
 import numpy as np
 
 from adjoint import dtypes
+from adjoint.absent import TENSOR, Absent
 from adjoint.autograd import engine
 from adjoint.dtypes import DType
 from adjoint.ops import (
-    arrange,
     create,
     elementwise,
+    exchange,
+    gather,
+    generators,
     index,
+    joining,
     linalg,
+    masks,
     numeric,
     products,
     random,
+    rearrange,
     reduce,
     samples,
     shape,
     sort,
+    storage,
 )
 from adjoint.ops.elementwise import cast, functions
-from adjoint.trace import recorder, views
+from adjoint.trace import recorder, strides, views
 from adjoint.trace.arguments import checked
-from adjoint.trace.aval import aval, is_contiguous
-from adjoint.trace.handle import Parameter, Tensor, new_handle
+from adjoint.trace.aval import aval
+from adjoint.trace.handle import Parameter, Tensor
 from adjoint.trace.recorder import bind, local, realize, record_full, refresh_special
 from adjoint.trace.views import advance, assign, check_in_place, is_leaf, overwrite, point
 
@@ -134,6 +141,12 @@ def format_tensor(self: Tensor, spec: str) -> str:
     if not self._aval.shape:
         return format(item(self), spec)
     return object.__format__(self, spec)
+
+
+def stride_of(self: Tensor, dim: int | None = None) -> Any:
+    """Steps in memory from element to element along each axis, counted in elements."""
+    steps = strides.strides_of(self)
+    return steps if dim is None else steps[shape.axis_of(dim, len(steps))]
 
 
 # --- dtype and device ----------------------------------------------------------------------------------------------------
@@ -305,19 +318,6 @@ def data_of(self: Tensor) -> Tensor:
     return views.alias_view(self)
 
 
-def set_data(self: Tensor, value: Tensor) -> None:
-    """`t.data = value`: another value (and shape) without history."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
-    buffer = realize(value)
-    fresh = recorder.Buffer.from_array(buffer.array(value._aval.dtype.np, value._aval.shape))
-    requires = self._aval.requires_grad
-    self._tid, self._slot, self._data = 0, -1, fresh
-    self._base, self._chain, self._hist, self._escape = None, (), None, None
-    self._aval = aval(value._aval.shape, value._aval.dtype, requires)
-    refresh_special(self)
-
-
 # --- in place -------------------------------------------------------------------------------------------------------------
 
 
@@ -435,6 +435,8 @@ def detach_(self: Tensor) -> Tensor:
     >>> x.detach_().requires_grad
     False
     """
+    if self._base is not None and self._aval.requires_grad:
+        raise RuntimeError("Can't detach views in-place. Use detach() instead.")
     buffer = realize(self)
     self._data, self._hist, self._tid = buffer, None, 0
     self._aval = aval(self._aval.shape, self._aval.dtype, False)
@@ -451,7 +453,7 @@ def fill_diagonal_(self: Tensor, value: float) -> Tensor:
             [0., 1.]])
     """
     m, n = self._aval.shape[-2:]
-    on = shape.triangle_mask(m, n, 0, True) & shape.triangle_mask(m, n, 0, False)
+    on = rearrange.triangle_mask(m, n, 0, True) & rearrange.triangle_mask(m, n, 0, False)
     return in_place(lambda t: elementwise.where(on, value, t), "fill_diagonal_")(self)
 
 
@@ -489,11 +491,6 @@ def reduce_tensor(self: Tensor, protocol: int) -> tuple:
     return rebuild, (type(self), realize(self).array(a.dtype.np, a.shape).copy(), a.requires_grad)
 
 
-def new_tensor(cls: type, *args: Any, **kwargs: Any) -> Tensor:
-    """`Tensor(data)` and `Parameter(data, requires_grad=True)`."""
-    return new_handle(cls)
-
-
 def init_tensor(self: Tensor, *args: Any) -> None:
     """The legacy constructor: `Tensor([1, 2])` from data, `Tensor(2, 3)` by sizes."""
     if args and all(isinstance(a, int) for a in args):
@@ -512,18 +509,15 @@ def init_parameter(self: Tensor, data: Any = None, requires_grad: bool = True) -
 
 
 def adopt(self: Tensor, source: Tensor, requires_grad: bool) -> None:
-    """Become a leaf with the value of `source` (sharing its buffer, which never changes under it)."""
+    """Become a leaf that shares the memory of `source`."""
     if requires_grad and not source._aval.dtype.is_floating_point:
         raise RuntimeError(
             f"Only Tensors of floating point and complex dtype can require gradients (got {source._aval.dtype.name})"
         )
-    data = realize(source.detach() if source._base is not None else source)
-    if source._escape is not None:
-        data = recorder.Buffer.from_array(data.array(source._aval.dtype.np, source._aval.shape))
-    self._tid, self._slot, self._data = 0, -1, data
-    self._aval = aval(source._aval.shape, source._aval.dtype, requires_grad)
+    self._tid, self._slot, self._data, self._special = 0, -1, None, False
     self._leaf = requires_grad
     self.grad = None
+    storage.share_memory(self, source, requires_grad)
 
 
 # --- the tables ---------------------------------------------------------------------------------------------------------------
@@ -534,11 +528,15 @@ SAME_NAME = {
     reduce: "sum prod mean var std amax amin argmax argmin max min any all count_nonzero cumsum cumprod cummax cummin "
     "logsumexp norm dist median aminmax",
     shape: "reshape view permute transpose movedim t squeeze unsqueeze flatten unflatten expand broadcast_to contiguous "
-    "clone detach flip narrow select split chunk unbind repeat tile repeat_interleave roll tril triu diag trace unfold",
-    index: "gather take_along_dim index_select take scatter scatter_add index_add index_copy index_fill index_put "
-    "masked_fill masked_select masked_scatter nonzero",
+    "clone detach narrow select diagonal unfold as_strided ravel",
+    joining: "split split_with_sizes chunk unbind tensor_split hsplit vsplit dsplit",
+    rearrange: "flip fliplr flipud rot90 repeat tile repeat_interleave roll tril triu diag diag_embed diagflat trace narrow_copy "
+    "diagonal_scatter select_scatter slice_scatter as_strided_scatter",
+    index: "index_put",
+    gather: "gather take_along_dim index_select take put scatter scatter_add scatter_reduce index_add index_copy index_fill "
+    "index_reduce",
+    masks: "masked_fill masked_select masked_scatter nonzero argwhere",
     sort: "argsort sort topk kthvalue unique bincount histc quantile",
-    arrange: "tensor_split hsplit vsplit dsplit rot90 fliplr flipud diagflat",
     numeric: "positive fmax fmin signbit sgn isposinf isneginf float_power ldexp logaddexp2",
     products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron inner vdot addr addbmm",
     linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve matrix_exp",
@@ -555,10 +553,14 @@ ALIASES = {
 IN_PLACE = (
     "add sub mul div pow neg abs exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh "
     "sigmoid relu floor ceil round trunc clamp reciprocal square remainder fmod floor_divide lerp addcmul addcdiv "
-    "masked_fill masked_scatter scatter scatter_add index_add index_copy index_fill index_put cumsum cumprod tril triu "
+    "masked_fill masked_scatter scatter scatter_add scatter_reduce index_add index_copy index_fill index_put index_reduce put cumsum cumprod tril triu "
     "erf erfinv nan_to_num logical_not bitwise_not bitwise_and bitwise_or bitwise_xor eq ne lt le gt ge addmm"
 ).split()
-EXPLAINED = "view_as expand_as reshape_as type_as new_full new_tensor new_zeros where equal allclose copy_ softmax log_softmax"
+EXPLAINED = (
+    "view_as expand_as reshape_as type_as new_full new_tensor new_zeros where equal allclose copy_ softmax log_softmax stride "
+    "set_ resize_ resize_as_ is_set_to"
+)
+IN_PLACE_VIEWS = "squeeze unsqueeze t transpose swapaxes swapdims as_strided".split()
 CASTS = {"float": dtypes.float32, "double": dtypes.float64, "long": dtypes.int64, "int": dtypes.int32,
          "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool}  # fmt: skip
 
@@ -581,7 +583,6 @@ def attach() -> None:
     for module, names in SAME_NAME.items():
         for name in names.split():
             methods[name] = checked(getattr(module, name), name)
-    methods["diagonal"] = checked(shape.diagonal)
     methods["cholesky"] = checked(linalg.cholesky)
     methods["size"] = shape.size_of
     for new, old in ALIASES.items():
@@ -599,8 +600,8 @@ def attach() -> None:
         fill_diagonal_=fill_diagonal_, dim=lambda self: len(self._aval.shape),
         ndimension=lambda self: len(self._aval.shape), numel=lambda self: self._aval.size,
         nelement=lambda self: self._aval.size, element_size=lambda self: self._aval.dtype.itemsize,
-        stride=lambda self, dim=None: self._aval.strides if dim is None else self._aval.strides[dim],
-        is_contiguous=lambda self, memory_format=None: is_contiguous(self._aval),
+        stride=stride_of, unsafe_split=joining.split, unsafe_chunk=joining.chunk, adjoint=shape.matrix_transpose,
+        is_contiguous=lambda self, memory_format=None: shape.in_order(self),
         is_floating_point=lambda self: self._aval.dtype.is_floating_point,
         is_complex=lambda self: self._aval.dtype.is_complex,
         type_as=lambda self, other: cast(self, other._aval.dtype),
@@ -616,12 +617,14 @@ def attach() -> None:
         equal=lambda self, other: equal(self, other),
         allclose=lambda self, other, rtol=1e-05, atol=1e-08, equal_nan=False: allclose(self, other, rtol, atol, equal_nan),
         is_same_size=lambda self, other: self._aval.shape == other._aval.shape,
-        get_device=lambda self: -1, data_ptr=lambda self: realize(self).ptr,
+        get_device=lambda self: -1, data_ptr=storage.data_ptr,
         clamp_min=checked(numeric.clamp_min), clamp_max=checked(numeric.clamp_max),
         clamp_min_=in_place(lambda t, low: elementwise.clamp(t, min=low), "clamp_min_"),
         clamp_max_=in_place(lambda t, high: elementwise.clamp(t, max=high), "clamp_max_"),
-        squeeze_=_restructure(shape.squeeze), unsqueeze_=_restructure(shape.unsqueeze), t_=_restructure(shape.t),
-        transpose_=_restructure(shape.transpose),
+        **{f"{n}_": storage.in_place_view(methods[n], f"{n}_") for n in IN_PLACE_VIEWS},
+        storage_offset=storage.storage_offset, untyped_storage=storage.untyped_storage, _is_view=storage.is_view,
+        is_set_to=storage.is_set_to, set_=storage.set_, resize_=storage.resize_, resize_as_=storage.resize_as_,
+        __dlpack__=exchange.to_dlpack, __dlpack_device__=exchange.dlpack_device,
         softmax=lambda self, dim, dtype=None: _functional("softmax")(self, dim=dim),
         log_softmax=lambda self, dim, dtype=None: _functional("log_softmax")(self, dim=dim),
     )  # fmt: skip
@@ -669,7 +672,10 @@ def attach() -> None:
     T.__array_ufunc__ = None
     T.__deepcopy__, T.__reduce_ex__ = deepcopy, reduce_tensor
     T.__init__ = init_tensor
-    T.__getattr__ = no_attribute
+    for name in TENSOR:
+        if not hasattr(T, name):
+            setattr(T, name, Absent(name))
+    T.__dir__ = names_of
     Parameter.__init__ = init_parameter  # type: ignore[method-assign,assignment]
     properties = dict(
         shape=lambda self: self._aval.shape, dtype=lambda self: self._aval.dtype, device=lambda self: CPU,
@@ -683,7 +689,8 @@ def attach() -> None:
     for name, function in properties.items():
         setattr(T, name, property(function))
     T.requires_grad = property(lambda self: self._aval.requires_grad, set_requires_grad)
-    T.data = property(data_of, set_data)
+    generators.Generator.device = property(lambda self: CPU)  # type: ignore[attr-defined]
+    T.data = property(data_of, storage.set_data)
 
 
 def _grad_fn(self: Tensor) -> Any:
@@ -692,10 +699,9 @@ def _grad_fn(self: Tensor) -> Any:
     return grad_fn(self)
 
 
-def no_attribute(self: Tensor, name: str) -> Any:
-    from adjoint.absent import absent
-
-    raise absent("Tensor", name, dir(Tensor))
+def names_of(self: Tensor) -> list[str]:
+    """What `dir` shows: not the names that only say they are absent."""
+    return [name for name in object.__dir__(self) if not isinstance(vars(Tensor).get(name), Absent)]
 
 
 def _functional(name: str) -> Callable:
@@ -706,19 +712,6 @@ def _functional(name: str) -> Callable:
 
 def _invert(self: Tensor) -> Tensor:
     return functions["logical_not" if self._aval.dtype is dtypes.bool else "bitwise_not"](self)
-
-
-def _restructure(function: Callable) -> Callable:
-    """`unsqueeze_` and its like: the same tensor object with another shape."""
-
-    def method(self: Tensor, *args: Any) -> Tensor:
-        new = function(self, *args)
-        plain = shape.clone(new)
-        self._aval = new._aval
-        views.point(self, plain)
-        return self
-
-    return method
 
 
 def equal(input: Tensor, other: Tensor) -> bool:

@@ -27,7 +27,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--only",
         metavar="NAME",
         action="append",
-        help="a workload, `startup`, `counts` or one count; may be repeated; RESULTS.md is kept",
+        help="a workload, `startup`, `counts`, `memory` or one of these; may be repeated; RESULTS.md is kept",
     )
     parser.add_argument(
         "--quick", action="store_true", help="few rounds, only the peers; RESULTS.md is kept"
@@ -50,11 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     from . import report
     from .counts import COUNTS, count_limits
     from .machine import describe
+    from .memory import NETWORKS, memory_limits
     from .startup import startup_limits
     from .timing import FULL, QUICK, measure
     from .workloads import ALL
 
-    known = [workload.name for workload in ALL] + ["startup", "counts", *COUNTS]
+    known = [workload.name for workload in ALL] + ["startup", "counts", *COUNTS, "memory", *NETWORKS]
     wanted = set(options.only or known)
     if unknown := wanted - set(known):
         options.fail(f"unknown name {', '.join(sorted(unknown))}; there are {', '.join(known)}")
@@ -76,6 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         limits += startup_limits(list(modules), missing, options.quick)
     counts = [name for name in COUNTS if name in wanted or "counts" in wanted]
     limits += count_limits(missing, counts)
+    limits += memory_limits(missing, [n for n in NETWORKS if n in wanted or "memory" in wanted])
     for limit in limits:
         value = "-" if limit.value is None else f"{limit.value:.3g} {limit.unit}".strip()
         say(f"{limit.name:20s} {limit.verdict():13s}{value} of {limit.limit:g}  {limit.note}")

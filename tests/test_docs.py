@@ -159,6 +159,16 @@ def test_architecture_shows_what_happens() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_contract_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    assert len(named) > 50
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith(("| the ", "|--"))]
+    assert all("`" in row.rsplit(" | ", 1)[1] for row in rows), "every promise has its tests"
+
+
 def test_architecture_names_files_that_exist() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     table = page.partition("## A map of the folders")[2].partition("## ")[0]

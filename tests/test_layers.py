@@ -19,7 +19,7 @@ ORDER = (
     ("demo",),
     ("nn", "optim", "distributions", "io", "utils", "viz"),
     ("adjoint",),  # the public names
-    ("methods", "printing", "linalg", "special", "cuda", "backends"),
+    ("methods", "printing", "linalg", "random", "special", "cuda", "backends"),
     ("autograd", "func"),
     ("grad",),
     ("ops",),

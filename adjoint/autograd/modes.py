@@ -14,19 +14,17 @@ class _Mode:
     """A context that sets gradient mode and restores what was there, also around every call of a function."""
 
     enabled = True
-
-    def __init__(self) -> None:
-        self._before: list[bool] = []
+    _before: Any = None  # the mode outside, and what was here when this context was entered before it was left
 
     def __enter__(self) -> None:
         tr = local.trace
-        self._before.append(tr.grad)
+        self._before = (tr.grad, self._before)
         if tr.grad is not self.enabled:
             tr.set_mode(self.enabled)
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, kind: Any = None, value: Any = None, traceback: Any = None) -> None:
         tr = local.trace
-        before = self._before.pop()
+        before, self._before = self._before
         if tr.grad is not before:
             tr.set_mode(before)
 
@@ -76,9 +74,6 @@ class no_grad(_Mode):
             return cls()(function)
         return object.__new__(cls)
 
-    def __init__(self, function: Callable | None = None) -> None:
-        self._before = []
-
 
 class enable_grad(no_grad):
     """Recording again inside a `no_grad`."""
@@ -95,7 +90,6 @@ class inference_mode(no_grad):
         return object.__new__(cls)
 
     def __init__(self, mode: bool = True) -> None:
-        super().__init__()
         if not mode:
             self.enabled = local.trace.grad
         self._mode = mode
@@ -108,7 +102,6 @@ class set_grad_enabled(_Mode):
     """Sets the mode at once, and restores it if used as a context."""
 
     def __init__(self, mode: bool) -> None:
-        super().__init__()
         if not isinstance(mode, bool):
             raise TypeError(f"set_grad_enabled(): argument 'enabled' (position 1) must be bool, not {type(mode).__name__}")
         self.enabled = mode
@@ -116,7 +109,7 @@ class set_grad_enabled(_Mode):
         local.trace.set_mode(self.enabled)
 
     def __enter__(self) -> None:
-        self._before.append(self._outside)
+        self._before = (self._outside, self._before)
         local.trace.set_mode(self.enabled)
 
     def __call__(self, function: Callable) -> Callable:

@@ -79,6 +79,8 @@ class Registers(Accesses):
         self.levels.use(depth)
         if op == "check":
             return self._check(v, args, lanes)
+        if op == "guard":
+            return args[0]
         if op == "random_bits":
             keys = self._philox_keys(v.args[1], lanes)
             self.levels.use(depth)
@@ -135,11 +137,13 @@ class Registers(Accesses):
 
     def _check(self, v: Value, args: list[str], lanes: int) -> str:
         """An index counted from the front; out of range is noted in the status buffer and becomes 0."""
-        em, n = self.em, v.attrs
+        em, (n, wraps) = self.em, v.attrs
         kind = vector_type("i64", lanes)
         extent, zero = em.splat("i64", lanes, str(n)), em.splat("i64", lanes, "0")
-        negative = em.op(f"icmp slt {kind} {args[0]}, {zero}")
-        i = sc.select(em, lanes, "i64", negative, em.op(f"add {kind} {args[0]}, {extent}"), args[0])
+        i = args[0]
+        if wraps:
+            negative = em.op(f"icmp slt {kind} {i}, {zero}")
+            i = sc.select(em, lanes, "i64", negative, em.op(f"add {kind} {i}, {extent}"), i)
         bad = em.op(f"icmp uge {kind} {i}, {extent}")
         flags = vector_type("i1", lanes)
         counted = bad
@@ -211,7 +215,8 @@ class Registers(Accesses):
         """Address in the scratch row of `v` for this round, and the element or vector type there."""
         e, stride = ex.ZERO, 1
         for g in reversed(self.cols):
-            e = ex.add(e, ex.scale(ex.of(g.last), stride))
+            if v.mask & g.mask:  # what does not vary with a loop is kept once, and may be wanted outside of that loop
+                e = ex.add(e, ex.scale(ex.of(g.last), stride))
             n = g.extent
             if self.row_mode and g is self.cols[-1]:
                 n = -(-n // self.lanes) * self.lanes

@@ -60,7 +60,7 @@ _ENGINE_ROWS: tuple[tuple[str, str, str], ...] = (
     ("operations", "Operations recorded", "count"),
     ("flushes", "Programs run", "count"),
     ("programs", "Programs compiled", "count"),
-    ("kernels", "Kernels compiled", "count"),
+    ("kernels", "Kernels compiled, or found on disk", "count"),
     ("compile_seconds", "Time spent compiling", "seconds"),
     ("bytes_moved", "Bytes read and written by kernels", "bytes"),
 )

@@ -17,7 +17,7 @@ import numpy as np
 
 from adjoint.grad.transposes import inverse_order, swap, zeros
 from adjoint.ops.elementwise import cast, where
-from adjoint.ops.shape import diag_embed, diagonal_of, tril, triu
+from adjoint.ops.rearrange import diag_embed, diagonal_of, tril, triu
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import record
 
@@ -129,6 +129,45 @@ def _cumprod_forward(tangents: tuple, out: Tensor, args: tuple, axis: int) -> Te
     spread = record("expand", (weighted,), (*shape[:-1], n, n))
     out_rows = record("sum", (runs * spread,), (len(shape) - 1,))
     return record("permute", (out_rows,), inverse_order(order))
+
+
+# --- folding into places ---------------------------------------------------------------------------------------------
+
+
+def _weights(out: Tensor, args: tuple, fold: str) -> tuple[Tensor, Tensor]:
+    """The derivatives of `put_fold` by the elements of its base and by its values."""
+    base, index, values = args
+    if fold == "prod":
+        ones = [where(x == 0, 1.0, x) for x in (base, values)]
+        zeros_of = [cast(x == 0, x._aval.dtype) for x in (base, values)]
+        rest = record("put_fold", (ones[0], index, ones[1]), "prod")  # the product of what is not zero
+        count = zeros_of[0] + record("put_add", (index, zeros_of[1]), base._aval.shape[0])
+        found = []
+        for x, one, r, c in (
+            (base, ones[0], rest, count),
+            (values, ones[1], record("take", (rest, index)), record("take", (count, index))),
+        ):
+            others = c - cast(x == 0, x._aval.dtype)
+            found.append(where(others == 0, r / one, 0.0))
+        return found[0], found[1]
+    mine = cast(base == out, base._aval.dtype)
+    theirs = cast(values == record("take", (out, index)), values._aval.dtype)
+    count = mine + record("put_add", (index, theirs), base._aval.shape[0])
+    return mine / where(count == 0, 1.0, count), theirs / record("take", (count, index))
+
+
+def _put_fold_reverse(g: Tensor, out: Tensor, args: tuple, fold: str) -> tuple:
+    of_base, of_values = _weights(out, args, fold)
+    return g * of_base, None, record("take", (g, args[1])) * of_values
+
+
+def _put_fold_forward(tangents: tuple, out: Tensor, args: tuple, fold: str) -> Tensor | None:
+    of_base, of_values = _weights(out, args, fold)
+    total = None if tangents[0] is None else tangents[0] * of_base
+    if tangents[2] is not None:
+        moved = record("put_add", (args[1], tangents[2] * of_values), args[0]._aval.shape[0])
+        total = moved if total is None else total + moved
+    return total
 
 
 # --- matrices ----------------------------------------------------------------------------------------------------------------
@@ -315,6 +354,7 @@ REVERSE: dict[str, Callable[..., tuple]] = {
     "amin": _extreme_reverse,
     "prod": _prod_reverse,
     "cumprod": _cumprod_reverse,
+    "put_fold": _put_fold_reverse,
     "inv": lambda g, out, args, attrs: (-mm(swap(out), mm(g, swap(out))),),
     "det": lambda g, out, args, attrs: (_column(g) * _cofactors(args, out),),
     "slogdet": lambda g, out, args, attrs: (None if g[1] is None else _column(g[1]) * swap(inverse(args[0])),),
@@ -330,6 +370,7 @@ FORWARD: dict[str, Callable[..., Any]] = {
     "amin": _extreme_forward,
     "prod": _prod_forward,
     "cumprod": _cumprod_forward,
+    "put_fold": _put_fold_forward,
     "inv": lambda t, out, args, attrs: -mm(out, mm(t[0], out)),
     "det": lambda t, out, args, attrs: _trace(mm(swap(_cofactors(args, out)), t[0])),
     "slogdet": lambda t, out, args, attrs: [None, _trace(mm(inverse(args[0]), t[0]))],

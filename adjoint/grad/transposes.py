@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from adjoint.ops.elementwise import cast, where
-from adjoint.ops.shape import window
+from adjoint.ops.rearrange import window
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import record
 

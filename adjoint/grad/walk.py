@@ -93,7 +93,7 @@ class Reverse:
     def finish_leaves(self) -> None:
         """Run the hooks of leaves, on their whole gradient."""
         for key, (leaf, g) in list(self.leaves.items()):
-            if leaf._hooks:
+            if leaf._hooks is not None:  # also if none is left: this place is that of a leaf with hooks
                 self.pythonic = True
                 for hook in list(leaf._hooks.values()):
                     changed = hook(g)

@@ -33,7 +33,7 @@ ARITY |= {
 }
 ARITY |= dict.fromkeys(_BINARY.split(), 2)
 ARITY |= {"where": 3, "input": 0, "scalar": 0, "const": 0, "full": 1, "iota": 0, "random_bits": 2}
-ARITY |= {"slice_update": 2, "matmul": 2, "take": 2, "put_add": 2, "put": 3, "solve": 2}
+ARITY |= {"slice_update": 2, "matmul": 2, "take": 2, "put_add": 2, "put": 3, "put_fold": 3, "solve": 2, "position": 1}
 _STARTS = {"slice": 0, "place": 1, "slice_update": 0}  # where in attrs the starts of a region are
 
 _FLOAT_ONLY = [
@@ -286,6 +286,17 @@ def _check_put(node: Node) -> None:
     )
 
 
+def _check_put_fold(node: Node) -> None:
+    _check_put(node)
+    _need(node.attrs in ("prod", "amax", "amin"), node, "prod, amax or amin")
+
+
+def _check_position(node: Node) -> None:
+    n, wraps, axis = node.attrs
+    _need(node.args[0].dtype is dtypes.int64, node, "an int64 index")
+    _need(n >= 0 and isinstance(wraps, bool) and axis >= -1, node, "a length, a bool and an axis")
+
+
 def _check_square(node: Node) -> None:
     shape = node.args[0].shape
     _need(len(shape) >= 2 and shape[-1] == shape[-2], node, "square matrices")
@@ -323,6 +334,8 @@ _CHECKS: dict[str, Callable[[Node], None]] = {
     "take": _check_take,
     "put_add": _check_put_add,
     "put": _check_put,
+    "put_fold": _check_put_fold,
+    "position": _check_position,
     **dict.fromkeys(("inv", "cholesky", "solve", "det", "slogdet", "eigh"), _check_square),
     **dict.fromkeys(("qr", "svd"), _check_matrices),
 }

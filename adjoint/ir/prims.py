@@ -150,6 +150,10 @@ def _put_add(args: list[Aval], n: int) -> Aval:
     return (n, *values[len(index) :]), dtype
 
 
+def _position(args: list[Aval], attrs: tuple[int, bool, int]) -> Aval:
+    return args[0][0], dtypes.int64
+
+
 def _argsort(args: list[Aval], attrs: Any) -> Aval:
     return args[0][0], dtypes.int64
 
@@ -242,10 +246,16 @@ _declare("scan", "cumsum", _same, linear=True)  # attrs: axis
 _declare("scan", "cumprod", _same)
 _declare("contract", "matmul", _matmul)  # (B..., m, k) with (B..., k, n), equal batch axes
 
+# position: an index into an axis of length n as counted from the front, or an IndexError when run; attrs (n, whether
+# negative ones count from the end, which axis the message names: -1 for a flattened tensor).
+_declare("index", "position", _position, exact=True)
 # take: operand[index] on axis 0; negative indices count from the end; out of range raises IndexError when run.
 _declare("index", "take", _take, linear=True, exact=True)
 _declare("index", "put_add", _put_add, linear=True)  # zeros(n, ...) with values added at index; attrs: n
 _declare("index", "put", _same, linear=True, exact=True)  # operand 0 with values (2) written at index (1), last wins
+
+# put_fold: operand 0 with values (2) folded into it at index (1); attrs: prod, amax or amin.
+_declare("host", "put_fold", _same)
 
 _declare("host", "argsort", _argsort, exact=True)  # attrs: (axis, descending); stable
 _declare("host", "inv cholesky", _same, exact=True)

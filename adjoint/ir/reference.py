@@ -194,21 +194,23 @@ def _amin(a: Arrays, axes: tuple) -> np.ndarray:
     return np.min(a[0], axis=axes)
 
 
-# a position in a flattened tensor of n elements that stands for an index out of range along one of its axes:
-# ASTRAY + (index + STRAY) * n + what the other axes add
-ASTRAY, STRAY = 1 << 60, 1 << 20
+class IndexOutOfRange(IndexError, RuntimeError):
+    """An element of an index tensor is out of range; PyTorch raises one or the other, by operation."""
 
 
-def checked_index(index: np.ndarray, n: int) -> np.ndarray:
-    """Non-negative positions on an axis of length n; IndexError names the first offender."""
-    bad = (index < -n) | (index >= n)
+def checked_index(index: np.ndarray, n: int, wraps: bool = True, axis: int = 0) -> np.ndarray:
+    """Non-negative positions on an axis of length n; the error names the first offender."""
+    bad = (index < (-n if wraps else 0)) | (index >= n)
     if bad.any():
         value = int(index[bad].flat[0])
-        if value >= ASTRAY:
-            value = (value - ASTRAY) // max(n, 1) - STRAY
-            raise IndexError(f"index {value} is out of bounds for the axis it points along, of a tensor with {n} elements")
-        raise IndexError(f"index {value} is out of bounds for dimension 0 with size {n}")
+        if axis < 0:
+            raise IndexOutOfRange(f"out of range: tried to access index {value} on a tensor of {n} elements.")
+        raise IndexOutOfRange(f"index {value} is out of bounds for dimension {axis} with size {n}")
     return np.where(index < 0, index + n, index)
+
+
+def _position(a: Arrays, attrs: tuple) -> np.ndarray:
+    return checked_index(a[0], *attrs).astype(np.int64, copy=False)
 
 
 def _take(a: Arrays, attrs: Any) -> np.ndarray:
@@ -226,6 +228,15 @@ def _put(a: Arrays, attrs: Any) -> np.ndarray:
     out = a[0].copy()
     index = checked_index(a[1], out.shape[0])
     out[index.ravel()] = a[2].reshape((index.size, *out.shape[1:]))
+    return out
+
+
+_FOLDS_AT: dict[str, Any] = {"prod": np.multiply, "amax": np.maximum, "amin": np.minimum}
+
+
+def _put_fold(a: Arrays, fold: str) -> np.ndarray:
+    out = a[0].copy()
+    _FOLDS_AT[fold].at(out, checked_index(a[1], out.shape[0]), a[2])
     return out
 
 
@@ -357,6 +368,8 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "take": _take,
     "put_add": _put_add,
     "put": _put,
+    "put_fold": _put_fold,
+    "position": _position,
     "argsort": _argsort,
     "inv": _linalg(np.linalg.inv, "inv"),
     "cholesky": _linalg(_cholesky, "cholesky"),

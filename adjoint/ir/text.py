@@ -3,20 +3,22 @@
 `program_text` prints one assignment per node, over `p`, the primitives as NumPy functions with
 their attributes under names: `v3 = p.sum(v2, axes=(0,))  # float32[4]`. The text is complete:
 executing it defines `program`, whose parameters are the inputs and run-time scalars by position
-(`i0`, `s1`), which makes any graph a small test case to keep or mail.
+(`i0`, `s1`), which makes any graph a small test case to keep or mail. `read_program` makes the
+graph of such a function again.
 """
 
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from collections.abc import Callable
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from adjoint import dtypes
 from adjoint.dtypes import DType
-from adjoint.ir.graph import Graph, Node
+from adjoint.ir.graph import Graph, GraphBuilder, Node
 from adjoint.ir.prims import PRIMS
 from adjoint.ir.reference import REFERENCE
 
@@ -41,6 +43,8 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("sum", "prod", "amax", "amin"), ("axes",)),
     **dict.fromkeys(("argmax", "argmin", "cumsum", "cumprod"), ("axis",)),
     "put_add": ("n",),
+    "put_fold": ("fold",),
+    "position": ("n", "wraps", "axis"),
     "argsort": ("axis", "descending"),
 }
 
@@ -138,3 +142,50 @@ primitives = SimpleNamespace(
     **{name: _callable(name) for name in REFERENCE},
     **{dtype.name: dtype for dtype in dtypes.ALL},
 )
+
+
+# --- and back -------------------------------------------------------------------------------------
+
+
+def read_program(program: Callable, avals: dict[int, tuple]) -> Graph:
+    """The graph of a function that `program_text` wrote.
+
+    avals: (shape, dtype) of each input by position. Its primitives are called with nodes instead of
+    arrays.
+
+    >>> import numpy as np
+    >>> from adjoint import dtypes
+    >>> from adjoint.ir.text import primitives as p
+    >>> def program(i0):
+    ...     return (p.neg(i0),)
+    >>> read_program(program, {0: ((3,), dtypes.float32)})
+    %0 = input() (0, (3,), torch.float32) : float32[3]
+    %1 = neg(%0) : float32[3]
+    return %1
+    """
+    builder = GraphBuilder()
+
+    def maker(name: str) -> Callable:
+        keys = ATTRIBUTES.get(name, ())
+
+        def make(*args: Node, **attributes: Any) -> Node:
+            values = tuple(attributes[key] for key in keys)
+            return builder.node(name, *args, attrs=values[0] if len(keys) == 1 else values or None)
+
+        return make
+
+    assert isinstance(program, FunctionType)
+    symbols = SimpleNamespace(
+        scalar=lambda index, dtype: builder.node("scalar", attrs=(index, (), dtype)),
+        **{name: maker(name) for name in REFERENCE},
+        **{dtype.name: dtype for dtype in dtypes.ALL},
+    )
+    operands: list[Any] = []
+    for name in program.__code__.co_varnames[: program.__code__.co_argcount]:
+        index = int(name[1:])
+        is_input = name[0] == "i"
+        operands.append(
+            builder.node("input", attrs=(index, *avals[index])) if is_input else index
+        )
+    recorder = FunctionType(program.__code__, {**program.__globals__, "p": symbols})
+    return builder.finish(list(recorder(*operands)))

@@ -15,7 +15,7 @@ from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.ops.elementwise import cast
 from adjoint.ops.shape import sizes_of
-from adjoint.trace import recorder, views
+from adjoint.trace import recorder
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import local, realize, record, record_full
@@ -128,38 +128,6 @@ def _numbers(data: Any) -> Any:
             return [_numbers(d) for d in data]
         return data
     return data.tolist() if isinstance(data, Tensor) else data
-
-
-def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """`data` as a tensor, sharing memory with NumPy arrays and tensors where it can.
-
-    >>> import adjoint as torch
-    >>> torch.as_tensor([1, 2])
-    tensor([1, 2])
-    """
-    dtype = check_dtype(dtype)
-    if isinstance(data, Tensor):
-        return data if dtype is None else cast(data, dtype)
-    if isinstance(data, np.ndarray) and (dtype is None or dtype.np == data.dtype):
-        return from_numpy(data)
-    return tensor(data, dtype=dtype, device=device)
-
-
-def from_numpy(array: np.ndarray) -> Tensor:
-    """A tensor on the array's own memory: writes are seen on both sides.
-
-    Raises TypeError for anything but an array of a supported dtype. A non-contiguous or read-only array is copied.
-
-    >>> import numpy as np, adjoint as torch
-    >>> torch.from_numpy(np.array([1, 2]))
-    tensor([1, 2])
-    """
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
-    dtype = dtypes.from_numpy(array.dtype)
-    if not array.flags.c_contiguous or not array.flags.writeable or array.size == 0 or not array.dtype.isnative:
-        return recorder.tensor_from_array(np.array(array, dtype=dtype.np))
-    return views.share(array, dtype)
 
 
 # --- filled -----------------------------------------------------------------------------------------------------------

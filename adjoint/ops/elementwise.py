@@ -16,9 +16,9 @@ import numpy as np
 from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.ops.descriptions import describe
-from adjoint.trace.handle import Parameter, Tensor, new_handle
+from adjoint.trace.handle import Parameter, Tensor, pending
 from adjoint.trace.macro import composite
-from adjoint.trace.recorder import bind, local, record, record_one
+from adjoint.trace.recorder import bind, local, record, record_one, record_unary
 
 Number = int | float | bool
 
@@ -39,22 +39,9 @@ def plain(x: Any, what: str) -> Any:
 
 def make_unary(prim: str) -> Callable[[Tensor], Tensor]:
     def apply(a: Tensor) -> Tensor:
-        tr = local.trace
-        try:
-            tid = tr.id
-            key = (prim, a._slot if a._tid == tid else bind(tr, a))
-        except AttributeError:
-            raise TypeError(f"{prim}(): argument 'input' must be Tensor, not {type(a).__name__}") from None
-        step = tr.node.children.get(key)
-        if step is None or tr.id != tid:
-            return record(prim, (a,))
-        tr.node = step
-        out = new_handle(Tensor)
-        out._tid = tid
-        out._slot = step.slot
-        out._aval = step.aval
-        tr.handles.append(out)
-        return out
+        if not isinstance(a, Tensor):
+            raise TypeError(f"{prim}(): argument 'input' must be Tensor, not {type(a).__name__}")
+        return record_unary(prim, a)
 
     return apply
 
@@ -86,10 +73,7 @@ def make_binary(prim: str, defer: bool = False) -> Callable[[Any, Any], Any]:
                 return NotImplemented
             return record(prim, (a, plain(b, prim)))
         tr.node = step
-        out = new_handle(Tensor)
-        out._tid = tid
-        out._slot = step.slot
-        out._aval = step.aval
+        out = pending(tid, step.slot, step.aval)
         tr.handles.append(out)
         return out
 
@@ -110,10 +94,7 @@ def make_reflected(prim: str) -> Callable[[Tensor, Any], Any]:
                 return record(prim, (b, a))
             tr.scalars.append(b)
             tr.node = step
-            out = new_handle(Tensor)
-            out._tid = tid
-            out._slot = step.slot
-            out._aval = step.aval
+            out = pending(tid, step.slot, step.aval)
             tr.handles.append(out)
             return out
         if not isinstance(b, (Tensor, int, float, np.generic)):

@@ -1,4 +1,4 @@
-"""Indexing: reading and writing with ints, slices, None, ..., booleans and integer tensors, and the gather family.
+"""Indexing: reading and writing with ints, slices, None, ..., booleans and integer tensors.
 
 Basic indices (ints, slices, None, ...) give views; their starts are run-time arguments. Integer tensors become one
 `take` on a flattened axis, writes through them one `put`. A boolean index needs the values of the mask and so runs the
@@ -13,16 +13,22 @@ from typing import Any
 import numpy as np
 
 from adjoint import dtypes
-from adjoint.ir.reference import ASTRAY, STRAY
-from adjoint.ops.elementwise import cast, clamp, where
-from adjoint.ops.shape import axis_of, expand
+from adjoint.ops.elementwise import cast
+from adjoint.ops.shape import sizes_of
 from adjoint.trace import recorder
 from adjoint.trace.handle import Parameter, Tensor
-from adjoint.trace.macro import composite
-from adjoint.trace.recorder import record, record_full, record_two
-from adjoint.trace.views import assign, check_in_place, make_view, overwrite
+from adjoint.trace.recorder import record, record_full, record_one, record_two
+from adjoint.trace.views import (
+    assign,
+    check_in_place,
+    known_part,
+    make_slice_at,
+    make_view,
+    note_part,
+    overwrite,
+)
 
-INTEGERS = (dtypes.int64, dtypes.int32, dtypes.int16, dtypes.int8, dtypes.uint8)
+INTEGERS = (dtypes.int64, dtypes.int32)
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
@@ -30,7 +36,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     kind = type(index)
     if kind is Tensor or kind is Parameter:
         if index._aval.dtype is dtypes.int64 and x._aval.shape:
-            return record_two("take", x, index)
+            return record_two("take", x, index) if index._aval.shape else _first_at(x, index)
     elif kind is int:
         return _first_int(x, index)
     elif kind is slice and index.step is None and x._aval.shape:
@@ -50,8 +56,21 @@ def _first_int(x: Tensor, index: int) -> Tensor:
     n = shape[0]
     if not -n <= index < n:
         raise IndexError(f"index {index} is out of bounds for dimension 0 with size {n}")
+    known = known_part(x, "row", index % n, 1)
+    if known is not None:
+        return known
     rest = shape[1:]
     part = make_view(x, "slice", ((None, *(0,) * len(rest)), (1, *rest), (1,) * len(shape)), (index % n,))
+    out = make_view(part, "reshape", tuple(rest))
+    note_part(out, "row", index % n, 1)
+    return out
+
+
+def _first_at(x: Tensor, index: Tensor) -> Tensor:
+    """The same for a 0-d tensor, whose value need not be known."""
+    n, *rest = x._aval.shape
+    attrs = ((None, *(0,) * len(rest)), (1, *rest), (1,) * (len(rest) + 1))
+    part = make_slice_at(x, "slice", attrs, (position(index, n, True, 0),))
     return make_view(part, "reshape", tuple(rest))
 
 
@@ -59,22 +78,27 @@ _SLICES: dict[tuple, tuple] = {}  # attributes of slices of the first axis, by w
 
 
 def _first_slice(x: Tensor, index: slice) -> Tensor:
-    shape = x._aval.shape
+    shape = x._aval.key_shape
     n = shape[0]
     begin, end = index.start, index.stop
     if type(begin) is not int or type(end) is not int or not 0 <= begin <= end <= n:
         begin, end, _ = slice(_bound(begin), _bound(end)).indices(n)
     count = end - begin if end > begin else 0
     if count == n:
-        return make_view(x, "reshape", x._aval.key_shape)
+        return make_view(x, "reshape", shape)
+    known = known_part(x, "rows", begin if count else 0, count)
+    if known is not None:
+        return known
     attrs = _SLICES.get((x._aval, count))
     if attrs is None:
         if len(_SLICES) > 4096:
             _SLICES.clear()
-        rest = tuple(shape[1:])
+        rest = shape[1:]
         attrs = ((None, *(0,) * len(rest)), (count, *rest), (1,) * len(shape))
         _SLICES[(x._aval, count)] = attrs
-    return make_view(x, "slice", attrs, (begin if count else 0,))
+    out = make_view(x, "slice", attrs, (begin if count else 0,))
+    note_part(out, "rows", begin, count)
+    return out
 
 
 def as_index(item: Any) -> Any:
@@ -106,6 +130,7 @@ def basic(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
     """Apply the basic part of an index as a view; what remains is {axis: index tensor} of the result."""
     items = list(index) if isinstance(index, tuple) else [index]
     items = [as_index(i) for i in items]
+    items = [cast(i, dtypes.bool) if isinstance(i, Tensor) and i._aval.dtype is dtypes.uint8 else i for i in items]
     shape = x._aval.shape
     used = 0
     for i in items:
@@ -128,7 +153,7 @@ def basic(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
     starts: list[int | None] = []
     sizes: list[int] = []
     steps: list[int] = []
-    dynamic: list[int] = []
+    dynamic: list[Any] = []
     new_shape: list[int] = []
     advanced: dict[int, Tensor] = {}
     axis = 0
@@ -168,6 +193,14 @@ def basic(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
                 continue
             if i._aval.dtype not in INTEGERS:
                 raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+            if not i._aval.shape:  # a number, though not known yet: a view, as of an int
+                trivial = False
+                starts.append(None)
+                dynamic.append(position(i, shape[axis], True, axis))
+                sizes.append(1)
+                steps.append(1)
+                axis += 1
+                continue
             advanced[len(new_shape)] = cast(i, dtypes.int64)
             whole(shape[axis])
             axis += 1
@@ -202,7 +235,8 @@ def basic(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
         axis += 1
     out = x
     if not trivial:
-        out = make_view(x, "slice", (tuple(starts), tuple(sizes), tuple(steps)), tuple(dynamic))
+        make = make_view if all([type(d) is int for d in dynamic]) else make_slice_at
+        out = make(x, "slice", (tuple(starts), tuple(sizes), tuple(steps)), tuple(dynamic))
     if tuple(new_shape) != tuple(out._aval.shape):
         out = make_view(out, "reshape", tuple(new_shape))
     return out, advanced
@@ -232,20 +266,23 @@ def plan(x: Tensor, advanced: dict[int, Tensor]) -> tuple[tuple[int, ...], tuple
     return order, tuple(common), rest, axes[0] if adjacent else 0
 
 
+def position(index: Tensor, n: int, wraps: bool, axis: int) -> Tensor:
+    """An index into an axis of length n, counted from the front; out of range is an error that names the axis."""
+    if index._aval.dtype is not dtypes.int64:
+        index = cast(index, dtypes.int64)
+    return record_one("position", index, (n, wraps, axis))
+
+
 def linear_index(x: Tensor, advanced: dict[int, Tensor]) -> Tensor:
-    """One index into the flattened indexed axes; out of range in any of them is out of range in the whole."""
+    """One index into the flattened indexed axes."""
     axes = sorted(advanced)
-    if len(axes) == 1:
-        return advanced[axes[0]]
-    total = math.prod(x._aval.shape[a] for a in axes)
+    if axes == [0]:
+        return advanced[0]  # whatever uses it checks it
     linear: Any = None
     for a in axes:
         n = x._aval.shape[a]
-        i = advanced[a]
-        bad = (i < -n) | (i >= n)
-        i = where(i < 0, i + n, i)
-        i = where(bad, total * n, i)
-        linear = i if linear is None else where((linear >= total) | bad, total, linear * n + i)
+        i = position(advanced[a], n, True, a)
+        linear = i if linear is None else linear * n + i
     return linear
 
 
@@ -359,241 +396,60 @@ def put_indexed(x: Tensor, advanced: dict[int, Tensor], value: Any, accumulate: 
 # --- the gather family ------------------------------------------------------------------------------------------------
 
 
-def _check_index(name: str, index: Any) -> None:
-    if not isinstance(index, Tensor) or index._aval.dtype not in (dtypes.int64, dtypes.int32):
-        got = index._aval.dtype.name if isinstance(index, Tensor) else type(index).__name__
-        raise RuntimeError(f"{name}(): Expected dtype int64 for index, got {got}")
+def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
+    """A copy of `input` with `values` written, or with accumulate added, at the places that a tuple of indices names.
 
-
-def _flat_positions(shape: tuple[int, ...], axis: int, index: Tensor) -> Tensor:
-    """Where `index` along `axis`, at its own place in the other axes, points in a flattened tensor of `shape`."""
-    n = shape[axis]
-    total = math.prod(shape)
-    strides = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
-    index = cast(index, dtypes.int64)
-    stray = clamp(index, -STRAY, STRAY) * total + (ASTRAY + STRAY * total)
-    flat = where((index < 0) | (index >= n), stray, index * strides[axis])
-    for d, count in enumerate(index._aval.shape):
-        if d != axis and count > 1:
-            along = (1,) * d + (count,) + (1,) * (len(shape) - d - 1)
-            flat = flat + record("reshape", (record("iota", (), count),), along) * strides[d]
-    return flat
-
-
-@composite("GatherBackward0")
-def _gather(x: Tensor, axis: int, index: Tensor) -> Tensor:
-    flat = record("reshape", (x,), (x._aval.size,))
-    return record("take", (flat, _flat_positions(tuple(x._aval.shape), axis, index)))
-
-
-def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """out[i][j] = input[index[i][j]][j] for dim 0, and so on; index has the rank of input.
+    Of places named twice the last one stays, unless they accumulate. None among the indices stands for a whole axis.
 
     >>> import adjoint as torch
-    >>> torch.gather(torch.tensor([[1, 2], [3, 4]]), 1, torch.tensor([[0, 0], [1, 0]]))
-    tensor([[1, 1],
-            [4, 3]])
+    >>> torch.index_put(torch.zeros(3), (torch.tensor([2, 0, 2]),), torch.ones(3), accumulate=True)
+    tensor([1., 0., 2.])
     """
-    _check_index("gather", index)
-    shape = input._aval.shape
-    axis = axis_of(dim, len(shape))
-    if len(index._aval.shape) != len(shape):
-        raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
-    for d, (a, b) in enumerate(zip(index._aval.shape, shape, strict=True)):
-        if d != axis and a > b:
-            raise RuntimeError(
-                f"Size does not match at dimension {d} expected index {list(index._aval.shape)} to be no larger than self "
-                f"{list(shape)} apart from dimension {axis}"
-            )
-    return _gather(input, axis, index)
-
-
-def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
-    """Along one axis, the elements that `indices` names; without `dim`, of the flattened tensor.
-
-    >>> import adjoint as torch
-    >>> torch.take_along_dim(torch.tensor([[1, 2], [3, 4]]), torch.tensor([[1], [0]]), 1)
-    tensor([[2],
-            [3]])
-    """
-    if dim is None:
-        return gather(record("reshape", (input,), (input._aval.size,)), 0, indices.reshape(-1))
-    axis = axis_of(dim, len(input._aval.shape))
-    rest = np.broadcast_shapes(
-        *(tuple(1 if d == axis else n for d, n in enumerate(x._aval.shape)) for x in (input, indices))
-    )
-    wide = tuple(input._aval.shape[axis] if d == axis else n for d, n in enumerate(rest))
-    narrow = tuple(indices._aval.shape[axis] if d == axis else n for d, n in enumerate(rest))
-    return gather(expand(input, wide), axis, expand(indices, narrow))
-
-
-def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """The slices of an axis listed by a 1-d index.
-
-    >>> import adjoint as torch
-    >>> torch.index_select(torch.tensor([[1, 2], [3, 4]]), 0, torch.tensor([1, 1]))
-    tensor([[3, 4],
-            [3, 4]])
-    """
-    _check_index("index_select", index)
-    if len(index._aval.shape) > 1:
-        raise IndexError("index_select(): Index is supposed to be a vector")
-    axis = axis_of(dim, len(input._aval.shape))
-    if not input._aval.shape:
-        if index._aval.size != 1:
-            raise RuntimeError(f"index_select(): Index to scalar can have only 1 value, got {index._aval.size} value(s)")
-        return index_select(input.reshape(1), 0, index).reshape(())
-    index = cast(index if index._aval.shape else index.reshape(1), dtypes.int64)
-    return take_indexed(input, {axis: index})
-
-
-def take(input: Tensor, index: Tensor) -> Tensor:
-    """Elements by position in the flattened tensor.
-
-    >>> import adjoint as torch
-    >>> torch.take(torch.tensor([[1, 2], [3, 4]]), torch.tensor([0, 3]))
-    tensor([1, 4])
-    """
-    return record("take", (record("reshape", (input,), (input._aval.size,)), cast(index, dtypes.int64)))
-
-
-def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
-    """A copy of `input` with `src` written at `index` along `dim` (the inverse of `gather`); `reduce="add"` adds.
-
-    >>> import adjoint as torch
-    >>> torch.scatter(torch.zeros(3), 0, torch.tensor([2, 0]), torch.tensor([1., 2.]))
-    tensor([2., 0., 1.])
-    """
-    _check_index("scatter", index)
-    axis = axis_of(dim, len(input._aval.shape))
-    shape = tuple(input._aval.shape)
-    if len(index._aval.shape) != len(shape) and shape and index._aval.shape:
-        raise RuntimeError(
-            f"scatter(): Index tensor must have the same number of dimensions as self tensor, got shapes "
-            f"{list(index._aval.shape)} and {list(shape)}"
-        )
-    source = value if src is None else src
-    flat = record("reshape", (input,), (input._aval.size,))
-    at = _flat_positions(shape, axis, index)
-    where_to = tuple(index._aval.shape)
-    if isinstance(source, Tensor):
-        source = cast(source, input._aval.dtype)
-        if tuple(source._aval.shape) != where_to:
-            if any(a > b for a, b in zip(where_to, source._aval.shape, strict=True)):
-                raise RuntimeError(
-                    f"Expected index {list(where_to)} to be no larger than src {list(source._aval.shape)} in every dimension"
-                )
-            source = record("slice", (source,), ((0,) * len(where_to), where_to, (1,) * len(where_to)))
-    else:
-        source = record("full", (source,), (where_to, input._aval.dtype))
-    if reduce == "add":
-        new = flat + record("put_add", (at, source), input._aval.size)
-    elif reduce is None:
-        new = record("put", (flat, at, source))
-    else:
-        raise RuntimeError(f"reduce argument must be either add or None, got {reduce}")
-    return record("reshape", (new,), shape)
-
-
-def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
-    """A copy with the elements of `src` added at the places `index` names along an axis.
-
-    >>> import adjoint as torch
-    >>> torch.scatter_add(torch.zeros(3), 0, torch.tensor([2, 2]), torch.tensor([1., 2.]))
-    tensor([0., 0., 3.])
-    """
-    return scatter(input, dim, index, src, reduce="add")
-
-
-def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
-    """`source` (times alpha) added to the listed slices of an axis; repeated indices accumulate.
-
-    >>> import adjoint as torch
-    >>> torch.index_add(torch.zeros(3), 0, torch.tensor([0, 0, 2]), torch.ones(3))
-    tensor([2., 0., 1.])
-    """
-    axis = axis_of(dim, len(input._aval.shape))
-    scaled = source if alpha == 1 else source * alpha
-    return put_indexed(input, {axis: cast(index, dtypes.int64)}, scaled, accumulate=True)
-
-
-def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
-    """A copy in which the parts at `index` along an axis are those of `source`.
-
-    >>> import adjoint as torch
-    >>> torch.index_copy(torch.zeros(3), 0, torch.tensor([2, 0]), torch.tensor([1., 2.]))
-    tensor([2., 0., 1.])
-    """
-    return put_indexed(input, {axis_of(dim, len(input._aval.shape)): cast(index, dtypes.int64)}, source)
-
-
-def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
-    """A copy in which the parts at `index` along an axis hold one number.
-
-    >>> import adjoint as torch
-    >>> torch.index_fill(torch.zeros(3), 0, torch.tensor([2, 0]), 7)
-    tensor([7., 0., 7.])
-    """
-    return put_indexed(input, {axis_of(dim, len(input._aval.shape)): cast(index, dtypes.int64)}, value)
-
-
-def index_put(input: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
-    part, advanced = basic(input, tuple(indices))
+    same_dtype("Index put requires the source and destination dtypes match", input, values)
+    wrong = [indices] if isinstance(indices, Tensor) else [i for i in indices if i is not None and not isinstance(i, Tensor)]
+    if wrong:
+        raise TypeError(f"index_put(): argument 'indices' (position 2) must be tuple of Tensors, but it has {type(wrong[0]).__name__}")
+    index = tuple([slice(None) if i is None else i for i in indices])
+    part, advanced = basic(input, index)
+    if not advanced:
+        if accumulate:
+            values = part + values
+        return fit(values, tuple(part._aval.shape), input._aval.dtype)
     return put_indexed(part, advanced, values, accumulate)
 
 
-def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
-    """`value` where the mask holds, else `input`.
+def index_put_(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
+    """`index_put` in place.
 
     >>> import adjoint as torch
-    >>> torch.masked_fill(torch.tensor([1, 2]), torch.tensor([True, False]), 0)
-    tensor([0, 2])
+    >>> torch.index_put_(torch.zeros(3), (torch.tensor([2, 0]),), torch.ones(2))
+    tensor([1., 0., 1.])
     """
-    if mask._aval.dtype is not dtypes.bool:
-        raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask._aval.dtype.name}")
-    if isinstance(value, Tensor):
-        if value._aval.shape:
-            raise RuntimeError(
-                f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {len(value._aval.shape)} dimension(s)."
-            )
-        value = cast(value, input._aval.dtype)
-    return cast(where(mask, value, input), input._aval.dtype)
+    check_in_place(input)
+    return assign(input, index_put(input, indices, values, accumulate))
 
 
-def masked_select(input: Tensor, mask: Tensor) -> Tensor:
-    """The elements where the mask holds, as a vector.
+def same_dtype(what: str, input: Tensor, source: Tensor) -> None:
+    """Refuse to write numbers of another dtype."""
+    a, b = input._aval.dtype, source._aval.dtype
+    if a is not b:
+        raise RuntimeError(f"{what}, got {a.name} for the destination and {b.name} for the source; convert with .to({a.name})")
+
+
+def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
+    """Positions in a flattened tensor as one index for each axis of `shape`.
 
     >>> import adjoint as torch
-    >>> torch.masked_select(torch.tensor([1, 2, 3]), torch.tensor([True, False, True]))
-    tensor([1, 3])
+    >>> torch.unravel_index(torch.tensor([1, 5]), (2, 3))
+    (tensor([0, 1]), tensor([1, 2]))
     """
-    shape = np.broadcast_shapes(tuple(input._aval.shape), tuple(mask._aval.shape))
-    return getitem(expand(input, shape), expand(mask, shape))
-
-
-def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
-    """A copy in which the elements where `mask` is true are taken from `source`, in order.
-
-    >>> import adjoint as torch
-    >>> torch.masked_scatter(torch.zeros(3), torch.tensor([True, False, True]), torch.tensor([1., 2.]))
-    tensor([1., 0., 2.])
-    """
-    out = input.clone()
-    count = int(mask.sum().item())
-    setitem(out, expand(mask, tuple(out._aval.shape)), source.reshape(-1)[:count])
-    return out
-
-
-def nonzero(input: Tensor, as_tuple: bool = False) -> Any:
-    """The indices of the non-zero elements: one row each, or a tuple with one vector per axis.
-
-    >>> import adjoint as torch
-    >>> torch.nonzero(torch.tensor([0, 5, 6]))
-    tensor([[1],
-            [2]])
-    """
-    found = np.nonzero(np.atleast_1d(input.detach().numpy()))
-    if as_tuple:
-        return tuple(recorder.tensor_from_array(f.astype(np.int64)) for f in found)
-    rows = np.stack(found, axis=1) if input._aval.shape else np.zeros((len(found[0]), 0))
-    return recorder.tensor_from_array(rows.astype(np.int64))
+    sizes = sizes_of((shape,))
+    if min(sizes, default=0) < 0:
+        raise ValueError(f"unravel_index(): sizes cannot be negative, but got {sizes}")
+    if indices._aval.dtype.is_floating_point or indices._aval.dtype is dtypes.bool:
+        raise TypeError(f"unravel_index(): expected integer indices, but got {indices._aval.dtype.name}")
+    out, rest = [], position(indices, math.prod(sizes), True, -1)
+    for n in reversed(sizes):
+        out.append(rest % n if n else rest)
+        rest = rest // n if n else rest
+    return tuple(reversed(out))

@@ -15,9 +15,11 @@ import numpy as np
 from adjoint import dtypes
 from adjoint.ops import elementwise as ew
 from adjoint.ops.elementwise import cast
+from adjoint.ops.joining import stack
 from adjoint.ops.products import matmul, need
+from adjoint.ops.rearrange import tril
 from adjoint.ops.reduce import vector_norm
-from adjoint.ops.shape import axes_of, matrix_transpose, tril
+from adjoint.ops.shape import axes_of, matrix_transpose
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import record
 
@@ -142,7 +144,7 @@ def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, un
     tensor([[1.],
             [2.]])
     """
-    from adjoint.ops.shape import triu
+    from adjoint.ops.rearrange import triu
 
     _matrix("solve_triangular", A)
     if len(B._aval.shape) < 2:
@@ -427,6 +429,48 @@ def chain_matmul(*matrices: Tensor) -> Tensor:
     return matrices[0] if len(matrices) == 1 else multi_dot(matrices)
 
 
+def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
+    """The Vandermonde matrix: powers of the elements of a vector as columns, falling unless `increasing`.
+
+    >>> import adjoint as torch
+    >>> torch.vander(torch.tensor([1, 2, 3]), 3)
+    tensor([[1, 1, 1],
+            [4, 2, 1],
+            [9, 3, 1]])
+    """
+    if len(x._aval.shape) != 1:
+        raise RuntimeError(f"x must be a one-dimensional tensor, got shape {list(x._aval.shape)}")
+    count = x._aval.size if N is None else N
+    return _powers(x, range(count) if increasing else range(count - 1, -1, -1), count)
+
+
+def linalg_vander(x: Tensor, *, N: int | None = None) -> Tensor:
+    """The powers 0 to N - 1 of the elements of vectors (the last axis), as columns.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.vander(torch.tensor([1, 2, 3]))
+    tensor([[1, 1, 1],
+            [1, 2, 4],
+            [1, 3, 9]])
+    """
+    if not x._aval.shape:
+        raise RuntimeError("linalg.vander: expected x to have at least one axis, but got a 0-d tensor")
+    if N is not None and N <= 1:
+        raise RuntimeError(f"N must be greater than 1, got {N}")
+    count = x._aval.shape[-1] if N is None else N
+    return _powers(x, range(count), count)
+
+
+def _powers(x: Tensor, exponents: range, count: int) -> Tensor:
+    if count < 0:
+        raise RuntimeError(f"N must be non-negative, got {count}")
+    if x._aval.nbytes * count >= 1 << 47:
+        raise RuntimeError(f"cannot allocate memory for {count} powers of a tensor of shape {list(x._aval.shape)}")
+    if not count:
+        return record("full", (0,), ((*x._aval.shape, 0), x._aval.dtype))
+    return stack([x**k for k in exponents], -1)
+
+
 def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     """The product of several matrices; the first and the last may be vectors.
 
@@ -468,7 +512,7 @@ def cross(input: Tensor, other: Tensor, dim: int = -1) -> Tensor:
         part(input, (k + 1) % 3) * part(other, (k + 2) % 3) - part(input, (k + 2) % 3) * part(other, (k + 1) % 3)
         for k in range(3)
     ]
-    from adjoint.ops.shape import stack
+    from adjoint.ops.joining import stack
 
     return stack(out, dim)
 

@@ -13,6 +13,7 @@ from adjoint.ops.elementwise import (
     logaddexp,
     maximum,
     minimum,
+    plain,
     pow,
     sub,
     where,
@@ -121,8 +122,10 @@ def float_power(input: Any, exponent: Any) -> Tensor:
     >>> torch.float_power(torch.tensor([2, 3]), 2).dtype
     torch.float64
     """
-    base = cast(input, dtypes.float64) if isinstance(input, Tensor) else float(input)
-    return pow(base, cast(exponent, dtypes.float64) if isinstance(exponent, Tensor) else float(exponent))
+    base, power = (
+        cast(x, dtypes.float64) if isinstance(x, Tensor) else float(plain(x, "float_power")) for x in (input, exponent)
+    )
+    return pow(base, power)
 
 
 def ldexp(input: Tensor, other: Tensor) -> Tensor:

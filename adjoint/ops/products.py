@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from adjoint.ops.rearrange import diagonal_of
 from adjoint.ops.reduce import reduce
-from adjoint.ops.shape import diagonal_of
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
 from adjoint.trace.recorder import record, record_two

@@ -1,14 +1,13 @@
 """Random numbers: counter-based, so that a seed and a call number determine every value on every machine.
 
-A `Generator` holds a seed and counts calls; each call is an independent stream of Philox4x32-10 indexed by element.
-Seed and call number are run-time arguments of the trace. Uniform numbers are exact multiples of 2**-24 (float32) or
+A `Generator` (`ops/generators.py`) holds a seed and counts calls; each call draws an independent sequence of
+Philox4x32-10, indexed by element. Seed and call number are run-time arguments of the trace. Uniform numbers are exact multiples of 2**-24 (float32) or
 2**-53 (float64); normal ones come from two uniforms by Box and Muller (1958).
 """
 
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 from adjoint import dtypes
@@ -16,6 +15,7 @@ from adjoint.dtypes import DType
 from adjoint.ops import elementwise as ew
 from adjoint.ops.create import check_device, check_dtype, require_leaf
 from adjoint.ops.elementwise import cast, where
+from adjoint.ops.generators import Generator, default_generator
 from adjoint.ops.shape import sizes_of
 from adjoint.ops.sort import argsort
 from adjoint.trace.handle import Tensor
@@ -23,110 +23,13 @@ from adjoint.trace.recorder import local, record
 from adjoint.trace.views import assign, check_in_place
 
 
-class Generator:
-    """A stream of random calls: `manual_seed` restarts it.
-
-    >>> import adjoint as torch
-    >>> g = torch.Generator().manual_seed(3)
-    >>> a = torch.rand(2, generator=g)
-    >>> bool((a == torch.rand(2, generator=torch.Generator().manual_seed(3))).all())
-    True
-    """
-
-    def __init__(self, device: Any = "cpu") -> None:
-        check_device(device)
-        self._seed = 67280421310721
-        self._calls = 0
-
-    def manual_seed(self, seed: int) -> Generator:
-        self._seed, self._calls = int(seed) & 0x7FFFFFFFFFFFFFFF, 0
-        return self
-
-    def seed(self) -> int:
-        self.manual_seed(int.from_bytes(os.urandom(8), "little"))
-        return self._seed
-
-    def initial_seed(self) -> int:
-        return self._seed
-
-    def get_state(self) -> tuple[int, int]:
-        return self._seed, self._calls
-
-    def set_state(self, state: tuple[int, int]) -> Generator:
-        self._seed, self._calls = state
-        return self
-
-    def __repr__(self) -> str:
-        return f"<torch.Generator seed={self._seed} calls={self._calls}>"
-
-
-default_generator = Generator()
-
-
-def manual_seed(seed: int) -> Generator:
-    """Start the default generator anew from `seed`; the same program then draws the same numbers.
-
-    >>> import adjoint as torch
-    >>> _ = torch.manual_seed(0)
-    >>> a = torch.rand(2)
-    >>> _ = torch.manual_seed(0)
-    >>> bool((torch.rand(2) == a).all())
-    True
-    """
-    return default_generator.manual_seed(seed)
-
-
-def seed() -> int:
-    """A new seed from the operating system for the default generator; returns it.
-
-    >>> import adjoint as torch
-    >>> isinstance(torch.seed(), int)
-    True
-    """
-    return default_generator.seed()
-
-
-def initial_seed() -> int:
-    """The seed of the default generator.
-
-    >>> import adjoint as torch
-    >>> _ = torch.manual_seed(5)
-    >>> torch.initial_seed()
-    5
-    """
-    return default_generator.initial_seed()
-
-
-def get_rng_state() -> tuple[int, int]:
-    """The state of the default generator, for `set_rng_state`.
-
-    >>> import adjoint as torch
-    >>> state = torch.get_rng_state()
-    >>> a = torch.rand(2)
-    >>> torch.set_rng_state(state)
-    >>> bool((torch.rand(2) == a).all())
-    True
-    """
-    return default_generator.get_state()
-
-
-def set_rng_state(state: tuple[int, int]) -> None:
-    """Put the default generator into a state that `get_rng_state` gave.
-
-    >>> import adjoint as torch
-    >>> torch.set_rng_state(torch.get_rng_state())
-    """
-    default_generator.set_state(state)
-
-
 def bits(shape: tuple[int, ...], generator: Generator | None) -> Tensor:
     """53 random bits per element; never baked into a macro, whatever is being recorded."""
-    g = default_generator if generator is None else generator
-    g._calls += 1
+    numbers = (default_generator if generator is None else generator).next_call()
     tr = local.trace
     static, tr.static = tr.static, 0
     try:
-        return record("random_bits", (g._seed, g._calls), tuple(shape))
+        return record("random_bits", numbers, tuple(shape))
     finally:
         tr.static = static
 
@@ -212,8 +115,20 @@ def randn_like(input: Tensor, *, dtype: Any = None, generator: Generator | None 
     return randn(tuple(input._aval.shape), dtype=dtype or input._aval.dtype, generator=generator, requires_grad=requires_grad)
 
 
-def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
-    """Integers from low (0) to high - 1. The bias of the remainder is below 2**-53 times the range.
+def integers(shape: tuple[int, ...], low: int, high: int, generator: Generator | None) -> Tensor:
+    """Integers from low to high - 1: the remainder of 53 random bits, or of 63 where the range is beyond 2**32."""
+    span = high - low
+    if span >= 2**63:
+        raise RuntimeError(f"random integers from {low} to {high - 1}: a range has at most 2**63 - 1 numbers, this one {span}")
+    drawn = bits(shape, generator)
+    if span > 2**32:
+        drawn = (drawn << 10) ^ (bits(shape, generator) >> 43)
+    return drawn % span + low
+
+
+def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Integers from low (0) to high - 1. The bias of the remainder is below 2**-21, and below the range times 2**-63
+    where the range is beyond 2**32.
 
     >>> import adjoint as torch
     >>> torch.randint(5, 6, (3,))
@@ -223,12 +138,12 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Generato
         low, high, size = 0, low, high
     if not high > low:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-    shape = sizes_of((size,)) if isinstance(size, (list, tuple)) else sizes_of((size,))
-    out = bits(shape, generator) % int(high - low) + int(low)
-    return cast(out, check_dtype(dtype) or dtypes.int64)
+    check_device(device)
+    out = cast(integers(sizes_of((size,)), int(low), int(high), generator), check_dtype(dtype) or dtypes.int64)
+    return _finish(out, requires_grad)
 
 
-def randint_like(input: Tensor, low: int, high: Any = None, *, dtype: Any = None) -> Tensor:
+def randint_like(input: Tensor, low: int, high: Any = None, *, dtype: Any = None, generator: Generator | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Random integers from `low` (0 if only one bound is given) up to `high`, in the shape and dtype of `input`.
 
     >>> import adjoint as torch
@@ -237,7 +152,8 @@ def randint_like(input: Tensor, low: int, high: Any = None, *, dtype: Any = None
     """
     if high is None:
         low, high = 0, low
-    return randint(low, high, tuple(input._aval.shape), dtype=dtype or input._aval.dtype)
+    chosen = dtype or input._aval.dtype
+    return randint(low, high, tuple(input._aval.shape), dtype=chosen, generator=generator, device=device, requires_grad=requires_grad)
 
 
 def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
@@ -247,7 +163,11 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, d
     >>> torch.randperm(4).sort().values
     tensor([0, 1, 2, 3])
     """
-    return cast(argsort(bits(sizes_of((n,)), generator), 0), check_dtype(dtype) or dtypes.int64)
+    check_device(device)
+    (n,) = sizes_of((n,))
+    if n < 0:
+        raise RuntimeError(f"n must be non-negative, got {n}")
+    return cast(argsort(bits((n,), generator), 0), check_dtype(dtype) or dtypes.int64)
 
 
 def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -325,9 +245,7 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
 
     from adjoint.trace.recorder import tensor_from_array
 
-    g = default_generator if generator is None else generator
-    g._calls += 1
-    drawn = np.random.Generator(np.random.Philox(key=g._seed, counter=g._calls << 64)).poisson(input.detach().numpy())
+    drawn = (default_generator if generator is None else generator).host().poisson(input.detach().numpy())
     return tensor_from_array(np.asarray(drawn).astype(input._aval.dtype.np))
 
 
@@ -365,7 +283,18 @@ def exponential_(t: Tensor, lambd: float = 1.0, generator: Generator | None = No
     return _fill(t, -ew.log(1.0 - uniform(tuple(t._aval.shape), _float_of(t), generator)) / lambd)
 
 
+def _count_of(d: DType) -> int:
+    """How many whole numbers from 0 up a dtype tells apart (but one of int64's, for the range to have 63 bits)."""
+    if d.is_floating_point:
+        return 1 << {8: 53, 4: 24}.get(d.itemsize, 8)
+    if d is dtypes.bool or d is dtypes.uint8:
+        return 1 << (1 if d is dtypes.bool else 8)
+    return (1 << 8 * d.itemsize - 1) - (d is dtypes.int64)
+
+
 def random_(t: Tensor, low: int = 0, high: int | None = None, generator: Generator | None = None) -> Tensor:
     if high is None:
-        low, high = 0, low or (1 << 24 if t._aval.dtype.is_floating_point else 1 << min(8 * t._aval.dtype.itemsize - 1, 53))
-    return _fill(t, bits(tuple(t._aval.shape), generator) % (high - low) + low)
+        low, high = 0, low or _count_of(t._aval.dtype)
+    if not high > low:
+        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+    return _fill(t, integers(tuple(t._aval.shape), low, high, generator))

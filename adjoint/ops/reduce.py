@@ -179,16 +179,17 @@ def std_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepd
     return std(input, dim, unbiased, keepdim, correction=correction), mean(input, dim, keepdim)
 
 
-def _check_not_empty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
+def _check_not_empty(name: str, x: Tensor, axes: tuple[int, ...], dim: Any) -> None:
     if not _empty(x, axes):
         return
-    if len(axes) == len(x._aval.shape):
+    if dim is None or dim in ((), []):
         kind = IndexError if name.startswith("arg") else RuntimeError
         raise kind(
             f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with "
             f"the 'dim' argument: shape {list(x._aval.shape)} has no element to choose"
         )
-    raise IndexError(f"{name}(): Expected reduction dim {axes[0]} to have non-zero size.")
+    empty = next(d for d in axes if x._aval.shape[d] == 0)
+    raise IndexError(f"{name}(): Expected reduction dim {empty} to have non-zero size.")
 
 
 def amax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
@@ -199,7 +200,7 @@ def amax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     tensor([5, 3])
     """
     axes = axes_of(dim, len(input._aval.shape))
-    _check_not_empty("amax", input, axes)
+    _check_not_empty("amax", input, axes, dim)
     return reduce("amax", input, axes, keepdim)
 
 
@@ -211,7 +212,7 @@ def amin(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     tensor([1, 2])
     """
     axes = axes_of(dim, len(input._aval.shape))
-    _check_not_empty("amin", input, axes)
+    _check_not_empty("amin", input, axes, dim)
     return reduce("amin", input, axes, keepdim)
 
 
@@ -238,13 +239,13 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis
 def _arg(prim: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     shape = x._aval.shape
     if dim is None:
-        _check_not_empty(prim, x, tuple(range(len(shape))))
+        _check_not_empty(prim, x, tuple(range(len(shape))), None)
         out = record(prim, (record("reshape", (x,), (x._aval.size,)),), 0)
         return _keep(out, shape, tuple(range(len(shape)))) if keepdim else out
     axis = axis_of(dim, len(shape))
     if not shape:
         return record("full", (0,), ((), dtypes.int64))
-    _check_not_empty(prim, x, (axis,))
+    _check_not_empty(prim, x, (axis,), axis)
     out = record(prim, (x,), axis)
     return _keep(out, shape, (axis,)) if keepdim else out
 
@@ -255,12 +256,12 @@ def _extreme(prim: str, x: Tensor, dim: int, keepdim: bool) -> ValuesIndices:
     if not shape:
         return ValuesIndices(x.clone(), _arg("arg" + prim, x, dim, False))
     axis = axis_of(dim, len(shape))
-    _check_not_empty(prim, x, (axis,))
+    _check_not_empty(prim, x, (axis,), axis)
     return ValuesIndices(*_EXTREMES[prim](x, "arg" + prim, axis, keepdim))
 
 
 def _chosen(x: Tensor, prim: str, axis: int, keepdim: bool) -> tuple[Tensor, Tensor]:
-    from adjoint.ops.index import gather
+    from adjoint.ops.gather import gather
 
     index = _arg(prim, x, axis, True)
     values = gather(x, axis, index)
@@ -397,7 +398,7 @@ def cummin(input: Tensor, dim: int) -> ValuesIndices:
 def _running(x: Tensor, dim: int, kind: str) -> ValuesIndices:
     import numpy as np
 
-    from adjoint.ops.index import gather
+    from adjoint.ops.gather import gather
     from adjoint.trace.recorder import tensor_from_array
 
     axis = axis_of(dim, len(x._aval.shape))
@@ -490,7 +491,7 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     >>> torch.median(torch.tensor([7., 1., 3., 5.]))
     tensor(3.)
     """
-    from adjoint.ops.index import gather
+    from adjoint.ops.gather import gather
     from adjoint.ops.shape import narrow
     from adjoint.ops.sort import argsort
 
@@ -503,7 +504,7 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     axis = axis_of(dim, len(input._aval.shape))
     if not input._aval.shape:
         return ValuesIndices(input.clone(), record("full", (0,), ((), dtypes.int64)))
-    _check_not_empty("median", input, (axis,))
+    _check_not_empty("median", input, (axis,), axis)
     n = input._aval.shape[axis]
     order = argsort(input, axis)
     index = narrow(order, axis, (n - 1) // 2, 1)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from adjoint.ops.elementwise import clamp, functions, logaddexp, where
+from adjoint.ops.joining import cat
+from adjoint.ops.rearrange import diagonal_of
 from adjoint.ops.reduce import cumsum, mean, sum, vector_norm
-from adjoint.ops.shape import axis_of, cat, diagonal_of, matrix_transpose, narrow, unsqueeze
+from adjoint.ops.shape import axis_of, matrix_transpose, narrow, unsqueeze
 from adjoint.trace.handle import Tensor
 
 
@@ -102,7 +104,7 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: 
         raise RuntimeError("diff expects input to be at least one-dimensional")
     if n < 0:
         raise RuntimeError(f"order must be non-negative but got {n}")
-    from adjoint.ops.shape import cat
+    from adjoint.ops.joining import cat
 
     axis = axis_of(dim, len(input._aval.shape))
     parts = [x for x in (prepend, input, append) if x is not None]

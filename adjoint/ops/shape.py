@@ -1,22 +1,22 @@
-"""Shape and movement: reshape, permute, slice and what is made of them. Results are views where PyTorch's are.
+"""Views: reshape, permute, narrow, diagonal, as_strided and their like, and what axis and size arguments mean.
 
-Axis arguments may be negative; a wrong one raises IndexError in PyTorch's words.
+Results are views where PyTorch's are. `joining.py` splits and joins, `rearrange.py` makes new tensors. Axis arguments may be negative; a wrong one raises IndexError in PyTorch's words.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from adjoint import dtypes
-from adjoint.ops.elementwise import cast
-from adjoint.trace import recorder, strides
+from adjoint.trace import strides
 from adjoint.trace.aval import is_contiguous
 from adjoint.trace.handle import Tensor
+from adjoint.trace.moves import layout_of
 from adjoint.trace.recorder import alias, local, record
-from adjoint.trace.views import alias_view, make_view
+from adjoint.trace.views import alias_view, make_composed_view, make_view
 
 
 def axis_of(dim: int, rank: int) -> int:
@@ -92,7 +92,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     """
     a = input._aval
     new = resolve_shape(sizes_of(shape), a.size)
-    if strides.reshape_strides(a.shape, a.strides, new) is None:
+    if input._base is not None and strides.reshape_strides(a.shape, a.strides, new) is None:
         return record("reshape", (input,), new)
     return make_view(input, "reshape", new)
 
@@ -105,7 +105,7 @@ def view(input: Tensor, *shape: Any) -> Tensor:
         raise RuntimeError("view(dtype) reinterprets memory and is not supported; use .to(dtype) to convert values")
     a = input._aval
     new = resolve_shape(sizes_of(shape), a.size)
-    if strides.reshape_strides(a.shape, a.strides, new) is None:
+    if input._base is not None and strides.reshape_strides(a.shape, a.strides, new) is None:
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
             f"contiguous subspaces). Use .reshape(...) instead. (shape {list(a.shape)}, strides {list(a.strides)} -> {list(new)})"
@@ -238,6 +238,16 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return reshape(input, (*shape[:i], math.prod(shape[i : j + 1]), *shape[j + 1 :]))
 
 
+def ravel(input: Tensor) -> Tensor:
+    """The tensor with one axis.
+
+    >>> import adjoint as torch
+    >>> torch.ravel(torch.tensor([[1, 2], [3, 4]]))
+    tensor([1, 2, 3, 4])
+    """
+    return reshape(input, -1)
+
+
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     """One axis split into several; one of the sizes may be -1.
 
@@ -301,7 +311,12 @@ def broadcast_tensors(*tensors: Tensor) -> list[Tensor]:
 
 def contiguous(input: Tensor) -> Tensor:
     """The tensor itself if it lies in row-major order, else a copy."""
-    return input if is_contiguous(input._aval) else clone(input)
+    return input if in_order(input) else clone(input)
+
+
+def in_order(input: Tensor) -> bool:
+    """`is_contiguous`: whether the elements lie in row-major order without gaps."""
+    return input._base is None or is_contiguous(input._aval)
 
 
 def clone(input: Tensor) -> Tensor:
@@ -323,17 +338,6 @@ def detach(input: Tensor) -> Tensor:
     False
     """
     return alias_view(input)
-
-
-def flip(input: Tensor, *dims: Any) -> Tensor:
-    """The order reversed along the given axes.
-
-    >>> import adjoint as torch
-    >>> torch.flip(torch.tensor([1, 2, 3]), (0,))
-    tensor([3, 2, 1])
-    """
-    axes = axes_of(sizes_of(dims), len(input._aval.shape)) if dims and sizes_of(dims) else ()
-    return record("flip", (input,), axes) if axes else clone(input)
 
 
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
@@ -383,257 +387,6 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     return make_view(part, "reshape", (*shape[:axis], *shape[axis + 1 :]))
 
 
-def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of consecutive pieces of an axis, of one size (the last may be smaller) or of the listed sizes.
-
-    >>> import adjoint as torch
-    >>> [t.shape[0] for t in torch.split(torch.arange(5), 2)]
-    [2, 2, 1]
-    """
-    if not tensor._aval.shape:
-        raise RuntimeError("split expects at least a 1-dimensional tensor")
-    n = tensor._aval.shape[axis_of(dim, len(tensor._aval.shape))]
-    if isinstance(split_size_or_sections, int):
-        size = split_size_or_sections
-        if size <= 0 and n:
-            raise RuntimeError(f"split expects split_size be positive, but got split_size={size}")
-        sections = [min(size, n - i) for i in range(0, n, size)] if n else [0]
-    else:
-        sections = list(split_size_or_sections)
-        if sum(sections) != n:
-            raise RuntimeError(
-                f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {dim}), "
-                f"but got split_sizes={sections}"
-            )
-    out, start = [], 0
-    for length in sections:
-        out.append(narrow(tensor, dim, start, length))
-        start += length
-    return tuple(out)
-
-
-def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """At most `chunks` parts of equal size along an axis, as views; the last may be smaller.
-
-    >>> import adjoint as torch
-    >>> [t.shape[0] for t in torch.chunk(torch.arange(7), 3)]
-    [3, 3, 1]
-    """
-    if chunks < 1:
-        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
-    n = input._aval.shape[axis_of(dim, len(input._aval.shape))]
-    return split(input, max(1, -(-n // chunks)), dim)
-
-
-def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """The parts along an axis, each without it, as views.
-
-    >>> import adjoint as torch
-    >>> torch.unbind(torch.tensor([[1, 2], [3, 4]]))
-    (tensor([1, 2]), tensor([3, 4]))
-    """
-    axis = axis_of(dim, len(input._aval.shape))
-    return tuple(select(input, axis, i) for i in range(input._aval.shape[axis]))
-
-
-def cat(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -> Tensor:
-    """Tensors joined along an existing axis; the other sizes must agree.
-
-    >>> import adjoint as torch
-    >>> torch.cat((torch.zeros(1, 2), torch.ones(1, 2)))
-    tensor([[0., 0.],
-            [1., 1.]])
-    """
-    dim = dim if axis is None else axis
-    parts = list(tensors)
-    if not parts:
-        raise ValueError("torch.cat(): expected a non-empty list of Tensors")
-    for i, x in enumerate(parts):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(x).__name__}")
-    filled = [x for x in parts if tuple(x._aval.shape) != (0,)] or parts[:1]
-    rank = len(filled[0]._aval.shape)
-    if rank == 0:
-        raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated; use torch.stack")
-    where = axis_of(dim, rank)
-    first = filled[0]._aval.shape
-    dtype = parts[0]._aval.dtype
-    for x in parts:
-        dtype = dtypes.promote(dtype, x._aval.dtype)
-    for i, x in enumerate(filled):
-        shape = x._aval.shape
-        if len(shape) != rank:
-            raise RuntimeError(f"Tensors must have same number of dimensions: got {rank} and {len(shape)}")
-        for d in range(rank):
-            if d != where and shape[d] != first[d]:
-                raise RuntimeError(
-                    f"Sizes of tensors must match except in dimension {where}. Expected size {first[d]} but got size "
-                    f"{shape[d]} for tensor number {i} in the list."
-                )
-    return record("cat", tuple(cast(x, dtype) for x in filled), where)
-
-
-def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors of one shape joined along a new axis.
-
-    >>> import adjoint as torch
-    >>> torch.stack((torch.tensor([1, 2]), torch.tensor([3, 4])), dim=1)
-    tensor([[1, 3],
-            [2, 4]])
-    """
-    parts = list(tensors)
-    if not parts:
-        raise RuntimeError("stack expects a non-empty TensorList")
-    shape = parts[0]._aval.shape
-    for i, x in enumerate(parts):
-        if x._aval.shape != shape:
-            raise RuntimeError(
-                f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(x._aval.shape)} at entry {i}"
-            )
-    axis = axis_of(dim, len(shape) + 1)
-    return cat([unsqueeze(x, axis) for x in parts], axis)
-
-
-def hstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors side by side: concatenated along axis 1, vectors along axis 0.
-
-    >>> import adjoint as torch
-    >>> torch.hstack((torch.tensor([1]), torch.tensor([2, 3])))
-    tensor([1, 2, 3])
-    """
-    parts = [x if x._aval.shape else reshape(x, 1) for x in tensors]
-    if not parts:
-        raise RuntimeError("hstack expects a non-empty TensorList")
-    return cat(parts, 0 if len(parts[0]._aval.shape) == 1 else 1)
-
-
-def vstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors on top of each other: concatenated along axis 0, vectors as rows.
-
-    >>> import adjoint as torch
-    >>> torch.vstack((torch.tensor([1, 2]), torch.tensor([3, 4])))
-    tensor([[1, 2],
-            [3, 4]])
-    """
-    return cat([x if len(x._aval.shape) > 1 else reshape(x, 1, -1) for x in tensors], 0)
-
-
-def repeat(input: Tensor, *sizes: Any) -> Tensor:
-    """The whole tensor copied `sizes[i]` times along axis i (new axes in front)."""
-    times = sizes_of(sizes)
-    shape = (1,) * (len(times) - len(input._aval.shape)) + tuple(input._aval.shape)
-    if len(times) < len(shape):
-        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
-    spread = [n for pair in zip(times, shape, strict=True) for n in pair]
-    ones = [n for s in shape for n in (1, s)]
-    out = record("expand", (record("reshape", (input,), tuple(ones)),), tuple(spread))
-    return record("reshape", (out,), tuple(a * b for a, b in zip(times, shape, strict=True)))
-
-
-def tile(input: Tensor, *dims: Any) -> Tensor:
-    """The tensor repeated along each axis, `dims[i]` times along axis i.
-
-    >>> import adjoint as torch
-    >>> torch.tile(torch.tensor([1, 2]), (2,))
-    tensor([1, 2, 1, 2])
-    """
-    times = sizes_of(dims)
-    return repeat(input, (1,) * (len(input._aval.shape) - len(times)) + times)
-
-
-def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Tensor:
-    """Each element (slice of axis `dim`) repeated.
-
-    >>> import adjoint as torch
-    >>> torch.repeat_interleave(torch.tensor([1, 2]), 2)
-    tensor([1, 1, 2, 2])
-    """
-    if dim is None:
-        input, dim = reshape(input, -1), 0
-    shape = input._aval.shape
-    axis = axis_of(dim, len(shape))
-    if isinstance(repeats, Tensor):
-        import numpy as np
-
-        from adjoint.ops.index import index_select
-
-        counts = repeats.numpy()
-        index = np.repeat(np.arange(shape[axis]), counts if counts.ndim else int(counts))
-        return index_select(input, axis, recorder.tensor_from_array(index))
-    wide = (*shape[: axis + 1], repeats, *shape[axis + 1 :])
-    out = record("expand", (record("reshape", (input,), (*shape[: axis + 1], 1, *shape[axis + 1 :])),), wide)
-    return record("reshape", (out,), (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]))
-
-
-def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
-    """Elements shifted along axes; what falls off one end returns at the other.
-
-    >>> import adjoint as torch
-    >>> torch.roll(torch.tensor([1, 2, 3]), 1)
-    tensor([3, 1, 2])
-    """
-    if dims is None:
-        if not isinstance(shifts, int) and len(shifts) != 1:
-            raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:0 (roll by {shifts} needs as many dims)")
-        return reshape(roll(reshape(input, -1), shifts, 0), input._aval.shape)
-    moves, axes = ((v,) if isinstance(v, int) else tuple(v) for v in (shifts, dims))
-    if len(moves) != len(axes):
-        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(moves)}, dims:{len(axes)} (roll by {shifts} along {dims})")
-    pairs = list(zip(moves, axes, strict=True))
-    given = input
-    for shift, dim in pairs:
-        n = input._aval.shape[axis_of(dim, len(input._aval.shape))]
-        if n and shift % n:
-            k = shift % n
-            input = cat([narrow(input, dim, n - k, k), narrow(input, dim, 0, n - k)], dim)
-    return clone(given) if input is given else input  # never the memory of its argument
-
-
-def triangle_mask(rows: int, columns: int, diagonal: int, lower: bool) -> Tensor:
-    i = record("reshape", (record("iota", (), rows),), (rows, 1))
-    j = record("iota", (), columns)
-    return (j - i <= diagonal) if lower else (j - i >= diagonal)
-
-
-def _keep(mask: Tensor, input: Tensor) -> Tensor:
-    """`input` where the mask holds, zero of its dtype elsewhere."""
-    return record("where", (mask, input, False if input._aval.dtype is dtypes.bool else 0))
-
-
-def _zero(x: Tensor) -> int | bool:
-    return False if x._aval.dtype is dtypes.bool else 0
-
-
-def _last_two(name: str, x: Tensor) -> tuple[int, ...]:
-    if len(x._aval.shape) < 2:
-        raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions, got shape {list(x._aval.shape)}")
-    return x._aval.shape[-2:]
-
-
-def tril(input: Tensor, diagonal: int = 0) -> Tensor:
-    """The part on and below the diagonal; the rest is 0.
-
-    >>> import adjoint as torch
-    >>> torch.tril(torch.ones(2, 2))
-    tensor([[1., 0.],
-            [1., 1.]])
-    """
-    m, n = _last_two("tril", input)
-    return _keep(triangle_mask(m, n, diagonal, True), input)
-
-
-def triu(input: Tensor, diagonal: int = 0) -> Tensor:
-    """The part on and above the diagonal; the rest is 0.
-
-    >>> import adjoint as torch
-    >>> torch.triu(torch.ones(2, 2))
-    tensor([[1., 1.],
-            [0., 1.]])
-    """
-    m, n = _last_two("triu", input)
-    return _keep(triangle_mask(m, n, diagonal, False), input)
-
-
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """The diagonal of two axes as a new last axis, as a view. Raises RuntimeError if the two axes are the same.
 
@@ -644,133 +397,68 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     tensor([[3., 0.],
             [0., 3.]])
     """
-    return _diagonal(input, offset, dim1, dim2, make_view)
-
-
-def diagonal_of(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The same as a value of its own, for formulas.
-
-    >>> import adjoint as torch
-    >>> torch.diagonal(torch.tensor([[1, 2], [3, 4]]))
-    tensor([1, 4])
-    """
-    return _diagonal(input, offset, dim1, dim2, lambda x, prim, attrs: record(prim, (x,), attrs))
-
-
-def _diagonal(input: Tensor, offset: int, dim1: int, dim2: int, move: Callable) -> Tensor:
-    """Every (n + 1)-th element of the matrices written in one row."""
     rank = len(input._aval.shape)
+    return make_composed_view(input, "diagonal", (offset, *two_axes(dim1, dim2, rank)))
+
+
+def two_axes(dim1: int, dim2: int, rank: int) -> tuple[int, int]:
+    """The axes of a diagonal."""
     i, j = axis_of(dim1, rank), axis_of(dim2, rank)
     if i == j:
         raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
-    order = [d for d in range(rank) if d not in (i, j)]
-    moved = move(input, "permute", (*order, i, j)) if (*order, i, j) != tuple(range(rank)) else input
-    *batch, m, n = moved._aval.shape
-    length = max(0, min(m, n - offset) if offset >= 0 else min(m + offset, n))
-    flat = move(moved, "reshape", (*batch, m * n))
-    start = offset if offset >= 0 else -offset * n
-    lead = (0,) * len(batch)
-    ones = (1,) * len(batch)
-    if length == 0:
-        start = 0
-    return move(flat, "slice", ((*lead, start), (*batch, length), (*ones, n + 1)))
-
-
-def diag_embed(input: Tensor, offset: int = 0) -> Tensor:
-    """Matrices with the last axis on their diagonal.
-
-    >>> import adjoint as torch
-    >>> torch.diag_embed(torch.tensor([[1, 2]])).shape
-    torch.Size([1, 2, 2])
-    """
-    *batch, n = input._aval.shape
-    size = n + abs(offset)
-    start = offset if offset >= 0 else -offset * size
-    lead, ones = (0,) * len(batch), (1,) * len(batch)
-    flat = record("place", (input,), ((*batch, size * size), (*lead, start), (*ones, size + 1)))
-    return record("reshape", (flat,), (*batch, size, size))
-
-
-def diag(input: Tensor, diagonal: int = 0) -> Tensor:
-    """A vector as the diagonal of a matrix, or the diagonal of a matrix.
-
-    >>> import adjoint as torch
-    >>> torch.diag(torch.tensor([1, 2]))
-    tensor([[1, 0],
-            [0, 2]])
-    """
-    rank = len(input._aval.shape)
-    if rank == 1:
-        return diag_embed(input, diagonal)
-    if rank != 2:
-        raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {rank}D")
-    return diagonal_of(input, diagonal)
-
-
-def trace(input: Tensor) -> Tensor:
-    """The sum of the diagonal of a matrix.
-
-    >>> import adjoint as torch
-    >>> torch.trace(torch.tensor([[1, 2], [3, 4]]))
-    tensor(5)
-    """
-    if len(input._aval.shape) != 2:
-        raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {len(input._aval.shape)}")
-    return diagonal_of(input).sum()
-
-
-def window(x: Tensor, dims: tuple, sizes: tuple, strides: tuple, dilations: tuple) -> Tensor:
-    """One axis of windows per listed axis: shape (..., number of windows at dims, ..., *sizes); differentiable."""
-    return record("window", (x,), (tuple(dims), tuple(sizes), tuple(strides), tuple(dilations)))
-
-
-def zero_pad(x: Tensor, low: tuple, high: tuple, interior: tuple | None = None) -> Tensor:
-    """Zeros before, after and between the elements of each axis."""
-    shape = x._aval.shape
-    interior = interior if interior is not None else (0,) * len(shape)
-    spread = [max(0, n + (n - 1) * k) for n, k in zip(shape, interior, strict=True)]
-    full = tuple(a + n + b for a, n, b in zip(low, spread, high, strict=True))
-    return record("place", (x,), (full, tuple(low), tuple(k + 1 for k in interior)))
+    return i, j
 
 
 def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
-    """Windows of an axis: `size` elements every `step`, as a new last axis (a copy)."""
-    axis = axis_of(dimension, len(input._aval.shape))
-    n = input._aval.shape[axis]
-    if step <= 0 or size < 0:
-        raise RuntimeError(f"unfold: step is {step} but must be > 0, and size is {size} but must be >= 0")
+    """Windows of an axis: `size` elements every `step`, as a new last axis; a view."""
+    rank = len(input._aval.shape)
+    axis = axis_of(dimension, rank)
+    n = input._aval.shape[axis] if rank else 1
     if size > n:
         raise RuntimeError(f"maximum size for tensor at dimension {axis} is {n} but size is {size}")
-    return window(input, (axis,), (size,), (step,), (1,))
+    if size < 0:
+        raise RuntimeError(f"size is {size} but must be >= 0")
+    if step <= 0:
+        raise RuntimeError(f"step is {step} but must be > 0")
+    if not rank:
+        return narrow(reshape(input, 1), 0, 0, size)
+    return make_composed_view(input, "window", ((axis,), (size,), (step,), (1,)))
 
 
-def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
-    """The coordinates of a grid from those of its axes; `indexing` "ij" (matrix) or "xy" (picture).
+def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
+    """A view of the tensor's memory with the given sizes, strides and offset, counted in elements.
+
+    The memory is that of the tensor this one is a view of. Results of operations lie in row-major order. Windows may
+    overlap; writing through overlapping ones, the last element written to a place stays. RuntimeError for negative
+    strides, and where the view would leave the memory.
 
     >>> import adjoint as torch
-    >>> torch.meshgrid(torch.tensor([1, 2]), torch.tensor([3, 4, 5]), indexing="ij")[0]
-    tensor([[1, 1, 1],
-            [2, 2, 2]])
+    >>> torch.as_strided(torch.arange(5), (3, 3), (1, 1))
+    tensor([[0, 1, 2],
+            [1, 2, 3],
+            [2, 3, 4]])
     """
-    parts = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
-    if indexing not in ("ij", "xy"):
-        raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
-    for x in parts:
-        if len(x._aval.shape) > 1:
-            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got shape {list(x._aval.shape)}")
-        if x._aval.dtype is not parts[0]._aval.dtype:
-            raise RuntimeError(
-                f"torch.meshgrid expects all tensors to have the same dtype, got {parts[0]._aval.dtype.name} and {x._aval.dtype.name}"
-            )
-    if indexing == "xy" and len(parts) > 1:
-        return tuple(transpose(g, 0, 1) for g in meshgrid(*parts))
-    shape = tuple(x._aval.size for x in parts)
-    return tuple(
-        expand(reshape(x, (1,) * i + (x._aval.size,) + (1,) * (len(parts) - i - 1)), shape) for i, x in enumerate(parts)
-    )
+    sizes, steps = sizes_of((tuple(size),)), sizes_of((tuple(stride),))
+    if len(sizes) != len(steps):
+        raise RuntimeError(f"mismatch in length of strides and shape: as_strided of sizes {list(sizes)} and strides {list(steps)}")
+    if any(s < 0 for s in steps):
+        raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got strides: {list(steps)}")
+    if any(n < 0 for n in sizes):
+        raise RuntimeError(f"as_strided: negative sizes are not allowed, got sizes: {list(sizes)}")
+    offset = layout_of(input)[2] if storage_offset is None else sizes_of((storage_offset,))[0]
+    if offset < 0:
+        raise RuntimeError(f"as_strided: the storage offset {offset} is negative")
+    base = input._base if input._base is not None else input
+    last = offset + sum((n - 1) * s for n, s in zip(sizes, steps, strict=True))
+    if 0 not in sizes and last >= base._aval.size:
+        width = base._aval.dtype.itemsize
+        raise RuntimeError(
+            f"setStorage: sizes {list(sizes)}, strides {list(steps)}, storage offset {offset}, and itemsize {width} requiring a "
+            f"storage size of {(last + 1) * width} are out of bounds for storage of size {base._aval.nbytes}"
+        )
+    return make_composed_view(input, "as_strided", (sizes, steps, offset))
 
 
 def size_of(input: Tensor, dim: int | None = None) -> Any:
     shape = input._aval.shape
     return shape if dim is None else shape[axis_of(dim, len(shape))]
-

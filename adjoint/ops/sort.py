@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adjoint.ops.index import gather
+from adjoint.ops.gather import gather
 from adjoint.ops.shape import axis_of, narrow
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
@@ -142,22 +142,51 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     return tensor_from_array(counts.astype(values.dtype))
 
 
-def searchsorted(sorted_sequence: Tensor, input: Any, *, right: bool = False, side: str | None = None) -> Tensor:
+def searchsorted(
+    sorted_sequence: Tensor, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None, sorter: Tensor | None = None
+) -> Tensor:
     """Where values would be inserted in sorted rows to keep them sorted.
+
+    A vector is searched for all values, rows each for the values of the same row. side: "left" before equal elements, or
+    "right". sorter: what sorts rows that are not sorted yet, as `argsort` gives it.
 
     >>> import adjoint as torch
     >>> torch.searchsorted(torch.tensor([1, 3, 5]), torch.tensor([3, 4]))
     tensor([1, 2])
     """
-    right = right or side == "right"
+    if side not in (None, "left", "right"):
+        raise RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}")
+    if side == "left" and right:
+        raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True")
+    way: Any = "right" if right or side == "right" else "left"
     rows = sorted_sequence.detach().numpy()
+    if sorter is not None:
+        rows = np.take_along_axis(rows, sorter.detach().numpy(), -1)
     values = input.detach().numpy() if isinstance(input, Tensor) else np.asarray(input)
-    way: Any = "right" if right else "left"
+    kind = np.int32 if out_int32 else np.int64
     if rows.ndim == 1:
-        return tensor_from_array(np.asarray(np.searchsorted(rows, values, way)).astype(np.int64))
+        return tensor_from_array(np.asarray(np.searchsorted(rows, values, way)).astype(kind))
+    if rows.shape[:-1] != values.shape[:-1]:
+        raise RuntimeError(
+            "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and "
+            f"input value tensor must match, but we got boundaries tensor {list(rows.shape)} and input value tensor {list(values.shape)}"
+        )
     flat = rows.reshape(-1, rows.shape[-1])
-    found = [np.searchsorted(r, v, way) for r, v in zip(flat, values.reshape(len(flat), -1), strict=True)]
-    return tensor_from_array(np.stack(found).reshape(values.shape).astype(np.int64))
+    found = [np.searchsorted(r, v, way) for r, v in zip(flat, values.reshape(len(flat), values.shape[-1]), strict=True)]
+    return tensor_from_array(np.array(found, dtype=kind).reshape(values.shape))
+
+
+def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
+    """The number of the interval between sorted boundaries in which each value lies; one on a boundary belongs to the
+    interval before it, or with `right` to the one after it.
+
+    >>> import adjoint as torch
+    >>> torch.bucketize(torch.tensor([0, 3, 9]), torch.tensor([1, 3, 5]))
+    tensor([0, 1, 3])
+    """
+    if len(boundaries._aval.shape) != 1:
+        raise RuntimeError(f"bucketize(): boundaries tensor must be 1 dimension, but got dim({len(boundaries._aval.shape)})")
+    return searchsorted(boundaries, input, right=right, out_int32=out_int32)
 
 
 def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
@@ -183,7 +212,7 @@ def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = Fals
         got = a + (b - a) * (place - low)
         out.append(got if keepdim else got.squeeze(axis))
     if isinstance(q, Tensor) and q.dim():
-        from adjoint.ops.shape import stack
+        from adjoint.ops.joining import stack
 
         return stack(out, 0)
     return out[0]

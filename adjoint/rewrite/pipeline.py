@@ -54,11 +54,10 @@ def simplify(graph: Graph) -> Graph:
         return graph
     out = Rewriter(_enabled(disabled), config.get("ADJOINT_LOOSE_ZEROS")).rebuild(graph)
     level = config.get("ADJOINT_DEBUG")
-    if level >= 3:
+    if level >= 5:
         print(
             f"simplify: {len(graph.nodes)} nodes\n{graph}\nto {len(out.nodes)}\n{out}",
             file=sys.stderr,
         )
-    if level >= 5:
         print(program_text(out), file=sys.stderr)
     return out

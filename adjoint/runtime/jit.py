@@ -1,9 +1,10 @@
 """LLVM IR in, machine code addresses out.
 
 Owns the process's one LLVM engine, the description of the machine it compiles for (`Target`), and
-the cache that makes identical kernels compile once. llvmlite is imported by the first call that
-needs it, never by importing this module. Read `compile_kernels` first: it is what programs use;
-`compile_module` below it takes a whole module of IR (the driver of the worker pool).
+the table that makes identical kernels compile once; `disk_cache` keeps their code for later
+processes. llvmlite is imported by the first call that needs it, never by importing this module.
+Read `compile_kernels` first: it is what programs use; `compile_module` below it takes a whole module
+of IR (the driver of the worker pool).
 
 How a module is compiled was chosen by measurement (llvmlite 0.50, one AVX-512 core; milliseconds
 for the register-blocked inner kernel of a matrix product, a fused pointwise kernel of 60
@@ -39,9 +40,12 @@ import time
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from sys import getrefcount
 from typing import Any
 
 from adjoint import config
+from adjoint._version import __version__
+from adjoint.runtime import disk_cache
 
 __all__ = [
     "CodegenError",
@@ -81,28 +85,43 @@ class Target:
 class Counters:
     """What this module has done since the process started.
 
-    kernels_compiled: distinct kernels turned into code.  kernels_reused: requests answered from
-    the cache.  compile_seconds: time spent in LLVM.  code_bytes: size of all object files.
+    kernels_compiled: distinct kernels turned into code.  kernels_loaded: distinct kernels whose code
+    was on disk.  kernels_reused: requests for one that was in memory.  compile_seconds: time spent
+    to get code of either kind.  code_bytes: size of all object files.
+    modules: how many were loaded.  kernels_evicted: forgotten, to keep their number bounded.
     """
 
     kernels_compiled: int = 0
+    kernels_loaded: int = 0
     kernels_reused: int = 0
     compile_seconds: float = 0.0
     code_bytes: int = 0
+    modules: int = 0
+    kernels_evicted: int = 0
 
 
 class Module:
-    """Loaded code. The addresses stay valid while this object lives."""
+    """Loaded code. The addresses stay valid while this object lives.
 
-    __slots__ = ("_addresses", "_tracker")
+    compiled: whether this process compiled it; otherwise it was on disk.
+    """
 
-    def __init__(self, addresses: dict[str, int], tracker: object) -> None:
+    __slots__ = ("_addresses", "_tracker", "compiled")
+
+    def __init__(self, addresses: dict[str, int], tracker: object, compiled: bool) -> None:
         self._addresses = addresses
         self._tracker = tracker
+        self.compiled = compiled
 
     def address(self, name: str) -> int:
         """Entry point of the function (or address of the global) `name`; KeyError if absent."""
         return self._addresses[name]
+
+
+class Code(int):
+    """The address of a kernel. Its code stays in memory as long as this number, not a copy of it, is held."""
+
+    module: Module
 
 
 counters = Counters()
@@ -110,12 +129,15 @@ counters = Counters()
 _lock = threading.RLock()
 _llvm: Any = None  # llvmlite.binding once loaded; False when it cannot be used
 _engine: _Engine | None = None
-_kernels: dict[bytes, int] = {}  # digest of a kernel's text -> address of its code
-_loaded: list[Module] = []  # keeps the code of `_kernels` in memory
+_kernels: dict[bytes, Code] = {}  # digest of a kernel's text -> its code; what was asked for last stands last
+_LIBRARIES = 256  # that one loader holds: what LLVM notes of each it never gives back, so loaders are replaced
 
 # Functions without a branch and longer than this are compiled at level 0 (see the table above);
 # shorter ones compile fast either way and keep the better code.
 _STRAIGHT_LINE = 400
+LOOPS_LEVEL = 1  # effort for all others; the fuzzer, which runs code once or twice, takes 0
+
+_RELOCATION, _CODE_MODEL = "pic", "small"
 
 # A narrower instruction set than the machine's, by the value of ADJOINT_TARGET.
 _FORCED = {
@@ -138,11 +160,12 @@ def target() -> Target:
     return _get_engine().target
 
 
-def compile_kernels(kernels: Sequence[tuple[str, str, Iterable[str]]]) -> list[int]:
+def compile_kernels(kernels: Sequence[tuple[str, str, Iterable[str]]]) -> list[Code]:
     """Machine code for each (name, text of one `define`, `declare` lines), in order.
 
     Equal kernels, that is equal texts but for the function's own name, share one address, in this
-    call and over the life of the process. All new ones are compiled in one module.
+    call and as long as they are remembered (ADJOINT_MAX_KERNELS) or held. All new ones are compiled in
+    one module.
     """
     texts, digests = [], []
     for name, text, declarations in kernels:
@@ -157,12 +180,25 @@ def compile_kernels(kernels: Sequence[tuple[str, str, Iterable[str]]]) -> list[i
             started = time.perf_counter()
             straight = {d: t for d, t in new.items() if _is_straight_line(t[0])}
             loops = {d: t for d, t in new.items() if d not in straight}
-            for level, group in ((0, straight), (1, loops)):
+            for level, group in ((0, straight), (LOOPS_LEVEL, loops)):
                 if group:
                     _compile_group(group, level)
-            counters.kernels_compiled += len(new)
             counters.compile_seconds += time.perf_counter() - started
-        return [_kernels[d] for d in digests]
+        for d in digests:
+            _kernels[d] = _kernels.pop(d)
+        found = [_kernels[d] for d in digests]
+        if len(_kernels) > config.get("ADJOINT_MAX_KERNELS"):
+            _forget_kernels(config.get("ADJOINT_MAX_KERNELS") * 3 // 4)
+        return found
+
+
+def _forget_kernels(limit: int) -> None:
+    """Let go of the kernels asked for longest ago: first of those that no program uses, whose code can be unloaded."""
+    idle = [d for d, code in _kernels.items() if getrefcount(code) <= _IDLE]
+    rest = _kernels.keys() - idle
+    for digest in [*idle, *(d for d in _kernels if d in rest)][: max(0, len(_kernels) - limit)]:
+        del _kernels[digest]
+        counters.kernels_evicted += 1
 
 
 def compile_module(ir_text: str, level: int = 1) -> Module:
@@ -173,9 +209,14 @@ def compile_module(ir_text: str, level: int = 1) -> Module:
     """
     with _lock:
         engine = _get_engine()
-        code, names = _object_code(engine, ir_text, level)
-        counters.code_bytes += len(code)
-        return engine.load(code, names)
+        key = disk_cache.key_of(ir_text, level, *engine.settings)
+        module = _from_disk(engine, key)
+        if module is None:
+            names, code = _object_code(engine, ir_text, level)
+            counters.code_bytes += len(code)
+            module = engine.load(names, code, compiled=True)
+            disk_cache.store(key, names, code)
+        return module
 
 
 class _Engine:
@@ -187,8 +228,19 @@ class _Engine:
             raise RuntimeError("native code needs llvmlite: pip install llvmlite")
         self.llvm = llvm
         self.target, self._create = _describe_machine(llvm)
+        # Everything besides the IR that code depends on. The flags act through the IR today; they
+        # are named so that one which does not can never bring back the wrong code.
+        self.settings = (
+            self.target,
+            _RELOCATION,
+            _CODE_MODEL,
+            llvm.llvm_version_info,
+            importlib.import_module("llvmlite").__version__,
+            __version__,
+            config.code_key(),
+        )
         self._machines: dict[int, Any] = {}
-        self._jit = llvm.create_lljit_compiler(self._create(1), use_jit_link=True)
+        self._jit: Any = None
         self._count = 0
 
     def machine(self, level: int) -> Any:
@@ -197,30 +249,48 @@ class _Engine:
             self._machines[level] = self._create(level)
         return self._machines[level]
 
-    def load(self, code: bytes, names: Sequence[str]) -> Module:
+    def load(self, names: Sequence[str], code: bytes, compiled: bool) -> Module:
         """Put object code into executable memory, in a library of its own."""
+        if self._count % _LIBRARIES == 0:
+            self._jit = self.llvm.create_lljit_compiler(self._create(1), use_jit_link=True)
         self._count += 1
+        counters.modules += 1
         builder = self.llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
         for name in names:
             builder.export_symbol(name)
         tracker = builder.link(self._jit, f"adjoint{self._count}")
-        return Module({name: tracker[name] for name in names}, tracker)
+        tracker.loader = self._jit  # which must outlive what it has loaded
+        return Module({name: tracker[name] for name in names}, tracker, compiled)
 
 
-def _object_code(engine: _Engine, ir_text: str, level: int) -> tuple[bytes, list[str]]:
-    """Object file and names of the functions that a module of IR defines for others.
+def _from_disk(engine: _Engine, key: bytes) -> Module | None:
+    """The module that this or an earlier process stored under `key`, loaded."""
+    found = disk_cache.load(key)
+    if found is None:
+        return None
+    names, code = found
+    try:
+        module = engine.load(names, code, compiled=False)
+    except RuntimeError:  # whole, of these versions, and still not to LLVM's liking: compile instead
+        return None
+    counters.code_bytes += len(code)
+    return module
 
-    The one place where code is generated: a cache on disk belongs here, under a digest of
-    (ir_text, level, engine.target, versions of LLVM and of this package).
+
+def _object_code(engine: _Engine, ir_text: str, level: int) -> tuple[list[str], bytes]:
+    """Names of the functions that a module of IR defines for others, and its object file.
+
+    The one place where code is generated.
     """
     try:
-        module = engine.llvm.parse_assembly(ir_text)
+        # In a context of its own, which goes with the module: the common one never forgets a number it has seen.
+        module = engine.llvm.parse_assembly(ir_text, engine.llvm.create_context())
         module.verify()
         hidden = (engine.llvm.Linkage.internal, engine.llvm.Linkage.private)
         names = [
             f.name for f in module.functions if not f.is_declaration and f.linkage not in hidden
         ]
-        return engine.machine(level).emit_object(module), names
+        return names, engine.machine(level).emit_object(module)
     except RuntimeError as error:
         raise CodegenError(f"LLVM refused generated code: {error}") from error
 
@@ -236,9 +306,22 @@ def _compile_group(group: dict[bytes, tuple[str, tuple[str, ...]]], level: int) 
             declared.setdefault(name.group() if name else line, line)
         lines.append(text.replace("@kernel(", f"@kernel{number}(", 1))
     module = compile_module("\n".join([*lines, *declared.values()]), level)
-    _loaded.append(module)
+    if module.compiled:
+        counters.kernels_compiled += len(group)
+    else:
+        counters.kernels_loaded += len(group)
     for number, digest in enumerate(group):
-        _kernels[digest] = module.address(f"kernel{number}")
+        _kernels[digest] = code = Code(module.address(f"kernel{number}"))
+        code.module = module
+
+
+def _measure_idle() -> int:
+    """The reference count that a kernel shows, read as in `_forget_kernels`, when nobody else holds it."""
+    known = {b"": Code(1 << 40)}
+    return [getrefcount(code) for _, code in known.items()][0]
+
+
+_IDLE = _measure_idle()
 
 
 def _is_straight_line(text: str) -> bool:
@@ -305,7 +388,7 @@ def _describe_machine(llvm: Any) -> tuple[Target, Any]:
 
     def create(level: int) -> Any:
         return llvm.Target.from_triple(triple).create_target_machine(
-            cpu=cpu, features=features, opt=level, reloc="pic", codemodel="small", jit=True
+            cpu=cpu, features=features, opt=level, reloc=_RELOCATION, codemodel=_CODE_MODEL, jit=True
         )
 
     return Target(cpu, features, width, triple), create

@@ -18,6 +18,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator
+from operator import attrgetter
 from sys import getrefcount
 
 import numpy as np
@@ -35,21 +36,26 @@ _CACHED = 1 << 17  # from this size on, the buffer used last is preferred to the
 _MAX_ALIASES = 4096  # exact sizes remembered
 
 
-class Buffer:
-    """A piece of memory.
+class Buffer(int):
+    """A piece of memory. As an integer it is its address (a multiple of 64 for pooled buffers), which native code can
+    take without asking Python for an attribute.
 
-    ptr: its address, a multiple of 64 for pooled buffers.  nbytes: its capacity.  mem: NumPy bytes
-    that keep the memory alive.  pooled: how many of the pool's rings
-    refer to it.
+    nbytes: its capacity.  mem: NumPy bytes that keep the memory alive.  pooled: how many of the pool's rings refer to it.
     """
 
-    __slots__ = ("ptr", "nbytes", "mem", "pooled")
+    nbytes: int
+    mem: np.ndarray
+    pooled: int
 
-    def __init__(self, ptr: int, nbytes: int, mem: np.ndarray) -> None:
-        self.ptr = ptr
-        self.nbytes = nbytes
-        self.mem = mem
-        self.pooled = 0
+    def __new__(cls, address: int, nbytes: int, mem: np.ndarray) -> Buffer:
+        self = int.__new__(cls, address)
+        self.nbytes, self.mem, self.pooled = nbytes, mem, 0
+        return self
+
+    @property
+    def ptr(self) -> int:
+        """The address as a plain integer."""
+        return int(self)
 
     def array(self, np_dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.ndarray:
         """The first elements as a C-contiguous NumPy array that shares this memory.
@@ -79,7 +85,7 @@ class Buffer:
         return Buffer(array.__array_interface__["data"][0], array.nbytes, mem)
 
     def __repr__(self) -> str:
-        return f"Buffer({self.nbytes} bytes at {self.ptr:#x})"
+        return f"Buffer({self.nbytes} bytes at {int(self):#x})"
 
 
 _Ring = deque[Buffer]
@@ -87,6 +93,7 @@ _Ring = deque[Buffer]
 _rings: dict[int, _Ring] = {}  # size class -> its buffers
 _by_size: dict[int, _Ring] = {}  # exact request -> ring of its class; saves computing the class
 _lock = threading.RLock()
+_memory = attrgetter("mem")
 _total = 0  # bytes of all buffers in rings
 _check_at = _FREE_LIMIT  # `_total` at which the next look for free memory is due
 _allocations = 0
@@ -130,41 +137,71 @@ def allocate(nbytes: int) -> Buffer:
 class Outputs:
     """Memory for the results of one program, which in a loop are again and again of the same sizes.
 
-    For each small result a ring of the few buffers it had before: after two or three rounds the oldest is free, and
-    found without a search among the living buffers of its size.
+    The small results have a few sets of buffers, used in turn: after two or three runs the oldest is free as a whole,
+    and found without a search among the living buffers of each size.
     """
 
-    __slots__ = ("rings",)
+    __slots__ = ("sizes", "small", "large", "sets", "idle", "idle_mem")
 
     def __init__(self, sizes: list[int]) -> None:
-        self.rings: list[tuple[_Ring | None, int]] = [(deque() if n <= _SMALL else None, n) for n in sizes]
+        self.sizes = sizes
+        self.small = [k for k, n in enumerate(sizes) if n <= _SMALL]
+        self.large = [k for k, n in enumerate(sizes) if n > _SMALL]
+        self.sets: deque[list[Buffer]] = deque()
+        self.idle = [_SET_IDLE] * len(self.small)
+        self.idle_mem = [_SET_IDLE_MEM] * len(self.small)
+
+    def __del__(self) -> None:
+        for buffers in self.sets:  # the program is forgotten: its buffers are ordinary ones again
+            for buffer in buffers:
+                buffer.pooled -= 1
 
     def allocate(self) -> list[Buffer]:
         """One buffer for each result."""
-        out = []
-        for ring, nbytes in self.rings:
-            if ring is None:
-                out.append(allocate(nbytes))
-                continue
-            if ring:
-                try:
-                    buffer = ring.popleft()
-                except IndexError:  # another thread has them all for the moment
-                    out.append(allocate(nbytes))
-                    continue
-                if getrefcount(buffer) == _RESERVED and getrefcount(buffer.mem) == _IDLE_MEM:
-                    ring.append(buffer)
-                    out.append(buffer)
-                    continue
-                if len(ring) < _ROUNDS:
-                    ring.append(buffer)
+        try:
+            ready = self.sets.popleft()  # atomic: a set is never in two threads
+        except IndexError:
+            ready = self._new_set(None)
+        else:
+            if (
+                list(map(getrefcount, ready)) != self.idle
+                or list(map(getrefcount, map(_memory, ready))) != self.idle_mem
+            ):
+                if len(self.sets) < _ROUNDS - 1:
+                    self.sets.append(ready)
+                    ready = self._new_set(None)
                 else:
-                    buffer.pooled -= 1
-            buffer = allocate(nbytes)
-            buffer.pooled += 1
-            ring.append(buffer)
-            out.append(buffer)
+                    ready = self._new_set(ready)
+        out = [*ready]
+        self.sets.append(ready)  # after `out` holds its buffers, so that nobody else takes them for free
+        if self.large:
+            small, out = out, [None] * len(self.sizes)  # type: ignore[list-item]
+            for k, buffer in zip(self.small, small, strict=True):
+                out[k] = buffer
+            for k in self.large:
+                out[k] = allocate(self.sizes[k])
         return out
+
+    def _new_set(self, old: list[Buffer] | None) -> list[Buffer]:
+        """A set of free buffers; those of `old` that are in use are given up by it, the others kept."""
+        ready = []
+        if old is not None:
+            counts, memories = _counts(old)
+        for k, place in enumerate(self.small):
+            if old is not None:
+                if counts[k] == _SET_IDLE and memories[k] == _SET_IDLE_MEM:
+                    ready.append(old[k])
+                    continue
+                old[k].pooled -= 1
+            buffer = allocate(self.sizes[place])
+            buffer.pooled += 1
+            ready.append(buffer)
+        return ready
+
+
+def _counts(buffers: list[Buffer]) -> tuple[list[int], list[int]]:
+    """Reference counts of the buffers of a set and of their memories, read as `Outputs.allocate` reads them."""
+    return list(map(getrefcount, buffers)), list(map(getrefcount, map(_memory, buffers)))
 
 
 def stats() -> dict[str, int]:
@@ -318,8 +355,15 @@ def _after_fork() -> None:
     _lock = threading.RLock()
 
 
+def _measure_set() -> tuple[int, int]:
+    """The same for a buffer that only a ring and a set refer to."""
+    ring = deque([Buffer(0, ALIGNMENT, _aligned_bytes(ALIGNMENT, 0))])
+    counts, memories = _counts([*ring])
+    return counts[0], memories[0]
+
+
 _IDLE, _IDLE_MEM = _measure_idle()
-_RESERVED = _IDLE + 1  # what a free buffer shows that two rings know of
+_SET_IDLE, _SET_IDLE_MEM = _measure_set()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

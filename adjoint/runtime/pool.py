@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from adjoint import config
-from adjoint.runtime import jit
+from adjoint.runtime import entry, jit
 
 __all__ = [
     "PARALLEL",
@@ -49,18 +49,19 @@ class RecordTable:
 
     words: int64 array of shape (count, 4): kernel address, index table address, blocks, flags.
     address: where the words lie.  parallel: whether any record may use several threads.
-    keep: the index tables, which must live as long as the records.
+    keep: the index tables and the kernels' code, which must live as long as the records.
     """
 
     __slots__ = ("words", "address", "count", "parallel", "keep")
 
     def __init__(self, records: Sequence[tuple[int, np.ndarray, int, bool]]) -> None:
         """`records`: (kernel address, int32 index table, number of blocks, worth sharing)."""
-        self.keep = [np.ascontiguousarray(index, np.int32) for _, index, _, _ in records]
+        tables = [np.ascontiguousarray(index, np.int32) for _, index, _, _ in records]
+        self.keep = (tables, [kernel for kernel, _, _, _ in records])
         self.words = np.array(
             [
                 (kernel, index.__array_interface__["data"][0], blocks, PARALLEL * shared)
-                for (kernel, _, blocks, shared), index in zip(records, self.keep, strict=True)
+                for (kernel, _, blocks, shared), index in zip(records, tables, strict=True)
             ],
             np.int64,
         ).reshape(-1, 4)
@@ -91,6 +92,13 @@ def entries() -> tuple[Callable[..., int], Callable[..., int]]:
         _load_driver()
     assert _driver is not None
     return _driver.keeping, _driver.releasing
+
+
+def native_entry() -> Callable[..., int] | None:
+    """`enter` of `runtime.entry`, or None where there is none."""
+    entries()
+    assert _driver is not None
+    return _driver.enter
 
 
 def get_num_threads() -> int:
@@ -501,7 +509,7 @@ def driver_source(triple: str) -> str:
     else:
         rest = _NAPS_WINDOWS if windows else _NAPS
     give_way = _GIVE_WAY_WINDOWS if windows else _GIVE_WAY
-    return "\n".join([_DRIVER, rest, give_way, _PAUSE.get(machine, _PAUSE["other"])])
+    return "\n".join([_DRIVER, entry.SOURCE, rest, give_way, _PAUSE.get(machine, _PAUSE["other"])])
 
 
 class _Driver:
@@ -520,6 +528,7 @@ class _Driver:
         self.release = ctypes.CFUNCTYPE(None)(address("release"))
         self._wake = ctypes.CFUNCTYPE(None, i32)(address("wake"))
         self._spin = ctypes.CFUNCTYPE(None, i32)(address("spin"))
+        self.enter = entry.connect(address)
         block = ctypes.CFUNCTYPE(pointer)(address("control_block"))()
         self.control = np.frombuffer(memoryview((i32 * 256).from_address(block)), np.int32)
 

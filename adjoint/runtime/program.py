@@ -11,7 +11,9 @@ from __future__ import annotations
 import struct
 import sys
 import threading
-from collections.abc import Callable
+import time
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from adjoint.dtypes import DType
 from adjoint.ir.graph import Graph, Node
 from adjoint.ir.reference import REFERENCE, run_graph
 from adjoint.runtime import jit, memory, pool
+from adjoint.runtime.entry import HEADER, REFUSED, WANTED, WRONG
 from adjoint.runtime.memory import Buffer
 from adjoint.schedule.group import Grouping, Special
 from adjoint.schedule.memory_plan import plan_memory
@@ -36,14 +39,17 @@ _LONG_NS = (
 )
 
 
-counters = {"bytes_moved": 0}  # by everything run so far, as the kernels estimate it
+# of everything run so far: bytes as the kernels estimate them, and how often anything was run
+counters = {"bytes_moved": 0, "runs": 0}
+living: weakref.WeakSet[Program] = weakref.WeakSet()
 
 
 class Program:
     """Runs one graph; any number of threads may do so at once.
 
     kernels: names of the machine-code kernels in order, n_kernels their number.  bytes_moved, flops: estimates for one
-    run.  text: the scheduled loops.  The counts compile the program if its first run has not.
+    run.  text: the scheduled loops.  The counts compile the program if its first run has not.  runs: how often it has
+    run.  last: how many runs of any program there had been at its last one.  seconds: that scheduling, and LLVM, took.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -52,6 +58,9 @@ class Program:
         self.n_inputs = 1 + max((n.attrs[0] for n in self.inputs), default=-1)
         self._lock = threading.Lock()
         self._built: _Build | None = None
+        self.runs, self.last = 0, counters["runs"]
+        self.seconds: dict[str, float] = {}
+        living.add(self)
         self._native = jit.available()
         self._cold = self._native and _may_start_cold(graph)
         if self._native and not self._cold:
@@ -63,11 +72,20 @@ class Program:
             with self._lock:
                 built = self._built
                 if built is None:
+                    began, llvm = time.perf_counter(), jit.counters.compile_seconds
                     built = _Build(self.graph, self.n_inputs)
+                    llvm = jit.counters.compile_seconds - llvm
+                    self.seconds = {"schedule": time.perf_counter() - began - llvm, "LLVM": llvm}
                     self._frames = [_Frame(built)]
                     self._built = built
                     _report(self.graph, built)
         return built
+
+    def compile(self) -> None:
+        """Make machine code now, where the first run would go without."""
+        self._cold = False
+        if self._native:
+            self._build()
 
     @property
     def kernels(self) -> list[str]:
@@ -95,14 +113,14 @@ class Program:
         buffers, scalars: what the graph's input and scalar nodes name by index. IndexError or RuntimeError as the
         reference raises them.
         """
+        self.last = counters["runs"] = counters["runs"] + 1
+        self.runs += 1
         built = self._built
         if built is None:
             if self._cold or not self._native:
                 self._cold = False
                 return self.interpret(buffers, scalars)
             built = self._build()
-        if len(buffers) != built.n_inputs:  # the graph does not use the last ones
-            buffers = buffers[: built.n_inputs]
         out = built.outputs.allocate()
         counters["bytes_moved"] += built.bytes
         try:
@@ -110,40 +128,34 @@ class Program:
         except IndexError:
             frame = _Frame(built)
         try:
-            try:
-                built.pack(
-                    frame.table,
-                    0,
-                    *[b.ptr for b in buffers],
-                    *[b.ptr for b in out],
-                    *([scalars[i] for i in built.scalar_indices] if built.scalar_indices else ()),
-                )
-            except struct.error:
-                built.pack(
-                    frame.table,
-                    0,
-                    *[b.ptr for b in buffers],
-                    *[b.ptr for b in out],
-                    *built.words(scalars),
-                )
-            if built.segment is not None:
-                count, address, entry = built.segment
-                if entry(address, count, frame.buffers, frame.scalars):
+            result = REFUSED if built.enter is None else built.enter(frame.header, buffers, out, scalars)
+            if result:
+                if result & REFUSED:
+                    result = self._run_steps(built, frame, buffers[: built.n_inputs], out, scalars)
+                if result & WANTED:
                     pool.start()
-            else:
-                for step in built.steps:
-                    step(frame, buffers, out)
-            status = frame.status
-            wrong = status is not None and status[0]
-            if status is not None and wrong:
-                status[0] = 0
         finally:
             self._frames.append(frame)
-        if wrong:
-            return self.interpret(
-                buffers, scalars
-            )  # raises the reference's error, with its message
+        if result & WRONG:
+            return self.interpret(buffers, scalars)  # raises the reference's error, with its message
         return out
+
+    @staticmethod
+    def _run_steps(
+        built: _Build, frame: _Frame, buffers: list[Buffer], out: list[Buffer], scalars: list[Any]
+    ) -> int:
+        """Fill the table and run step by step: where there are host steps, or a number needs NumPy's conversion."""
+        try:
+            built.pack(frame.table, 8 * HEADER, *buffers, *out, *[scalars[i] for i in built.scalar_indices])
+        except struct.error:
+            built.pack(frame.table, 8 * HEADER, *buffers, *out, *built.words(scalars))
+        for step in built.steps:
+            step(frame, buffers, out)
+        status = frame.status
+        if status is not None and status[0]:
+            status[0] = 0
+            return WRONG
+        return 0
 
     def interpret(self, buffers: list[Buffer], scalars: list[Any]) -> list[Buffer]:
         """The same through the NumPy reference."""
@@ -160,8 +172,18 @@ class Program:
         return out
 
 
-def compile_graph(graph: Graph) -> Program:
-    """The program of a graph. Machine code is made at once, or at the second run of a small exact program."""
+def compile_graph(
+    graph: Graph, recorded: Graph | None = None, places: Callable[[], list[str]] | None = None
+) -> Program:
+    """The program of a graph. Machine code is made at once, or at the second run of a small exact program.
+
+    recorded, places: for ADJOINT_VERIFY, the graph before it was simplified, and where its outputs were recorded.
+    """
+    every = config.get("ADJOINT_VERIFY")
+    if every and jit.available():
+        from adjoint.runtime.verify import VerifiedProgram
+
+        return VerifiedProgram(graph, recorded or graph, places, every)
     return Program(graph)
 
 
@@ -177,35 +199,44 @@ def _may_start_cold(graph: Graph) -> bool:
 
 
 def _report(graph: Graph, built: _Build) -> None:
-    """Print kernels as ADJOINT_DEBUG asks: 1 their names, 2 the loops, 4 the LLVM IR too."""
+    """Print kernels as ADJOINT_DEBUG asks: 1 their names, 4 the loops and the LLVM IR."""
     level = config.get("ADJOINT_DEBUG")
     if level >= 1:
         print(f"program of {len(built.names)} kernels: {', '.join(built.names)}", file=sys.stderr)
-    if level >= 2:
-        print(describe(graph), file=sys.stderr)
     if level >= 4:
-        print("\n".join(built.texts), file=sys.stderr)
+        print("\n".join([describe(graph), *built.texts]), file=sys.stderr)
 
 
 class _Frame:
-    """What one run writes: the table of buffer addresses and scalar words, and the arena they point into."""
+    """What one run writes: a header for `runtime.entry`, the table of buffer addresses and scalar words, and the arena
+    they point into."""
 
-    __slots__ = ("table", "buffers", "scalars", "arena", "status")
+    __slots__ = ("table", "header", "buffers", "scalars", "arena", "status")
 
     def __init__(self, built: _Build) -> None:
         self.arena = memory.allocate(built.arena_bytes)
-        self.table = np.zeros(max(1, built.n_words), np.int64)
-        self.buffers = self.table.__array_interface__["data"][0]
+        self.table = np.zeros(HEADER + built.n_words, np.int64)
+        self.header = self.table.__array_interface__["data"][0]
+        self.buffers = self.header + 8 * HEADER
         self.scalars = self.buffers + 8 * (built.n_inputs + built.n_outputs)
-        first = built.n_inputs + built.n_outputs + len(built.scalar_keys)
+        first = HEADER + built.n_inputs + built.n_outputs + len(built.scalar_keys)
         for k, offset in enumerate(built.fixed_offsets):
-            self.table[first + k] = self.arena.ptr + offset
+            self.table[first + k] = self.arena + offset
         self.status: np.ndarray | None = None
         if built.status_offset is not None:
-            self.status = self.arena.mem[built.status_offset : built.status_offset + 8].view(
-                np.int64
-            )
+            self.status = self.arena.mem[built.status_offset : built.status_offset + 8].view(np.int64)
             self.status[0] = 0
+        if built.enter is not None:
+            self.table[:HEADER] = (
+                built.tables[0].address,
+                built.tables[0].count,
+                built.n_inputs,
+                built.n_outputs,
+                len(built.scalar_keys),
+                built.scalar_spec.__array_interface__["data"][0],
+                0 if built.status_offset is None else self.arena + built.status_offset,
+                built.is_long,
+            )
 
 
 Step = Callable[[_Frame, list[Buffer], list[Buffer]], None]
@@ -240,6 +271,7 @@ class _Build:
         width = jit.target().vector_bytes
         self.names: list[str] = []
         self.flops = self.bytes = 0
+        self.work: list[tuple[int, int]] = []  # floating operations and bytes of each kernel
         self.scalar_keys: list[tuple[int, DType]] = []
         made: list[tuple[Any, list]] = []  # (unit, its kernels)
         texts: list[tuple[str, str, list[str]]] = []
@@ -253,6 +285,7 @@ class _Build:
             kernel = NestKernel(unit, stored, width).finish()
             self.flops += kernel.flops
             self.bytes += kernel.bytes
+            self.work.append((kernel.flops, kernel.bytes))
             for key in kernel.scalars:
                 if key not in self.scalar_keys:
                     self.scalar_keys.append(key)
@@ -281,11 +314,14 @@ class _Build:
             unit.layouts[1][1],
             vector_bytes=width,
         )
-        self.flops += 2 * node.size * k
-        self.bytes += node.dtype.itemsize * (x.size + y.size + node.size)
+        flops, moved = 2 * node.size * k, node.dtype.itemsize * (x.size + y.size + node.size)
+        self.flops += flops
+        self.bytes += moved
         for phase in gemm.phases:
             texts.append((phase.name, phase.text, list(phase.declarations)))
             self.names.append("matmul")
+            self.work.append((0, 0))
+        self.work[-1] = flops, moved  # packing comes before the product
         return [gemm]
 
     def _place(self, made: list[tuple[Any, list]]) -> None:
@@ -340,6 +376,7 @@ class _Build:
             f"={self.n_inputs + self.n_outputs}Q{words}"
         ).pack_into
         self.scalar_indices = [i for i, _ in self.scalar_keys]
+        self.scalar_spec = np.array([(i, int(d.is_floating_point)) for i, d in self.scalar_keys] or [(0, 0)], np.int32)
 
     def words(self, scalars: list[Any]) -> list[Any]:
         """Scalars converted to what the table holds, as NumPy would convert them."""
@@ -351,20 +388,26 @@ class _Build:
                 out.append(int(np.array(scalars[i]).astype(dtype.np)))
         return out
 
-    def _finish(self, made: list[tuple[Any, list]], addresses: list[int]) -> None:
+    def _finish(self, made: list[tuple[Any, list]], addresses: Sequence[int]) -> None:
         """Record tables for the driver, with host steps between them."""
         self.steps: list[Step] = []
         records: list[tuple[int, np.ndarray, int, bool]] = []
         self.tables: list[pool.RecordTable] = []
-        self.segment: tuple | None = None
         at = iter(addresses)
-        entry = pool.entries()[1 if self.flops * 0.02 + self.bytes * 0.03 > _LONG_NS else 0]
+        self.is_long = self.flops * 0.02 + self.bytes * 0.03 > _LONG_NS
+        entry = pool.entries()[self.is_long]
+
+        timed = config.get("ADJOINT_DEBUG") >= 2
+        kernels_of = iter(zip(self.names, self.work, strict=True))
 
         def flush() -> None:
             if records:
                 table = pool.RecordTable(records)
                 self.tables.append(table)
                 self.steps.append(_native_step(table, entry))
+                if timed:
+                    about = [next(kernels_of) for _ in records]
+                    self.steps[-1] = _timed_step(table, pool.entries()[1], about)
                 records.clear()
 
         for unit, kernels in made:
@@ -390,8 +433,8 @@ class _Build:
         flush()
         for source, target in self.copies:
             self.steps.append(_copy_step(source, target, self.out_bytes[source]))
-        if len(self.steps) == 1 and self.tables:
-            self.segment = (self.tables[0].count, self.tables[0].address, entry)
+        alone = len(self.steps) == 1 and self.tables and not timed
+        self.enter = pool.native_entry() if alone else None
 
     def _array(self, node: Node) -> Callable[[_Frame, list[Buffer], list[Buffer]], np.ndarray]:
         """How to see a node's memory as an array."""
@@ -433,6 +476,24 @@ def _native_step(table: pool.RecordTable, entry: Callable[..., int]) -> Step:
     def step(frame: _Frame, buffers: list[Buffer], out: list[Buffer]) -> None:
         if entry(table.address, table.count, frame.buffers, frame.scalars):
             pool.start()
+
+    return step
+
+
+def _timed_step(
+    table: pool.RecordTable, entry: Callable[..., int], about: list[tuple[str, tuple[int, int]]]
+) -> Step:
+    """For ADJOINT_DEBUG=2: one kernel at a time, each with its time and rates on stderr."""
+
+    def step(frame: _Frame, buffers: list[Buffer], out: list[Buffer]) -> None:
+        for k, (name, (flops, moved)) in enumerate(about):
+            began = time.perf_counter()
+            wanted = entry(table.address + 32 * k, 1, frame.buffers, frame.scalars)
+            seconds = time.perf_counter() - began
+            rates = f"{1e-9 * flops / seconds:8.2f} GFLOP/s {1e-9 * moved / seconds:8.2f} GB/s"
+            print(f"{1e6 * seconds:10.1f} us {rates}  {name}", file=sys.stderr)
+            if wanted:
+                pool.start()
 
     return step
 

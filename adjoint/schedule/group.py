@@ -214,7 +214,7 @@ def choose_roots(graph: Graph) -> Choices:
             source = node.args[0]
             while source.prim.kind == "movement" and source.args:
                 source = source.args[0]
-            if source.prim.name == "take":
+            if source.prim.name in ("take", "position"):
                 must.add(source)
         passes_on = node.prim.kind == "movement" and node not in must
         for a in node.args:

@@ -422,8 +422,13 @@ class Lowering:
         i = self.value(index_node, index, pred)
         if i.dtype is not dtypes.int64:
             i = self.nest.value("cast", (i,), None, dtypes.int64)
-        args = (i,) if pred is None else (i, pred)
-        return self.dynamic(self.nest.value("check", args, n, dtypes.int64), 0, n - 1)
+        if i.op != "check" or i.attrs[0] > n:
+            i = self.check(i, pred, (n, True))
+        return self.dynamic(i, 0, n - 1)
+
+    def check(self, i: Value, pred: Value | None, attrs: tuple[int, bool]) -> Value:
+        """An index counted from the front, of which the kernel notes whether it is out of range."""
+        return self.nest.value("check", (i,) if pred is None else (i, pred), attrs, dtypes.int64)
 
     def starts(
         self, starts: tuple[int | None, ...], extra: tuple[Node, ...], rooms: list[int]
@@ -607,13 +612,37 @@ def _take(low: Lowering, node: Node, index: Index, pred: Value | None) -> Value:
     operand, index_node = node.args
     k = len(index_node.shape)
     row = low._checked(index_node, index[:k], pred, operand.shape[0])
-    return low.value(operand, (row, *index[k:]), pred)
+    out = low.value(operand, (row, *index[k:]), pred)
+    if row[1]:
+        check = row[1][0][0].payload
+        if not _depends(out, check):  # one element, or one number everywhere: the index is checked all the same
+            out = low.nest.value("guard", (out, check), None, out.dtype)
+    return out
+
+
+def _depends(value: Value, on: Value) -> bool:
+    """Whether `on` is among what `value` is computed from."""
+    seen: set[int] = set()
+    stack = [value]
+    while stack:
+        v = stack.pop()
+        if v is on:
+            return True
+        if v.id not in seen:
+            seen.add(v.id)
+            stack.extend(v.args)
+    return False
+
+
+def _position(low: Lowering, node: Node, index: Index, pred: Value | None) -> Value:
+    n, wraps, _ = node.attrs
+    return low.check(low.value(node.args[0], index, pred), pred, (n, wraps))
 
 
 _RULES = {
     "const": _const, "scalar": _scalar, "full": _full, "iota": _iota, "random_bits": _random_bits, "expand": _expand,
     "reshape": _reshape, "permute": _permute, "flip": _flip, "slice": _slice, "place": _place,
-    "slice_update": _slice_update, "cat": _cat, "window": _window, "take": _take,
+    "slice_update": _slice_update, "cat": _cat, "window": _window, "take": _take, "position": _position,
 }  # fmt: skip
 
 LOWERED = frozenset(_RULES)

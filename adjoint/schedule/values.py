@@ -61,16 +61,18 @@ WEIGHTS = {
     "floor_div": 28,
     "random_bits": 60,
     "check": 3,
+    "position": 3,
     "reduce": 0,
     "scan": 100,
     "integer_pow": 3,
+    "guard": 0,
 }
 
 
 class Value:
     """One scalar operation of a kernel.
 
-    op: a pointwise primitive's name, or load | index | cond | multiple | check | random_bits | reduce | scan | const |
+    op: a pointwise primitive's name, or load | index | cond | multiple | check | guard | random_bits | reduce | scan | const |
     scalar.  mask: loop variables it depends on.  stage: how many reductions of the same nest must be complete before.
     cost: of computing it from loads, in additions.
     """

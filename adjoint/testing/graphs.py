@@ -488,6 +488,21 @@ def _make_put(s: Sketch) -> Node | None:
     return s.add("put", x, index, values or s.input(shape, x.dtype))
 
 
+def _make_put_fold(s: Sketch) -> Node | None:
+    made = _make_put(s)
+    if made is None:
+        return None
+    if made.dtype is dtypes.bool:
+        return made
+    return s.add("put_fold", *made.args, attrs=s.rng.choice(("prod", "amax", "amin")))
+
+
+def _make_position(s: Sketch) -> Node | None:
+    n = s.rng.choice((1, 3, 5))
+    index = _index(s, n)
+    return None if index is None else s.add("position", index, attrs=(n, True, s.rng.choice((-1, 0, 1))))
+
+
 # --- decompositions -------------------------------------------------------------------------------
 
 
@@ -551,6 +566,8 @@ MAKERS: dict[str, Callable[[Sketch], Node | None]] = {
     "take": _make_take,
     "put_add": _make_put_add,
     "put": _make_put,
+    "put_fold": _make_put_fold,
+    "position": _make_position,
     **{n: _host(n) for n in ("inv", "cholesky", "solve", "det", "slogdet", "qr", "eigh", "svd")},
     "pick": _host("slogdet"),
 }

@@ -136,7 +136,7 @@ class Statements(Expressions):
     def write(self) -> None:
         """An in-place change of a whole tensor, possibly through a view."""
         rng = self.rng
-        a = self.choose(lambda v: v.writable)
+        a = self.choose(lambda v: v.writable and (v.is_float or v.kind in ("bool", "int64")))
         if a is None:
             return
         x = a.name

@@ -1,17 +1,19 @@
 """Random imperative programs, as Python source: what a user might write, in an order nobody would
 think of.
 
-`make_program(seed)` is the function to read first: it draws 8 to 25 statements over a handful of
-small tensors (operations, views, in-place writes, loops, branches on values, backward passes,
-reads, memory shared with NumPy, dropped references) and returns a `Program`. `PRELUDE` holds the
-functions the text calls; whoever runs a program gives it `torch`, `np`, `seen` (a list that
-receives everything observed), `SEED` (of the data, so that one text runs on other numbers) and
-`NUDGE` (a disturbance of the data in units of the last place, to tell ill-conditioned programs from
-wrong ones).
+`make_program(seed)` is the function to read first: it draws statements over a handful of small
+tensors and returns a `Program`. Most programs are short and of few kinds of statements, so that
+these meet each other in every way; one in five is long and takes from all. The kinds are methods of
+`Statements` (operations, views, in-place writes, loops, branches on values, backward passes, reads,
+memory shared with NumPy, dropped references), `Training` (modules, optimizers), `Control`
+(closures, exceptions, threads, copies, odd dtypes and shapes) and `Derivatives` (second order,
+custom functions, hooks). `PRELUDE` holds what the text calls; whoever runs a program gives it
+`torch`, `np`, `seen` (a list that receives everything observed), `SEED` (of the data, so that one
+text runs on other numbers) and `NUDGE` (a disturbance of the data in units of the last place, to
+tell ill-conditioned programs from wrong ones).
 
 The statements are chosen so that values stay moderate: a `Var` carries a bound on its elements, and
-what grows is passed through tanh (`program_expressions`, `program_statements`). Structure owned
-here: `Program` (blocks of lines; a block is what a minimiser may drop at once).
+what grows is passed through tanh. Structure owned here: `Program` (blocks of lines).
 """
 
 from __future__ import annotations
@@ -19,70 +21,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from adjoint.testing.program_control import Control
+from adjoint.testing.program_derivatives import Derivatives
+from adjoint.testing.program_prelude import PRELUDE
 from adjoint.testing.program_statements import Statements
-
-PRELUDE = '''
-def data(key, shape, kind):
-    """A tensor of random numbers from the stream `key`; kind is a NumPy dtype name."""
-    rng = np.random.default_rng([SEED, key])
-    if kind == "bool":
-        return torch.tensor(np.asarray(rng.integers(0, 2, shape) > 0))
-    if kind == "int64":
-        return torch.tensor(np.asarray(rng.integers(-4, 5, shape)))
-    values = rng.uniform(-2, 2, shape)
-    values = values * (1 + NUDGE * np.finfo(kind).eps * rng.uniform(-1, 1, shape))
-    return torch.tensor(np.asarray(values).astype(kind))
-
-
-def places(key, shape, n):
-    """An integer tensor of places in an axis of length n."""
-    return torch.tensor(np.asarray(np.random.default_rng([SEED, key]).integers(0, n, shape)))
-
-
-def order(key, n):
-    """The numbers below n in random order."""
-    return torch.tensor(np.random.default_rng([SEED, key]).permutation(n))
-
-
-def num(key):
-    """A Python number that is another one for other data."""
-    return round(float(np.random.default_rng([SEED, key]).uniform(0.25, 1.5)), 3)
-
-
-def see(x):
-    """Observe a value: tensors as (dtype, shape, requires_grad, elements)."""
-    if isinstance(x, torch.Tensor):
-        kind = str(x.dtype).split(".")[-1]
-        array = np.array(x.tolist(), dtype=kind).reshape(tuple(x.shape))
-        seen.append((kind, tuple(x.shape), bool(x.requires_grad), array))
-    elif isinstance(x, np.ndarray):
-        seen.append((str(x.dtype), x.shape, False, x.copy()))
-    else:
-        seen.append(x)
-
-
-def blend(a, b):
-    c = (a - b).tanh()
-    return a * c + b * (1 - c)
-
-
-def energy(a):
-    return (a.tanh() ** 2).sum() + 0.1 * a.sum()
-
-
-class Bend(torch.autograd.Function):
-    """sin(a) * b with a derivative of its own."""
-
-    @staticmethod
-    def forward(ctx, a, b):
-        ctx.save_for_backward(a, b)
-        return a.sin() * b
-
-    @staticmethod
-    def backward(ctx, g):
-        a, b = ctx.saved_tensors
-        return g * a.cos() * b, g * a.sin()
-'''
+from adjoint.testing.program_training import Training
 
 
 @dataclass
@@ -128,9 +71,10 @@ SIZES = (
     (0, 3, 2),
     (33, 5, 2),
 )
+KEPT = {True: 0.75, False: 0.3}  # of the kinds of statements, in a short program: of those in focus, and of others
 
 
-class _Maker(Statements):
+class _Maker(Training, Control, Derivatives):
     """One program in the making: the statements to draw from, and how often."""
 
     def __init__(self, seed: int, long: float) -> None:
@@ -141,9 +85,10 @@ class _Maker(Statements):
         rng = self.rng
         self.n, self.m, self.k = rng.choice(SIZES)
         self.main = rng.choice(("float32", "float32", "float32", "float64"))
-        for _ in range(rng.randint(1, 2)):
+        short = rng.random() < 0.8
+        for _ in range(1 if short else rng.randint(1, 2)):
             self.block(self.new_leaf)
-        for _ in range(rng.randint(1, 3)):
+        for _ in range(1 if short else rng.randint(1, 3)):
             self.block(self.new_data)
         menu = [
             (self.bind_expression, 10),
@@ -169,9 +114,34 @@ class _Maker(Statements):
             (self.watch, 0.7),
             (self.touch_grad, 0.7),
             (self.mistake, 0.5),
+            (self.make_module, 1),
+            (self.call_module, 3),
+            (self.tend_module, 1.5),
+            (self.make_optimizer, 0.5),
+            (self.train_network, 1.5),
+            (self.tend_optimizer, 2),
+            (self.closure, 1),
+            (self.generator, 1),
+            (self.interrupted, 1),
+            (self.recursion, 0.5),
+            (self.threads, 0.4),
+            (self.copying, 1),
+            (self.pieces, 1),
+            (self.layout, 0.7),
+            (self.odd_data, 0.7),
+            (self.mixed, 1.5),
+            (self.empty, 1),
+            (self.second, 0.7),
+            (self.penalty, 0.7),
+            (self.custom, 1),
+            (self.hook, 0.7),
+            (self.flip, 1),
         ]
+        if short:  # few kinds of statements, so that those meet each other
+            focus = vars(rng.choice((Training, Control, Derivatives, Statements)))
+            menu = [row for row in menu if rng.random() < KEPT[row[0].__name__ in focus]] or menu
         makers, weights = zip(*menu, strict=True)
-        for _ in range(rng.randint(5, 16)):
+        for _ in range(rng.randint(2, 6) if short else rng.randint(5, 16)):
             self.block(rng.choices(makers, weights)[0])
         self.look_at_everything()
         self.program.pure = not self.outside

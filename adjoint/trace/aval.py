@@ -1,11 +1,13 @@
 """What is known of a tensor without its data: shape, dtype, strides, whether it requires grad.
 
-An `Aval` is interned: equal ones are the same object, so a trie key may hold it and compare by identity.
+An `Aval` is interned: equal ones are the same object, so a trie key may hold it and compare by identity. Those that
+nothing refers to any more are forgotten when there have come to be many.
 """
 
 from __future__ import annotations
 
 from operator import index
+from sys import getrefcount
 
 from adjoint.dtypes import DType
 
@@ -56,6 +58,8 @@ class Aval:
 
 
 _known: dict[tuple, Aval] = {}
+_MANY = 2048
+_tidy_at = _MANY  # number of known ones at which the next look for unused ones is due
 
 
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -89,4 +93,25 @@ def aval(
         found.size = found.shape.numel()
         found.nbytes = found.size * dtype.itemsize
         found = _known.setdefault(key, found)
+        if len(_known) >= _tidy_at:
+            _tidy()
     return found
+
+
+def _tidy() -> None:
+    """Forget what nothing refers to. Should another thread just be taking one of them, it has an equal twin: a longer
+    trie, and no other harm."""
+    global _tidy_at
+    for key in list(_known):
+        if getrefcount(_known.get(key)) <= _UNUSED:
+            _known.pop(key, None)
+    _tidy_at = max(_MANY, 2 * len(_known))
+
+
+def _measure_unused() -> int:
+    """The reference count, read as in `_tidy`, of an Aval that only a dictionary holds."""
+    known = {(): Aval()}
+    return getrefcount(known.get(()))
+
+
+_UNUSED = _measure_unused()

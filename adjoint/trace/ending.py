@@ -6,6 +6,7 @@ long. Living handles receive their buffers, and what a later backward needs goes
 
 from __future__ import annotations
 
+import time
 import weakref
 from sys import getrefcount
 from typing import Any
@@ -13,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from adjoint.runtime.memory import Buffer
-from adjoint.trace import lower
+from adjoint.trace import bounds, lower, why
 from adjoint.trace.aval import Aval
+from adjoint.trace.detached import forget_unreachable, watched
 from adjoint.trace.handle import Tensor
-from adjoint.trace.state import ALIVE, Trace, counters
+from adjoint.trace.state import ALIVE, Trace, counters, fast
 from adjoint.trace.trie import Step
 
 MAX_PROGRAMS = 64  # per step, for different sets of living results
+REPEATING = 64  # traces after which a process is taken to repeat itself, and recording becomes native code
 SMALL_VIEW = 4096  # bytes of a living view that is copied rather than replayed, and of inputs not worth forgetting
 
 
@@ -53,16 +56,16 @@ def flush(tr: Trace) -> None:
     if len(tr.scalars) != node.scalars_before + len(node.scalars) or len(tr.buffers) != inputs_up_to(node):
         abandon(tr)
         return
-    if tr.viewed:  # a view keeps its base: forgotten ones go first, or their bases would count as alive
-        tr.handles = [h for h in tr.handles if h._base is None or getrefcount(h) > ALIVE]
+    views = living_views(tr) if tr.viewed else None
     alive = [
         h
         for h in tr.handles
         if getrefcount(h) > ALIVE
         and h._data is None
-        and (h._base is None or (h._tid == tid and keeps(tr, h)))
         and h._aval.__class__ is Aval  # not the several results of one primitive, of which each is picked at once
     ]
+    if views:
+        alive.extend([v for v in views if v._data is None and v._tid == tid and keeps(tr, v)])
     if tr.mutated:
         alive.extend(tr.mutated.values())
     if not alive:
@@ -116,6 +119,18 @@ def flush(tr: Trace) -> None:
         hist.forget()
 
 
+def living_views(tr: Trace) -> list[Tensor]:
+    """The views made in the trace that somebody still holds; the others are gone, and no longer keep their bases."""
+    living = []
+    for views in tr.viewed:
+        recent, views.recent = views.recent, []
+        for v in [v for v in recent if getrefcount(v) > ALIVE]:
+            views.add(v)
+            living.append(v)
+    tr.viewed = []
+    return living
+
+
 def inputs_up_to(node: Step) -> int:
     return node.inputs_before + (node.prim == "input")
 
@@ -151,12 +166,20 @@ def close(tr: Trace) -> None:
     if depth:
         counters["operations"] += depth
         counters["traces"] += 1
+        if counters["traces"] == REPEATING and not tr.eager:
+            from adjoint.trace import native
+
+            native.install()
     tr.start()
+    if fast.owner is not tr and fast.claim is not None:
+        fast.take_over()
+    if watched:
+        forget_unreachable()
 
 
 def finish_eager(tr: Trace) -> None:
     keep = []
-    for h in tr.handles:
+    for h in (*(living_views(tr) if tr.viewed else ()), *tr.handles):
         if h._aval.__class__ is Aval and h._aval.requires_grad and h._tid == tr.id and getrefcount(h) > ALIVE:
             h._hist, h._hslot, h._special = tr.history(), h._slot, True
             keep.append(h._slot)
@@ -170,11 +193,12 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
     from adjoint.rewrite import simplify
     from adjoint.runtime.program import compile_graph
 
+    bounds.room_for_program()
     programs = tr.node.programs
     if programs is None:
         programs = tr.node.programs = {}
     elif len(programs) > MAX_PROGRAMS:
-        programs.pop(next(iter(programs)))
+        programs.pop(next(iter(programs), ()), None)
     by_slot = sorted(range(len(key)), key=key.__getitem__)
     canonical = tuple([key[k] for k in by_slot])
     compiled = programs.get(canonical)
@@ -182,11 +206,18 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         keep = [h._slot for h in alive if h._aval.requires_grad and h._tid == tr.id]
         wanted = lower.slots_to_save(tr.node, keep) if keep else ()
         saved = tuple(s for s in wanted if s not in key)
-        graph = lower.graph_of(tr.node, (*canonical, *saved))
+        node, slots = tr.node, (*canonical, *saved)
+        began = time.perf_counter()
+        recorded = lower.graph_of(node, slots)
+        lowered = time.perf_counter()
+        graph = simplify(recorded)
+        seconds = {"trace": lowered - began, "simplify": time.perf_counter() - lowered}
         held = frozenset(wanted) & frozenset(key)
-        spent = bool(keep) and sum([b.nbytes for b in tr.buffers]) > SMALL_VIEW and lower.is_spent(tr.node, keep)
-        compiled = Compiled(compile_graph(simplify(graph)), saved, held, reach_of(tr.node, keep), spent)
+        spent = bool(keep) and sum([b.nbytes for b in tr.buffers]) > SMALL_VIEW and lower.is_spent(node, keep)
+        program = compile_graph(graph, recorded, lambda: lower.places(node, slots))
+        compiled = Compiled(program, saved, held, reach_of(node, keep), spent)
         counters["programs"] += 1
+        why.compiled(tr.node, canonical, saved, compiled.program, seconds)
         programs[canonical] = compiled
     if key != canonical:  # the same results in another order of the handles
         order = [0] * len(key)
@@ -219,7 +250,9 @@ def compute(step: Step, slot: int, buffers: list[Any], scalars: list[Any]) -> An
 
     compiled = step.programs.get((slot,)) if step.programs is not None else None
     if compiled is None or compiled.saved:
-        compiled = Compiled(compile_graph(simplify(lower.graph_of(step, (slot,)))), ())
+        bounds.room_for_program()
+        graph = lower.graph_of(step, (slot,))
+        compiled = Compiled(compile_graph(simplify(graph), graph, lambda: lower.places(step, (slot,))), ())
         counters["programs"] += 1
         if not step.aval.requires_grad:
             if step.programs is None:
@@ -236,7 +269,7 @@ def fail(tr: Trace, alive: list[Tensor], error: Exception) -> None:
     """
     failed, lost = rescue(tr, alive)
     if lost is not None:
-        raise lost from None
+        raise type(lost)(*lost.args) from None
     if not failed:
         raise error
 
@@ -244,11 +277,11 @@ def fail(tr: Trace, alive: list[Tensor], error: Exception) -> None:
 def rescue(tr: Trace, alive: list[Tensor]) -> tuple[bool, Exception | None]:
     """After a failure: compute step by step what can be computed, mark the rest with its error, start anew.
 
-    The answer: whether a step failed, and the error of an update that failed, whose tensor keeps its old value.
+    The answer: whether a tensor was marked, and the error of an update that failed, whose tensor keeps its old value.
     """
     values, errors = lower.run_steps(tr.node, tr.buffers, tr.scalars)
     tid = tr.id
-    lost: Exception | None = None
+    failed, lost = False, None
     for h in alive:
         if h._slot in values:
             h._data = Buffer.from_array(np.ascontiguousarray(values[h._slot]))
@@ -263,8 +296,9 @@ def rescue(tr: Trace, alive: list[Tensor]) -> tuple[bool, Exception | None]:
             lost = lost or error
         else:
             h.__dict__["_error"] = error
+            failed = True
     close(tr)
-    return bool(errors), lost
+    return failed, lost
 
 
 def original(tr: Trace, h: Tensor) -> Any:

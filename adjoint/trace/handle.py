@@ -26,7 +26,7 @@ class Tensor(Typed):
     >>> x.grad
     tensor([2., 4.])
 
-    Fields (all private; class attributes are the defaults of fields that most tensors never set):
+    Fields (all private; those in slots are set in every tensor, the others have their defaults in the class):
     _tid, _slot: the value is slot `_slot` of the trace numbered `_tid` while that trace is being recorded;
         `-_tid` marks a leaf that was updated in this trace.
     _data: the Buffer with the value, once known.
@@ -37,11 +37,13 @@ class Tensor(Typed):
     _hist, _hslot: the History in which the value was computed, and its slot there, for a non-leaf that outlived its trace.
     """
 
+    __slots__ = ("_tid", "_slot", "_aval", "_data", "_special", "__dict__", "__weakref__")  # as `trace.native` reads them
+
     _tid: int
     _slot: int
     _aval: Aval
-    _data: Any = None
-    _special: bool = False
+    _data: Any
+    _special: bool
     _base: Any = None
     _chain: tuple = ()
     _views: Any = None
@@ -64,4 +66,22 @@ class Parameter(Tensor):
         def __init__(self, data: Any = None, requires_grad: bool = True) -> None: ...
 
 
-new_handle = Tensor.__new__
+new_object = object.__new__
+
+
+def pending(tid: int, slot: int, a: Aval) -> Tensor:
+    """The handle of a slot of a trace."""
+    t = new_object(Tensor)
+    t._tid = tid
+    t._slot = slot
+    t._aval = a
+    t._data = None
+    t._special = False
+    return t
+
+
+def blank(cls: type[Tensor] = Tensor) -> Tensor:
+    """A handle of nothing yet."""
+    t = new_object(cls)
+    t._tid, t._slot, t._data, t._special = 0, -1, None, False
+    return t

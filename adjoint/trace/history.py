@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from adjoint.trace.handle import Tensor, new_handle
+from adjoint.trace.handle import Tensor, blank, pending
 from adjoint.trace.trie import Num, Step
 
 
@@ -65,8 +65,7 @@ class History:
         kept = []
         for t in self.inputs:
             if not t._leaf:
-                shell = new_handle(Tensor)
-                shell._tid, shell._slot, shell._aval = 0, -1, t._aval
+                shell = pending(0, -1, t._aval)
                 t = shell
             kept.append(t)
         self.inputs, self.buffers, self.values = kept, [None] * len(kept), {}
@@ -76,7 +75,7 @@ class History:
         from adjoint.trace.aval import aval
 
         a = self.inputs[position]._aval
-        t = new_handle(Tensor)
+        t = blank()
         t._tid, t._slot, t._aval, t._data = 0, -1, aval(a.shape, a.dtype), self.buffers[position]
         return t
 
@@ -116,7 +115,7 @@ class History:
     def handle(self, slot: int) -> Tensor:
         """A tensor for the value of a slot, connected to this history."""
         step = self.steps()[slot]
-        t = new_handle(Tensor)
+        t = blank()
         t._tid, t._slot, t._hslot, t._hist = self.id, slot, slot, self
         t._special = True
         if slot == step.slot:
@@ -141,7 +140,7 @@ class History:
         buffer = self.buffers[position]
         if self.trace is None and original._data is buffer and original._escape is None:
             return original
-        t = new_handle(Tensor)
+        t = blank()
         t._aval, t._data = step.aval, buffer
         t._hist, t._hslot = self, step.slot
         t._special = True

@@ -155,7 +155,14 @@ def place(step: Step) -> str:
     if step.where is None:
         return ""
     file, line, function = step.where
-    return f" ({step.prim}, recorded at {file}:{line} in {function})"
+    what = "index" if step.prim == "position" else step.prim
+    return f" ({what}, recorded at {file}:{line} in {function})"
+
+
+def places(node: Step, slots: tuple[int, ...]) -> list[str]:
+    """`place` of the step behind each slot."""
+    found = {step.slot: place(step) for step in path(node)}
+    return [found.get(s, "") for s in slots]
 
 
 def is_spent(node: Step, roots: list[int]) -> bool:
@@ -197,6 +204,6 @@ def slots_to_save(node: Step, roots: list[int]) -> tuple[int, ...]:
         if s.slot in freed or s.prim == "input" or s.prim not in PRIMS:
             continue
         kind = PRIMS[s.prim].kind
-        if (kind in EXPENSIVE and kind != "tuple") or s.prim in ("random_bits", "pick") or s.slot in hooked:
+        if (kind in EXPENSIVE and kind != "tuple" and s.prim != "position") or s.prim in ("random_bits", "pick") or s.slot in hooked:
             save.append(s.slot)
     return tuple(save)

@@ -14,20 +14,11 @@ from typing import Any
 
 from adjoint import dtypes
 from adjoint.trace import arguments, recorder
-from adjoint.trace.handle import Tensor, new_handle
+from adjoint.trace.handle import Tensor, pending
 from adjoint.trace.recorder import Trace, bind, flush, local
-from adjoint.trace.trie import Scope, Step
+from adjoint.trace.trie import Macro, Scope, Step
 
 MAX_MACROS = 256  # per step; the oldest goes first
-
-
-class Macro:
-    """end: where the steps lead.  results: what to return, as (slot, aval) or the position of an argument."""
-
-    __slots__ = ("end", "results", "single", "extra")
-
-    def __init__(self, end: Step, results: list[Any], single: bool, extra: Any = None) -> None:
-        self.end, self.results, self.single, self.extra = end, results, single, extra
 
 
 def remember(step: Step, key: Any, macro: Macro) -> None:
@@ -39,8 +30,7 @@ def remember(step: Step, key: Any, macro: Macro) -> None:
 
 
 def make_handle(tr: Trace, slot: int, a: Any) -> Tensor:
-    out = new_handle(Tensor)
-    out._tid, out._slot, out._aval = tr.id, slot, a
+    out = pending(tr.id, slot, a)
     tr.handles.append(out)
     return out
 
@@ -117,9 +107,8 @@ def composite(name: str) -> Callable[[Callable], Callable]:
                 return attempted(first_time, tr, name, function, args, kwargs, key, tensors)
             tr.node = macro.end
             if macro.single and type(macro.results[0]) is tuple:
-                out = new_handle(Tensor)
-                out._tid = tr.id
-                out._slot, out._aval = macro.results[0]
+                slot, a = macro.results[0]
+                out = pending(tr.id, slot, a)
                 tr.handles.append(out)
                 return out
             results = [tensors[r] if type(r) is int else make_handle(tr, *r) for r in macro.results]

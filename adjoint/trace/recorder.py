@@ -11,6 +11,7 @@ steps are not shared through the trie.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from adjoint.runtime.memory import Buffer
 from adjoint.trace import lower, repeat
 from adjoint.trace.aval import Aval, aval
 from adjoint.trace.ending import compute, flush
-from adjoint.trace.handle import Tensor, new_handle
+from adjoint.trace.handle import Tensor, blank, pending
 from adjoint.trace.infer import check_size, infer
 from adjoint.trace.state import (
     Trace,
@@ -39,7 +40,7 @@ from adjoint.trace.trie import NO_CHILDREN, Num, Step
 MAX_STEPS = 8192  # a trace never grows longer than this
 SNAPSHOT_BYTES = 65536  # shared memory up to this size is copied when read, beyond it the trace runs at once
 NOT_DIFFERENTIABLE = frozenset(
-    "alias eq ne lt le gt ge logical_not isnan isinf argmax argmin argsort "
+    "alias position eq ne lt le gt ge logical_not isnan isinf argmax argmin argsort "
     "iota random_bits bitwise_not bitwise_and bitwise_or bitwise_xor shift_left shift_right".split()
 )
 
@@ -49,11 +50,14 @@ NOT_DIFFERENTIABLE = frozenset(
 
 def bind(tr: Trace, t: Tensor) -> int:
     """Slot of a tensor that is not yet part of the trace. May flush; then `tr.id` has changed."""
-    if t._special or t._data is None or tr.eager:
+    data = t._data
+    if data is None or t._special:
         return bind_slow(tr, t)
     key = t._aval
     step = tr.node.kids.get(key)
     if step is None:
+        if tr.eager:
+            return bind_slow(tr, t)
         if tr.node.boundary or tr.node.cut:
             flush(tr)
             return bind(tr, t)
@@ -61,7 +65,7 @@ def bind(tr: Trace, t: Tensor) -> int:
     inputs, buffers = tr.inputs, tr.buffers
     tr.node = step  # no calls in these lines: a signal that came between them would part the lists
     inputs += (t,)
-    buffers += (t._data,)
+    buffers += (data,)
     t._tid = tr.id
     t._slot = slot = step.slot
     return slot
@@ -109,12 +113,15 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
                 if tr.eager:
                     tr.values[fresh._slot] = fresh._data
                 return fresh._slot if fresh._tid == tr.id else bind(tr, fresh)
-            t._tid, t._slot, t._aval = fresh._tid, fresh._slot, fresh._aval
+            a = fresh._aval
+            if a.strides != t._aval.strides:  # of a movement that is several steps
+                a = aval(a.shape, a.dtype, a.requires_grad, t._aval.strides)
+            t._tid, t._slot, t._aval = fresh._tid, fresh._slot, a
             t._data, t._hist, t._special = fresh._data, fresh._hist, fresh._special
-            base._views.add(t)
             if t._tid != tr.id:
+                base._views.add(t)
                 return bind(tr, t)
-            tr.handles.append(t)
+            base._views.hold(tr, t)
             return t._slot
         error = t.__dict__.get("_error")
         if error is not None:
@@ -168,6 +175,9 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
     return step.slot
 
 
+_others = threading.RLock()
+
+
 def from_other_thread(tr: Trace, t: Tensor) -> Tensor:
     """A tensor whose value another thread has recorded but not run, as one this thread can bind.
 
@@ -179,7 +189,9 @@ def from_other_thread(tr: Trace, t: Tensor) -> Tensor:
         if other.id != number or other is tr:
             continue
         if not thread.is_alive() or (tr.grad and t._aval.requires_grad):
-            flush(other)
+            with _others:  # of several threads that wait for one trace, one runs it
+                if other.id == number:
+                    flush(other)
             break
         step, buffers, scalars = other.node, other.buffers, other.scalars
         if other.id != number:  # run by its thread just now
@@ -233,8 +245,7 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
             step = make_step(tr, key, prim, operands, slots, attrs)
             publish(tr, step)
         break
-    out = new_handle(Tensor)
-    out._tid, out._slot, out._aval = tid, step.slot, step.aval
+    out = pending(tid, step.slot, step.aval)
     if tr.eager:
         evaluate(tr, step, operands, numbers, out)
     tr.node = step
@@ -254,37 +265,63 @@ def ended(tr: Trace) -> bool:
     return False
 
 
+# The fast path: what is known at this place of the trace is one look-up. `trace.native` rebinds these five to its own
+# versions, which hand over to `..._in_python` whenever anything is unusual.
+
+
+def record_unary(prim: str, x: Tensor) -> Any:
+    """`record` of one tensor."""
+    return _unary(prim, x)
+
+
 def record_one(prim: str, x: Tensor, attrs: Any) -> Any:
-    """`record` of one tensor and attributes, by the fast path where the step is known."""
+    """`record` of one tensor and attributes."""
+    return _one(prim, x, attrs)
+
+
+def record_two(prim: str, x: Tensor, y: Tensor) -> Any:
+    """`record` of two tensors."""
+    return _two(prim, x, y)
+
+
+def unary_in_python(prim: str, x: Tensor) -> Any:
     tr = local.trace
     tid = tr.id
-    step = tr.node.children.get((prim, x._slot if x._tid == tid else bind(tr, x), attrs))
+    step = tr.node.children.get((prim, x._slot if x._tid == tid else bind(tr, x)))
     if step is None or tr.id != tid:
-        return record_one(prim, x, attrs) if ended(tr) else record(prim, (x,), attrs)
+        return unary_in_python(prim, x) if ended(tr) else record(prim, (x,))
     tr.node = step
-    out = new_handle(Tensor)
-    out._tid = tid
-    out._slot = step.slot
-    out._aval = step.aval
+    out = pending(tid, step.slot, step.aval)
     tr.handles.append(out)
     return out
 
 
-def record_two(prim: str, x: Tensor, y: Tensor) -> Any:
-    """`record` of two tensors, by the fast path where the step is known."""
+def one_in_python(prim: str, x: Tensor, attrs: Any) -> Any:
+    tr = local.trace
+    tid = tr.id
+    step = tr.node.children.get((prim, x._slot if x._tid == tid else bind(tr, x), attrs))
+    if step is None or tr.id != tid:
+        return one_in_python(prim, x, attrs) if ended(tr) else record(prim, (x,), attrs)
+    tr.node = step
+    out = pending(tid, step.slot, step.aval)
+    tr.handles.append(out)
+    return out
+
+
+def two_in_python(prim: str, x: Tensor, y: Tensor) -> Any:
     tr = local.trace
     tid = tr.id
     key = (prim, x._slot if x._tid == tid else bind(tr, x), y._slot if y._tid == tid else bind(tr, y))
     step = tr.node.children.get(key)
     if step is None or tr.id != tid:
-        return record_two(prim, x, y) if ended(tr) else record(prim, (x, y))
+        return two_in_python(prim, x, y) if ended(tr) else record(prim, (x, y))
     tr.node = step
-    out = new_handle(Tensor)
-    out._tid = tid
-    out._slot = step.slot
-    out._aval = step.aval
+    out = pending(tid, step.slot, step.aval)
     tr.handles.append(out)
     return out
+
+
+_unary, _one, _two = unary_in_python, one_in_python, two_in_python
 
 
 def record_full(value: Any, shape: tuple[int, ...], dtype: DType) -> Any:
@@ -296,10 +333,7 @@ def record_full(value: Any, shape: tuple[int, ...], dtype: DType) -> Any:
         if step is not None:
             tr.node = step
             tr.scalars.append(value)
-            out = new_handle(Tensor)
-            out._tid = tr.id
-            out._slot = step.slot
-            out._aval = step.aval
+            out = pending(tr.id, step.slot, step.aval)
             tr.handles.append(out)
             return out
     return record("full", (value,), attrs)
@@ -316,10 +350,7 @@ def record_slice(x: Tensor, attrs: tuple, start: int) -> Any:
         return record_slice(x, attrs, start) if ended(tr) else record("slice", (x, start), attrs)
     tr.node = step
     tr.scalars.append(start)
-    out = new_handle(Tensor)
-    out._tid = tid
-    out._slot = step.slot
-    out._aval = step.aval
+    out = pending(tid, step.slot, step.aval)
     tr.handles.append(out)
     return out
 
@@ -375,12 +406,12 @@ def alias(
     if step is None:
         step = new_step(tr, key, prim, slots, attrs)
         step.slot += 1
-        step.aval = aval(t._aval.shape, t._aval.dtype, requires_grad)
+        strides = t._aval.strides if prim == "alias" else None  # the one that shares memory
+        step.aval = aval(t._aval.shape, t._aval.dtype, requires_grad, strides)
         step.where = user_frame()
         publish(tr, step)
     tr.node = step
-    out = new_handle(Tensor)
-    out._tid, out._slot, out._aval = tid, step.slot, step.aval
+    out = pending(tid, step.slot, step.aval)
     if tr.eager:
         held = operands[-1]
         out._data = tr.values[slots[-1]] if held._data is None or held._escape is not None else held._data
@@ -461,8 +492,7 @@ def realize(t: Tensor) -> Any:
     else:
         slot = bind(tr, t)
         if t._data is None:
-            holder = new_handle(Tensor)
-            holder._tid, holder._slot, holder._aval = tr.id, slot, t._aval
+            holder = pending(tr.id, slot, t._aval)
             if tr.eager:
                 holder._data = tr.values.get(slot)
             else:
@@ -481,8 +511,8 @@ def realize(t: Tensor) -> Any:
 
 def tensor_from_buffer(data: Any, shape: tuple[int, ...], dtype: DType, requires_grad: bool = False) -> Tensor:
     """A concrete leaf."""
-    t = new_handle(Tensor)
-    t._tid, t._slot, t._data = 0, -1, data
+    t = blank()
+    t._data = data
     t._aval = aval(tuple(shape), dtype, requires_grad)
     if requires_grad:
         t._leaf = True

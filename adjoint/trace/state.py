@@ -25,6 +25,7 @@ ALIVE = 3  # references to a handle that only the trace holds: the list, the loo
 _ids = itertools.count(1)
 _package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 counters = {"operations": 0, "traces": 0, "programs": 0, "flushes": 0, "nodes": 0}
+look_at = 0  # number of new steps at which `bounds` looks whether the trie has become too large
 _roots: dict[tuple, Step] = {}
 _MODE_KEYS = {False: ("mode", False), True: ("mode", True)}
 
@@ -40,10 +41,16 @@ class Trace:
     """What one thread has recorded since its last flush.
 
     id: number of this trace, never reused.  node: place in the trie.  inputs, buffers: concrete tensors in order of
-    first use, and their memory at that time.  scalars: run-time numbers in order.  handles: tensors that may be alive.
+    first use, and their memory at that time.  scalars: run-time numbers in order.  handles: tensors that may be alive,
+    but for views; those are held by the `Views` of their bases, of which `viewed` lists the ones that hold any.
     mutated: concrete tensors that were given a new value here.  grad: gradient mode.  static: numbers are baked in.
     values: in reference mode the value of each slot that a derivative may need.
     """
+
+    __slots__ = (
+        "id", "node", "inputs", "buffers", "scalars", "handles", "viewed", "mutated", "grad", "static", "eager",
+        "default_dtype", "scope", "origins", "payload", "values", "flush_after", "hist", "period",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.grad = True
@@ -55,6 +62,7 @@ class Trace:
         self.origins: dict[int, tuple] = {}
         self.payload: dict[Any, Any] = {}
         self.values: dict[int, Any] = {}
+        self.viewed: list[Any] = []
         self.start()
 
     def start(self) -> None:
@@ -66,7 +74,6 @@ class Trace:
         self.scalars: list[Any] = []
         self.handles: list[Tensor] = []
         self.flush_after = False
-        self.viewed = False  # made views
         self.hist: History | None = None
         self.period: tuple[int, int] | None = None
         # mostly empty, and then kept; never cleared, because a history may share them
@@ -78,6 +85,8 @@ class Trace:
             self.payload = {}
         if self.values:
             self.values = {}
+        if self.viewed:
+            self.viewed = []
 
     def root(self) -> Step:
         if self.eager:
@@ -101,17 +110,16 @@ class Trace:
         if grad is not self.grad:
             self.grad = grad
             node = self.node
-            if node.parent is None:
+            known = node.kids.get(_MODE_KEYS[grad])
+            if known is not None:
+                self.node = known
+            elif node.parent is None:
                 self.node = self.root()
             else:
-                known = node.kids.get(_MODE_KEYS[grad])
-                if known is None:
-                    known = self.mark("mode", grad)
-                    if grad and any(t._tid == -self.id for t in self.mutated.values()):
-                        # leaves were updated: the iteration ends before the next operation with gradient
-                        known.children, known.boundary = NO_CHILDREN, True
-                else:
-                    self.node = known
+                known = self.mark("mode", grad)
+                if grad and any(t._tid == -self.id for t in self.mutated.values()):
+                    # leaves were updated: the iteration ends before the next operation with gradient
+                    known.children, known.boundary = NO_CHILDREN, True
 
     def set_default_dtype(self, dtype: DType) -> None:
         if dtype is not self.default_dtype:
@@ -143,11 +151,31 @@ class _Local(threading.local):
         self.trace = Trace()
         for known, thread in list(_traces.items()):
             if not thread.is_alive() and not any(getrefcount(h) > ALIVE for h in known.handles):
-                del _traces[known]
+                _traces.pop(known, None)  # another new thread may be at the same
         _traces[self.trace] = threading.current_thread()
 
 
 local = _Local()
+
+
+class _Fast:
+    """The trace on which the native fast path works, and how to hand it another (None before `native.install`)."""
+
+    __slots__ = ("owner", "claim")
+
+    def __init__(self) -> None:
+        self.owner: Trace | None = None
+        self.claim: Any = None
+
+    def take_over(self) -> None:
+        """Let the native fast path work for this thread."""
+        if self.claim is not None:
+            mine = local.trace  # not read back from `owner`: another thread may have its turn in between
+            self.owner = mine
+            self.claim(mine)
+
+
+fast = _Fast()
 
 
 def current() -> Trace:
@@ -176,5 +204,9 @@ def new_step(tr: Trace, key: Any, prim: str, args: tuple, attrs: Any) -> Step:
 def publish(tr: Trace, step: Step) -> None:
     """Make a finished step findable (only after it succeeded; in reference mode never)."""
     if not tr.eager:
+        if counters["nodes"] >= look_at:
+            from adjoint.trace import bounds
+
+            bounds.look()
         tr.node.kids[step.key] = step
         counters["nodes"] += 1

@@ -5,22 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from adjoint.trace.aval import contiguous_strides
+from adjoint.trace.handle import Tensor
 
 STRIDED = frozenset(("expand", "permute", "slice", "reshape"))
 
 
 def view_strides(prim: str, operands: tuple, attrs: Any, shape: tuple) -> tuple[int, ...] | None:
     """Strides the result has as a view of its operand; None where it can only be a copy."""
-    x = operands[0]._aval
+    old = operands[0]._aval.shape
+    steps = strides_of(operands[0])
     if prim == "permute":
-        return tuple(x.strides[p] for p in attrs)
+        return tuple(steps[p] for p in attrs)
     if prim == "slice":
-        return tuple(s * k for s, k in zip(x.strides, attrs[2], strict=True))
+        return tuple(s * k for s, k in zip(steps, attrs[2], strict=True))
     if prim == "expand":
-        lead = len(shape) - len(x.shape)
-        kept = zip(x.shape, x.strides, shape[lead:], strict=True)
+        lead = len(shape) - len(old)
+        kept = zip(old, steps, shape[lead:], strict=True)
         return (0,) * lead + tuple(0 if n != m else s for n, s, m in kept)
-    return reshape_strides(x.shape, x.strides, shape)
+    return reshape_strides(old, steps, shape)
+
+
+def strides_of(t: Tensor) -> tuple[int, ...]:
+    """How a tensor's elements lie in its memory, counted in elements: a view's as it shows them, all others in order."""
+    return t._aval.strides if t._base is not None else contiguous_strides(t._aval.shape)
 
 
 def reshape_strides(old: tuple, strides: tuple, new: tuple) -> tuple[int, ...] | None:
@@ -31,24 +38,24 @@ def reshape_strides(old: tuple, strides: tuple, new: tuple) -> tuple[int, ...] |
         size *= d
     if size == 0:
         return contiguous_strides(new)
-    kept = [(n, s) for n, s in zip(old, strides, strict=True) if n != 1]
-    merged: list[list[int]] = []
-    for n, s in kept:
-        if merged and merged[-1][1] == n * s:
-            merged[-1] = [merged[-1][0] * n, s]
-        else:
-            merged.append([n, s])
+    if old == new:
+        return tuple(strides)
     out: list[int] = []
-    for n in reversed(new):
-        if n == 1:
-            out.append(out[-1] if out else 1)
-            continue
-        if not merged or merged[-1][0] % n:
+    left = list(new)
+    axis = len(old) - 1
+    while axis >= 0:  # one group of old axes after the other, the last first
+        step = strides[axis]
+        count = old[axis]
+        while axis > 0 and (old[axis - 1] == 1 or strides[axis - 1] == count * step):
+            axis -= 1
+            count *= old[axis]
+        axis -= 1
+        done = 1
+        while left and (done < count or left[-1] == 1):
+            out.append(done * step)
+            done *= left.pop()
+        if done != count:
             return None
-        size, step = merged[-1]
-        out.append(step)
-        if size == n:
-            merged.pop()
-        else:
-            merged[-1] = [size // n, step * n]
-    return tuple(reversed(out))
+    if not old:
+        return (1,) * len(new)
+    return None if left else tuple(reversed(out))

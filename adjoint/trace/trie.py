@@ -58,11 +58,13 @@ class Step:
     where: file, line and function of the user's call that first recorded this step.
     cut: a repeating pattern ends here: the trace stops before the next operation.
     boundary: leaves were updated and gradient mode came back: the trace stops before the next operation, too.
+    hot: the child taken last by the native fast path, which compares its k0, k1, k2 (the parts of its key) by identity.
     """
 
     __slots__ = (
         "parent", "key", "prim", "args", "attrs", "scalars", "slot", "aval", "compute", "where", "depth",
         "children", "kids", "macros", "programs", "cut", "boundary", "scope", "inputs_before", "scalars_before",
+        "hot", "k0", "k1", "k2",
     )  # fmt: skip
 
     def __init__(self, parent: Step | None, key: Any, prim: str, args: tuple = (), attrs: Any = None) -> None:
@@ -78,12 +80,45 @@ class Step:
         self.cut = False
         self.boundary = False
         self.scope: Any = None
+        self.hot: Step | None = None
+        if type(key) is tuple and 2 <= len(key) <= 3:
+            self.k0, self.k1 = key[0], key[1]
+            self.k2 = key[2] if len(key) == 3 else None
+        else:
+            self.k0, self.k1, self.k2 = key, None, None
         if parent is None:
             self.slot, self.depth, self.inputs_before, self.scalars_before = -1, 0, 0, 0
         else:
             self.slot, self.depth = parent.slot, parent.depth + 1
             self.inputs_before = parent.inputs_before + (parent.prim == "input")
             self.scalars_before = parent.scalars_before + len(parent.scalars)
+
+
+class Macro:
+    """end: where the steps lead.  results: what to return, as (slot, aval) or the position of an argument.  extra: for a
+    backward, the `Sums` that followed."""
+
+    __slots__ = ("end", "results", "single", "extra")
+
+    def __init__(self, end: Step, results: list[Any], single: bool, extra: Any = None) -> None:
+        self.end, self.results, self.single, self.extra = end, results, single, extra
+
+
+class Sums:
+    """What follows a known backward when every leaf has a plain concrete gradient already: the gradients become inputs,
+    and their sums are computed up to `end`. leaves: for each (position of the leaf among the trace's inputs, aval of its
+    gradient, slot of the sum)."""
+
+    __slots__ = ("leaves", "end")
+
+    def __init__(self, leaves: list[tuple], end: Any) -> None:
+        self.leaves, self.end = leaves, end
+
+
+def above(step: Step) -> Step:
+    """The step before one that is not a root."""
+    assert step.parent is not None
+    return step.parent
 
 
 def path(step: Step | None) -> list[Step]:

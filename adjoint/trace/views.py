@@ -19,9 +19,20 @@ from adjoint.dtypes import DType
 from adjoint.runtime.memory import Buffer
 from adjoint.trace import recorder, strides
 from adjoint.trace.aval import aval
-from adjoint.trace.handle import Tensor, new_handle
+from adjoint.trace.detached import watch
+from adjoint.trace.handle import Tensor, blank, pending
+from adjoint.trace.moves import (
+    OVERLAPPING,
+    apply_move,
+    move_array,
+    move_layout,
+    undo_move,
+    write_at,
+)
 from adjoint.trace.recorder import (
     alias,
+    bind,
+    ended,
     flush,
     local,
     realize,
@@ -31,6 +42,7 @@ from adjoint.trace.recorder import (
     refresh_special,
 )
 from adjoint.trace.state import Trace
+from adjoint.trace.trie import above
 
 
 def make_view(t: Tensor, prim: str, attrs: Any, starts: tuple[int, ...] = ()) -> Tensor:
@@ -47,65 +59,148 @@ def make_view(t: Tensor, prim: str, attrs: Any, starts: tuple[int, ...] = ()) ->
     return link(out, t, (prim, attrs, starts))
 
 
+def known_part(t: Tensor, kind: str, begin: int, count: int) -> Tensor | None:
+    """A part of the first axis as a view, where the trace knows the step: `kind` "rows" for a slice of `count`, "row"
+    for one, with the axis gone. None where it does not."""
+    tr = local.trace
+    base = t._base
+    if base is None:
+        base = t
+    if base._escape is not None or tr.static:
+        return None
+    tid = tr.id
+    step = tr.node.children.get((kind, t._slot if t._tid == tid else bind(tr, t), count))
+    if step is None or tr.id != tid:
+        return known_part(t, kind, begin, count) if tr.id != tid or ended(tr) else None
+    tr.node = step
+    tr.scalars.append(begin)
+    out = pending(tid, step.slot, step.aval)
+    out._base = base
+    if kind == "rows":
+        out._chain = (*t._chain, ("slice", step.attrs, (begin,)))
+    else:
+        out._chain = (*t._chain, ("slice", above(step).attrs, (begin,)), ("reshape", step.attrs, ()))
+    views = base._views
+    if views is None:
+        base._views = views = Views()
+    recent = views.recent
+    if not recent:
+        tr.viewed.append(views)
+    recent.append(out)
+    return out
+
+
+def note_part(out: Tensor, kind: str, begin: int, count: int) -> None:
+    """Let `known_part` find the step or two by which `out` has just been made."""
+    tr = local.trace
+    node = tr.node
+    first = node.parent if kind == "row" else node
+    if (
+        out._tid == tr.id and out._slot == node.slot and first is not None and first.prim == "slice"
+        and not tr.static and not tr.eager and len(first.scalars) == 1
+    ):  # fmt: skip
+        above(first).kids[(kind, first.args[0], count)] = node
+
+
 def shared_view(t: Tensor, move: tuple) -> Tensor:
     """A view of shared memory: nothing is recorded before it is used, because it is read anew at every use."""
-    prim, attrs, _ = move
     old = t._aval
-    if prim == "slice":
-        shape = attrs[1]
-    elif prim == "permute":
-        shape = tuple([old.shape[p] for p in attrs])
-    else:
-        shape = attrs
-    out = new_handle(Tensor)
-    out._tid, out._slot = 0, -1
-    out._aval = aval(tuple(shape), old.dtype, False, strides.view_strides(prim, (t,), attrs, tuple(shape)))
+    shape, steps, _ = move_layout((tuple(old.shape), strides.strides_of(t), 0), move)
+    out = blank()
+    out._aval = aval(shape, old.dtype, False, steps)
     return link(out, t, move)
 
 
-class Views:
-    """The living views of a base: those that hold a value, and those to be replayed when next used.
+def make_composed_view(t: Tensor, prim: str, attrs: tuple) -> Tensor:
+    """`make_view` for the movements that are more than one primitive; `as_strided` counts from the base."""
+    move = (prim, attrs, ())
+    base = t._base if t._base is not None else t
+    if prim == "as_strided" and t is not base:
+        t = alias_view(base) if is_detached(t) else base
+    if base._escape is not None and base._escape.active() and not t._aval.requires_grad:
+        return shared_view(t, move)
+    layout = move_layout((tuple(t._aval.shape), strides.strides_of(t), 0), move)
+    out = apply_move(t, move)
+    a = out._aval
+    out._aval = aval(layout[0], a.dtype, a.requires_grad, layout[1])
+    return link(out, t, move)
 
-    A write makes all of the first the second, so what it costs does not depend on how many views there ever were.
+
+def make_slice_at(t: Tensor, prim: str, attrs: tuple, starts: tuple) -> Tensor:
+    """`make_view` of a slice of which some starts are tensors: whatever they are when the view is made."""
+    base = t._base if t._base is not None else t
+    move = (prim, attrs, starts)
+    if base._escape is not None and base._escape.active() and not t._aval.requires_grad:
+        return shared_view(t, move)
+    return link(apply_move(t, move), t, move)
+
+
+def is_detached(t: Tensor) -> bool:
+    """Whether a view is cut off from its base's derivatives."""
+    return any([m[0] == "alias" for m in t._chain])
+
+
+class Views:
+    """The views of a base: those made since the trace began (held here until it ends, `Trace.viewed`), older living
+    ones that hold a value, and those to be replayed when next used.
+
+    A write makes all of the first two the last, so what it costs does not depend on how many views there ever were.
     """
 
-    __slots__ = ("fresh", "stale", "limit")
+    __slots__ = ("recent", "fresh", "stale", "limit")
 
     def __init__(self) -> None:
+        self.recent: list[Tensor] = []
         self.fresh: dict[int, weakref.ref] = {}
         self.stale: dict[int, weakref.ref] = {}
         self.limit = 32
 
+    def hold(self, tr: Trace, view: Tensor) -> None:
+        """Enter a view that the trace has just made."""
+        if not self.recent:
+            tr.viewed.append(self)
+        self.recent.append(view)
+
     def add(self, view: Tensor) -> None:
+        """Enter a view that outlives the trace which made it."""
         self.fresh[id(view)] = weakref.ref(view)
         if len(self.fresh) > self.limit:
             self.fresh = {k: r for k, r in self.fresh.items() if r() is not None}
             self.limit = max(32, 2 * len(self.fresh))
 
     def all(self) -> list[Tensor]:
-        return [v for r in (*self.fresh.values(), *self.stale.values()) if (v := r()) is not None]
+        old = [v for r in (*self.fresh.values(), *self.stale.values()) if (v := r()) is not None]
+        return [*self.recent, *old]
 
     def forget(self) -> None:
         """Let every view replay its movement when next used."""
-        for key, ref in self.fresh.items():
-            v = ref()
-            if v is not None:
-                v._tid, v._data, v._hist, v._special = 0, None, None, False
-                self.stale[key] = ref
+        recent, self.recent = self.recent, []
+        old = [v for ref in self.fresh.values() if (v := ref()) is not None]
         self.fresh = {}
+        for v in (*recent, *old):
+            v._tid, v._data, v._hist, v._special = 0, None, None, False
+            self.stale[id(v)] = weakref.ref(v)
         if len(self.stale) > self.limit:
             self.stale = {k: r for k, r in self.stale.items() if r() is not None}
             self.limit = max(32, 2 * len(self.stale))
+
+    def gone(self) -> bool:
+        """Whether it is known, after `forget`, that no view is left: their base is then as plain as one without."""
+        return len(self.stale) <= 2 and not [r for r in self.stale.values() if r() is not None]
 
 
 def link(out: Tensor, t: Tensor, move: tuple) -> Tensor:
     """Register `out` as `move` applied to `t`."""
     base = t._base if t._base is not None else t
     out._base, out._chain = base, (*t._chain, move)
-    local.trace.viewed = True
+    tr = local.trace
     if base._views is None:
         base._views = Views()
-    base._views.add(out)
+    if tr.handles and tr.handles[-1] is out:
+        tr.handles.pop()
+        base._views.hold(tr, out)
+    else:
+        base._views.add(out)
     if base._escape is not None:  # others may write there: the view is read anew at every use
         out._tid, out._data, out._special = 0, None, False
     return out
@@ -113,22 +208,9 @@ def link(out: Tensor, t: Tensor, move: tuple) -> Tensor:
 
 def alias_view(t: Tensor) -> Tensor:
     """`detach`: the same memory without history."""
-    return link(alias(t, "alias", False), t, ("alias", None, ()))
-
-
-def apply_move(value: Tensor, move: tuple) -> Tensor:
-    prim, attrs, starts = move
-    if prim == "alias":
-        return alias(value, "alias", False)
-    if not starts:
-        return record_one(prim, value, attrs)
-    static, local.trace.static = local.trace.static, 0
-    try:
-        if len(starts) == 1:
-            return record_slice(value, attrs, starts[0])
-        return record(prim, (value, *starts), attrs)
-    finally:
-        local.trace.static = static
+    out = link(alias(t, "alias", False), t, ("alias", None, ()))
+    watch(out._base)
+    return out
 
 
 def replay(t: Tensor) -> Tensor:
@@ -165,7 +247,7 @@ def check_in_place(t: Tensor) -> None:
                 f"{list(t._aval.shape)} created with requires_grad=True was changed in place; do it under "
                 "torch.no_grad(), or write the result to a new tensor"
             )
-    elif base._leaf and base._aval.requires_grad and not any(m[0] == "alias" for m in t._chain):
+    elif base._leaf and base._aval.requires_grad and not is_detached(t):
         raise RuntimeError(
             "a view of a leaf Variable that requires grad is being used in an in-place operation: change it under "
             "torch.no_grad(), or clone() the leaf first"
@@ -190,12 +272,15 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location "
             f"(a tensor of shape {list(t._aval.shape)} made by expand); clone() it before changing it in place"
         )
-    detached = any(m[0] == "alias" for m in t._chain)
+    detached = is_detached(t)
     tr = local.trace
     grad = tr.grad
     if detached:
         tr.set_mode(False)
     try:
+        if not OVERLAPPING.isdisjoint([m[0] for m in t._chain]):
+            point(base, keeping_gradient(base, write_at(base, t._chain, value)))
+            return t
         levels = [base]
         for move in t._chain[:-1]:
             levels.append(apply_move(levels[-1], move))
@@ -221,30 +306,6 @@ def keeping_gradient(t: Tensor, value: Tensor) -> Tensor:
     if not follows or value._aval.requires_grad:
         return value
     return record("where", (record("full", (False,), ((), dtypes.bool)), t, value))
-
-
-def undo_move(before: Tensor, move: tuple, value: Tensor) -> Tensor:
-    """The value `before` with the part that `move` shows replaced by `value`."""
-    prim, attrs, starts = move
-    if prim == "alias":
-        return value
-    if prim == "reshape":
-        return record("reshape", (value,), tuple(before._aval.shape))
-    if prim == "permute":
-        inverse = [0] * len(attrs)
-        for i, p in enumerate(attrs):
-            inverse[p] = i
-        return record("permute", (value,), tuple(inverse))
-    if prim == "slice":
-        begins, _, steps = attrs
-        static, local.trace.static = local.trace.static, 0
-        try:
-            return record("slice_update", (before, value, *starts), (begins, steps))
-        finally:
-            local.trace.static = static
-    if prim == "expand":  # only axes of size one were added or kept
-        return record("reshape", (value,), tuple(before._aval.shape))
-    raise RuntimeError(f"in-place change through a view made by {prim} is not supported; clone() it first")
 
 
 def advance(tr: Trace, t: Tensor, key: tuple) -> bool:
@@ -326,9 +387,11 @@ def point(t: Tensor, value: Tensor) -> None:
             refresh_special(t)
     if t._views is not None:
         t._views.forget()
-        if t._aval.requires_grad is not required:
+        if t._views.gone():
+            t._views = None
+        elif t._aval.requires_grad is not required:
             for v in t._views.all():
-                if not any(m[0] == "alias" for m in v._chain):
+                if not is_detached(v):
                     v._aval = aval(v._aval.shape, v._aval.dtype, t._aval.requires_grad, v._aval.strides)
     if escape is not None:
         if tr.eager:
@@ -371,7 +434,11 @@ class Escape:
         return getrefcount(self.buffer.mem) > UNSHARED
 
     def write_back(self, t: Tensor) -> None:
-        """Copy the tensor's new value into the shared memory, which stays the tensor's memory."""
+        """Copy the tensor's new value into the shared memory, which stays the tensor's memory if it can be written."""
+        if not self.buffer.mem.flags.writeable:
+            t._escape = None
+            refresh_special(t)
+            return
         n = t._aval.nbytes
         if t._data is not self.buffer:
             self.buffer.array(np.uint8, (n,))[:] = t._data.array(np.uint8, (n,))
@@ -426,8 +493,8 @@ def export(t: Tensor) -> np.ndarray:
             if base._views is not None:
                 base._views.forget()
         array = np.ndarray(a.shape, a.dtype.np, buffer.mem)
-    for prim, attrs, starts in t._chain:
-        array = move_array(array, prim, attrs, starts)
+    for move in t._chain:
+        array = move_array(array, move)
     return array
 
 
@@ -435,28 +502,9 @@ def read_shared(t: Tensor) -> Tensor:
     """A copy of a view of shared memory, as it is now."""
     base = t._base
     array = base._data.array(base._aval.dtype.np, base._aval.shape)
-    for prim, attrs, starts in t._chain:
-        array = move_array(array, prim, attrs, starts)
+    for move in t._chain:
+        array = move_array(array, move)
     return recorder.tensor_from_array(np.ascontiguousarray(array).reshape(t._aval.shape))
-
-
-def move_array(array: np.ndarray, prim: str, attrs: Any, starts: tuple) -> np.ndarray:
-    """A view's movement, on the NumPy side."""
-    if prim == "alias":
-        return array
-    if prim == "reshape":
-        return array.reshape(attrs)
-    if prim == "permute":
-        return array.transpose(attrs)
-    if prim == "expand":
-        return np.broadcast_to(array, attrs)
-    begins, sizes, steps = attrs
-    rest = iter(starts)
-    index = []
-    for b, n, k in zip(begins, sizes, steps, strict=True):
-        b = next(rest) if b is None else b
-        index.append(slice(b, b + (n - 1) * k + 1 if n else b, k))
-    return array[tuple(index)]
 
 
 def share(array: np.ndarray, dtype: DType) -> Tensor:

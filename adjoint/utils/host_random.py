@@ -28,10 +28,4 @@ def host_generator(generator: Any = None) -> np.random.Generator:
     >>> bool(a == host_generator().integers(1000))
     True
     """
-    if generator is None:
-        seed, calls = torch.get_rng_state()
-        torch.set_rng_state((seed, calls + 1))
-    else:
-        seed, calls = generator.get_state()
-        generator.set_state((seed, calls + 1))
-    return np.random.default_rng([seed, calls + 1])
+    return (torch.default_generator if generator is None else generator).host()

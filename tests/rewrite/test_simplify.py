@@ -181,7 +181,7 @@ def test_debug_prints_before_and_after(monkeypatch, capsys) -> None:
     graph = b.finish([b.node("neg", b.node("neg", b.node("input", attrs=(0, (3,), F))))])
     simplify(graph)
     assert capsys.readouterr().err == ""
-    monkeypatch.setenv("ADJOINT_DEBUG", "3")
+    monkeypatch.setenv("ADJOINT_DEBUG", "5")
     simplify(graph)
     err = capsys.readouterr().err
     assert "%2 = neg(%1)" in err and "return %0" in err

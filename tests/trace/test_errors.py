@@ -213,11 +213,11 @@ def test_interrupt_at_any_moment() -> None:
     try:
         for k in range(40):
             size = 3 + k
-            x, count = torch.zeros(size), 0  # before the clock runs: the checks below are about these
+            w = torch.full((size,), 0.5, requires_grad=True)
+            x, count = torch.zeros(size), 0
             try:
                 armed[0] = True
                 signal.setitimer(signal.ITIMER_REAL, 0.0005 + 0.0007 * k)
-                w = torch.full((size,), 0.5, requires_grad=True)
                 for i in range(2000):
                     y = (w * (i + 1)).tanh().sum()
                     y.backward()

@@ -7,20 +7,20 @@ names public functions, methods and primitives that no row covers.
 from __future__ import annotations
 
 from adjoint.testing.operators import (
-    arrangement,
     creation,
     indexing,
     linear,
     measurements,
     movement,
     numbers,
+    places,
     pointwise,
     reductions,
 )
 from adjoint.testing.operators.record import OpRecord
 
 RECORDS: dict[str, OpRecord] = {}
-for _table in (pointwise, reductions, movement, indexing, linear, measurements, creation, arrangement, numbers):
+for _table in (pointwise, reductions, movement, indexing, places, linear, measurements, creation, numbers):
     for _record in _table.RECORDS:
         assert _record.name not in RECORDS, f"two records are named {_record.name}"
         RECORDS[_record.name] = _record

@@ -1,0 +1,134 @@
+"""Bounds of what the trie keeps: past them, the paths and programs used longest ago are forgotten.
+
+A program that makes ever new shapes would grow the trie for ever. `look` is called where a new step is entered, and
+`room_for_program` where a program is about to be compiled; past ADJOINT_MAX_NODES or ADJOINT_MAX_PROGRAMS they call
+`sweep`, which walks the trie once. Nothing is paid where steps and programs are known.
+
+Forgetting is safe at any moment. A step leads to its parents and never needs to be found again: whoever stands on a
+forgotten path goes on, and what is recorded there is merely not shared with later traces. The paths on which some
+thread's trace stands are kept all the same, so that what is being recorded is found the next time. Read `sweep`.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from adjoint import config
+from adjoint.trace import state
+from adjoint.trace.trie import Macro, Step, Sums, path
+
+EVERY = 256  # new steps between two readings of the limit
+KEPT = 0.75  # of a limit, after a sweep
+STANDS = float("inf")  # last use of a step on the path of a trace that is being recorded
+
+counters = {"nodes_evicted": 0, "programs_evicted": 0, "sweeps": 0}
+_sweeping = threading.Lock()
+
+
+def living_nodes() -> int:
+    """Places the trie has now."""
+    return state.counters["nodes"] - counters["nodes_evicted"]
+
+
+def look() -> None:
+    """Called every `EVERY` new steps: forget the oldest if there are too many."""
+    state.look_at = state.counters["nodes"] + EVERY
+    limit = config.get("ADJOINT_MAX_NODES")
+    if living_nodes() >= limit:
+        sweep(limit, config.get("ADJOINT_MAX_PROGRAMS"))
+
+
+def room_for_program() -> None:
+    """Called before a program is compiled: forget the oldest if there are too many."""
+    from adjoint.runtime.program import living  # not needed before something is compiled
+
+    limit = config.get("ADJOINT_MAX_PROGRAMS")
+    if len(living) >= limit:
+        sweep(config.get("ADJOINT_MAX_NODES"), limit)
+
+
+def sweep(max_nodes: int, max_programs: int) -> None:
+    """Forget what was used longest ago, down to `KEPT` of each limit that is exceeded."""
+    if not _sweeping.acquire(blocking=False):  # another thread is at it
+        return
+    try:
+        counters["sweeps"] += 1
+        _forget_programs(max_programs)
+        _forget_nodes(max_nodes)
+    finally:
+        _sweeping.release()
+
+
+def _all_steps() -> list[Step]:
+    """Every step of the trie but the roots, parents before children."""
+    steps: list[Step] = list(state._roots.values())
+    roots = len(steps)
+    for step in steps:  # grows while it is read
+        steps.extend([s for key, s in list(step.kids.items()) if key is s.key])  # a step may have short cuts, too
+    return steps[roots:]
+
+
+def _forget_programs(limit: int) -> None:
+    known: dict[Any, list[tuple[Step, Any]]] = {}  # program -> where it hangs, under which keys
+    for step in _all_steps():
+        if step.programs:
+            for key, compiled in list(step.programs.items()):
+                known.setdefault(compiled.program, []).append((step, key))
+    excess = len(known) - int(limit * KEPT) if len(known) >= limit else 0
+    for program in sorted(known, key=lambda p: p.last)[:excess]:
+        for step, key in known[program]:
+            step.programs.pop(key, None)  # type: ignore[union-attr]
+        counters["programs_evicted"] += 1
+
+
+def _forget_nodes(limit: int) -> None:
+    steps = _all_steps()
+    # from here on the truth: threads that made the same step at the same time have counted it twice
+    counters["nodes_evicted"] = state.counters["nodes"] - len(steps)
+    if len(steps) < limit:
+        return
+    last = _last_uses(steps)
+    oldest_kept = sorted(last.values(), reverse=True)[int(limit * KEPT)]
+    forgotten = {s for s in steps if last[s] <= oldest_kept and last[s] < STANDS}
+    for step in (*state._roots.values(), *steps):
+        if step not in forgotten:  # with a step goes all that follows it, since its last use is the latest of theirs
+            _forget_macros(step, forgotten)
+            if step.hot in forgotten:
+                step.hot = None
+            for key in [k for k, s in list(step.kids.items()) if s in forgotten]:
+                step.kids.pop(key, None)
+    for step in forgotten:  # a history may hold the step, which must not hold what followed it
+        step.hot = None
+        step.kids.clear()
+        if step.macros is not None:
+            step.macros.clear()
+        if step.programs is not None:
+            counters["programs_evicted"] += len({c.program for c in step.programs.values()})
+            step.programs.clear()
+    counters["nodes_evicted"] += len(forgotten)
+
+
+def _last_uses(steps: list[Step]) -> dict[Step, float]:
+    """When some program at or below each step last ran; never, 0; `STANDS` where a trace stands."""
+    last: dict[Step, float] = {}
+    for step in reversed(steps):
+        own = max([c.program.last for c in list(step.programs.values())], default=0) if step.programs else 0
+        below = max([last.get(s, 0) for s in list(step.kids.values())], default=0)
+        last[step] = max(own, below)
+    for trace in list(state._traces):
+        for step in path(trace.node):
+            if step in last:
+                last[step] = STANDS
+    return last
+
+
+def _forget_macros(step: Step, forgotten: set[Step]) -> None:
+    """A macro that leads to a forgotten step, or starts from one, would hold the path to it."""
+    if not step.macros:
+        return
+    for key, macro in list(step.macros.items()):
+        if macro.end in forgotten or any(isinstance(k, Step) and k in forgotten for k in key):
+            step.macros.pop(key, None)
+        elif isinstance(macro, Macro) and isinstance(macro.extra, Sums) and macro.extra.end in forgotten:
+            macro.extra = None

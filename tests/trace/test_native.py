@@ -1,0 +1,174 @@
+"""The recorder in native code does what the recorder in Python does, and hands over where it must."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import adjoint as torch
+from adjoint.trace import native, recorder
+from adjoint.trace.handle import Tensor
+from adjoint.trace.state import Trace, fast, local
+from adjoint.trace.trie import Step
+
+installed = pytest.mark.skipif(not native.possible(), reason="not the interpreter that native code is written for")
+
+
+@pytest.fixture(autouse=True)
+def in_place() -> None:
+    native.install()
+
+
+@installed
+def test_operators_are_native_methods() -> None:
+    assert type(Tensor.__add__).__name__ == "method_descriptor"
+    assert type(recorder._one).__name__ == "builtin_function_or_method"
+
+
+@installed
+def test_offsets_are_where_the_slots_are() -> None:
+    import ctypes
+
+    for cls, names in ((Tensor, ("_tid", "_data")), (Trace, ("id", "handles")), (Step, ("hot", "slot"))):
+        for key, offset in native.offsets(cls, *names).items():
+            one, mark = cls.__new__(cls), object()
+            setattr(one, key.split(".")[1], mark)
+            assert ctypes.c_void_p.from_address(id(one) + offset).value == id(mark)
+
+
+SCRIPT = """
+import sys
+import numpy as np
+import adjoint as torch
+from adjoint.trace import native
+if sys.argv[1] == "1":
+    native.install()
+rng = np.random.default_rng(0)
+x = torch.tensor(rng.normal(size=(4, 3)))
+w = torch.tensor(rng.normal(size=(3, 2)), requires_grad=True)
+b = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+class Mine(torch.Tensor):
+    pass
+mine = Mine([1.0, 2.0])
+for i in range(80):
+    h = x @ w + b
+    h = (h * 2 - 1.5) / (3 + h * h) - 1 / (2.0 + h.exp())
+    h = h + True + np.float64(0.5) + np.ones(1).sum() + mine.double() * i
+    loss = (h ** 2).mean() + h.sigmoid().sum() - (i - h).abs().sum() * 1e-3
+    loss.backward()
+    with torch.no_grad():
+        for p in (w, b):
+            p -= 0.01 / (i + 1) * p.grad
+            p.grad.zero_()
+    if i % 7 == 0:
+        print(loss.item(), h[1:3].tolist())
+    try:
+        h + torch.ones(5)
+    except RuntimeError as error:
+        if i == 3:
+            print(error)
+    try:
+        h * "a"
+    except TypeError as error:
+        if i == 3:
+            print(error)
+print(w.tolist(), b.tolist(), torch.stats()["programs"])
+"""
+
+
+def test_native_and_python_record_the_same() -> None:
+    found = [
+        subprocess.run([sys.executable, "-c", SCRIPT, on], capture_output=True, text=True, check=True).stdout
+        for on in "01"
+    ]
+    assert found[0] == found[1]
+    assert found[0].count("\n") > 10
+
+
+def walk(x: Any) -> Any:
+    y = x * 2.0 - 1
+    for _ in range(20):
+        y = (y + x) * 0.5 / 1.5 - y.tanh()
+    return y.sum()
+
+
+@installed
+@pytest.mark.skipif(local.trace.eager, reason="reference mode records in Python")
+def test_references_are_given_back() -> None:
+    x = torch.ones(3)
+    for _ in range(50):
+        walk(x).item()
+    kept: tuple = (None, False, float, int, Tensor, (), 0.5, x, x._aval)
+    before = [sys.getrefcount(k) for k in kept]
+    for _ in range(200):
+        walk(x).item()
+    after = [sys.getrefcount(k) for k in kept]
+    assert all(abs(a - b) < 50 for a, b in zip(after, before, strict=True)), (before, after)
+
+
+def test_threads_take_turns() -> None:
+    x = torch.tensor([0.5, -0.25, 1.0])
+    expected = walk(x).item()
+    wrong: list[float] = []
+
+    def work(seed: int) -> None:
+        mine = torch.tensor([0.5, -0.25, 1.0])
+        for _ in range(100):
+            got = walk(mine).item()
+            if got != expected:
+                wrong.append(got)
+
+    for _ in range(3):  # a thread may get the number of one that has ended
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+        for t in threads:
+            t.start()
+        here = walk(x)
+        for t in threads:
+            t.join()
+        assert here.item() == expected
+    assert not wrong
+
+
+@installed
+@pytest.mark.skipif(local.trace.eager, reason="reference mode records in Python")
+def test_the_fast_path_comes_back_to_a_thread() -> None:
+    def other() -> None:
+        walk(torch.ones(2)).item()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    walk(torch.ones(2)).item()
+    walk(torch.ones(2)).item()
+    assert fast.owner is local.trace
+
+
+def test_operands_of_every_kind() -> None:
+    x = torch.tensor([1.0, 2.0])
+    n = np.array([1.0, 2.0], np.float32)
+    for _ in range(3):
+        for other in (2, 2.5, True, np.float32(0.5), np.int64(3), torch.tensor(3), torch.tensor([1, 2]), torch.nn.Parameter(x)):
+            value = other.detach().numpy() if isinstance(other, Tensor) else other
+            assert np.allclose((x + other).detach().numpy(), n + value)
+            if other is not True:
+                assert np.allclose((x - other).detach().numpy(), n - value)
+            assert np.allclose((x * other).detach().numpy(), n * value)
+            assert np.allclose((x / other).detach().numpy(), n / value)
+        with pytest.raises(RuntimeError, match="bool"):
+            x - True
+        for number in (2, 2.5):
+            assert np.allclose((number - x).numpy(), number - n)
+            assert np.allclose((number / x).numpy(), number / n)
+        with pytest.raises(TypeError):
+            x + object()
+        with pytest.raises(TypeError):
+            torch.exp("no")  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            Tensor.__add__(x)  # type: ignore[call-arg]
+        with torch.eager():
+            assert (x + 1).tolist() == [2.0, 3.0]
