@@ -448,6 +448,8 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
         raise ValueError(f"unravel_index(): sizes cannot be negative, but got {sizes}")
     if indices._aval.dtype.is_floating_point or indices._aval.dtype is dtypes.bool:
         raise TypeError(f"unravel_index(): expected integer indices, but got {indices._aval.dtype.name}")
+    if not sizes:
+        return ()
     out, rest = [], position(indices, min(math.prod(sizes), 2**63 - 1), True, -1)
     for n in reversed(sizes):
         out.append(rest % n if n else rest)
