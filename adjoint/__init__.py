@@ -27,6 +27,7 @@ from adjoint.ops import index as _index
 from adjoint.ops import joining as _joining
 from adjoint.ops import linalg as _linalg
 from adjoint.ops import masks as _masks
+from adjoint.ops import numeric as _numeric
 from adjoint.ops import products as _products
 from adjoint.ops import random as _random
 from adjoint.ops import rearrange as _rearrange
@@ -36,6 +37,7 @@ from adjoint.ops import shape as _shape
 from adjoint.ops import sort as _sort
 from adjoint.ops import special as _special
 from adjoint.trace import recorder as _recorder
+from adjoint.trace.arguments import checked as _checked
 from adjoint.trace.aval import Size
 from adjoint.trace.handle import Parameter as _Parameter
 from adjoint.trace.handle import Tensor
@@ -71,23 +73,24 @@ _PUBLIC = {
     _gather: "gather take_along_dim index_select take put scatter scatter_add scatter_reduce index_add index_copy index_fill "
     "index_reduce",
     _masks: "masked_fill masked_select masked_scatter nonzero argwhere isin",
+    _numeric: "positive fmax fmin clamp_min clamp_max signbit sgn isposinf isneginf float_power ldexp logaddexp2 rsub",
     _sort: "argsort sort topk kthvalue unique bincount histc searchsorted bucketize quantile",
-    _products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum",
-    _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve",
-    _samples: "cov corrcoef cdist nansum nanmean diff trapezoid",
+    _products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum inner vdot addr addbmm",
+    _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve matrix_exp chain_matmul vander",
+    _samples: "cov corrcoef cdist nansum nanmean diff trapezoid cumulative_trapezoid logcumsumexp renorm",
     _generators: "Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state",
     _random: "rand randn rand_like randn_like randint randint_like randperm normal bernoulli multinomial poisson",
     _special: "mvlgamma sinc",
 }
 for _module, _names in _PUBLIC.items():
     for _name in _names.split():
-        globals()[_name] = getattr(_module, _name)
+        globals()[_name] = _checked(getattr(_module, _name), _name)
 globals().update(_elementwise.functions)
 _window, _pad = _rearrange.window, _rearrange.zero_pad
 for _new, _old in dict(
     absolute="abs", negative="neg", subtract="sub", multiply="mul", divide="div", true_divide="div", arcsin="asin",
     arccos="acos", arctan="atan", arctan2="atan2", arcsinh="asinh", arccosh="acosh", arctanh="atanh", clip="clamp",
-    concat="cat", concatenate="cat", swapaxes="transpose", swapdims="transpose", moveaxis="movedim", row_stack="vstack",
+    concat="cat", concatenate="cat", swapaxes="transpose", swapdims="transpose", moveaxis="movedim", row_stack="vstack", pinverse="pinv", trapz="trapezoid",
     unsafe_split="split", unsafe_chunk="chunk", ger="outer", inverse="inv", greater="gt",
     greater_equal="ge", less="lt", less_equal="le", not_equal="ne", fix="trunc",
 ).items():  # fmt: skip
@@ -284,16 +287,21 @@ def set_num_threads(n: _Any) -> None:
     pool.set_num_threads(n)
 
 
+for _name in "allclose equal numel is_floating_point softmax log_softmax dropout promote_types".split():
+    globals()[_name] = _checked(globals()[_name], _name)
+
+
 def _make_parameter(data: Tensor, requires_grad: _Any = True) -> Tensor:
     return _Parameter(data, requires_grad)
 
 
-_LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "func", "linalg", "random", "viz", "special", "testing")
+_LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "backends", "cuda", "func", "linalg", "random", "viz",
+                 "special", "testing")
 _LAZY_NAMES = {
     "save": "adjoint.io", "load": "adjoint.io", "no_grad": "adjoint.autograd.modes",
     "enable_grad": "adjoint.autograd.modes", "inference_mode": "adjoint.autograd.modes",
     "set_grad_enabled": "adjoint.autograd.modes", "is_grad_enabled": "adjoint.autograd.modes",
-    "eager": "adjoint.autograd.modes", "is_eager": "adjoint.autograd.modes",
+    "vmap": "adjoint.func", "eager": "adjoint.autograd.modes", "is_eager": "adjoint.autograd.modes",
     "VerificationError": "adjoint.runtime.verify",
 }  # fmt: skip
 
@@ -305,7 +313,9 @@ def __getattr__(name: str) -> _Any:
         value = getattr(_importlib.import_module(_LAZY_NAMES[name]), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"module 'adjoint' has no attribute {name!r}")
+    from adjoint.absent import absent
+
+    raise absent("adjoint", name, __dir__())
 
 
 def __dir__() -> list:

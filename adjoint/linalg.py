@@ -5,6 +5,8 @@
 tensor(1.)
 """
 
+from types import FunctionType as _FunctionType
+
 from adjoint.ir.reference import LinAlgError
 from adjoint.ops.linalg import (
     cholesky,
@@ -15,6 +17,7 @@ from adjoint.ops.linalg import (
     eigvalsh,
     inv,
     lstsq,
+    matrix_exp,
     matrix_norm,
     matrix_power,
     matrix_rank,
@@ -28,9 +31,11 @@ from adjoint.ops.linalg import (
     svdvals,
 )
 from adjoint.ops.linalg import linalg_norm as norm
+from adjoint.ops.linalg import linalg_vander as vander
 from adjoint.ops.linalg import linalg_vector_norm as vector_norm
-from adjoint.ops.products import matmul
+from adjoint.ops.products import matmul, vecdot
 from adjoint.ops.shape import diagonal as _diagonal
+from adjoint.trace.arguments import checked as _checked
 from adjoint.trace.handle import Tensor
 
 
@@ -39,9 +44,22 @@ def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
     return _diagonal(A, offset, dim1, dim2)
 
 
+
+for _name, _value in list(globals().items()):
+    if isinstance(_value, _FunctionType) and not _name.startswith("_"):
+        globals()[_name] = _checked(_value, f"linalg.{_name}")
+
+
 __all__ = [
     "LinAlgError",
-    "cholesky", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "lstsq", "matmul", "matrix_norm",
+    "cholesky", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "lstsq", "matmul", "matrix_exp",
+    "matrix_norm",
     "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve", "solve_triangular", "svd",
-    "svdvals", "vector_norm",
+    "svdvals", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    from adjoint.absent import absent
+
+    raise absent(__name__, name, globals())

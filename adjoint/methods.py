@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from adjoint import dtypes
+from adjoint.absent import TENSOR, Absent
 from adjoint.autograd import engine
 from adjoint.dtypes import DType
 from adjoint.ops import (
@@ -25,6 +26,7 @@ from adjoint.ops import (
     joining,
     linalg,
     masks,
+    numeric,
     products,
     random,
     rearrange,
@@ -36,6 +38,7 @@ from adjoint.ops import (
 )
 from adjoint.ops.elementwise import cast, functions
 from adjoint.trace import recorder, strides, views
+from adjoint.trace.arguments import checked
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Parameter, Tensor
 from adjoint.trace.recorder import bind, local, realize, record_full, refresh_special
@@ -153,40 +156,57 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Another dtype and/or device ("cpu"); or those of another tensor."""
     dtype = kwargs.get("dtype")
     device = kwargs.get("device")
-    for a in args:
+    unknown = kwargs.keys() - {"dtype", "device", "other", "copy", "non_blocking", "memory_format"}
+    if unknown:
+        raise TypeError(f"to() got an unexpected keyword argument '{unknown.pop()}'; it takes dtype, device, other, copy, non_blocking")
+    for a in (*args, *([kwargs["other"]] if "other" in kwargs else ())):
         if isinstance(a, DType):
             dtype = a
         elif isinstance(a, Tensor):
             dtype = a._aval.dtype
         elif isinstance(a, (str, create_device)):
             device = a
+        elif a is not None and not isinstance(a, bool):
+            raise TypeError(f"to(): expected a dtype, a device or a tensor, got {type(a).__name__}: {a!r:.60}")
     create.check_device(device)
     out = self if dtype is None else cast(self, create.check_dtype(dtype))  # type: ignore[arg-type]
     return out.clone() if kwargs.get("copy") and out is self else out
 
 
+def no_cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
+    """Refused: there is no GPU. AssertionError as well as RuntimeError, which PyTorch raises in different builds."""
+    return to(self, device="cuda")
+
+
+DEVICE_TYPES = ("cpu", "cuda", "mps", "meta", "xpu", "xla", "hpu", "mtia", "vulkan", "ipu", "privateuseone")
+
+
 class create_device:
-    """A place where tensors live; there is one, "cpu".
+    """A place where tensors live. Tensors are made on "cpu" only; other places can be named and compared.
 
     >>> import adjoint as torch
-    >>> torch.device("cpu")
+    >>> torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device(type='cpu')
     """
 
-    def __init__(self, type: Any = "cpu", index: int | None = None) -> None:
-        name = str(type)
-        create.check_device(name)
-        self.type = "cpu"
-        self.index = index
+    def __init__(self, type: Any, index: int | None = None) -> None:
+        if not isinstance(type, (str, create_device)):
+            raise TypeError(f"device(): argument 'type' (position 1) must be str, not {type.__class__.__name__}; for example 'cpu'")
+        name, _, number = str(type).partition(":")
+        if name not in DEVICE_TYPES or (number and not number.isdecimal()):
+            raise RuntimeError(f"Expected one of {', '.join(DEVICE_TYPES)} device type at start of device string: {str(type)}")
+        self.type = name
+        self.index = int(number) if number else index
 
     def __repr__(self) -> str:
-        return "device(type='cpu')"
+        return f"device(type={self.type!r})" if self.index is None else f"device(type={self.type!r}, index={self.index})"
 
     def __str__(self) -> str:
-        return self.type
+        return self.type if self.index is None else f"{self.type}:{self.index}"
 
     def __eq__(self, other: object) -> bool:
-        return str(other).split(":")[0] == self.type
+        name, _, number = str(other).partition(":")
+        return name == self.type and (self.type == "cpu" or number == ("" if self.index is None else str(self.index)))
 
     def __hash__(self) -> int:
         return hash(self.type)
@@ -201,7 +221,10 @@ def type_of(self: Tensor, dtype: Any = None) -> Any:
     if dtype is None:
         return "torch." + names.get(self._aval.dtype.name, self._aval.dtype.name.capitalize() + "Tensor")
     if isinstance(dtype, str):
-        dtype = next(dtypes.by_name(k) for k, v in names.items() if dtype.endswith(v))
+        found = next((dtypes.by_name(k) for k, v in names.items() if dtype.endswith(v)), None)
+        if found is None:
+            raise ValueError(f"invalid type: {dtype!r}; use a dtype such as torch.float32")
+        dtype = found
     return cast(self, create.check_dtype(dtype))  # type: ignore[arg-type]
 
 
@@ -391,7 +414,7 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     return assign(self, index.fill_value(self, value))
 
 
-def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+def copy_(self: Tensor, src: Tensor | float, non_blocking: bool = False) -> Tensor:
     """Take the values of `src`, broadcast and converted; returns the tensor itself.
 
     >>> import adjoint as torch
@@ -399,6 +422,8 @@ def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
     tensor([5., 5.])
     """
     check_in_place(self)
+    if isinstance(src, (int, float)):
+        return fill_(self, src)
     return overwrite(self, index.fit(src, tuple(self._aval.shape), self._aval.dtype))
 
 
@@ -512,9 +537,10 @@ SAME_NAME = {
     "index_reduce",
     masks: "masked_fill masked_select masked_scatter nonzero argwhere",
     sort: "argsort sort topk kthvalue unique bincount histc quantile",
-    products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron",
-    linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve",
-    samples: "cov corrcoef nansum nanmean diff",
+    numeric: "positive fmax fmin signbit sgn isposinf isneginf float_power ldexp logaddexp2",
+    products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron inner vdot addr addbmm",
+    linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve matrix_exp",
+    samples: "cov corrcoef nansum nanmean diff logcumsumexp renorm",
     random: "uniform_ normal_ bernoulli_ exponential_ random_ bernoulli multinomial",
 }  # fmt: skip
 ALIASES = {
@@ -522,7 +548,7 @@ ALIASES = {
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
     "arctan2": "atan2", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
     "clip": "clamp", "swapaxes": "transpose", "swapdims": "transpose", "moveaxis": "movedim", "ger": "outer",
-    "inverse": "inv", "fix": "trunc", "negative_": "neg_", "mul_": "mul_",
+    "inverse": "inv", "pinverse": "pinv", "fix": "trunc", "negative_": "neg_", "mul_": "mul_",
 }  # fmt: skip
 IN_PLACE = (
     "add sub mul div pow neg abs exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh "
@@ -530,6 +556,10 @@ IN_PLACE = (
     "masked_fill masked_scatter scatter scatter_add scatter_reduce index_add index_copy index_fill index_put index_reduce put cumsum cumprod tril triu "
     "erf erfinv nan_to_num logical_not bitwise_not bitwise_and bitwise_or bitwise_xor eq ne lt le gt ge addmm"
 ).split()
+EXPLAINED = (
+    "view_as expand_as reshape_as type_as new_full new_tensor new_zeros where equal allclose copy_ softmax log_softmax stride "
+    "set_ resize_ resize_as_ is_set_to"
+)
 IN_PLACE_VIEWS = "squeeze unsqueeze t transpose swapaxes swapdims as_strided".split()
 CASTS = {"float": dtypes.float32, "double": dtypes.float64, "long": dtypes.int64, "int": dtypes.int32,
          "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool}  # fmt: skip
@@ -552,8 +582,8 @@ def attach() -> None:
     methods: dict[str, Any] = dict(functions)
     for module, names in SAME_NAME.items():
         for name in names.split():
-            methods[name] = getattr(module, name)
-    methods["cholesky"] = linalg.cholesky
+            methods[name] = checked(getattr(module, name), name)
+    methods["cholesky"] = checked(linalg.cholesky)
     methods["size"] = shape.size_of
     for new, old in ALIASES.items():
         if old in methods:
@@ -564,7 +594,7 @@ def attach() -> None:
     for name, dtype in CASTS.items():
         methods[name] = lambda self, memory_format=None, dtype=dtype: cast(self, dtype)
     methods.update(
-        item=item, tolist=tolist, numpy=numpy, to=to, type=type_of, cpu=lambda self: self,
+        item=item, tolist=tolist, numpy=numpy, to=to, type=type_of, cpu=lambda self: self, cuda=no_cuda,
         backward=backward, register_hook=register_hook, retain_grad=retain_grad,
         requires_grad_=create.require_leaf, zero_=zero_, fill_=fill_, copy_=copy_, detach_=detach_,
         fill_diagonal_=fill_diagonal_, dim=lambda self: len(self._aval.shape),
@@ -588,8 +618,7 @@ def attach() -> None:
         allclose=lambda self, other, rtol=1e-05, atol=1e-08, equal_nan=False: allclose(self, other, rtol, atol, equal_nan),
         is_same_size=lambda self, other: self._aval.shape == other._aval.shape,
         get_device=lambda self: -1, data_ptr=storage.data_ptr,
-        clamp_min=lambda self, low: elementwise.clamp(self, min=low),
-        clamp_max=lambda self, high: elementwise.clamp(self, max=high),
+        clamp_min=checked(numeric.clamp_min), clamp_max=checked(numeric.clamp_max),
         clamp_min_=in_place(lambda t, low: elementwise.clamp(t, min=low), "clamp_min_"),
         clamp_max_=in_place(lambda t, high: elementwise.clamp(t, max=high), "clamp_max_"),
         **{f"{n}_": storage.in_place_view(methods[n], f"{n}_") for n in IN_PLACE_VIEWS},
@@ -599,6 +628,8 @@ def attach() -> None:
         softmax=lambda self, dim, dtype=None: _functional("softmax")(self, dim=dim),
         log_softmax=lambda self, dim, dtype=None: _functional("log_softmax")(self, dim=dim),
     )  # fmt: skip
+    for name in EXPLAINED.split():
+        methods[name] = checked(methods[name], name)
     for name, function in methods.items():
         setattr(T, name, function)
     T.__add__ = T.__radd__ = elementwise.method_add
@@ -643,6 +674,10 @@ def attach() -> None:
     T.__array_ufunc__ = None
     T.__deepcopy__, T.__reduce_ex__ = deepcopy, reduce_tensor
     T.__init__ = init_tensor
+    for name in TENSOR:
+        if not hasattr(T, name):
+            setattr(T, name, Absent(name))
+    T.__dir__ = names_of
     Parameter.__init__ = init_parameter  # type: ignore[method-assign,assignment]
     properties = dict(
         shape=lambda self: self._aval.shape, dtype=lambda self: self._aval.dtype, device=lambda self: CPU,
@@ -664,6 +699,11 @@ def _grad_fn(self: Tensor) -> Any:
     from adjoint.autograd.graph import grad_fn
 
     return grad_fn(self)
+
+
+def names_of(self: Tensor) -> list[str]:
+    """What `dir` shows: not the names that only say they are absent."""
+    return [name for name in object.__dir__(self) if not isinstance(vars(Tensor).get(name), Absent)]
 
 
 def _functional(name: str) -> Callable:

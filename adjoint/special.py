@@ -8,7 +8,9 @@ tensor([0.5000])
 from adjoint.ops.elementwise import functions, logit, xlogy
 from adjoint.ops.reduce import logsumexp
 from adjoint.ops.special import entr, sinc, trigamma
+from adjoint.trace.arguments import checked as _checked
 
+entr, sinc, trigamma, logit, xlogy, logsumexp = (_checked(f) for f in (entr, sinc, trigamma, logit, xlogy, logsumexp))
 expit, erf, erfc, erfinv = (functions[n] for n in ("sigmoid", "erf", "erfc", "erfinv"))
 gammaln, digamma, log1p, expm1, exp2 = (functions[n] for n in ("lgamma", "digamma", "log1p", "expm1", "exp2"))
 psi = digamma
@@ -17,3 +19,9 @@ __all__ = [
     "digamma", "entr", "erf", "erfc", "erfinv", "exp2", "expit", "expm1", "gammaln", "log1p", "logit", "logsumexp",
     "psi", "sinc", "trigamma", "xlogy",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    from adjoint.absent import absent
+
+    raise absent(__name__, name, globals())

@@ -19,7 +19,7 @@ ORDER = (
     ("demo",),
     ("nn", "optim", "distributions", "io", "utils", "viz"),
     ("adjoint",),  # the public names
-    ("methods", "printing", "linalg", "random", "special"),
+    ("methods", "printing", "linalg", "random", "special", "cuda", "backends"),
     ("autograd", "func"),
     ("grad",),
     ("ops",),
@@ -29,7 +29,7 @@ ORDER = (
     ("schedule",),
     ("rewrite",),
     ("ir",),
-    ("dtypes", "config", "_version"),
+    ("dtypes", "config", "_version", "absent"),
 )
 PLACE = {name: place for place, names in enumerate(ORDER) for name in names}
 LATE = {

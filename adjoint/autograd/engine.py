@@ -67,6 +67,9 @@ def backward(
     """
     roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     seeds = [grad_tensors] if grad_tensors is None or isinstance(grad_tensors, Tensor) else list(grad_tensors)
+    for g in seeds:
+        if g is not None and not isinstance(g, Tensor):
+            raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
     seeds += [None] * (len(roots) - len(seeds))
     keep = create_graph if retain_graph is None else retain_graph
     chosen = None if inputs is None else ([inputs] if isinstance(inputs, Tensor) else list(inputs))
@@ -380,6 +383,8 @@ def grad(
     """
     roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     chosen = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if not chosen:
+        raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
     seeds = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
     seeds += [None] * (len(roots) - len(seeds))
     keep = create_graph if retain_graph is None else retain_graph
@@ -395,6 +400,8 @@ def grad(
     for t in roots:
         _check_root(t)
     for t in chosen:
+        if not isinstance(t, Tensor):
+            raise RuntimeError(f"all inputs have to be Tensors, but got {type(t).__name__}")
         if not t._aval.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
     tr = local.trace

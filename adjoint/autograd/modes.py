@@ -102,7 +102,9 @@ class set_grad_enabled(_Mode):
     """Sets the mode at once, and restores it if used as a context."""
 
     def __init__(self, mode: bool) -> None:
-        self.enabled = bool(mode)
+        if not isinstance(mode, bool):
+            raise TypeError(f"set_grad_enabled(): argument 'enabled' (position 1) must be bool, not {type(mode).__name__}")
+        self.enabled = mode
         self._outside = local.trace.grad
         local.trace.set_mode(self.enabled)
 

@@ -46,3 +46,9 @@ __all__ = [
     "kl_divergence",
     "register_kl",
 ]
+
+
+def __getattr__(name: str) -> object:
+    from adjoint.absent import absent
+
+    raise absent(__name__, name, globals())

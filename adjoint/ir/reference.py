@@ -178,7 +178,7 @@ def _window(a: Arrays, attrs: tuple) -> np.ndarray:
     extra = []
     for d, n, s, dil in zip(dims, sizes, strides, dilations, strict=True):
         shape[d] = window_length(x.shape[d], n, s, dil)
-        steps[d] = x.strides[d] * s
+        steps[d] = x.strides[d] * min(s, x.shape[d])  # a longer step leaves one window
         extra.append(x.strides[d] * dil)
     return as_strided(x, (*shape, *sizes), (*steps, *extra), writeable=False)
 
@@ -265,6 +265,12 @@ def _linalg(function: Callable, what: str) -> Callable:
             raise LinAlgError(f"linalg.{what}: the computation failed: {error}") from None
 
     return apply
+
+
+def _cholesky(x: np.ndarray) -> np.ndarray:
+    if np.isnan(x).any():
+        raise np.linalg.LinAlgError("Matrix is not positive definite: it contains NaN")
+    return np.linalg.cholesky(x)
 
 
 def _simple(function: Callable) -> Callable:
@@ -366,7 +372,7 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "position": _position,
     "argsort": _argsort,
     "inv": _linalg(np.linalg.inv, "inv"),
-    "cholesky": _linalg(np.linalg.cholesky, "cholesky"),
+    "cholesky": _linalg(_cholesky, "cholesky"),
     "solve": _linalg(np.linalg.solve, "solve"),
     "det": _linalg(np.linalg.det, "det"),
     "slogdet": _linalg(lambda x: tuple(np.linalg.slogdet(x)), "slogdet"),

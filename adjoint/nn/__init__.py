@@ -13,6 +13,7 @@ from adjoint.nn.distance import *  # noqa: F403
 from adjoint.nn.dropout import *  # noqa: F403
 from adjoint.nn.linear import *  # noqa: F403
 from adjoint.nn.losses import *  # noqa: F403
+from adjoint.nn.margins import *  # noqa: F403
 from adjoint.nn.module import *  # noqa: F403
 from adjoint.nn.normalization import *  # noqa: F403
 from adjoint.nn.parameter import *  # noqa: F403
@@ -20,3 +21,9 @@ from adjoint.nn.pooling import *  # noqa: F403
 from adjoint.nn.recurrent import *  # noqa: F403
 from adjoint.nn.reshaping import *  # noqa: F403
 from adjoint.nn.transformer import *  # noqa: F403
+
+
+def __getattr__(name: str) -> object:
+    from adjoint.absent import absent
+
+    raise absent(__name__, name, globals())

@@ -30,9 +30,15 @@ def check_dtype(dtype: Any) -> DType | None:
     return plain
 
 
+class DeviceError(RuntimeError, AssertionError):
+    """A device that is not there: AssertionError is what PyTorch raises if built without it, RuntimeError if not found."""
+
+
 def check_device(device: Any) -> None:
     if device is not None and str(device).split(":")[0] != "cpu":
-        raise RuntimeError(f"device {str(device)!r} is not available: Adjoint computes on the CPU; use device='cpu'")
+        if not str(device).split(":")[0].isalpha():
+            raise RuntimeError(f"invalid device string: {str(device)!r}; use device='cpu'")
+        raise DeviceError(f"device {str(device)!r} is not available: Adjoint computes on the CPU; use device='cpu'")
 
 
 def require_leaf(t: Tensor, requires_grad: bool = True) -> Tensor:
@@ -134,6 +140,8 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: DType, requires_grad: boo
     if math.prod(shape) * dtype.itemsize >= 1 << 47:
         raise RuntimeError(f"cannot allocate memory for a tensor of shape {list(shape)} and dtype {dtype.name}: the size overflows")
     if requires_grad:
+        if not dtype.is_floating_point:
+            raise RuntimeError(f"Only Tensors of floating point and complex dtype can require gradients (got {dtype.name})")
         return recorder.tensor_from_array(np.full(shape, value, dtype.np), True)
     return record_full(value, tuple(shape), dtype)
 
@@ -186,7 +194,7 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
     >>> torch.full((2,), 7)
     tensor([7, 7])
     """
-    shape = sizes_of((size,)) if isinstance(size, (list, tuple)) else (int(size),)
+    shape = sizes_of((size,)) if isinstance(size, (list, tuple)) else sizes_of((size,))
     check_device(device)
     chosen = check_dtype(dtype)
     if isinstance(fill_value, Tensor):
@@ -249,9 +257,11 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
     tensor([[1., 0.],
             [0., 1.]])
     """
-    columns = n if m is None else m
-    i = record("reshape", (record("iota", (), int(n)),), (int(n), 1))
-    out = cast(i == record("iota", (), int(columns)), _options(dtype, device))
+    rows, columns = sizes_of((n, n if m is None else m))
+    if rows < 0 or columns < 0:
+        raise RuntimeError(f"n must be greater or equal to 0, got {rows} and {columns}")
+    i = record("reshape", (record("iota", (), rows),), (rows, 1))
+    out = cast(i == record("iota", (), columns), _options(dtype, device))
     return require_leaf(out) if requires_grad else out
 
 

@@ -31,7 +31,7 @@ def plain(x: Any, what: str) -> Any:
         return x.item()
     if isinstance(x, np.ndarray):
         raise TypeError(
-            f"unsupported operand type(s) for {what}: 'Tensor' and 'numpy.ndarray'; convert it with torch.from_numpy() "
+            f"unsupported operand type(s) for {what}: 'Tensor' and 'numpy.ndarray' of shape {list(x.shape)}; convert it with torch.from_numpy() "
             "or torch.tensor()"
         )
     raise TypeError(f"{what}: expected a tensor or a number, got {type(x).__name__}: {x!r:.60}")
@@ -403,6 +403,8 @@ def xlogy(input: Any, other: Any) -> Tensor:
     tensor([0., 0.])
     """
     # only where 0 meets an infinite or undefined logarithm is anything hidden, so d/dinput is log(other) elsewhere
+    if not isinstance(other, Tensor):
+        other = record("full", (plain(other, "xlogy"),), ((), local.trace.default_dtype))
     hidden = (input == 0) & ((other <= 0) | functions["isinf"](other))
     return input * log(where(hidden, 1.0, other))
 
@@ -439,6 +441,8 @@ def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neg
     >>> torch.nan_to_num(torch.tensor([1., torch.nan, torch.inf]), posinf=9.0)
     tensor([1., 0., 9.])
     """
+    if not input._aval.dtype.is_floating_point:  # nothing to replace
+        return input.clone()
     info = np.finfo(input._aval.dtype.np)
     high = float(info.max) if posinf is None else posinf
     low = float(info.min) if neginf is None else neginf

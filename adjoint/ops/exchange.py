@@ -124,7 +124,8 @@ def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, req
     tensor([2, 3], dtype=torch.uint8)
     """
     kind = check_dtype(dtype)
-    assert kind is not None
+    if kind is None:
+        raise TypeError("frombuffer(): argument 'dtype' must be a dtype, not None")
     size = memoryview(buffer).nbytes
     if size == 0 or count == 0:
         raise ValueError(f"both buffer length ({size}) and count ({count}) must not be 0")

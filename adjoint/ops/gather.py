@@ -198,6 +198,8 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
             f"put_(): Expected source and index to have the same number of elements, but got source.numel() = {source._aval.size}, "
             f"index.numel() = {index._aval.size}"
         )
+    if not input._aval.size and index._aval.size:
+        raise IndexError(f"put_(): tried to put {index._aval.size} elements into an empty tensor of shape {list(input._aval.shape)}")
     places = position(_flat(index), input._aval.size, True, -1)
     new = _written(_flat(input), places, _flat(source), "sum" if accumulate else None)
     return record("reshape", (new,), tuple(input._aval.shape))

@@ -14,6 +14,7 @@ import numpy as np
 
 from adjoint import dtypes
 from adjoint.ops.elementwise import cast
+from adjoint.ops.shape import sizes_of
 from adjoint.trace import recorder
 from adjoint.trace.handle import Parameter, Tensor
 from adjoint.trace.recorder import record, record_full, record_one, record_two
@@ -405,6 +406,9 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     tensor([1., 0., 2.])
     """
     same_dtype("Index put requires the source and destination dtypes match", input, values)
+    wrong = [indices] if isinstance(indices, Tensor) else [i for i in indices if i is not None and not isinstance(i, Tensor)]
+    if wrong:
+        raise TypeError(f"index_put(): argument 'indices' (position 2) must be tuple of Tensors, but it has {type(wrong[0]).__name__}")
     index = tuple([slice(None) if i is None else i for i in indices])
     part, advanced = basic(input, index)
     if not advanced:
@@ -439,8 +443,14 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     >>> torch.unravel_index(torch.tensor([1, 5]), (2, 3))
     (tensor([0, 1]), tensor([1, 2]))
     """
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    out, rest = [], position(indices, math.prod(sizes), True, -1)
+    sizes = sizes_of((shape,))
+    if min(sizes, default=0) < 0:
+        raise ValueError(f"unravel_index(): sizes cannot be negative, but got {sizes}")
+    if indices._aval.dtype.is_floating_point or indices._aval.dtype is dtypes.bool:
+        raise TypeError(f"unravel_index(): expected integer indices, but got {indices._aval.dtype.name}")
+    if not sizes:
+        return ()
+    out, rest = [], position(indices, min(math.prod(sizes), 2**63 - 1), True, -1)
     for n in reversed(sizes):
         out.append(rest % n if n else rest)
         rest = rest // n if n else rest

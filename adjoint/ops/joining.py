@@ -15,6 +15,8 @@ from adjoint.trace import recorder
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import record
 
+MOST_PARTS = 1 << 24  # of `tensor_split`, which makes one tensor each
+
 
 def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of consecutive pieces of an axis, of one size (the last may be smaller) or of the listed sizes.
@@ -23,6 +25,8 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     >>> [t.shape[0] for t in torch.split(torch.arange(5), 2)]
     [2, 2, 1]
     """
+    if not tensor._aval.shape:
+        raise RuntimeError("split expects at least a 1-dimensional tensor")
     n = tensor._aval.shape[axis_of(dim, len(tensor._aval.shape))]
     if isinstance(split_size_or_sections, int):
         size = split_size_or_sections
@@ -94,8 +98,9 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     if isinstance(given, int):
         if given <= 0:
             raise RuntimeError(f"number of sections must be larger than 0, got {given}")
-        sizes = [n // given + (k < n % given) for k in range(given)]
-        ends = [sum(sizes[: k + 1]) for k in range(given - 1)]
+        if given > MOST_PARTS:
+            raise RuntimeError(f"number of sections must be at most {MOST_PARTS}, got {given}")
+        ends = [k * (n // given) + min(k, n % given) for k in range(1, given)]
     else:
         ends = list(given)
     out, begin = [], 0
@@ -185,6 +190,13 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -> 
     return record("cat", tuple(cast(x, dtype) for x in filled), where)
 
 
+def _some(name: str, tensors: Sequence[Tensor]) -> list[Tensor]:
+    parts = list(tensors)
+    if not parts:
+        raise RuntimeError(f"{name} expects a non-empty TensorList")
+    return parts
+
+
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new axis.
 
@@ -193,9 +205,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     tensor([[1, 3],
             [2, 4]])
     """
-    parts = list(tensors)
-    if not parts:
-        raise RuntimeError("stack expects a non-empty TensorList")
+    parts = _some("stack", tensors)
     shape = parts[0]._aval.shape
     for i, x in enumerate(parts):
         if x._aval.shape != shape:
@@ -213,7 +223,7 @@ def hstack(tensors: Sequence[Tensor]) -> Tensor:
     >>> torch.hstack((torch.tensor([1]), torch.tensor([2, 3])))
     tensor([1, 2, 3])
     """
-    parts = [x if x._aval.shape else reshape(x, 1) for x in tensors]
+    parts = [x if x._aval.shape else reshape(x, 1) for x in _some("hstack", tensors)]
     return cat(parts, 0 if len(parts[0]._aval.shape) == 1 else 1)
 
 
@@ -225,7 +235,7 @@ def vstack(tensors: Sequence[Tensor]) -> Tensor:
     tensor([[1, 2],
             [3, 4]])
     """
-    return cat([x if len(x._aval.shape) > 1 else reshape(x, 1, -1) for x in tensors], 0)
+    return cat([x if len(x._aval.shape) > 1 else reshape(x, 1, -1) for x in _some("vstack", tensors)], 0)
 
 
 def _raised(x: Tensor, rank: int) -> Tensor:
@@ -280,7 +290,7 @@ def dstack(tensors: Sequence[Tensor]) -> Tensor:
     >>> torch.dstack((torch.tensor([1, 2]), torch.tensor([3, 4]))).tolist()
     [[[1, 3], [2, 4]]]
     """
-    return cat([_raised(x, 3) for x in tensors], 2)
+    return cat([_raised(x, 3) for x in _some("dstack", tensors)], 2)
 
 
 def column_stack(tensors: Sequence[Tensor]) -> Tensor:
@@ -291,7 +301,7 @@ def column_stack(tensors: Sequence[Tensor]) -> Tensor:
     tensor([[1, 3],
             [2, 4]])
     """
-    return cat([x if len(x._aval.shape) > 1 else reshape(x, -1, 1) for x in tensors], 1)
+    return cat([x if len(x._aval.shape) > 1 else reshape(x, -1, 1) for x in _some("column_stack", tensors)], 1)
 
 
 def block_diag(*tensors: Tensor) -> Tensor:
@@ -325,6 +335,9 @@ def cartesian_prod(*tensors: Tensor) -> Tensor:
     >>> torch.cartesian_prod(torch.tensor([1, 2]), torch.tensor([3, 4])).tolist()
     [[1, 3], [1, 4], [2, 3], [2, 4]]
     """
+    for x in tensors:
+        if len(x._aval.shape) != 1:
+            raise RuntimeError(f"Expect a 1D vector, but got shape {list(x._aval.shape)}")
     if len(tensors) == 1:
         return tensors[0]
     return stack([reshape(g, -1) for g in meshgrid(*tensors)], 1)
@@ -356,6 +369,15 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
             [2, 2, 2]])
     """
     parts = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
+    if indexing not in ("ij", "xy"):
+        raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
+    for x in parts:
+        if len(x._aval.shape) > 1:
+            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got shape {list(x._aval.shape)}")
+        if x._aval.dtype is not parts[0]._aval.dtype:
+            raise RuntimeError(
+                f"torch.meshgrid expects all tensors to have the same dtype, got {parts[0]._aval.dtype.name} and {x._aval.dtype.name}"
+            )
     if indexing == "xy" and len(parts) > 1:
         return tuple(transpose(g, 0, 1) for g in meshgrid(*parts))
     shape = tuple(x._aval.size for x in parts)

@@ -7,6 +7,7 @@ needed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from adjoint import dtypes
 from adjoint.ops import elementwise as ew
 from adjoint.ops.elementwise import cast
+from adjoint.ops.joining import stack
 from adjoint.ops.products import matmul, need
 from adjoint.ops.rearrange import tril
 from adjoint.ops.reduce import vector_norm
@@ -53,7 +55,7 @@ def _matrix(name: str, x: Tensor, square: bool = True) -> None:
             f"linalg.{name}: A must be batches of square matrices, but they are {shape[-2]} by {shape[-1]} matrices"
         )
     if not x._aval.dtype.is_floating_point:
-        raise RuntimeError(f"linalg.{name}: Expected a floating point or complex tensor as input. Got {x._aval.dtype.name}")
+        raise NotImplementedError(f"linalg.{name}: Expected a floating point or complex tensor as input. Got {x._aval.dtype.name}")
 
 
 def inv(A: Tensor) -> Tensor:
@@ -111,6 +113,9 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     tensor([1., 2.])
     """
     _matrix("solve", A)
+    need("linalg.solve", B)
+    if A._aval.dtype is not B._aval.dtype:
+        raise RuntimeError(f"linalg.solve: Expected A and B to have the same dtype, but found A of type {A._aval.dtype.name} and B of type {B._aval.dtype.name} instead")
     if not left:
         return matrix_transpose(solve(matrix_transpose(A), matrix_transpose(B)))
     vector = len(B._aval.shape) == 1 or (
@@ -141,6 +146,11 @@ def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, un
     """
     from adjoint.ops.rearrange import triu
 
+    _matrix("solve_triangular", A)
+    if len(B._aval.shape) < 2:
+        raise RuntimeError(f"linalg.solve_triangular: The input tensor B must have at least 2 dimensions, got {list(B._aval.shape)}")
+    if A._aval.dtype is not B._aval.dtype:
+        raise RuntimeError(f"linalg.solve_triangular: Expected A and B to have the same dtype, but found {A._aval.dtype.name} and {B._aval.dtype.name}")
     T = triu(A) if upper else tril(A)
     if unitriangular:
         n = A._aval.shape[-1]
@@ -279,6 +289,9 @@ def lstsq(A: Tensor, B: Tensor) -> Lstsq:
     tensor([[1.0000],
             [2.0000]])
     """
+    _matrix("lstsq", A, square=False)
+    if A._aval.dtype is not B._aval.dtype:
+        raise RuntimeError(f"torch.linalg.lstsq: input and other should have the same dtype, but got {A._aval.dtype.name} and {B._aval.dtype.name}")
     m, n = A._aval.shape[-2:]
     solution = matmul(pinv(A), B)
     none = record("full", (0.0,), ((0,), A._aval.dtype))
@@ -348,6 +361,10 @@ def linalg_vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool
 def linalg_norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Vector norms of vectors, matrix norms of matrices ("fro", "nuc", 1, -1, 2, -2, inf, -inf)."""
     rank = len(A._aval.shape)
+    if ord is not None and dim is None and rank > 2:
+        raise RuntimeError(
+            f"linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got {rank}D (shape {list(A._aval.shape)})"
+        )
     if ord is None or (dim is None and rank == 1) or isinstance(dim, int):
         return linalg_vector_norm(A, 2 if ord is None else ord, dim, keepdim)
     return matrix_norm(A, ord, (-2, -1) if dim is None else dim, keepdim)
@@ -374,13 +391,95 @@ def matrix_norm(A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool 
     return out.unsqueeze(-1).unsqueeze(-1) if keepdim else out
 
 
-def multi_dot(tensors: list[Tensor]) -> Tensor:
+def matrix_exp(A: Tensor) -> Tensor:
+    """The exponential of square matrices, I + A + A^2 / 2 + ...
+
+    Scaling and squaring (Higham, "Functions of Matrices", section 10.3) around a Taylor polynomial of degree 16, which is
+    exact to float64 for norms below 1/2. The norm is read, so what is pending runs.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.matrix_exp(torch.zeros(2, 2))
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    _matrix("matrix_exp", A)
+    if not A._aval.size:
+        return A.clone()
+    norm = float(ew.absolute(A.detach()).sum(-2).amax())
+    squarings = max(0, math.frexp(norm)[1] + 1) if math.isfinite(norm) else 0
+    n = A._aval.shape[-1]
+    from adjoint.ops.create import eye
+
+    identity, X = eye(n, dtype=A._aval.dtype), A * 2.0**-squarings
+    out = identity + X / 16
+    for k in range(15, 0, -1):
+        out = identity + matmul(X, out) / k
+    for _ in range(squarings):
+        out = matmul(out, out)
+    return out
+
+
+def chain_matmul(*matrices: Tensor) -> Tensor:
+    """The product of several matrices.
+
+    >>> import adjoint as torch
+    >>> torch.chain_matmul(torch.ones(2, 3), torch.ones(3, 1), torch.ones(1, 4)).shape
+    torch.Size([2, 4])
+    """
+    return matrices[0] if len(matrices) == 1 else multi_dot(matrices)
+
+
+def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
+    """The Vandermonde matrix: powers of the elements of a vector as columns, falling unless `increasing`.
+
+    >>> import adjoint as torch
+    >>> torch.vander(torch.tensor([1, 2, 3]), 3)
+    tensor([[1, 1, 1],
+            [4, 2, 1],
+            [9, 3, 1]])
+    """
+    if len(x._aval.shape) != 1:
+        raise RuntimeError(f"x must be a one-dimensional tensor, got shape {list(x._aval.shape)}")
+    count = x._aval.size if N is None else N
+    return _powers(x, range(count) if increasing else range(count - 1, -1, -1), count)
+
+
+def linalg_vander(x: Tensor, *, N: int | None = None) -> Tensor:
+    """The powers 0 to N - 1 of the elements of vectors (the last axis), as columns.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.vander(torch.tensor([1, 2, 3]))
+    tensor([[1, 1, 1],
+            [1, 2, 4],
+            [1, 3, 9]])
+    """
+    if not x._aval.shape:
+        raise RuntimeError("linalg.vander: expected x to have at least one axis, but got a 0-d tensor")
+    if N is not None and N <= 1:
+        raise RuntimeError(f"N must be greater than 1, got {N}")
+    count = x._aval.shape[-1] if N is None else N
+    return _powers(x, range(count), count)
+
+
+def _powers(x: Tensor, exponents: range, count: int) -> Tensor:
+    if count < 0:
+        raise RuntimeError(f"N must be non-negative, got {count}")
+    if x._aval.nbytes * count >= 1 << 47:
+        raise RuntimeError(f"cannot allocate memory for {count} powers of a tensor of shape {list(x._aval.shape)}")
+    if not count:
+        return record("full", (0,), ((*x._aval.shape, 0), x._aval.dtype))
+    return stack([x**k for k in exponents], -1)
+
+
+def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     """The product of several matrices; the first and the last may be vectors.
 
     >>> import adjoint as torch
     >>> torch.linalg.multi_dot([torch.ones(2, 3), torch.ones(3, 1), torch.ones(1, 4)]).shape
     torch.Size([2, 4])
     """
+    if len(tensors) < 2:
+        raise RuntimeError(f"multi_dot(): expected at least 2 tensors but got {len(tensors)}")
     out = tensors[0]
     for x in tensors[1:]:
         out = matmul(out, x)
@@ -394,6 +493,11 @@ def cross(input: Tensor, other: Tensor, dim: int = -1) -> Tensor:
     >>> torch.linalg.cross(torch.tensor([1., 0., 0.]), torch.tensor([0., 1., 0.]))
     tensor([0., 0., 1.])
     """
+    if len(input._aval.shape) != len(other._aval.shape):
+        raise RuntimeError(
+            "linalg.cross: inputs must have the same number of dimensions, got shapes "
+            f"{list(input._aval.shape)} and {list(other._aval.shape)}"
+        )
     for x in (input, other):
         if x._aval.shape[axes_of(dim, len(x._aval.shape))[0]] != 3:
             raise RuntimeError(

@@ -54,7 +54,7 @@ def general_matmul(x: Tensor, y: Tensor) -> Tensor:
         rows = a[-2] if len(a) > 1 else 1
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({rows}x{a[-1]} and {b[-2]}x{b[-1]})")
     if x._aval.dtype is not y._aval.dtype:
-        raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {x._aval.dtype.name} != {y._aval.dtype.name}")
+        raise NotImplementedError(f"expected m1 and m2 to have the same dtype, but got: {x._aval.dtype.name} != {y._aval.dtype.name}")
     return _PRODUCTS.get((len(a), len(b)), _matmul)(x, y)
 
 
@@ -155,6 +155,9 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     tensor([[ 3,  4,  5],
             [ 6,  8, 10]])
     """
+    for name, x in (("self", input), ("vec2", vec2)):
+        if len(x._aval.shape) != 1:
+            raise RuntimeError(f"outer: Expected 1-D argument {name}, but got {len(x._aval.shape)}-D (shape {list(x._aval.shape)})")
     return input.unsqueeze(1) * vec2.unsqueeze(0)
 
 
@@ -191,6 +194,68 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: fl
     return input * beta + mv(mat, vec) * alpha
 
 
+def inner(input: Tensor, other: Tensor) -> Tensor:
+    """Sums of products over the last axes of both: (..., n) and (*, n) give (..., *).
+
+    >>> import adjoint as torch
+    >>> torch.inner(torch.tensor([[1., 2.], [3., 4.]]), torch.tensor([1., 10.]))
+    tensor([21., 43.])
+    """
+    a, b = input._aval.shape, other._aval.shape
+    if not a or not b:
+        return input * other
+    if a[-1] != b[-1]:
+        raise RuntimeError(
+            f"inner() the last dimension must match on both input tensors but got shapes {list(a)} and {list(b)}"
+        )
+    return tensordot(input, other, ([-1], [-1]))
+
+
+def vdot(input: Tensor, other: Tensor) -> Tensor:
+    """The product of two vectors.
+
+    >>> import adjoint as torch
+    >>> torch.vdot(torch.tensor([1., 2.]), torch.tensor([3., 4.]))
+    tensor(11.)
+    """
+    return dot(input, other)
+
+
+def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
+    """Products of vectors along an axis; the others broadcast.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.vecdot(torch.ones(2, 3), torch.tensor([1., 2., 3.]))
+    tensor([6., 6.])
+    """
+    return (x * y).sum(dim)
+
+
+def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """`beta * input + alpha * outer(vec1, vec2)`.
+
+    >>> import adjoint as torch
+    >>> torch.addr(torch.ones(2, 2), torch.tensor([1., 2.]), torch.tensor([3., 4.]))
+    tensor([[4., 5.],
+            [7., 9.]])
+    """
+    product = outer(vec1, vec2)
+    product = product if alpha == 1 else product * alpha
+    return product + (input if beta == 1 else input * beta)
+
+
+def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """`beta * input` plus alpha times the sum of the products of a batch.
+
+    >>> import adjoint as torch
+    >>> torch.addbmm(torch.zeros(1, 1), torch.ones(3, 1, 2), torch.ones(3, 2, 1))
+    tensor([[6.]])
+    """
+    product = bmm(batch1, batch2).sum(0)
+    product = product if alpha == 1 else product * alpha
+    return product + (input if beta == 1 else input * beta)
+
+
 def kron(input: Tensor, other: Tensor) -> Tensor:
     """The Kronecker product: every element of `input` times the whole of `other`.
 
@@ -198,7 +263,8 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
     >>> torch.kron(torch.tensor([1, 10]), torch.tensor([1, 2, 3]))
     tensor([ 1,  2,  3, 10, 20, 30])
     """
-    a, b = input._aval.shape, other._aval.shape
+    rank = max(len(input._aval.shape), len(other._aval.shape))
+    a, b = ((1,) * (rank - len(x._aval.shape)) + tuple(x._aval.shape) for x in (input, other))
     left = input.reshape(tuple(n for s in a for n in (s, 1)))
     right = other.reshape(tuple(n for s in b for n in (1, s)))
     return (left * right).reshape(tuple(m * n for m, n in zip(a, b, strict=True)))
@@ -212,6 +278,11 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     torch.Size([2, 4])
     """
     if isinstance(dims, int):
+        if not 0 <= dims <= min(len(a._aval.shape), len(b._aval.shape)):
+            raise RuntimeError(
+                f"tensordot expects 0 <= dims <= the number of dimensions of both, but got dims={dims} for shapes "
+                f"{list(a._aval.shape)} and {list(b._aval.shape)}"
+            )
         left, right = list(range(len(a._aval.shape) - dims, len(a._aval.shape))), list(range(dims))
     else:
         left, right = ([d % len(x._aval.shape) for d in ds] for x, ds in zip((a, b), dims, strict=True))

@@ -57,7 +57,7 @@ def _prepare(size: tuple, dtype: Any, device: Any) -> tuple[tuple[int, ...], DTy
             raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(shape)}")
     chosen = check_dtype(dtype) or local.trace.default_dtype
     if not chosen.is_floating_point:
-        raise RuntimeError(f'"rand" not implemented for {chosen.name}: random real numbers need a floating dtype')
+        raise NotImplementedError(f'"rand" not implemented for {chosen.name}: random real numbers need a floating dtype')
     return shape, chosen
 
 
@@ -139,8 +139,7 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Generato
     if not high > low:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     check_device(device)
-    shape = sizes_of((size,)) if isinstance(size, (list, tuple)) else (int(size),)
-    out = cast(integers(shape, int(low), int(high), generator), check_dtype(dtype) or dtypes.int64)
+    out = cast(integers(sizes_of((size,)), int(low), int(high), generator), check_dtype(dtype) or dtypes.int64)
     return _finish(out, requires_grad)
 
 
@@ -165,9 +164,10 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, d
     tensor([0, 1, 2, 3])
     """
     check_device(device)
+    (n,) = sizes_of((n,))
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
-    return cast(argsort(bits((int(n),), generator), 0), check_dtype(dtype) or dtypes.int64)
+    return cast(argsort(bits((n,), generator), 0), check_dtype(dtype) or dtypes.int64)
 
 
 def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -179,7 +179,7 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
     >>> torch.normal(0.0, 1.0, (2, 3)).shape
     torch.Size([2, 3])
     """
-    if not isinstance(std, Tensor) and std < 0:
+    if not isinstance(std, Tensor) and not std >= 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
     if size is None:
         like = mean if isinstance(mean, Tensor) else std
@@ -214,6 +214,12 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     tensor([1])
     """
     weights = input.detach()
+    if not weights._aval.dtype.is_floating_point:
+        raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {weights._aval.dtype.name}; use .float()")
+    if len(weights._aval.shape) not in (1, 2):
+        raise RuntimeError(f"prob_dist must be 1 or 2 dim, got shape {list(weights._aval.shape)}")
+    if num_samples < 1:
+        raise RuntimeError(f"cannot sample n_sample <= 0 samples, got num_samples={num_samples}")
     n = weights._aval.shape[-1]
     if not replacement and num_samples > n:
         raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
@@ -262,12 +268,14 @@ def uniform_(t: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | N
 
 
 def normal_(t: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
-    if std < 0:
+    if not std >= 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
     return _fill(t, gaussian(tuple(t._aval.shape), _float_of(t), generator) * std + mean)
 
 
 def bernoulli_(t: Tensor, p: Any = 0.5, generator: Generator | None = None) -> Tensor:
+    if not isinstance(p, Tensor) and not 0 <= p <= 1:
+        raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
     return _fill(t, cast(uniform(tuple(t._aval.shape), _float_of(t), generator) < p, t._aval.dtype))
 
 

@@ -54,7 +54,7 @@ def fliplr(input: Tensor) -> Tensor:
             [4, 3]])
     """
     if len(input._aval.shape) < 2:
-        raise RuntimeError("Input must be >= 2-d.")
+        raise RuntimeError(f"Input must be >= 2-d, but got shape {list(input._aval.shape)}")
     return flip(input, 1)
 
 
@@ -66,7 +66,7 @@ def flipud(input: Tensor) -> Tensor:
     tensor([2, 1])
     """
     if len(input._aval.shape) < 1:
-        raise RuntimeError("Input must be >= 1-d.")
+        raise RuntimeError("Input must be >= 1-d, but got a tensor without axes")
     return flip(input, 0)
 
 
@@ -146,8 +146,13 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     tensor([3, 1, 2])
     """
     if dims is None:
+        if not isinstance(shifts, int) and len(shifts) != 1:
+            raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:0 (roll by {shifts} needs as many dims)")
         return reshape(roll(reshape(input, -1), shifts, 0), input._aval.shape)
-    pairs = [(shifts, dims)] if isinstance(shifts, int) else list(zip(shifts, dims, strict=True))
+    moves, axes = ((v,) if isinstance(v, int) else tuple(v) for v in (shifts, dims))
+    if len(moves) != len(axes):
+        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(moves)}, dims:{len(axes)} (roll by {shifts} along {dims})")
+    pairs = list(zip(moves, axes, strict=True))
     given = input
     for shift, dim in pairs:
         n = input._aval.shape[axis_of(dim, len(input._aval.shape))]
@@ -172,6 +177,12 @@ def _zero(x: Tensor) -> int | bool:
     return False if x._aval.dtype is dtypes.bool else 0
 
 
+def _last_two(name: str, x: Tensor) -> tuple[int, ...]:
+    if len(x._aval.shape) < 2:
+        raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions, got shape {list(x._aval.shape)}")
+    return x._aval.shape[-2:]
+
+
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The part on and below the diagonal; the rest is 0.
 
@@ -180,7 +191,7 @@ def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     tensor([[1., 0.],
             [1., 1.]])
     """
-    m, n = input._aval.shape[-2:]
+    m, n = _last_two("tril", input)
     return _keep(triangle_mask(m, n, diagonal, True), input)
 
 
@@ -192,7 +203,7 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     tensor([[1., 1.],
             [0., 1.]])
     """
-    m, n = input._aval.shape[-2:]
+    m, n = _last_two("triu", input)
     return _keep(triangle_mask(m, n, diagonal, False), input)
 
 
@@ -325,6 +336,8 @@ def slice_scatter(input: Tensor, src: Tensor, dim: int = 0, start: Any = None, e
     """
     if step <= 0:
         raise RuntimeError(f"slice step must be positive, got {step}")
+    if not input._aval.shape:
+        raise IndexError("slice_scatter() cannot be applied to a 0-dim tensor")
     axis = axis_of(dim, len(input._aval.shape))
     begin, stop, _ = slice(start, end, step).indices(input._aval.shape[axis])
     length = max(0, -(-(stop - begin) // step))

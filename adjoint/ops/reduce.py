@@ -13,6 +13,7 @@ from adjoint.dtypes import DType
 from adjoint.ops import elementwise as ew
 from adjoint.ops.elementwise import cast, where
 from adjoint.ops.shape import axes_of, axis_of
+from adjoint.trace.arguments import explain
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
 from adjoint.trace.recorder import local, record, record_one
@@ -55,8 +56,11 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType |
     >>> torch.sum(torch.ones(2, 3), dim=1)
     tensor([3., 3.])
     """
-    if dim is None and axis is None and not keepdim and not keepdims and dtype is None:
+    try:
         a = input._aval
+    except AttributeError as error:
+        raise explain(sum, (input, dim), {}, error) from None
+    if dim is None and axis is None and not keepdim and not keepdims and dtype is None:
         if a.dtype.is_floating_point:
             return record_one("sum", input, ALL_AXES[len(a.shape)])
     dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)

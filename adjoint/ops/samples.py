@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from adjoint.ops.elementwise import clamp, functions, where
+from adjoint.ops.elementwise import clamp, functions, logaddexp, where
+from adjoint.ops.joining import cat
 from adjoint.ops.rearrange import diagonal_of
-from adjoint.ops.reduce import mean, sum, vector_norm
+from adjoint.ops.reduce import cumsum, mean, sum, vector_norm
 from adjoint.ops.shape import axis_of, matrix_transpose, narrow, unsqueeze
 from adjoint.trace.handle import Tensor
 
@@ -133,3 +134,55 @@ def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1.0, dim: int =
     if len(x._aval.shape) == 1:
         steps = steps.reshape(-1, *[1] * (len(y._aval.shape) - axis - 1))
     return sum(pairs * steps, axis) / 2
+
+
+def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1.0, dim: int = -1) -> Tensor:
+    """The running integral along an axis by the trapezoidal rule: one element less than `y`.
+
+    >>> import adjoint as torch
+    >>> torch.cumulative_trapezoid(torch.tensor([0., 2., 4.]))
+    tensor([1., 4.])
+    """
+    axis = axis_of(dim, len(y._aval.shape))
+    length = y._aval.shape[axis]
+    pairs = narrow(y, axis, 1, length - 1) + narrow(y, axis, 0, length - 1)
+    if x is None:
+        return cumsum(pairs, axis) * (dx / 2)
+    steps = diff(x, dim=-1 if len(x._aval.shape) == 1 else dim)
+    if len(x._aval.shape) == 1:
+        steps = steps.reshape(-1, *[1] * (len(y._aval.shape) - axis - 1))
+    return cumsum(pairs * steps, axis) / 2
+
+
+def logcumsumexp(input: Tensor, dim: int) -> Tensor:
+    """The logarithm of the running sum of exponentials along an axis, with the largest element taken out first.
+
+    >>> import adjoint as torch
+    >>> torch.logcumsumexp(torch.zeros(3), 0).exp()
+    tensor([1., 2., 3.])
+    """
+    axis = axis_of(dim, len(input._aval.shape))
+    if not input._aval.shape or not input._aval.size:
+        return input.clone()
+    parts = [narrow(input, axis, 0, 1)]
+    for k in range(1, input._aval.shape[axis]):
+        parts.append(logaddexp(parts[-1], narrow(input, axis, k, 1)))
+    return cat(parts, axis)
+
+
+def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
+    """Slices of axis `dim` whose p-norm exceeds `maxnorm` scaled down to it.
+
+    >>> import adjoint as torch
+    >>> torch.renorm(torch.tensor([[3., 4.], [0.3, 0.4]]), 2, 0, 1.0)
+    tensor([[0.6000, 0.8000],
+            [0.3000, 0.4000]])
+    """
+    rank = len(input._aval.shape)
+    if rank < 2 or p <= 0 or maxnorm < 0:
+        raise RuntimeError(
+            f"renorm: input needs at least 2 dimensions, p > 0 and maxnorm >= 0; got shape {list(input._aval.shape)}, p={p}, maxnorm={maxnorm}"
+        )
+    axis = axis_of(dim, rank)
+    norms = vector_norm(input, p, tuple(d for d in range(rank) if d != axis), True)
+    return input * where(norms > maxnorm, maxnorm / (norms + 1e-7), 1.0)

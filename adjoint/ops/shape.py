@@ -25,7 +25,7 @@ def axis_of(dim: int, rank: int) -> int:
         if hasattr(dim, "__index__"):
             dim = dim.__index__()
         else:
-            raise TypeError(f"a dimension must be an int, not {type(dim).__name__}")
+            raise TypeError(f"argument 'dim' must be an int, not {type(dim).__name__} ({dim!r:.60})")
     bound = max(rank, 1)
     if not -bound <= dim < bound:
         raise IndexError(
@@ -348,6 +348,8 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     tensor([1, 2, 3])
     """
     shape = input._aval.shape
+    if not shape:
+        raise RuntimeError("narrow() cannot be applied to a 0-dim tensor; unsqueeze it first")
     axis = axis_of(dim, len(shape))
     n = shape[axis]
     if not -n <= start <= n:
@@ -443,7 +445,7 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
         raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got strides: {list(steps)}")
     if any(n < 0 for n in sizes):
         raise RuntimeError(f"as_strided: negative sizes are not allowed, got sizes: {list(sizes)}")
-    offset = layout_of(input)[2] if storage_offset is None else storage_offset
+    offset = layout_of(input)[2] if storage_offset is None else sizes_of((storage_offset,))[0]
     if offset < 0:
         raise RuntimeError(f"as_strided: the storage offset {offset} is negative")
     base = input._base if input._base is not None else input

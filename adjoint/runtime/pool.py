@@ -116,11 +116,16 @@ def get_num_threads() -> int:
     return _num_threads
 
 
+MOST_THREADS = 1024
+
+
 def set_num_threads(count: int) -> None:
-    """Use `count` threads from the next program on. ValueError unless `count` is at least 1."""
+    """Use `count` threads from the next program on. RuntimeError unless `count` is an int from 1 to MOST_THREADS."""
     global _num_threads
-    if count < 1:
-        raise ValueError(f"set_num_threads expects a positive number of threads, got {count}")
+    if not isinstance(count, int):
+        raise RuntimeError(f"set_num_threads expects an int, but got {type(count).__name__}")
+    if not 1 <= count <= MOST_THREADS:
+        raise RuntimeError(f"set_num_threads expects a positive integer up to {MOST_THREADS}, got {count}")
     with _lock:
         stop()
         _num_threads = int(count)

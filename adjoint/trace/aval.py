@@ -6,6 +6,7 @@ nothing refers to any more are forgotten when there have come to be many.
 
 from __future__ import annotations
 
+from operator import index
 from sys import getrefcount
 
 from adjoint.dtypes import DType
@@ -85,6 +86,7 @@ def aval(
     key = (shape, dtype, requires_grad, strides)
     found = _known.get(key)
     if found is None:
+        shape = tuple([n if type(n) is int else index(n) for n in shape])  # 9.0 equals 9, but is no size
         found = Aval()
         found.shape, found.dtype, found.requires_grad, found.strides = Size(shape), dtype, requires_grad, strides
         found.key_shape = tuple(shape)

@@ -77,6 +77,9 @@ def flush(tr: Trace) -> None:
     if compiled is None:
         try:
             compiled = build(tr, key, alive)
+        except Exception as error:
+            fail(tr, alive, error)
+            return
         except BaseException:
             rescue(tr, alive)
             raise
@@ -87,14 +90,9 @@ def flush(tr: Trace) -> None:
         return
     try:
         results = compiled.program.run(tr.buffers, tr.scalars)
-    except (IndexError, RuntimeError, ZeroDivisionError, np.linalg.LinAlgError, OverflowError) as error:
-        errors = rescue(tr, alive)
-        first = next((h.__dict__["_error"] for h in alive if "_error" in h.__dict__), None)
-        if first is None:  # of an update, whose tensor keeps its old value
-            first = next(iter(errors.values()), None)
-        if first is not None:
-            raise type(first)(*first.args) from None
-        raise error
+    except Exception as error:
+        fail(tr, alive, error)
+        return
     except BaseException:
         rescue(tr, alive)
         raise
@@ -271,13 +269,27 @@ def compute(step: Step, slot: int, buffers: list[Any], scalars: list[Any]) -> An
     return compiled.program.run(buffers, scalars)[0]
 
 
-def rescue(tr: Trace, alive: list[Tensor]) -> dict[int, Exception]:
+def fail(tr: Trace, alive: list[Tensor], error: Exception) -> None:
+    """After data that an operation cannot take: results that failed keep the error until somebody needs them.
+
+    Raised at once is what nobody would meet again: an update that did not take place, or a failure of the program
+    alone.
+    """
+    failed, lost = rescue(tr, alive)
+    if lost is not None:
+        raise type(lost)(*lost.args) from None
+    if not failed:
+        raise error
+
+
+def rescue(tr: Trace, alive: list[Tensor]) -> tuple[bool, Exception | None]:
     """After a failure: compute step by step what can be computed, mark the rest with its error, start anew.
 
-    Returns the errors by slot.
+    The answer: whether a tensor was marked, and the error of an update that failed, whose tensor keeps its old value.
     """
     values, errors = lower.run_steps(tr.node, tr.buffers, tr.scalars)
     tid = tr.id
+    failed, lost = False, None
     for h in alive:
         if h._slot in values:
             h._data = Buffer.from_array(np.ascontiguousarray(values[h._slot]))
@@ -285,12 +297,16 @@ def rescue(tr: Trace, alive: list[Tensor]) -> dict[int, Exception]:
                 h._escape.write_back(h)
             if h._aval.requires_grad and h._tid == tid:
                 h._hist, h._hslot, h._special = tr.history(), h._slot, True
-        elif id(h) in tr.mutated and any(t is h for t in tr.inputs):  # the update failed: the old value stays
+            continue
+        error = errors.get(h._slot, RuntimeError("an operation this tensor depends on failed"))
+        if id(h) in tr.mutated and any(t is h for t in tr.inputs):
             h._data = original(tr, h)
+            lost = lost or error
         else:
-            h.__dict__["_error"] = errors.get(h._slot, RuntimeError("an operation this tensor depends on failed"))
+            h.__dict__["_error"] = error
+            failed = True
     close(tr)
-    return errors
+    return failed, lost
 
 
 def original(tr: Trace, h: Tensor) -> Any:

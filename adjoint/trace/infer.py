@@ -7,6 +7,7 @@ number). For primitives with several results shape is the tuple of their avals a
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from adjoint import dtypes
@@ -95,6 +96,8 @@ def infer(prim: str, operands: list[Any], attrs: Any, default: DType) -> tuple[A
         return shape, attrs, None, [None]
     if prim == "where":
         condition = operands[0]
+        if isinstance(condition, type) and not issubclass(condition, (bool, int)):
+            raise TypeError(f"where(): argument 'condition' (position 1) must be Tensor, not {condition.__name__}")
         if isinstance(condition, Aval) and condition.dtype is not dtypes.bool:
             raise RuntimeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}")
         compute = common_dtype(operands[1:], default)
@@ -123,6 +126,9 @@ def infer(prim: str, operands: list[Any], attrs: Any, default: DType) -> tuple[A
 def infer_structured(prim: str, operands: list[Any], attrs: Any) -> tuple[Any, Any, Any, list[Any]]:
     """Everything but pointwise: the primitive's own rule, after checks."""
     types: list[Any] = [None if isinstance(x, Aval) else dtypes.int64 for x in operands]
+    for x in operands:
+        if isinstance(x, type) and not issubclass(x, (int, float, complex)):
+            raise TypeError(f"{prim}: expected a tensor or a number, got {x.__name__}")
     if prim == "full":
         shape, dtype = attrs
         return shape, dtype, None, [None if isinstance(operands[0], Aval) else dtype]
@@ -133,7 +139,7 @@ def infer_structured(prim: str, operands: list[Any], attrs: Any) -> tuple[Any, A
     if prim == "matmul":
         a, b = operands
         if a.dtype is not b.dtype:
-            raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {a.dtype.name} != {b.dtype.name}")
+            raise NotImplementedError(f"expected m1 and m2 to have the same dtype, but got: {a.dtype.name} != {b.dtype.name}")
         if a.shape[-1] != b.shape[-2]:
             raise RuntimeError(
                 f"mat1 and mat2 shapes cannot be multiplied ({a.shape[-2]}x{a.shape[-1]} and {b.shape[-2]}x{b.shape[-1]})"
@@ -146,6 +152,19 @@ def infer_structured(prim: str, operands: list[Any], attrs: Any) -> tuple[Any, A
     if PRIMS[prim].kind == "tuple":
         return TupleAval(result, any(x.requires_grad for x in operands)), None, None, types
     return result[0], result[1], None, types
+
+
+def check_size(prim: str, shape: tuple[int, ...], dtype: DType) -> None:
+    """RuntimeError for a result that no memory could hold, TypeError for sizes that are no ints."""
+    for n in shape:
+        if not isinstance(n, int):
+            raise TypeError(f"{prim}: sizes must be ints, not {type(n).__name__}: got {list(shape)}")
+        if n < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(shape)}")
+    if prod(shape) * dtype.itemsize >= 1 << 63:
+        raise RuntimeError(
+            f"Storage size calculation overflowed with sizes={list(shape)} ({prim} of {dtype.name}): no memory holds that many bytes"
+        )
 
 
 class TupleAval:

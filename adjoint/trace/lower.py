@@ -143,7 +143,8 @@ def run_steps(node: Step, buffers: list[Any], scalars: list[Any]) -> tuple[dict[
                 args = [a.value if isinstance(a, Num) else values[a] for a in step.args]
                 values[step.slot] = reference_step(step, args)
             except Exception as error:  # whatever NumPy raises belongs to this step
-                failed = type(error)(f"{error}{place(step)}")
+                kind = type(error) if isinstance(error, (IndexError, RuntimeError)) else RuntimeError
+                failed = kind(f"{error}{place(step)}")
         if failed is not None:
             errors[step.slot] = failed
     return values, errors

@@ -13,21 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from adjoint import dtypes
-from adjoint.trace import recorder
+from adjoint.trace import arguments, recorder
 from adjoint.trace.handle import Tensor, pending
 from adjoint.trace.recorder import Trace, bind, flush, local
-from adjoint.trace.trie import Macro, Step
+from adjoint.trace.trie import Macro, Scope, Step
 
 MAX_MACROS = 256  # per step; the oldest goes first
-
-
-class Scope:
-    """One call of a composite, as the recorded steps remember it: the name its gradient node will carry."""
-
-    __slots__ = ("name", "start")
-
-    def __init__(self, name: str, start: int) -> None:
-        self.name, self.start = name, start
 
 
 def remember(step: Step, key: Any, macro: Macro) -> None:
@@ -87,8 +78,10 @@ def composite(name: str) -> Callable[[Callable], Callable]:
     def decorate(function: Callable) -> Callable:
         def call(*args: Any, **kwargs: Any) -> Any:
             tr = local.trace
-            if tr.static or tr.eager:
+            if tr.static:
                 return scoped(tr, name, function, args, kwargs)
+            if tr.eager:
+                return attempted(scoped, tr, name, function, args, kwargs)
             tensors: list[Tensor] = []
             rest: list[Any] = []
             for a in args:
@@ -109,9 +102,9 @@ def composite(name: str) -> Callable[[Callable], Callable]:
                 key = (call, slots, tuple(rest))
                 macro = tr.node.macros.get(key) if tr.node.macros is not None else None
             except TypeError:  # an argument that cannot be a key
-                return scoped(tr, name, function, args, kwargs)
+                return attempted(scoped, tr, name, function, args, kwargs)
             if macro is None or tr.flush_after:
-                return first_time(tr, key, name, function, args, kwargs, tensors)
+                return attempted(first_time, tr, name, function, args, kwargs, key, tensors)
             tr.node = macro.end
             if macro.single and type(macro.results[0]) is tuple:
                 slot, a = macro.results[0]
@@ -126,6 +119,7 @@ def composite(name: str) -> Callable[[Callable], Callable]:
         call.__doc__ = function.__doc__
         call.__module__ = function.__module__
         call.__wrapped__ = function  # type: ignore[attr-defined]
+        call.explains = True  # type: ignore[attr-defined]
         return call
 
     return decorate
@@ -142,8 +136,21 @@ def scoped(tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict) 
         tr.scope = outer
 
 
+def attempted(run: Callable, tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict, *rest: Any) -> Any:
+    """`run` a composite whose arguments are new here: they are compared with its annotations, before and after."""
+    failure: Exception | None = arguments.mistake_in(function, args, kwargs)
+    if failure is None:
+        try:
+            return run(tr, name, function, args, kwargs, *rest)
+        except Exception as error:
+            failure = arguments.explain(function, args, kwargs, error)
+            if failure is error:
+                raise
+    raise failure
+
+
 def first_time(
-    tr: Trace, key: Any, name: str, function: Callable, args: tuple, kwargs: dict, tensors: list
+    tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict, key: Any, tensors: list
 ) -> Any:
     start, tid = tr.node, tr.id
     handles, inputs, scalars = len(tr.handles), len(tr.inputs), len(tr.scalars)

@@ -24,7 +24,7 @@ from adjoint.trace import lower, repeat
 from adjoint.trace.aval import Aval, aval
 from adjoint.trace.ending import compute, flush
 from adjoint.trace.handle import Tensor, blank, pending
-from adjoint.trace.infer import infer
+from adjoint.trace.infer import check_size, infer
 from adjoint.trace.state import (
     ALIVE,
     Trace,
@@ -381,6 +381,8 @@ def make_step(tr: Trace, key: Any, prim: str, operands: tuple, slots: list, attr
     step = new_step(tr, key, prim, (), attrs)
     avals = [x._aval if isinstance(x, Tensor) else type(x) if isinstance(s, type) else s for x, s in zip(operands, slots, strict=True)]
     shape, dtype, compute, scalar_types = infer(prim, avals, attrs, tr.default_dtype)
+    if dtype is not None:
+        check_size(prim, shape, dtype)
     args, scalars = [], []
     for s, d in zip(slots, scalar_types, strict=True):
         if isinstance(s, type):

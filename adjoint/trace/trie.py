@@ -129,3 +129,12 @@ def path(step: Step | None) -> list[Step]:
         step = step.parent
     out.reverse()
     return out
+
+
+class Scope:
+    """One call of a composite, as the recorded steps remember it: the name its gradient node will carry."""
+
+    __slots__ = ("name", "start")
+
+    def __init__(self, name: str, start: int) -> None:
+        self.name, self.start = name, start

@@ -174,3 +174,37 @@ def test_errors() -> None:
         func.grad(lambda x: x * 2)(vector(1, 2))
     with pytest.raises(RuntimeError, match="tuples"):
         func.jvp(torch.sin, vector(1.0), vector(1.0))
+
+
+def test_vmap_is_a_loop_over_slices() -> None:
+    a, b = torch.arange(6.0).reshape(2, 3), torch.arange(12.0).reshape(3, 4)
+    assert torch.vmap(torch.dot)(a, a).tolist() == [(r * r).sum().item() for r in a]
+    assert torch.vmap(lambda u, m: u @ m, in_dims=(0, None))(a, b).tolist() == (a @ b).tolist()
+    assert torch.vmap(lambda u: u * 2, in_dims=1, out_dims=1)(a).tolist() == (a * 2).tolist()
+    pair = torch.vmap(lambda u: {"twice": u * 2, "sum": u.sum()}, out_dims={"twice": 1, "sum": 0})(a)
+    assert pair["twice"].tolist() == (a * 2).t().tolist() and pair["sum"].tolist() == [3, 12]
+    nested = torch.vmap(torch.vmap(lambda u, v: u * v, in_dims=(None, 0)), in_dims=(0, None))(a[0], a[1])
+    assert nested.tolist() == torch.outer(a[0], a[1]).tolist()
+
+
+def test_vmap_of_a_gradient() -> None:
+    x = torch.tensor([1.0, 2.0, 3.0])
+    assert torch.vmap(torch.func.grad(lambda u: u**3))(x).tolist() == [3, 12, 27]
+    w = torch.ones(3, requires_grad=True)
+    torch.vmap(lambda u: (u * w).sum())(torch.ones(2, 3)).sum().backward()
+    assert w.grad.tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: torch.vmap(torch.dot)(torch.ones(2, 3), torch.ones(3, 3)),
+        lambda: torch.vmap(torch.dot, in_dims=(0,))(torch.ones(2, 3), torch.ones(2, 3)),
+        lambda: torch.vmap(torch.exp, in_dims=None)(torch.ones(2)),
+        lambda: torch.vmap(torch.exp, in_dims=3)(torch.ones(2)),
+        lambda: torch.vmap(lambda x: 1)(torch.ones(2)),
+    ],
+)
+def test_vmap_says_what_is_wrong(call) -> None:
+    with pytest.raises(ValueError, match="vmap"):
+        call()

@@ -141,3 +141,27 @@ def test_a_node_knows_its_line() -> None:
     assert file == __file__
     assert function == "test_a_node_knows_its_line"
     assert line == test_a_node_knows_its_line.__code__.co_firstlineno + 2
+
+
+ONE_NODE = {
+    "x.clamp(0, 1)": "ClampBackward1",
+    "torch.stack([x, x])": "StackBackward0",
+    "x.tril()": "TrilBackward0",
+    "x.triu()": "TriuBackward0",
+    "x.repeat(2, 2)": "RepeatBackward0",
+    "x.roll(1, 0)": "RollBackward0",
+    "torch.addmm(x, x, x)": "AddmmBackward0",
+    "x.index_add(0, torch.tensor([0, 1, 2]), x)": "IndexAddBackward0",
+    "torch.addcmul(x, x, x, value=2)": "AddcmulBackward0",
+    "torch.hypot(x, x)": "HypotBackward0",
+}
+
+
+@pytest.mark.parametrize("text, name", ONE_NODE.items())
+def test_functions_of_several_steps_are_one_node(text: str, name: str) -> None:
+    x = torch.randn(3, 3, requires_grad=True)
+    out = eval(text, {"torch": torch, "x": x})
+    assert type(out.grad_fn).__name__ == name
+    assert {type(n).__name__ for n, _ in out.grad_fn.next_functions if n is not None} == {"AccumulateGrad"}
+    out.sum().backward()
+    assert x.grad.shape == (3, 3)

@@ -161,7 +161,7 @@ def test_several_threads_run_programs_at_once(threads) -> None:
 
 
 def test_number_of_threads_is_checked() -> None:
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(RuntimeError, match="positive"):
         pool.set_num_threads(0)
 
 

@@ -4,6 +4,8 @@ One family per file; every function that computes is a composite of tensor opera
 the formula it is. Only names are gathered here.
 """
 
+from types import FunctionType as _FunctionType
+
 from adjoint.nn.functional.activations import *  # noqa: F403
 from adjoint.nn.functional.attention import *  # noqa: F403
 from adjoint.nn.functional.convolution import (  # noqa: F401
@@ -26,7 +28,19 @@ from adjoint.nn.functional.dropout import (  # noqa: F401
 )
 from adjoint.nn.functional.linear import *  # noqa: F403
 from adjoint.nn.functional.losses import *  # noqa: F403
+from adjoint.nn.functional.margins import *  # noqa: F403
 from adjoint.nn.functional.normalization import *  # noqa: F403
 from adjoint.nn.functional.padding import pad  # noqa: F401
 from adjoint.nn.functional.pooling import *  # noqa: F403
 from adjoint.nn.functional.resampling import *  # noqa: F403
+from adjoint.trace.arguments import checked as _checked
+
+for _name, _value in list(globals().items()):
+    if isinstance(_value, _FunctionType) and not _name.startswith("_"):
+        globals()[_name] = _checked(_value)
+
+
+def __getattr__(name: str) -> object:
+    from adjoint.absent import absent
+
+    raise absent(__name__, name, globals())

@@ -392,7 +392,7 @@ def _implicit_dim(name: str, ndim: int) -> int:
 
 def _check_floating(name: str, x: Tensor) -> None:
     if not x.is_floating_point():
-        raise RuntimeError(
+        raise NotImplementedError(
             f"{name}() needs a floating-point tensor, got {x.dtype} of shape {tuple(x.shape)}; "
             "convert it with .float() or pass dtype="
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import adjoint as torch
@@ -25,17 +26,26 @@ __all__ = [
     "fold",
     "per_dimension",
     "unfold",
+    "whole_numbers",
     "windows",
 ]
 
 Size = int | Sequence[int]
 
 
+def whole_numbers(values: Any, name: str) -> tuple[int, ...]:
+    """Several ints; TypeError for anything else, because 1.5 cells or "a" cells are a mistake."""
+    try:
+        return tuple(index(v) for v in values)
+    except (TypeError, RuntimeError):
+        raise TypeError(f"{name} must be an int or a tuple of ints, not {values!r:.60}") from None
+
+
 def per_dimension(value: Size, n: int, name: str) -> tuple[int, ...]:
     """`value` for each of n dimensions: an int is repeated, a sequence of one or n is taken as it is."""
     if isinstance(value, int):
         return (value,) * n
-    values = tuple(int(v) for v in value)
+    values = whole_numbers(value, name)
     if len(values) == 1:
         return values * n
     if len(values) != n:

@@ -329,6 +329,8 @@ def local_response_norm(
         raise ValueError(
             f"Expected 3D or higher dimensionality input (got {input.dim()} dimensions)"
         )
+    if size < 1:
+        raise RuntimeError(f"local_response_norm(): size should be greater than zero, but got {size}")
     n = input.dim()
     lo, hi = [0] * n, [0] * n
     lo[1], hi[1] = size // 2, (size - 1) // 2

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import adjoint as torch
 from adjoint.methods import Tensor
+from adjoint.nn.functional.convolution import whole_numbers
 from adjoint.ops.composite import composite
 
 __all__ = ["pad"]
@@ -95,7 +96,7 @@ def pad(
     >>> torch.nn.functional.pad(torch.tensor([[1.0, 2.0, 3.0]]), (2, 1), mode="reflect")
     tensor([[3., 2., 1., 2., 3., 2.]])
     """
-    amounts = tuple(int(n) for n in pad)
+    amounts = whole_numbers(pad, "pad")
     if len(amounts) % 2:
         raise RuntimeError(f"Padding length must be divisible by 2, got pad={list(amounts)}")
     if len(amounts) > 2 * input.dim():

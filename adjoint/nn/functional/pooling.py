@@ -14,7 +14,7 @@ from typing import Any
 
 import adjoint as torch
 from adjoint.methods import Tensor
-from adjoint.nn.functional.convolution import Size, per_dimension
+from adjoint.nn.functional.convolution import Size, per_dimension, whole_numbers
 from adjoint.ops.composite import composite
 
 __all__ = [
@@ -414,6 +414,9 @@ def _adapted_along(
     return torch.stack(parts, dim)
 
 
+LARGEST_GRID = 1 << 20  # cells along a dimension; each is a step of its own
+
+
 def _targets(name: str, n: int, x: Tensor, output_size: Any) -> tuple[int, ...]:
     if x.dim() not in (n + 1, n + 2):
         raise RuntimeError(
@@ -428,9 +431,9 @@ def _targets(name: str, n: int, x: Tensor, output_size: Any) -> tuple[int, ...]:
     if len(wanted) != n:
         raise RuntimeError(f"{name}(): output_size must have {n} values, got {output_size}")
     sizes = x.shape[x.dim() - n :]
-    return tuple(
-        size if want is None else int(want) for want, size in zip(wanted, sizes, strict=True)
-    )
+    if any(want is not None and not 0 < want < LARGEST_GRID for want in wanted):
+        raise RuntimeError(f"{name}(): output_size must be positive and below {LARGEST_GRID}, got {output_size}")
+    return whole_numbers([size if want is None else want for want, size in zip(wanted, sizes, strict=True)], "output_size")
 
 
 @composite("AdaptiveAvgPool2DBackward0")

@@ -13,6 +13,7 @@ from typing import Any
 
 import adjoint as torch
 from adjoint.methods import Tensor
+from adjoint.nn.functional.convolution import whole_numbers
 from adjoint.nn.functional.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -83,7 +84,7 @@ def _sizes(
             f"dimensions of {list(input.shape[2:])} and {'size' if scale_factor is None else 'scale_factor'}={given}"
         )
     if scale_factor is None:
-        return tuple(int(v) for v in values), (None,) * n
+        return whole_numbers(values, "size"), (None,) * n
     scales = tuple(float(v) for v in values)
     return tuple(math.floor(s * v) for s, v in zip(input.shape[2:], scales, strict=True)), scales
 

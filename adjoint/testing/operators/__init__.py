@@ -12,6 +12,7 @@ from adjoint.testing.operators import (
     linear,
     measurements,
     movement,
+    numbers,
     places,
     pointwise,
     reductions,
@@ -19,7 +20,7 @@ from adjoint.testing.operators import (
 from adjoint.testing.operators.record import OpRecord
 
 RECORDS: dict[str, OpRecord] = {}
-for _table in (pointwise, reductions, movement, indexing, places, linear, measurements, creation):
+for _table in (pointwise, reductions, movement, indexing, places, linear, measurements, creation, numbers):
     for _record in _table.RECORDS:
         assert _record.name not in RECORDS, f"two records are named {_record.name}"
         RECORDS[_record.name] = _record

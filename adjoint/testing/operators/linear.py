@@ -129,6 +129,12 @@ def _norms(draw: Draw) -> Any:
         yield sample(draw(2, 3), order)
 
 
+def _exponential(a: Any) -> Any:
+    """By eigenvalues in complex numbers: another way than the one tested."""
+    w, v = np.linalg.eig(a.astype("complex128"))
+    return ((v * np.exp(w)[..., None, :]) @ np.linalg.inv(v)).real
+
+
 SQUARE = fails(RuntimeError, "square matrices", np.ones((2, 3)))
 RANK = fails(RuntimeError, "at least 2 dimensions", np.ones(3))
 REAL = fails(RuntimeError, "floating point", np.ones((2, 2), "int64"))
@@ -151,7 +157,16 @@ PRODUCTS = (
              lambda c, a, b, beta=1, alpha=1: beta * c + alpha * (a @ b), method="addmm", in_place="addmm_"),
     OpRecord("baddbmm", lambda draw: (sample(draw(2, 1, 1), draw(2, 1, 2), draw(2, 2, 1), beta=0.5),), lambda c, a, b, beta: beta * c + a @ b, method="baddbmm"),
     OpRecord("addmv", lambda draw: (sample(draw(2), draw(2, 3), draw(3), alpha=2),), lambda c, a, b, alpha: c + alpha * (a @ b), method="addmv"),
-    OpRecord("kron", products(((2,), (3,)), ((2, 2), (1, 3))), np.kron, exact=True, method="kron"),
+    OpRecord("inner", products(((3,), (3,)), ((2, 3), (3,)), ((2, 3), (4, 3)), ((), (2,))), np.inner, rtol=(1e-5, 1e-13), method="inner",
+             errors=(fails(RuntimeError, "last dimension", np.ones((2, 3)), np.ones(2)),)),
+    OpRecord("vdot", products(((3,), (3,)), ((0,), (0,))), np.vdot, method="vdot", rtol=(1e-5, 1e-13)),
+    OpRecord("linalg.vecdot", products(((3,), (3,)), ((2, 3), (2, 3)), ((2, 3), (3,))), lambda a, b: (a * b).sum(-1), rtol=(1e-5, 1e-13)),
+    OpRecord("addr", lambda draw: (sample(draw(2, 2), draw(2), draw(2)), sample(draw(2), draw(2), draw(2), beta=0.5, alpha=2)),
+             lambda c, a, b, beta=1, alpha=1: beta * c + alpha * np.outer(a, b), method="addr"),
+    OpRecord("addbmm", lambda draw: (sample(draw(1, 1), draw(2, 1, 2), draw(2, 2, 1), beta=0.5, alpha=2),), lambda c, a, b, beta, alpha: beta * c + alpha * (a @ b).sum(0),
+             method="addbmm"),
+    OpRecord("chain_matmul", lambda draw: (sample(draw(1, 2), draw(2, 3), draw(3, 1)),), lambda a, b, c: a @ b @ c),
+    OpRecord("kron", products(((2,), (3,)), ((2, 2), (1, 3)), ((2,), (2, 2)), ((2, 1, 2), (2,))), np.kron, exact=True, method="kron"),
     OpRecord("tensordot", _tensordots, lambda a, b, dims: np.tensordot(a, b, dims)),
     OpRecord("einsum", _einsums, np.einsum, rtol=(1e-5, 1e-13),
              errors=(fails(RuntimeError, "operands", "ij,jk->ik", np.ones((2, 2))), fails(RuntimeError, "subscripts", "ij->i", np.ones(3)))),
@@ -164,6 +179,12 @@ PRODUCTS = (
 
 DECOMPOSITIONS = (
     OpRecord("linalg.inv", squares, np.linalg.inv, rtol=TOLERANCE, errors=(SQUARE, RANK, REAL), covers=("inv", "inverse")),
+    OpRecord("linalg.matrix_exp", lambda draw: (sample(draw(*s)) for s in ((1, 1), (2, 2), (3, 3), (2, 2, 2))), _exponential, rtol=(2e-5, 1e-11), second=False,
+             errors=(SQUARE, RANK), covers=("matrix_exp",)),
+    OpRecord("vander", lambda draw: (sample(draw(3)), sample(draw(3), 2), sample(draw(2), 4, True)), np.vander, avoid=(0.0,), torch="has no derivative: its formula works in place",
+             errors=(fails(RuntimeError, "one-dimensional", np.ones((2, 2))),)),
+    OpRecord("linalg.vander", lambda draw: (sample(draw(3)), sample(draw(3), N=2), sample(draw(2, 3), N=4)), lambda x, N=None: x[..., None] ** np.arange(N or x.shape[-1]),
+             avoid=(0.0,), rtol=(1e-5, 1e-12), errors=(fails(RuntimeError, "greater than 1", np.ones(2), N=1),)),
     OpRecord("linalg.det", squares, np.linalg.det, rtol=TOLERANCE, errors=(SQUARE,), covers=("det",)),
     OpRecord("linalg.slogdet", squares, lambda a: tuple(np.linalg.slogdet(a)), rtol=TOLERANCE, covers=("slogdet",)),
     OpRecord("logdet", definite, lambda a: np.linalg.slogdet(a)[1], rtol=TOLERANCE, method="logdet"),
@@ -184,7 +205,7 @@ DECOMPOSITIONS = (
     OpRecord("linalg.eigh", definite, _eigh_reference, _eigh_parts, rtol=(1e-4, 1e-10), covers=("linalg.eigvalsh",)),
     OpRecord("linalg.svd", wide, _svd_reference, _svd_parts, rtol=(1e-4, 1e-10), covers=("svd",)),
     OpRecord("linalg.svdvals", wide, lambda a: np.linalg.svd(a, compute_uv=False), rtol=TOLERANCE),
-    OpRecord("pinv", wide, np.linalg.pinv, lambda torch, a: torch.linalg.pinv(a), rtol=(1e-4, 1e-10), covers=("linalg.pinv", "linalg.lstsq")),
+    OpRecord("pinv", wide, np.linalg.pinv, lambda torch, a: torch.linalg.pinv(a), rtol=(1e-4, 1e-10), covers=("linalg.pinv", "pinverse", "linalg.lstsq")),
     OpRecord("linalg.matrix_rank", lambda draw: (sample(draw(3, 3)), sample(np.ones((3, 3), draw.dtype))), np.linalg.matrix_rank, differentiable=False, exact=True),
     OpRecord("linalg.cond", squares, np.linalg.cond, rtol=TOLERANCE),
     OpRecord("linalg.norm", lambda draw: (sample(draw(5)), sample(draw(2, 3)), sample(draw(3), 1)), np.linalg.norm, covers=("linalg.norm",)),

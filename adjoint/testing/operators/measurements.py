@@ -47,6 +47,18 @@ def _area(y: Any, x: Any = None, dx: float = 1.0, dim: int = -1) -> Any:
     return np.trapezoid(y, x, dx, dim)
 
 
+def _areas(y: Any, x: Any = None, dx: float = 1.0, dim: int = -1) -> Any:
+    y = np.moveaxis(y, dim, -1)
+    steps = dx if x is None else np.diff(x)
+    return np.moveaxis(np.cumsum((y[..., 1:] + y[..., :-1]) / 2 * steps, -1), -1, dim)
+
+
+def _renormed(x: Any, p: float, dim: int, most: float) -> Any:
+    rest = tuple(d for d in range(x.ndim) if d != dim)
+    norms = (np.abs(x) ** p).sum(rest, keepdims=True) ** (1 / p)
+    return x * np.where(norms > most, most / (norms + 1e-7), 1.0).astype(x.dtype)
+
+
 RECORDS = (
     OpRecord("cov", _variables, np.cov, rtol=TOLERANCE, method="cov",
              errors=(fails(RuntimeError, "two or fewer dimensions", np.ones((2, 2, 2))),)),
@@ -64,5 +76,11 @@ RECORDS = (
              _diff, dtypes=NUMBERS, exact=True, method="diff", errors=(fails(RuntimeError, "at least one-dimensional", np.ones(())),)),
     OpRecord("trapezoid", lambda draw: (sample(draw(5)), sample(draw(3, 4), dx=0.5), sample(draw(3, 4), np.sort(draw(4))),
                                         sample(draw(3, 4), np.sort(draw(3)), dim=0), sample(draw(3, 4), draw(3, 4)), sample(draw(1))),
-             _area, rtol=TOLERANCE),
+             _area, rtol=TOLERANCE, covers=("trapz",)),
+    OpRecord("cumulative_trapezoid", lambda draw: (sample(draw(5)), sample(draw(3, 4), dx=0.5), sample(draw(3, 4), np.sort(draw(4))), sample(draw(3, 4), dim=0)),
+             _areas, rtol=TOLERANCE),
+    OpRecord("logcumsumexp", lambda draw: (sample(draw(5), 0), sample(draw(2, 3), -1), sample(draw(3, 2), 0)), lambda x, dim: np.logaddexp.accumulate(x, dim),
+             rtol=TOLERANCE, method="logcumsumexp"),
+    OpRecord("renorm", lambda draw: (sample(draw(2, 3), 2.0, 0, 1.0), sample(draw(2, 3), 1.0, 1, 0.5), sample(draw(2, 2, 2), 2.0, 1, 9.0)), _renormed,
+             rtol=TOLERANCE, second=False, method="renorm", errors=(fails(RuntimeError, "at least 2", np.ones(3), 2.0, 0, 1.0),)),
 )  # fmt: skip

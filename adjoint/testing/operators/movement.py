@@ -179,7 +179,7 @@ JOINING = (
     _moves("stack", lists((((2,), (2,)),), (((2, 3), (2, 3)), 1), (((), ()), 0), (((2,), (2,)), -1)), _stack, method="",
            errors=(fails(RuntimeError, "equal size", [np.ones(2), np.ones(3)]),)),
     _moves("hstack", lists((((2,), (3,)),), (((2, 3), (2, 1)),), (((), ()),)), np.hstack, method=""),
-    _moves("vstack", lists((((2,), (2,)),), (((2, 3), (1, 3)),)), np.vstack, method=""),
+    _moves("vstack", lists((((2,), (2,)),), (((2, 3), (1, 3)),)), np.vstack, method="", covers=("row_stack",)),
     _moves("split", calls(((5,), 2), ((2, 6), [1, 2, 3], 1), ((4, 2), 4)), _split, errors=(fails(RuntimeError, "sum exactly", np.ones(5), [2, 2]),)),
     _moves("chunk", calls(((6,), 3), ((5, 2), 2), ((2, 7), 3, 1)), _chunk),
     _moves("unbind", calls(((3,),), ((2, 3), 1)), lambda x, dim=0: list(np.moveaxis(x, dim, 0))),

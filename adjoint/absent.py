@@ -1,0 +1,88 @@
+"""What to say about a name that is not here: PyTorch names not covered yet, what to use instead, and misspellings."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+ADVICE = {
+    "compile": "every operation is recorded and compiled already; leave the call out",
+    "jit": "every operation is recorded and compiled already; leave the call out",
+    "amp": "computations keep the dtype of their operands; leave autocast and GradScaler out",
+    "autocast": "computations keep the dtype of their operands; leave autocast out",
+    "sparse": "tensors are dense; use a dense tensor, or index_add and gather",
+    "sparse_coo_tensor": "tensors are dense; use a dense tensor, or index_add and gather",
+    "fft": "use numpy.fft on t.numpy(), or a product with a matrix of cosines where a gradient is needed",
+    "distributed": "a program runs in one process; its threads share the work of large operations",
+    "multiprocessing": "use Python's multiprocessing with arrays",
+    "quantization": "use float32",
+    "onnx": "save the parameters with io.save_file (safetensors) and rebuild the model elsewhere",
+    "hub": "load the parameters from a file",
+    "DataParallel": "threads share the work of large operations already; use the module itself",
+    "SyncBatchNorm": "there is one process; use BatchNorm2d",
+    "SparseAdam": "gradients are dense; use Adam",
+    "half": "use .to(dtype) with a dtype of this package",
+    "storage": "use numpy(), which shares the memory",
+    "set_default_device": "tensors are made on the CPU; leave the call out",
+    "set_default_tensor_type": "use set_default_dtype",
+    "set_float32_matmul_precision": "products are computed in the dtype of their operands; leave the call out",
+    "use_deterministic_algorithms": "results are always the same for the same input; leave the call out",
+}
+PYTORCH = frozenset(
+    "compile jit amp autocast sparse sparse_coo_tensor fft distributed multiprocessing quantization onnx hub stft "
+    "istft hann_window hamming_window blackman_window kaiser_window bartlett_window lobpcg svd_lowrank pca_lowrank lu "
+    "lu_solve lu_unpack geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd unique_consecutive "
+    "igamma igammac polygamma i0 frexp gradient segment_reduce empty_strided to_dlpack scalar_tensor "
+    "set_default_device set_default_tensor_type set_float32_matmul_precision use_deterministic_algorithms ctc_loss "
+    "grid_sample affine_grid max_unpool1d max_unpool2d max_unpool3d fractional_max_pool2d fractional_max_pool3d "
+    "multilabel_margin_loss pdist rrelu embedding_bag lp_pool1d lp_pool3d channel_shuffle feature_alpha_dropout "
+    "CTCLoss DataParallel SyncBatchNorm EmbeddingBag FractionalMaxPool2d LPPool1d LPPool2d MaxUnpool2d LazyLinear "
+    "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss MultiLabelMarginLoss RReLU ChannelShuffle SparseAdam ASGD "
+    "Adafactor Muon swa_utils parametrize parametrizations spectral_norm weight_norm prune fuse_conv_bn_eval "
+    "skip_init detect_anomaly set_detect_anomaly profiler forward_ad functionalize stack_module_state "
+    "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
+    "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
+    "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli householder_product ldl_factor ldl_solve lu_factor "
+    "eigvals tensorinv tensorsolve bessel_j0 bessel_j1 bessel_y0 bessel_y1 i0e i1 i1e ndtri log_ndtr erfcx zeta "
+    "airy_ai half bfloat16 storage".split()
+)
+TENSOR = (  # attributes of PyTorch's tensors
+    "angle apply_ as_subclass bfloat16 cauchy_ cfloat cholesky_inverse coalesce conj conj_physical dense_dim "
+    "dequantize eig frexp gcd geometric_ geqrf half hardshrink histogram i0 igamma igammac imag indices is_coalesced "
+    "is_conj is_cpu is_meta is_neg is_nonzero is_pinned is_quantized is_signed isreal istft lcm log_normal_ lstsq lu "
+    "lu_solve map_ mode msort nanmedian nanquantile nextafter nonzero_static orgqr ormqr polygamma prelu "
+    "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask stft storage sum_to_size symeig to_dense "
+    "to_mkldnn to_sparse to_sparse_csr triangular_solve unique_consecutive values"
+).split()
+
+
+def absent(owner: str, name: str, present: Iterable[str]) -> AttributeError:
+    """The error for a name that `owner` (a module or "Tensor") lacks; `present` are the names it has."""
+    if name.startswith("_"):
+        return AttributeError(f"{owner} has no attribute {name!r}")
+    what = f"'{owner}' object" if owner == "Tensor" else f"module '{owner}'"
+    text = f"{what} has no attribute {name!r}"
+    if name in PYTORCH or name in ADVICE or (owner == "Tensor" and name in TENSOR):
+        text += ": PyTorch has it, Adjoint does not have it yet"
+        if name in ADVICE:
+            text += f"; {ADVICE[name]}"
+    else:
+        close = difflib.get_close_matches(name, [p for p in present if not p.startswith("_")], 3, 0.75)
+        if close:
+            text += f". Did you mean: {', '.join(repr(c) for c in close)}?"
+    return AttributeError(text)
+
+
+class Absent:
+    """Stands for an attribute that PyTorch's tensors have and Adjoint's have not: reading it raises with advice.
+
+    A `__getattr__` would say the same, but makes the interpreter look up every attribute of a tensor the slow way.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, owner: object, kind: type | None = None) -> object:
+        error = absent("Tensor", self.name, ())
+        error.name, error.obj = self.name, owner
+        raise error

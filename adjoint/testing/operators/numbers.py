@@ -1,0 +1,38 @@
+"""Records of signs and kinds of numbers, extrema that pass over NaN, powers in float64 (`ops/numeric.py`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from adjoint.testing.operators.record import NUMBERS, Draw, OpRecord, fails, sample
+from adjoint.testing.operators.shapes import one, two, with_number
+
+
+def _odd(draw: Draw) -> Any:
+    values = draw(7)
+    values[:5] = [np.inf, -np.inf, np.nan, 0.0, -0.0]
+    yield sample(values)
+    yield sample(draw(2, 3))
+
+
+def _half_nan(draw: Draw) -> Any:
+    a, b = draw(6), draw(6, low=2.5, high=4.0)
+    a[0] = b[1] = np.nan
+    yield sample(a, b)
+    yield sample(draw(2, 3), draw(3, low=2.5, high=4.0))
+
+
+RECORDS = (
+    OpRecord("positive", one, np.positive, dtypes=NUMBERS, exact=True, method="positive", covers=("__pos__",), errors=(fails(RuntimeError, "bool", np.ones(2, bool)),)),
+    OpRecord("fmax", _half_nan, np.fmax, exact=True, method="fmax", second=False),
+    OpRecord("fmin", _half_nan, np.fmin, exact=True, method="fmin", second=False),
+    OpRecord("signbit", _odd, np.signbit, differentiable=False, exact=True, method="signbit"),
+    OpRecord("sgn", one, np.sign, dtypes=NUMBERS, avoid=(0.0,), exact=True, method="sgn", torch="its gradient is a tensor that cannot be read"),
+    OpRecord("isposinf", _odd, np.isposinf, differentiable=False, exact=True, method="isposinf"),
+    OpRecord("isneginf", _odd, np.isneginf, differentiable=False, exact=True, method="isneginf"),
+    OpRecord("float_power", with_number(3), lambda x, k: np.float_power(x, k), dtypes=NUMBERS, method="float_power", rtol=(1e-13, 1e-13)),
+    OpRecord("ldexp", lambda draw: (sample(draw(5), draw.integers(-3, 4, 5)), sample(draw(2, 3), draw.integers(-3, 4, 3))), np.ldexp, method="ldexp", torch="its gradient is 0 for integer exponents of -1 and below: the power of 2 is rounded"),
+    OpRecord("logaddexp2", two, np.logaddexp2, method="logaddexp2", rtol=(1e-5, 1e-12)),
+)  # fmt: skip
