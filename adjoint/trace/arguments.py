@@ -23,7 +23,12 @@ from adjoint.trace.trie import Scope
 
 RAISE = dis.opmap["RAISE_VARARGS"]
 MISHAPS = (ValueError, IndexError, OverflowError, ZeroDivisionError, MemoryError)  # where PyTorch says RuntimeError
-# Functions so short that a wrapper would be felt: they explain failures themselves, in their slow paths.
+
+
+class OutOfMemory(RuntimeError, MemoryError):
+    """Memory ran out: a MemoryError as Python has it, and the RuntimeError that PyTorch raises."""
+
+
 # Functions of several steps that are one node in PyTorch's graph. Only those whose steps no other function records alike.
 NODES = {
     "clamp": "ClampBackward1", "stack": "StackBackward0",
@@ -39,6 +44,7 @@ TESTED_AHEAD = frozenset(
     "randint isclose allclose equal meshgrid cosine_similarity lerp prelu pad roll batch_norm leaky_relu "
     "hinge_embedding_loss take masked_scatter dist heaviside hypot logaddexp addcmul addcdiv".split()
 )
+# Functions so short that a wrapper would be felt: they explain failures themselves, in their slow paths.
 UNWRAPPED = frozenset("add sub subtract div divide true_divide mul multiply pow sum matmul where square".split())
 
 
@@ -178,6 +184,8 @@ def explain(function: Callable, args: tuple, kwargs: dict, error: Exception, nam
         return found
     if isinstance(error, (AttributeError, StopIteration, KeyError, *MISHAPS)) and not on_purpose(error):
         given = ", ".join([shown(a) for a in args] + [f"{k}={shown(a)}" for k, a in kwargs.items()])
+        if isinstance(error, MemoryError):
+            return OutOfMemory(f"{name or function.__name__}(): not enough memory for ({given})")
         kind = RuntimeError if isinstance(error, MISHAPS) else TypeError
         return kind(f"{name or function.__name__}(): cannot take ({given}): {error}")
     return error

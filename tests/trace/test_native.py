@@ -242,6 +242,8 @@ for n in range(120):
                 y = body()
             finally:
                 _testcapi.remove_mem_hooks()
+        except MemoryError:  # or one that is a RuntimeError, too
+            seen.add("MemoryError")
         except Exception as error:
             seen.add(type(error).__name__)
         try:
