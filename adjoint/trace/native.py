@@ -410,92 +410,32 @@ go:
 }
 """
 
-# Functions of (primitive, tensor), (primitive, tensor, attributes), (primitive, tensor, tensor).
-_FUNCTIONS = """
-define ptr @unary(ptr %self, ptr %arguments, i64 %count) {
+# An operation with what follows its primitive in the key, in general: null where Python must look.
+_KNOWN = """
+; On one tensor, with a further part of the key if %n is 3.
+define internal ptr @on_one(ptr %prim, ptr %x, ptr %part, i64 %n) {
 entry:
-  %none = load ptr, ptr @object
-  %right = icmp eq i64 %count, 2
-  br i1 %right, label %start, label %slow
-start:
-  %prim = load ptr, ptr %arguments
-  %a1 = getelementptr ptr, ptr %arguments, i64 1
-  %x = load ptr, ptr %a1
-  %fits = call i1 @is_tensor(ptr %x)
-  br i1 %fits, label %own, label %slow
-own:
   %trace = call ptr @mine()
   %foreign = icmp eq ptr %trace, null
-  br i1 %foreign, label %slow, label %first
-first:
+  br i1 %foreign, label %slow, label %bind
+bind:
   %s = call ptr @slot(ptr %trace, ptr %x)
   %odd = icmp eq ptr %s, null
   br i1 %odd, label %slow, label %find
 find:
-  %step = call ptr @child(ptr %trace, ptr %prim, ptr %s, ptr %none, i64 2)
+  %step = call ptr @child(ptr %trace, ptr %prim, ptr %s, ptr %part, i64 %n)
   %unknown = icmp eq ptr %step, null
   br i1 %unknown, label %slow, label %go
 go:
   %out = call ptr @take(ptr %trace, ptr %step, ptr null)
-  %stopped = icmp eq ptr %out, null
-  br i1 %stopped, label %slow, label %done
-done:
   ret ptr %out
 slow:
-  %p = call ptr @hand_over(i64 0, ptr %arguments, i64 %count)
-  ret ptr %p
+  ret ptr null
 }
 
-define ptr @one(ptr %self, ptr %arguments, i64 %count) {
+; On two tensors.
+define internal ptr @on_two(ptr %prim, ptr %x, ptr %y) {
 entry:
-  %right = icmp eq i64 %count, 3
-  br i1 %right, label %start, label %slow
-start:
-  %prim = load ptr, ptr %arguments
-  %a1 = getelementptr ptr, ptr %arguments, i64 1
-  %x = load ptr, ptr %a1
-  %a2 = getelementptr ptr, ptr %arguments, i64 2
-  %attrs = load ptr, ptr %a2
-  %fits = call i1 @is_tensor(ptr %x)
-  br i1 %fits, label %own, label %slow
-own:
-  %trace = call ptr @mine()
-  %foreign = icmp eq ptr %trace, null
-  br i1 %foreign, label %slow, label %first
-first:
-  %s = call ptr @slot(ptr %trace, ptr %x)
-  %odd = icmp eq ptr %s, null
-  br i1 %odd, label %slow, label %find
-find:
-  %step = call ptr @child(ptr %trace, ptr %prim, ptr %s, ptr %attrs, i64 3)
-  %unknown = icmp eq ptr %step, null
-  br i1 %unknown, label %slow, label %go
-go:
-  %out = call ptr @take(ptr %trace, ptr %step, ptr null)
-  %stopped = icmp eq ptr %out, null
-  br i1 %stopped, label %slow, label %done
-done:
-  ret ptr %out
-slow:
-  %p = call ptr @hand_over(i64 1, ptr %arguments, i64 %count)
-  ret ptr %p
-}
-
-define ptr @two(ptr %self, ptr %arguments, i64 %count) {
-entry:
-  %right = icmp eq i64 %count, 3
-  br i1 %right, label %start, label %slow
-start:
-  %prim = load ptr, ptr %arguments
-  %a1 = getelementptr ptr, ptr %arguments, i64 1
-  %x = load ptr, ptr %a1
-  %a2 = getelementptr ptr, ptr %arguments, i64 2
-  %y = load ptr, ptr %a2
-  %fits.x = call i1 @is_tensor(ptr %x)
-  %fits.y = call i1 @is_tensor(ptr %y)
-  %fits = and i1 %fits.x, %fits.y
-  br i1 %fits, label %own, label %slow
-own:
   %trace = call ptr @mine()
   %foreign = icmp eq ptr %trace, null
   br i1 %foreign, label %slow, label %first
@@ -513,15 +453,47 @@ find:
   br i1 %unknown, label %slow, label %go
 go:
   %out = call ptr @take(ptr %trace, ptr %step, ptr null)
+  ret ptr %out
+slow:
+  ret ptr null
+}
+"""
+
+# A function of the recorder: of a primitive, a tensor, and perhaps one thing more.
+_FUNCTION = """
+define ptr @{name}(ptr %self, ptr %arguments, i64 %count) {
+entry:
+  %none = load ptr, ptr @object
+  %right = icmp eq i64 %count, {count}
+  br i1 %right, label %start, label %slow
+start:
+  %prim = load ptr, ptr %arguments
+  %x.at = getelementptr ptr, ptr %arguments, i64 1
+  %x = load ptr, ptr %x.at
+  %y.at = getelementptr ptr, ptr %x.at, i64 {further}
+  %y = load ptr, ptr %y.at
+  %fits.x = call i1 @is_tensor(ptr %x)
+  %fits.y = call i1 @is_tensor(ptr %{other})
+  %fits = and i1 %fits.x, %fits.y
+  br i1 %fits, label %try, label %slow
+try:
+  %out = call ptr {known}
   %stopped = icmp eq ptr %out, null
   br i1 %stopped, label %slow, label %done
 done:
   ret ptr %out
 slow:
-  %p = call ptr @hand_over(i64 2, ptr %arguments, i64 %count)
+  %p = call ptr @hand_over(i64 {k}, ptr %arguments, i64 %count)
   ret ptr %p
 }
 """
+
+# name: (number of arguments, which of them are tensors, what it does)
+FUNCTIONS = {
+    "unary": (2, "x", "@on_one(ptr %prim, ptr %x, ptr %none, i64 2)"),
+    "one": (3, "x", "@on_one(ptr %prim, ptr %x, ptr %y, i64 3)"),
+    "two": (3, "y", "@on_two(ptr %prim, ptr %x, ptr %y)"),
+}
 
 # A binary operator as a method: a tensor with a tensor or with a Python number.
 _OPERATION = """
@@ -534,31 +506,19 @@ entry:
   br i1 %right, label %start, label %wrong
 start:
   %b = load ptr, ptr %arguments
-  %trace = call ptr @mine()
-  %foreign = icmp eq ptr %trace, null
-  br i1 %foreign, label %slow, label %kind
-kind:
   %fits = call i1 @is_tensor(ptr %b)
   br i1 %fits, label %{first}, label %number
 tensor:
-  %s = call ptr @slot(ptr %trace, ptr %self)
-  %odd.a = icmp eq ptr %s, null
-  br i1 %odd.a, label %slow, label %second
-second:
-  %r = call ptr @slot(ptr %trace, ptr %b)
-  %odd.b = icmp eq ptr %r, null
-  br i1 %odd.b, label %slow, label %find
-find:
-  %step = call ptr @child(ptr %trace, ptr %prim, ptr %s, ptr %r, i64 3)
-  %unknown = icmp eq ptr %step, null
-  br i1 %unknown, label %slow, label %go
-go:
-  %out = call ptr @take(ptr %trace, ptr %step, ptr null)
+  %out = call ptr @on_two(ptr %prim, ptr %self, ptr %b)
   %stopped = icmp eq ptr %out, null
   br i1 %stopped, label %slow, label %done
 done:
   ret ptr %out
 number:
+  %trace = call ptr @mine()
+  %foreign = icmp eq ptr %trace, null
+  br i1 %foreign, label %slow, label %kind
+kind:
   %type.at = getelementptr i8, ptr %b, i64 {type}
   %type = load ptr, ptr %type.at
   %float = load ptr, ptr getelementptr (ptr, ptr @object, i64 5)
@@ -625,15 +585,16 @@ def _source() -> str:
     header = (ctypes.c_void_p * 2).from_address(id(one))
     where["type"] = 8 * list(header).index(id(object))
     where["n_api"], where["n_objects"] = len(_API), len(_OBJECTS)
-    where["n_operators"], where["n_fallbacks"] = len(OPERATORS), len(OPERATORS) + 3
+    where["n_operators"], where["n_fallbacks"] = len(OPERATORS), len(OPERATORS) + len(FUNCTIONS)
 
     def fill(text: str, **more: Any) -> str:
         for name, value in {**where, **more}.items():
             text = text.replace("{" + name + "}", str(value))
         return text
 
-    parts = [_COMMON, _SLOT, _CHILD, _FUNCTIONS]
-    texts = [fill(p) for p in parts]
+    texts = [fill(p) for p in (_COMMON, _SLOT, _CHILD, _KNOWN)]
+    for k, (name, (count, other, known)) in enumerate(FUNCTIONS.items()):
+        texts.append(fill(_FUNCTION, name=name, k=k, count=count, further=count - 2, other=other, known=known))
     for k, (name, (_, swapped)) in enumerate(OPERATORS.items()):
         places = ("type", "n") if swapped else ("n", "type")
         texts.append(
@@ -641,7 +602,7 @@ def _source() -> str:
                 _OPERATION,
                 name=name.strip("_"),
                 k=k,
-                fallback=k + 3,
+                fallback=k + len(FUNCTIONS),
                 first="slow" if swapped else "tensor",
                 number_first=places[0],
                 number_second=places[1],
@@ -724,8 +685,7 @@ def _connect(address: Callable[[str], int]) -> tuple[Any, list[Any], dict[str, A
         ("PyDescr_NewMethod", ctypes.pythonapi)
     )
     claim = function(_definition("claim", address("claim"), _ONE_ARGUMENT), None, None)
-    names = ("unary", "one", "two")
-    records = [function(_definition(f"record_{name}", address(name), _FASTCALL), None, None) for name in names]
+    records = [function(_definition(f"record_{name}", address(name), _FASTCALL), None, None) for name in FUNCTIONS]
     methods = {}
     for name, known in recorder.operators.items():
         definition = _definition(name, address(name.strip("_")), _FASTCALL, known.__doc__)

@@ -276,7 +276,7 @@ def ended(tr: Trace) -> bool:
     return False
 
 
-# The fast path: what is known at this place of the trace is one look-up. `trace.native` rebinds these five to its own
+# The fast path: what is known at this place of the trace is one look-up. `trace.native` rebinds these three to its own
 # versions, which hand over to `..._in_python` whenever anything is unusual.
 
 
