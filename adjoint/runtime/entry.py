@@ -12,9 +12,9 @@ one); address of the status word or 0; 1 to release the interpreter's lock.
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Callable
-from typing import Any
+
+from adjoint.runtime import cpython
 
 HEADER = 8
 WANTED, WRONG, REFUSED = 1, 2, 4  # bits of the result: workers are wanted; the status word was set; a scalar did not fit
@@ -185,29 +185,14 @@ end:
 """
 
 
-class _MethodDef(ctypes.Structure):
-    _fields_ = [
-        ("name", ctypes.c_char_p), ("function", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p)
-    ]  # fmt: skip
-
-
-_FASTCALL = 0x80
-_kept: list[Any] = []  # what the interpreter refers to without counting
-
-
 def connect(address: Callable[[str], int]) -> Callable[..., int] | None:
     """`enter(header, inputs, outputs, scalars)` of the loaded module whose functions `address` finds.
 
-    The function returns WANTED, WRONG and REFUSED as bits; None where this interpreter is not CPython.
+    The function returns WANTED, WRONG and REFUSED as bits; None where this interpreter is not plain CPython.
     """
-    if sys.implementation.name != "cpython":
+    if not cpython.plain():
         return None
     give = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(address("adjoint_connect"))
     for k, name in enumerate(_NAMES):
-        give(k, ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value)
-    definition = _MethodDef(b"enter", address("adjoint_enter"), _FASTCALL, None)
-    _kept.append(definition)
-    make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(
-        ("PyCFunction_NewEx", ctypes.pythonapi)
-    )
-    return make(ctypes.addressof(definition), None, None)
+        give(k, cpython.address_of(name))
+    return cpython.function("enter", address("adjoint_enter"))
