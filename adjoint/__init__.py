@@ -14,7 +14,26 @@ from typing import Any as _Any
 from adjoint import dtypes as _dtypes
 from adjoint._version import __version__
 from adjoint.dtypes import DType as dtype
-from adjoint.dtypes import bool, finfo, float32, float64, iinfo, int8, int16, int32, int64, uint8
+from adjoint.dtypes import (
+    bfloat16,
+    bool,
+    can_cast,
+    complex64,
+    complex128,
+    finfo,
+    float16,
+    float32,
+    float64,
+    iinfo,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
 from adjoint.methods import allclose, equal
 from adjoint.methods import attach as _attach
 from adjoint.methods import create_device as device
@@ -38,6 +57,9 @@ _attach()
 
 float = float32
 double = float64
+half = float16
+cfloat = complex64
+cdouble = complex128
 long = int64
 int = int32
 short = int16
@@ -168,7 +190,7 @@ def get_default_dtype() -> dtype:
 
 
 def set_default_dtype(d: dtype) -> None:
-    """The dtype of new floating tensors: float32 or float64.
+    """The dtype of new floating tensors: float16, bfloat16, float32 or float64.
 
     >>> import adjoint as torch
     >>> torch.set_default_dtype(torch.float64)

@@ -53,7 +53,7 @@ def item(self: Tensor) -> Any:
     a = self._aval
     if a.size != 1:
         raise RuntimeError(f"a Tensor with {a.size} elements cannot be converted to Scalar")
-    return realize(self).array(a.dtype.np, (1,))[0].item()
+    return recorder.array_of(self).item()
 
 
 def tolist(self: Tensor) -> Any:
@@ -63,8 +63,7 @@ def tolist(self: Tensor) -> Any:
     >>> torch.tensor([[1, 2], [3, 4]]).tolist()
     [[1, 2], [3, 4]]
     """
-    a = self._aval
-    return realize(self).array(a.dtype.np, a.shape).tolist()
+    return recorder.array_of(self).tolist()
 
 
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
@@ -184,11 +183,13 @@ CPU = create_device("cpu")
 
 
 def type_of(self: Tensor, dtype: Any = None) -> Any:
-    names = {"float32": "FloatTensor", "float64": "DoubleTensor", "int64": "LongTensor", "int32": "IntTensor"}
     if dtype is None:
-        return "torch." + names.get(self._aval.dtype.name, self._aval.dtype.name.capitalize() + "Tensor")
+        return f"torch.{dtypes.LEGACY[self._aval.dtype]}Tensor"
     if isinstance(dtype, str):
-        dtype = next(dtypes.by_name(k) for k, v in names.items() if dtype.endswith(v))
+        found = next((d for d, name in dtypes.LEGACY.items() if dtype in (f"torch.{name}Tensor", f"torch.{d.name}", d.name)), None)
+        if found is None:
+            raise ValueError(f"invalid type: {dtype!r}; for example 'torch.FloatTensor' or torch.float32")
+        dtype = found
     return cast(self, create.check_dtype(dtype))  # type: ignore[arg-type]
 
 
@@ -318,14 +319,14 @@ def fitting(t: Tensor, value: Tensor, name: str) -> Tensor:
             "the shape of the tensor it writes to"
         )
     if a.dtype is not b.dtype:
-        if b.dtype.category > a.dtype.category:
+        if not dtypes.can_cast(b.dtype, a.dtype):
             raise RuntimeError(f"result type {_kind(b.dtype)} can't be cast to the desired output type {_kind(a.dtype)}")
         return cast(value, a.dtype)
     return value
 
 
 def _kind(d: DType) -> str:
-    return {"float32": "Float", "float64": "Double", "int64": "Long", "int32": "Int", "bool": "Bool"}.get(d.name, d.name)
+    return dtypes.LEGACY[d]
 
 
 def augmented(name: str, function: Callable[..., Any], prim: str = "") -> Callable[[Tensor, Any], Any]:
@@ -442,8 +443,7 @@ def deepcopy(self: Tensor, memo: dict) -> Tensor:
             "If you were attempting to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage."
         )
     a = self._aval
-    array = realize(self).array(a.dtype.np, a.shape)
-    out = recorder.tensor_from_array(array, a.requires_grad)
+    out = recorder.tensor_from_array(recorder.array_of(self), a.requires_grad, a.dtype)
     if type(self) is not Tensor:
         out.__class__ = type(self)
     if self.grad is not None:
@@ -452,16 +452,17 @@ def deepcopy(self: Tensor, memo: dict) -> Tensor:
     return out
 
 
-def rebuild(cls: type, array: np.ndarray, requires_grad: bool) -> Tensor:
-    """Unpickling."""
-    out = recorder.tensor_from_array(array, requires_grad)
+def rebuild(cls: type, array: np.ndarray, requires_grad: bool, dtype: DType | None = None) -> Tensor:
+    """Unpickling: from memory as `array`, with its dtype where the array's own does not tell."""
+    kind = dtypes.from_numpy(array.dtype) if dtype is None else dtype
+    out = recorder.tensor_from_buffer(recorder.Buffer.from_array(array), array.shape, kind, requires_grad)
     out.__class__ = cls
     return out
 
 
 def reduce_tensor(self: Tensor, protocol: int) -> tuple:
     a = self._aval
-    return rebuild, (type(self), realize(self).array(a.dtype.np, a.shape).copy(), a.requires_grad)
+    return rebuild, (type(self), realize(self).array(a.dtype.np, a.shape).copy(), a.requires_grad, a.dtype)
 
 
 def new_tensor(cls: type, *args: Any, **kwargs: Any) -> Tensor:
@@ -488,7 +489,7 @@ def init_parameter(self: Tensor, data: Any = None, requires_grad: bool = True) -
 
 def adopt(self: Tensor, source: Tensor, requires_grad: bool) -> None:
     """Become a leaf with the value of `source` (sharing its buffer, which never changes under it)."""
-    if requires_grad and not source._aval.dtype.is_floating_point:
+    if requires_grad and source._aval.dtype.category < 2:
         raise RuntimeError(
             f"Only Tensors of floating point and complex dtype can require gradients (got {source._aval.dtype.name})"
         )
@@ -532,7 +533,8 @@ IN_PLACE = (
     "erf erfinv nan_to_num logical_not bitwise_not bitwise_and bitwise_or bitwise_xor eq ne lt le gt ge addmm"
 ).split()
 CASTS = {"float": dtypes.float32, "double": dtypes.float64, "long": dtypes.int64, "int": dtypes.int32,
-         "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool}  # fmt: skip
+         "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool, "half": dtypes.float16,
+         "bfloat16": dtypes.bfloat16, "cfloat": dtypes.complex64, "cdouble": dtypes.complex128}  # fmt: skip
 
 
 def _comparison(name: str) -> Callable[[Tensor, Any], Any]:

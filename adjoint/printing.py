@@ -13,7 +13,7 @@ import numpy as np
 
 from adjoint import dtypes
 from adjoint.trace.handle import Parameter, Tensor
-from adjoint.trace.recorder import local, realize
+from adjoint.trace.recorder import array_of, local
 
 options: dict[str, Any] = {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80, "sci_mode": None}
 
@@ -128,7 +128,7 @@ def tensor_text(t: Tensor) -> str:
     """`repr` of a tensor."""
     prefix = "tensor("
     a = t._aval
-    array = realize(t).array(a.dtype.np, a.shape)
+    array = array_of(t)
     suffixes = []
     if a.dtype is not dtypes.int64 and a.dtype is not dtypes.bool and a.dtype is not local.trace.default_dtype:
         suffixes.append(f"dtype={a.dtype}")

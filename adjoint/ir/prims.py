@@ -193,6 +193,12 @@ def _pick(args: list[Any], attrs: int) -> Aval:
 
 
 PRIMS: dict[str, Prim] = {}
+_MOVES = frozenset("cast where take put".split())  # like movement and creation: no arithmetic on elements
+
+
+def calculates(prim: str) -> bool:
+    """Whether a primitive does arithmetic on its elements: on halves it is done in float32, and the result rounded."""
+    return PRIMS[prim].kind not in ("boundary", "create", "movement") and prim not in _MOVES
 
 
 def _declare(kind: str, names: str, rule: Callable, linear: bool = False, exact: bool = False) -> None:

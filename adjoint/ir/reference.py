@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from adjoint import dtypes
 from adjoint.ir.graph import Graph
 from adjoint.ir.prims import window_length
+from adjoint.storage import round_to
 
 Arrays = list[Any]
 
@@ -110,10 +112,14 @@ def _keep_integers(function: Callable) -> Callable:
 
 def _cast(a: Arrays, dtype: Any) -> np.ndarray:
     x = a[0]
+    if x.dtype.kind == "c" and dtype.category not in (0, 3):
+        x = x.real
     if x.dtype.kind == "f" and dtype.category == 1:
         # via int64, as machines convert; NumPy leaves out-of-range undefined and so do we
+        if dtype is dtypes.uint64:
+            return np.where(x >= 2.0**63, x.astype(np.uint64), x.astype(np.int64).astype(np.uint64))
         return x.astype(np.int64).astype(dtype.np)
-    return x.astype(dtype.np)
+    return round_to(x, dtype)
 
 
 # --- random bits -----------------------------------------------------------------------------------------------------
@@ -263,7 +269,7 @@ def _simple(function: Callable) -> Callable:
 REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "full": lambda a, shape: np.full(shape, a[0]),
     "iota": lambda a, n: np.arange(n, dtype=np.int64),
-    "const": lambda a, attrs: np.array(attrs[0], dtype=attrs[1].np),
+    "const": lambda a, attrs: round_to(attrs[0], attrs[1]),
     "random_bits": _random_bits,
     "neg": _simple(np.negative),
     "abs": _simple(np.abs),
@@ -364,7 +370,10 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
 
 
 def run_graph(graph: Graph, inputs: list[np.ndarray], scalars: list[Any]) -> list[np.ndarray]:
-    """Interpret a graph. Inputs are arrays of the declared shapes; results are arrays, possibly views."""
+    """Interpret a graph. Inputs are arrays of the declared shapes; results are arrays, possibly views.
+
+    Both hold numbers (`storage.decode`), as all arrays between primitives do.
+    """
     values: dict[int, Any] = {}
     with np.errstate(all="ignore"):
         for node in graph.nodes:
@@ -372,7 +381,7 @@ def run_graph(graph: Graph, inputs: list[np.ndarray], scalars: list[Any]) -> lis
             if name == "input":
                 out: Any = inputs[node.attrs[0]]
             elif name == "scalar":
-                out = np.array(scalars[node.attrs[0]]).astype(node.dtype.np)
+                out = round_to(scalars[node.attrs[0]], node.dtype)
             else:
                 out = REFERENCE[name]([values[a.index] for a in node.args], node.attrs)
                 if node.parts is None:

@@ -24,7 +24,7 @@ from adjoint.trace.recorder import local, realize, record, record_full
 def check_dtype(dtype: Any) -> DType | None:
     if dtype is None or isinstance(dtype, DType):
         return dtype
-    plain = {bool: dtypes.bool, int: dtypes.int64, float: local.trace.default_dtype}.get(dtype)
+    plain = {bool: dtypes.bool, int: dtypes.int64, float: dtypes.float64, complex: dtypes.complex128}.get(dtype)
     if plain is None:
         raise TypeError(f"dtype must be a torch dtype such as torch.float32, not {dtype!r}")
     return plain
@@ -43,7 +43,7 @@ def require_leaf(t: Tensor, requires_grad: bool = True) -> Tensor:
                 "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
                 "subgraph that doesn't require differentiation use var_no_grad = var.detach()."
             )
-    elif not t._aval.dtype.is_floating_point:
+    elif t._aval.dtype.category < 2:
         raise RuntimeError(
             f"only Tensors of floating point and complex dtype can require gradients (got {t._aval.dtype.name})"
         )
@@ -76,23 +76,23 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     if isinstance(data, Tensor):
         out = cast(data.detach(), dtype or data._aval.dtype).clone()
         return require_leaf(out) if requires_grad else out
-    array = to_array(data, dtype)
-    if requires_grad and array.dtype.kind != "f":
+    array, dtype = to_array(data, dtype)
+    if requires_grad and dtype.category < 2:
         raise RuntimeError(
-            f"Only Tensors of floating point and complex dtype can require gradients (got {dtypes.from_numpy(array.dtype).name}); "
+            f"Only Tensors of floating point and complex dtype can require gradients (got {dtype.name}); "
             "write the numbers as floats or give dtype=torch.float32"
         )
-    return recorder.tensor_from_array(array, requires_grad)
+    return recorder.tensor_from_array(array, requires_grad, dtype)
 
 
-def to_array(data: Any, dtype: DType | None) -> np.ndarray:
-    """NumPy array with the dtype PyTorch would choose."""
+def to_array(data: Any, dtype: DType | None) -> tuple[np.ndarray, DType]:
+    """NumPy array of the numbers, and the dtype PyTorch would choose for them."""
     if isinstance(data, (np.ndarray, np.generic)):
         array = np.asarray(data)
-        return np.array(array, dtype=dtype.np if dtype is not None else dtypes.from_numpy(array.dtype).np)
+        return array, dtype if dtype is not None else dtypes.from_numpy(array.dtype)
     if isinstance(data, (list, tuple)):
         data = _numbers(data)
-    elif not isinstance(data, (bool, int, float)):
+    elif not isinstance(data, (bool, int, float, complex)):
         if hasattr(data, "__array__"):
             return to_array(np.asarray(data), dtype)
         if isinstance(data, range):
@@ -103,16 +103,18 @@ def to_array(data: Any, dtype: DType | None) -> np.ndarray:
         array = np.array(data)
     except ValueError as error:
         raise ValueError(f"expected sequences of equal length at every depth (ragged nesting): {error}") from None
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "biufc" or (dtype is not None and array.dtype.kind == "c" and not dtype.is_complex):
         if array.size == 0 and array.dtype.kind == "O":
             array = array.astype(np.float64)
+        elif array.dtype.kind == "c":
+            raise TypeError(f"must be real number, not complex: {dtype!r} holds no complex numbers; use dtype=torch.complex64")
         else:
             raise TypeError(f"can't convert data of type {array.dtype} to a tensor: too large an integer, or not numbers")
-    if dtype is not None:
-        return array.astype(dtype.np)
-    if array.dtype.kind == "f":
-        return array.astype(local.trace.default_dtype.np)
-    return array.astype(np.bool_ if array.dtype.kind == "b" else np.int64)
+    if dtype is None:
+        default = local.trace.default_dtype
+        kinds = {"f": default, "c": dtypes.default_complex(default), "b": dtypes.bool}
+        dtype = kinds.get(array.dtype.kind, dtypes.int64)
+    return array, dtype
 
 
 def _numbers(data: Any) -> Any:
@@ -134,7 +136,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     dtype = check_dtype(dtype)
     if isinstance(data, Tensor):
         return data if dtype is None else cast(data, dtype)
-    if isinstance(data, np.ndarray) and (dtype is None or dtype.np == data.dtype):
+    if isinstance(data, np.ndarray) and (dtype is None or dtypes.BY_NUMPY.get(data.dtype) is dtype):
         return from_numpy(data)
     return tensor(data, dtype=dtype, device=device)
 
@@ -166,7 +168,7 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: DType, requires_grad: boo
     if math.prod(shape) * dtype.itemsize >= 1 << 47:
         raise RuntimeError(f"cannot allocate memory for a tensor of shape {list(shape)} and dtype {dtype.name}: the size overflows")
     if requires_grad:
-        return recorder.tensor_from_array(np.full(shape, value, dtype.np), True)
+        return recorder.tensor_from_array(np.full(shape, value), True, dtype)
     return record_full(value, tuple(shape), dtype)
 
 

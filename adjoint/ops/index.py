@@ -270,7 +270,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     check_in_place(x)
     if not isinstance(value, Tensor):
         if isinstance(value, (list, tuple, np.ndarray)):
-            value = recorder.tensor_from_array(np.asarray(value).astype(x._aval.dtype.np))
+            value = recorder.tensor_from_array(np.asarray(value), dtype=x._aval.dtype)
         elif isinstance(value, np.generic):
             value = value.item()
     if isinstance(index, Tensor) and index._aval.dtype is dtypes.bool:

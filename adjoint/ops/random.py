@@ -132,15 +132,18 @@ def bits(shape: tuple[int, ...], generator: Generator | None) -> Tensor:
 
 
 def uniform(shape: tuple[int, ...], dtype: DType, generator: Generator | None) -> Tensor:
-    """Multiples of 2**-24 or 2**-53 in [0, 1)."""
+    """Multiples of 2**-24 or 2**-53 in [0, 1); of as many digits as a half has."""
     drawn = bits(shape, generator)
     if dtype is dtypes.float64:
         return cast(drawn, dtypes.float64) * 2.0**-53
-    return cast(drawn >> 29, dtype) * 2.0**-24
+    digits = {dtypes.float16: 11, dtypes.bfloat16: 8}.get(dtype, 24)
+    return cast(cast(drawn >> (53 - digits), dtypes.float32) * 2.0**-digits, dtype)
 
 
 def gaussian(shape: tuple[int, ...], dtype: DType, generator: Generator | None) -> Tensor:
     """sqrt(-2 log u) cos(2 pi v), with u in (0, 1]."""
+    if dtype.is_half:
+        return cast(gaussian(shape, dtypes.float32, generator), dtype)
     u = 1.0 - uniform(shape, dtype, generator)
     v = uniform(shape, dtype, generator)
     return ew.sqrt(ew.log(u) * -2.0) * ew.cos(v * (2 * math.pi))
@@ -317,12 +320,12 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
     """
     import numpy as np
 
-    from adjoint.trace.recorder import tensor_from_array
+    from adjoint.trace.recorder import array_of, tensor_from_array
 
     g = default_generator if generator is None else generator
     g._calls += 1
-    drawn = np.random.Generator(np.random.Philox(key=g._seed, counter=g._calls << 64)).poisson(input.detach().numpy())
-    return tensor_from_array(np.asarray(drawn).astype(input._aval.dtype.np))
+    drawn = np.random.Generator(np.random.Philox(key=g._seed, counter=g._calls << 64)).poisson(array_of(input))
+    return tensor_from_array(np.asarray(drawn), dtype=input._aval.dtype)
 
 
 # --- in place -----------------------------------------------------------------------------------------------------------
@@ -334,7 +337,8 @@ def _fill(t: Tensor, value: Tensor) -> Tensor:
 
 
 def _float_of(t: Tensor) -> DType:
-    return t._aval.dtype if t._aval.dtype.is_floating_point else local.trace.default_dtype
+    dtype = t._aval.dtype
+    return dtypes.float32 if dtype.is_half else dtype if dtype.is_floating_point else local.trace.default_dtype
 
 
 def uniform_(t: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:

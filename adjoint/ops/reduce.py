@@ -394,10 +394,10 @@ def _running(x: Tensor, dim: int, kind: str) -> ValuesIndices:
     import numpy as np
 
     from adjoint.ops.index import gather
-    from adjoint.trace.recorder import tensor_from_array
+    from adjoint.trace.recorder import array_of, tensor_from_array
 
     axis = axis_of(dim, len(x._aval.shape))
-    a = np.moveaxis(x.detach().numpy(), axis, -1)
+    a = np.moveaxis(array_of(x), axis, -1)
     best = (np.maximum if kind == "max" else np.minimum).accumulate(a, axis=-1)
     n = a.shape[-1]
     here = np.where((a == best) | np.isnan(a), np.arange(n), 0)

@@ -10,7 +10,7 @@ from adjoint.ops.index import gather
 from adjoint.ops.shape import axis_of, narrow
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
-from adjoint.trace.recorder import record, tensor_from_array
+from adjoint.trace.recorder import array_of, record, tensor_from_array
 
 
 class Sorted(NamedTuple):
@@ -105,8 +105,8 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     >>> torch.unique(torch.tensor([3, 1, 3]))
     tensor([1, 3])
     """
-    values, inverse, counts = np.unique(input.detach().numpy(), return_inverse=True, return_counts=True)
-    out = [tensor_from_array(values)]
+    values, inverse, counts = np.unique(array_of(input), return_inverse=True, return_counts=True)
+    out = [tensor_from_array(values, dtype=input._aval.dtype)]
     if return_inverse:
         out.append(tensor_from_array(inverse.reshape(input._aval.shape).astype(np.int64)))
     if return_counts:
@@ -121,8 +121,8 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     >>> torch.bincount(torch.tensor([0, 2, 2, 5]))
     tensor([1, 0, 2, 0, 0, 1])
     """
-    w = None if weights is None else weights.detach().numpy()
-    return tensor_from_array(np.bincount(input.detach().numpy(), w, minlength))
+    w = None if weights is None else array_of(weights)
+    return tensor_from_array(np.bincount(array_of(input), w, minlength))
 
 
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
@@ -132,12 +132,12 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     >>> torch.histc(torch.tensor([0.1, 0.2, 0.9]), bins=2, min=0, max=1)
     tensor([2., 1.])
     """
-    values = input.detach().numpy()
+    values = array_of(input)
     low, high = (float(values.min()), float(values.max())) if min == max == 0 else (min, max)
     if low == high:
         low, high = low - 1, high + 1
     counts, _ = np.histogram(values, bins, (low, high))
-    return tensor_from_array(counts.astype(values.dtype))
+    return tensor_from_array(counts, dtype=input._aval.dtype)
 
 
 def searchsorted(sorted_sequence: Tensor, input: Any, *, right: bool = False, side: str | None = None) -> Tensor:
@@ -148,8 +148,8 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, right: bool = False, si
     tensor([1, 2])
     """
     right = right or side == "right"
-    rows = sorted_sequence.detach().numpy()
-    values = input.detach().numpy() if isinstance(input, Tensor) else np.asarray(input)
+    rows = array_of(sorted_sequence)
+    values = array_of(input) if isinstance(input, Tensor) else np.asarray(input)
     way: Any = "right" if right else "left"
     if rows.ndim == 1:
         return tensor_from_array(np.asarray(np.searchsorted(rows, values, way)).astype(np.int64))

@@ -27,6 +27,7 @@ from adjoint.runtime.memory import Buffer
 from adjoint.schedule.group import Grouping, Special
 from adjoint.schedule.memory_plan import plan_memory
 from adjoint.schedule.prepare import prepare
+from adjoint.storage import decode, encode
 
 _COLD_ELEMENTS = (
     4096  # a program of exact primitives on so few elements is interpreted the first time
@@ -150,12 +151,12 @@ class Program:
         arrays: list[Any] = [None] * self.n_inputs
         for node in self.inputs:
             index, shape, dtype = node.attrs
-            arrays[index] = buffers[index].array(dtype.np, shape)
+            arrays[index] = decode(buffers[index].array(dtype.np, shape), dtype)
         results = run_graph(self.graph, arrays, scalars)
         out = []
         for node, value in zip(self.graph.outputs, results, strict=True):
             buffer = memory.allocate(node.size * node.dtype.itemsize)
-            np.copyto(buffer.array(node.dtype.np, node.shape), value)
+            np.copyto(buffer.array(node.dtype.np, node.shape), encode(value, node.dtype))
             out.append(buffer)
         return out
 
@@ -348,7 +349,8 @@ class _Build:
             if dtype.is_floating_point:
                 out.append(float(scalars[i]))
             else:
-                out.append(int(np.array(scalars[i]).astype(dtype.np)))
+                word = int(np.array(scalars[i]).astype(dtype.np))
+                out.append(word - (1 << 64) if word >= 1 << 63 else word)
         return out
 
     def _finish(self, made: list[tuple[Any, list]], addresses: list[int]) -> None:
@@ -410,6 +412,7 @@ class _Build:
         node = unit.node
         function, attrs = REFERENCE[node.prim.name], node.attrs
         sources = [self._array(a) if a.size else _empty(a) for a in node.args]
+        kinds = [a.dtype for a in node.args]
         if node.parts is None:
             targets = [(None, self._array(node))]
         else:
@@ -417,9 +420,12 @@ class _Build:
 
         def step(frame: _Frame, buffers: list[Buffer], out: list[Buffer]) -> None:
             with np.errstate(all="ignore"):
-                results = function([s(frame, buffers, out) for s in sources], attrs)
+                results = function(
+                    [decode(s(frame, buffers, out), d) for s, d in zip(sources, kinds, strict=True)], attrs
+                )
             for part, target in targets:
-                np.copyto(target(frame, buffers, out), results if part is None else results[part])
+                value = results if part is None else results[part]
+                np.copyto(target(frame, buffers, out), encode(value, node.dtype))
 
         return step
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from adjoint.runtime.memory import Buffer
+from adjoint.storage import encode
 from adjoint.trace import lower
 from adjoint.trace.aval import Aval
 from adjoint.trace.handle import Tensor
@@ -234,7 +235,7 @@ def rescue(tr: Trace, alive: list[Tensor]) -> None:
     tid = tr.id
     for h in alive:
         if h._slot in values:
-            h._data = Buffer.from_array(np.ascontiguousarray(values[h._slot]))
+            h._data = Buffer.from_array(np.ascontiguousarray(encode(values[h._slot], h._aval.dtype)))
             if h._escape is not None:
                 h._escape.write_back(h)
             if h._aval.requires_grad and h._tid == tid:

@@ -26,13 +26,15 @@ SYMBOL = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "matmul":
 
 
 def category_of(number_type: type) -> int:
-    """0 bool, 1 int, 2 float: the category a Python number brings to promotion."""
+    """0 bool, 1 int, 2 float, 3 complex: the category a Python number brings to promotion."""
     if number_type is bool:
         return 0
     if issubclass(number_type, int):
         return 1
     if issubclass(number_type, float):
         return 2
+    if issubclass(number_type, complex):
+        return 3
     raise TypeError(f"unsupported operand: a tensor operation got a {number_type.__name__}; use a number or a tensor")
 
 
@@ -76,7 +78,7 @@ def common_dtype(operands: list[Any], default: DType) -> DType:
     else:
         dtype = full if full is not None else point  # type: ignore[assignment]
     if dtype is None:
-        return (dtypes.bool, dtypes.int64, default)[number]
+        return (dtypes.bool, dtypes.int64, default, dtypes.default_complex(default))[number]
     return dtypes.promote_scalar(dtype, number, default) if number >= 0 else dtype
 
 
@@ -98,7 +100,7 @@ def infer(prim: str, operands: list[Any], attrs: Any, default: DType) -> tuple[A
         if isinstance(condition, Aval) and condition.dtype is not dtypes.bool:
             raise RuntimeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}")
         compute = common_dtype(operands[1:], default)
-        types = [None, *(compute if not isinstance(x, Aval) else None for x in operands[1:])]
+        types = [None, *(_word(compute) if not isinstance(x, Aval) else None for x in operands[1:])]
         return shape, compute, compute, types
     compute = common_dtype(operands, default)
     if prim in FLOAT_ONLY and not compute.is_floating_point:
@@ -116,8 +118,13 @@ def infer(prim: str, operands: list[Any], attrs: Any, default: DType) -> tuple[A
         out = dtypes.bool
     else:
         out = dtypes.bool if prim in COMPARE else compute
-    types = [compute if not isinstance(x, Aval) else None for x in operands]
+    types = [_word(compute) if not isinstance(x, Aval) else None for x in operands]
     return shape, out, compute, types
+
+
+def _word(compute: DType) -> DType:
+    """The dtype of a run-time number in an operation: what is computed with, not what is stored."""
+    return dtypes.float32 if compute.is_half else compute
 
 
 def infer_structured(prim: str, operands: list[Any], attrs: Any) -> tuple[Any, Any, Any, list[Any]]:
@@ -125,7 +132,7 @@ def infer_structured(prim: str, operands: list[Any], attrs: Any) -> tuple[Any, A
     types: list[Any] = [None if isinstance(x, Aval) else dtypes.int64 for x in operands]
     if prim == "full":
         shape, dtype = attrs
-        return shape, dtype, None, [None if isinstance(operands[0], Aval) else dtype]
+        return shape, dtype, None, [None if isinstance(operands[0], Aval) else _word(dtype)]
     if prim == "iota":
         return (attrs,), dtypes.int64, None, []
     if prim == "random_bits":

@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from adjoint import dtypes
+from adjoint.dtypes import DType
 from adjoint.trace import recorder
 from adjoint.trace.handle import Tensor, new_handle
 from adjoint.trace.recorder import Trace, bind, flush, local
 from adjoint.trace.trie import Step
 
+_SINGLE = (dtypes.float32, dtypes.float64)
 MAX_MACROS = 256  # per step; the oldest goes first
 
 
@@ -148,9 +150,27 @@ def scoped(tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict) 
     if outer is None:
         tr.scope = Scope(name, tr.node.slot)
     try:
-        return function(*args, **kwargs)
+        half = next((a._aval.dtype for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a._aval.dtype.is_half), None)
+        return function(*args, **kwargs) if half is None else in_float32(function, args, kwargs, half)
     finally:
         tr.scope = outer
+
+
+def in_float32(function: Callable, args: tuple, kwargs: dict, half: DType) -> Any:
+    """A composite of halves: computed in float32 throughout and rounded once, as PyTorch's kernels do."""
+
+    def wide(a: Any) -> Any:
+        return recorder.record("cast", (a,), dtypes.float32) if isinstance(a, Tensor) and a._aval.dtype.is_half else a
+
+    def narrow(a: Any) -> Any:
+        single = isinstance(a, Tensor) and a._aval.dtype is dtypes.float32
+        return recorder.record("cast", (a,), half) if single else a
+
+    floats = any(isinstance(a, Tensor) and a._aval.dtype in _SINGLE for a in (*args, *kwargs.values()))
+    out = function(*[wide(a) for a in args], **{k: wide(a) for k, a in kwargs.items()})
+    if floats:  # wider operands decide the result
+        return out
+    return narrow(out) if isinstance(out, Tensor) else tuple([narrow(a) for a in out])
 
 
 def first_time(
@@ -225,7 +245,7 @@ def update(
             try:
                 results = []
                 for group in groups:
-                    new = rule(*group, *numbers, *static)
+                    new = rule(*_computed(group), *numbers, *static)
                     results.append([_fit(v, group[k]) for v, k in zip(new, outputs, strict=True)])
             finally:
                 tr.static -= 1
@@ -269,6 +289,13 @@ def update(
         local.trace.set_mode(grad)
 
 
+def _computed(group: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Halves as float32: an update rounds once, when it is stored."""
+    if not any([t._aval.dtype.is_half for t in group]):
+        return group
+    return tuple([recorder.record("cast", (t,), dtypes.float32) if t._aval.dtype.is_half else t for t in group])
+
+
 def _fit(value: Tensor, target: Tensor) -> Tensor:
     if value._aval.dtype is not target._aval.dtype:
         return recorder.record("cast", (value,), target._aval.dtype)
@@ -276,6 +303,6 @@ def _fit(value: Tensor, target: Tensor) -> Tensor:
 
 
 def _apply(views: Any, rule: Callable, group: tuple, numbers: list, static: tuple, outputs: tuple) -> None:
-    new = rule(*group, *numbers, *static)
+    new = rule(*_computed(group), *numbers, *static)
     for v, k in zip([_fit(v, group[k]) for v, k in zip(new, outputs, strict=True)], outputs, strict=True):
         views.assign(group[k], v)

@@ -403,7 +403,9 @@ _ALONE = _references_when_alone()
 
 
 def export(t: Tensor) -> np.ndarray:
-    """A NumPy array that shares the tensor's memory, both ways."""
+    """A NumPy array that shares the tensor's memory, both ways. TypeError for a dtype NumPy has not."""
+    if t._aval.dtype is dtypes.bfloat16:
+        raise TypeError("Got unsupported ScalarType BFloat16: NumPy has no bfloat16; use .float().numpy()")
     base = t._base if t._base is not None else t
     buffer = base._data
     if buffer is None:
@@ -437,7 +439,8 @@ def read_shared(t: Tensor) -> Tensor:
     array = base._data.array(base._aval.dtype.np, base._aval.shape)
     for prim, attrs, starts in t._chain:
         array = move_array(array, prim, attrs, starts)
-    return recorder.tensor_from_array(np.ascontiguousarray(array).reshape(t._aval.shape))
+    copy = Buffer.from_array(np.ascontiguousarray(array))
+    return recorder.tensor_from_buffer(copy, t._aval.shape, t._aval.dtype)
 
 
 def move_array(array: np.ndarray, prim: str, attrs: Any, starts: tuple) -> np.ndarray:
