@@ -37,6 +37,7 @@ from adjoint.dtypes import (
 from adjoint.methods import allclose, equal
 from adjoint.methods import attach as _attach
 from adjoint.methods import create_device as device
+from adjoint.ops import complex_numbers as _complex
 from adjoint.ops import create as _create
 from adjoint.ops import elementwise as _elementwise
 from adjoint.ops import index as _index
@@ -88,6 +89,8 @@ _PUBLIC = {
     _random: "Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state rand randn rand_like randn_like "
     "randint randint_like randperm normal bernoulli multinomial poisson",
     _special: "mvlgamma sinc",
+    _complex: "complex polar real imag conj angle view_as_real view_as_complex isreal is_complex is_conj resolve_conj "
+    "conj_physical sgn",
 }
 for _module, _names in _PUBLIC.items():
     for _name in _names.split():

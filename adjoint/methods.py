@@ -16,6 +16,7 @@ from adjoint import dtypes
 from adjoint.autograd import engine
 from adjoint.dtypes import DType
 from adjoint.ops import (
+    complex_numbers,
     create,
     elementwise,
     index,
@@ -516,6 +517,7 @@ SAME_NAME = {
     sort: "argsort sort topk kthvalue unique bincount histc quantile",
     products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron",
     linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve",
+    complex_numbers: "conj angle is_conj resolve_conj conj_physical sgn isreal is_complex",
     samples: "cov corrcoef nansum nanmean diff",
     random: "uniform_ normal_ bernoulli_ exponential_ random_ bernoulli multinomial",
 }  # fmt: skip
@@ -541,7 +543,7 @@ def _comparison(name: str) -> Callable[[Tensor, Any], Any]:
     function = functions[name]
 
     def compare(self: Tensor, other: Any) -> Any:
-        if not isinstance(other, (Tensor, int, float, np.generic)):
+        if not isinstance(other, (Tensor, int, float, complex, np.generic)):
             return NotImplemented
         return function(self, other)
 
@@ -576,7 +578,6 @@ def attach() -> None:
         stride=lambda self, dim=None: self._aval.strides if dim is None else self._aval.strides[dim],
         is_contiguous=lambda self, memory_format=None: is_contiguous(self._aval),
         is_floating_point=lambda self: self._aval.dtype.is_floating_point,
-        is_complex=lambda self: self._aval.dtype.is_complex,
         type_as=lambda self, other: cast(self, other._aval.dtype),
         expand_as=lambda self, other: shape.expand(self, tuple(other._aval.shape)),
         view_as=lambda self, other: shape.view(self, tuple(other._aval.shape)),
@@ -634,6 +635,7 @@ def attach() -> None:
     T.__len__, T.__iter__, T.__contains__ = length, iterate, contains
     T.__bool__, T.__index__ = truth, to_index
     T.__float__ = lambda self: float(number_of(self))
+    T.__complex__ = lambda self: complex(number_of(self))
     T.__int__ = lambda self: int(number_of(self))
     T.__repr__ = T.__str__ = represent
     T.__format__ = format_tensor
@@ -646,7 +648,8 @@ def attach() -> None:
     properties = dict(
         shape=lambda self: self._aval.shape, dtype=lambda self: self._aval.dtype, device=lambda self: CPU,
         ndim=lambda self: len(self._aval.shape), is_leaf=is_leaf, T=shape.reverse_axes, mT=shape.matrix_transpose,
-        H=shape.reverse_axes, mH=shape.matrix_transpose, real=lambda self: self, grad_fn=_grad_fn,
+        H=lambda self: complex_numbers.conj(shape.reverse_axes(self)), real=complex_numbers.real, imag=complex_numbers.imag,
+        mH=lambda self: complex_numbers.conj(shape.matrix_transpose(self)), grad_fn=_grad_fn,
         itemsize=lambda self: self._aval.dtype.itemsize, nbytes=lambda self: self._aval.nbytes,
         is_cuda=lambda self: False, is_sparse=lambda self: False, layout=lambda self: "torch.strided",
         retains_grad=lambda self: self._retains, names=lambda self: (None,) * len(self._aval.shape),

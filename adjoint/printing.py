@@ -91,6 +91,22 @@ class Formatter:
         return " " * (self.width - len(text)) + text
 
 
+class ComplexFormatter:
+    """The same for complex numbers: real and imaginary parts have formats of their own."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.parts = Formatter(values.real), Formatter(values.imag)
+        self.width = self.parts[0].width + self.parts[1].width + 1
+
+    def __call__(self, v: Any) -> str:
+        imaginary = (self.parts[1](v.imag) + "j").lstrip()
+        return self.parts[0](v.real) + ("" if imaginary[0] in "+-" else "+") + imaginary
+
+
+def formatter_of(values: np.ndarray) -> Any:
+    return ComplexFormatter(values) if values.dtype.kind == "c" else Formatter(values)
+
+
 def shown(array: np.ndarray) -> np.ndarray:
     """The elements that a summary prints (they alone decide the format)."""
     edge = options["edgeitems"]
@@ -102,7 +118,7 @@ def shown(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def render(array: np.ndarray, indent: int, summarize: bool, formatter: Formatter) -> str:
+def render(array: np.ndarray, indent: int, summarize: bool, formatter: Any) -> str:
     if array.ndim == 0:
         return formatter(array[()])
     edge = options["edgeitems"]
@@ -130,7 +146,8 @@ def tensor_text(t: Tensor) -> str:
     a = t._aval
     array = array_of(t)
     suffixes = []
-    if a.dtype is not dtypes.int64 and a.dtype is not dtypes.bool and a.dtype is not local.trace.default_dtype:
+    default = local.trace.default_dtype
+    if a.dtype not in (dtypes.int64, dtypes.bool, default, dtypes.default_complex(default)):
         suffixes.append(f"dtype={a.dtype}")
     if a.size == 0:
         body = "[]"
@@ -140,7 +157,7 @@ def tensor_text(t: Tensor) -> str:
             suffixes.append(f"dtype={a.dtype}")
     else:
         summarize = a.size > options["threshold"]
-        body = render(array, len(prefix), summarize, Formatter(shown(array) if summarize else array))
+        body = render(array, len(prefix), summarize, formatter_of(shown(array) if summarize else array))
     if a.requires_grad:
         from adjoint.autograd.graph import grad_fn
 

@@ -14,7 +14,7 @@ from typing import Any
 from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.grad.explicit import FORWARD, REVERSE
-from adjoint.grad.partials import PARTIALS, scale
+from adjoint.grad.partials import PARTIALS, conjugate, scale
 from adjoint.grad.transposes import TRANSPOSES, forward_linear, sum_to
 from adjoint.ir.prims import PRIMS
 from adjoint.ops.elementwise import cast
@@ -24,6 +24,9 @@ from adjoint.trace.history import History
 from adjoint.trace.lower import KEEP_NOTHING
 from adjoint.trace.recorder import local, record
 from adjoint.trace.trie import Num, Step
+
+
+REAL_RULES = frozenset("cholesky slogdet eigh svd qr".split())  # derivative rules without the conjugates
 
 
 def locate(t: Tensor) -> tuple[History, int] | None:
@@ -245,7 +248,7 @@ def reverse_step(hist: History, step: Step, args: tuple, g: Any) -> tuple:
             if not isinstance(x, Tensor) or not x._aval.requires_grad:
                 result.append(None)
                 continue
-            gx = scale(g, partial(out, *operands, *extra))
+            gx = scale(g, conjugate(partial(out, *operands, *extra)))
             result.append(None if gx is None else fit(gx, x))
         return tuple(result)
     if prim in TRANSPOSES:
@@ -255,6 +258,8 @@ def reverse_step(hist: History, step: Step, args: tuple, g: Any) -> tuple:
             return (None, *(fit(gx, x) if gx is not None and isinstance(x, Tensor) else None for gx, x in chosen))
         return got
     if prim in REVERSE:
+        if prim in REAL_RULES and any(isinstance(x, Tensor) and x._aval.dtype.is_complex for x in args):
+            raise NotImplementedError(f"the derivative of {prim} of complex matrices is not implemented")
         if PRIMS[prim].kind == "tuple":
             parts = [record("pick", (hist.handle(step.slot),), k) for k in range(len(step.aval.parts))]
             return REVERSE[prim]([g.get(k) for k in range(len(parts))], parts, args, step.attrs)

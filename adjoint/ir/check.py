@@ -77,18 +77,26 @@ _FLOAT_ONLY = [
 ]
 _INTEGER_ONLY = {"shift_left", "shift_right"}
 _INTEGER_OR_BOOL = {"bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"}
+_REAL_ONLY = set(
+    "erf erfc erfinv lgamma digamma atan2 sign floor ceil round trunc relu maximum minimum floor_div remainder fmod lt le gt "
+    "ge amax amin argmax argmin argsort".split()
+)
 _NO_BOOL = {"neg", "sub", "sign", "floor_div", "remainder", "fmod", "pow", "integer_pow"}
 
 
 def operand_categories(name: str) -> tuple[int, ...]:
     """The dtype categories (`DType.category`) that the first operand of a primitive may have."""
+    if name in ("real", "imag", "conj", "as_real"):
+        return (3,)
     if name in _FLOAT_ONLY:
+        return (2,) if name in _REAL_ONLY else (2, 3)
+    if name in ("complex", "as_complex"):
         return (2,)
     if name in _INTEGER_ONLY:
         return (1,)
     if name in _INTEGER_OR_BOOL:
         return (0, 1)
-    return (1, 2) if name in _NO_BOOL else (0, 1, 2)
+    return tuple(c for c in range(4) if (c > 0 or name not in _NO_BOOL) and (c < 3 or name not in _REAL_ONLY))
 
 
 def _describe(node: Node) -> str:

@@ -56,6 +56,22 @@ def _where(args: list[Aval], attrs: Any) -> Aval:
     return args[1]
 
 
+def _size(args: list[Aval], attrs: Any) -> Aval:
+    return args[0][0], args[0][1].to_real()  # the absolute value of a complex number is real
+
+
+def _complex(args: list[Aval], attrs: Any) -> Aval:
+    return args[0][0], args[0][1].to_complex()
+
+
+def _as_real(args: list[Aval], attrs: Any) -> Aval:
+    return (*args[0][0], 2), args[0][1].to_real()
+
+
+def _as_complex(args: list[Aval], attrs: Any) -> Aval:
+    return args[0][0][:-1], args[0][1].to_complex()
+
+
 def _cast(args: list[Aval], attrs: DType) -> Aval:
     return args[0][0], attrs
 
@@ -192,6 +208,8 @@ def _pick(args: list[Any], attrs: int) -> Aval:
     return args[0][attrs]
 
 
+IMAGINARY = 1 << 40  # a `scalar` node with this added to its index is the imaginary part of that run-time number
+
 PRIMS: dict[str, Prim] = {}
 _MOVES = frozenset("cast where take put".split())  # like movement and creation: no arithmetic on elements
 
@@ -214,7 +232,8 @@ _declare("create", "iota", _iota, exact=True)  # 0, 1, ... n-1 as int64; attrs: 
 _declare("create", "random_bits", _random_bits, exact=True)  # operands seed, offset (0-d int64); attrs: shape
 
 _declare("pointwise", "neg", _same, linear=True, exact=True)
-_declare("pointwise", "abs sign sqrt floor ceil round trunc relu bitwise_not", _same, exact=True)
+_declare("pointwise", "abs", _size, exact=True)
+_declare("pointwise", "sign sqrt floor ceil round trunc relu bitwise_not", _same, exact=True)
 _declare("pointwise", "rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh", _same)
 _declare("pointwise", "asinh acosh atanh sigmoid erf erfc erfinv lgamma digamma", _same)
 _declare("pointwise", "logical_not isnan isinf", _compare, exact=True)
@@ -226,6 +245,10 @@ _declare("pointwise", "floor_div remainder fmod pow atan2", _same)
 _declare("pointwise", "bitwise_and bitwise_or bitwise_xor shift_left shift_right", _same, exact=True)
 _declare("pointwise", "eq ne lt le gt ge", _compare, exact=True)
 _declare("pointwise", "where", _where, linear=True, exact=True)  # condition (bool), then, otherwise
+
+_declare("pointwise", "real imag", _size, linear=True, exact=True)  # of a complex operand
+_declare("pointwise", "conj", _same, linear=True, exact=True)
+_declare("pointwise", "complex", _complex, linear=True, exact=True)  # real part, imaginary part
 
 _declare("movement", "expand", _to_shape, linear=True, exact=True)  # attrs: shape; right-aligned broadcasting
 _declare("movement", "reshape", _to_shape, linear=True, exact=True)  # attrs: shape
@@ -239,6 +262,9 @@ _declare("movement", "place", _place, linear=True, exact=True)
 _declare("movement", "slice_update", _same, linear=True, exact=True)
 _declare("movement", "cat", _cat, linear=True, exact=True)  # attrs: axis
 _declare("movement", "window", _window, linear=True, exact=True)  # attrs: (dims, sizes, strides, dilations)
+
+_declare("movement", "as_real", _as_real, linear=True, exact=True)  # a complex number as two real ones, on a last axis
+_declare("movement", "as_complex", _as_complex, linear=True, exact=True)
 
 _declare("reduce", "sum", _reduce, linear=True)  # attrs: axes, increasing
 _declare("reduce", "prod", _reduce)

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from adjoint import dtypes
 from adjoint.ir.graph import Graph
-from adjoint.ir.prims import window_length
+from adjoint.ir.prims import IMAGINARY, window_length
 from adjoint.storage import round_to
 
 Arrays = list[Any]
@@ -84,8 +84,29 @@ def _remainder(a: Arrays, attrs: Any) -> np.ndarray:
     return np.remainder(a[0], a[1])
 
 
+def _as_real(a: Arrays, attrs: Any) -> np.ndarray:
+    return np.stack([a[0].real, a[0].imag], -1)
+
+
+def _as_complex(a: Arrays, attrs: Any) -> np.ndarray:
+    return _complex([a[0][..., 0], a[0][..., 1]], attrs)
+
+
+def _complex(a: Arrays, attrs: Any) -> np.ndarray:
+    out = np.empty(np.shape(a[0]), np.complex64 if a[0].dtype == np.float32 else np.complex128)
+    out.real, out.imag = a
+    return out
+
+
+def scalar_of(scalars: list[Any], index: int) -> Any:
+    """A run-time number by the attribute of its node."""
+    return scalars[index] if index < IMAGINARY else scalars[index - IMAGINARY].imag
+
+
 def _sigmoid(a: Arrays, attrs: Any) -> np.ndarray:
     x = a[0]
+    if x.dtype.kind == "c":
+        return 1 / (1 + np.exp(-x))
     e = np.exp(-np.abs(x))  # never overflows
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
 
@@ -283,7 +304,7 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "bitwise_not": _simple(np.invert),
     "rsqrt": lambda a, attrs: (1 / np.sqrt(a[0])).astype(a[0].dtype),
     "exp": _simple(np.exp),
-    "exp2": _simple(np.exp2),
+    "exp2": lambda a, attrs: np.exp2(a[0]) if a[0].dtype.kind == "f" else np.exp(a[0] * a[0].dtype.type(math.log(2))),
     "expm1": _simple(np.expm1),
     "log": _simple(np.log),
     "log2": _simple(np.log2),
@@ -307,6 +328,12 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "erfinv": _vectorized(erfinv),
     "lgamma": _vectorized(_lgamma),
     "digamma": _vectorized(digamma),
+    "real": lambda a, attrs: a[0].real,
+    "imag": lambda a, attrs: a[0].imag,
+    "conj": _simple(np.conj),
+    "complex": _complex,
+    "as_real": _as_real,
+    "as_complex": _as_complex,
     "logical_not": _simple(np.logical_not),
     "isnan": _simple(np.isnan),
     "isinf": _simple(np.isinf),
@@ -381,7 +408,7 @@ def run_graph(graph: Graph, inputs: list[np.ndarray], scalars: list[Any]) -> lis
             if name == "input":
                 out: Any = inputs[node.attrs[0]]
             elif name == "scalar":
-                out = round_to(scalars[node.attrs[0]], node.dtype)
+                out = round_to(scalar_of(scalars, node.attrs[0]), node.dtype)
             else:
                 out = REFERENCE[name]([values[a.index] for a in node.args], node.attrs)
                 if node.parts is None:

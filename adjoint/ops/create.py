@@ -18,6 +18,7 @@ from adjoint.ops.shape import sizes_of
 from adjoint.trace import recorder, views
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor
+from adjoint.trace.infer import common_dtype
 from adjoint.trace.recorder import local, realize, record, record_full
 
 
@@ -227,7 +228,7 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
         value = fill_value if chosen is None else cast(fill_value, chosen)
         return record("expand", (value.reshape(()),), shape)
     if chosen is None:
-        chosen = dtypes.bool if isinstance(fill_value, bool) else dtypes.int64 if isinstance(fill_value, int) else local.trace.default_dtype
+        chosen = common_dtype([type(fill_value)], local.trace.default_dtype)
     return _filled(shape, fill_value, chosen, requires_grad)
 
 

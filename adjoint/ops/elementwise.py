@@ -20,14 +20,14 @@ from adjoint.trace.handle import Parameter, Tensor, new_handle
 from adjoint.trace.macro import composite
 from adjoint.trace.recorder import bind, local, record, record_one
 
-Number = int | float | bool
+Number = int | float | bool | complex
 
 
 def plain(x: Any, what: str) -> Any:
     """A tensor or a Python number from an operand: NumPy scalars and 0-d arrays become numbers."""
-    if isinstance(x, (Tensor, float, int)):
+    if isinstance(x, (Tensor, float, int, complex)):
         return x
-    if isinstance(x, np.generic) and x.dtype.kind in "biuf":
+    if isinstance(x, np.generic) and x.dtype.kind in "biufc":
         return x.item()
     if isinstance(x, np.ndarray):
         raise TypeError(
@@ -82,7 +82,7 @@ def make_binary(prim: str, defer: bool = False) -> Callable[[Any, Any], Any]:
                 return record(prim, (a, b))
             tr.scalars.append(b)
         else:
-            if defer and not isinstance(b, (Tensor, int, float, np.generic)):
+            if defer and not isinstance(b, (Tensor, int, float, complex, np.generic)):
                 return NotImplemented
             return record(prim, (a, plain(b, prim)))
         tr.node = step
@@ -116,7 +116,7 @@ def make_reflected(prim: str) -> Callable[[Tensor, Any], Any]:
             out._aval = step.aval
             tr.handles.append(out)
             return out
-        if not isinstance(b, (Tensor, int, float, np.generic)):
+        if not isinstance(b, (Tensor, int, float, complex, np.generic)):
             return NotImplemented
         return record(prim, (plain(b, prim), a))
 
@@ -165,6 +165,11 @@ log1p, expm1, sin, cos, erf = (functions[n] for n in ("log1p", "expm1", "sin", "
 def cast(x: Tensor, dtype: DType) -> Tensor:
     """The tensor in another dtype (itself if it has it already)."""
     return x if x._aval.dtype is dtype else record_one("cast", x, dtype)
+
+
+def to_default_float(x: Tensor) -> Tensor:
+    """An integer or bool tensor in the default dtype, any other as it is."""
+    return x if x._aval.dtype.category >= 2 else cast(x, local.trace.default_dtype)
 
 
 def add(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
@@ -242,14 +247,14 @@ def pow(input: Any, exponent: Any) -> Tensor:
     >>> torch.pow(torch.tensor([1., 2., 3.]), 2)
     tensor([1., 4., 9.])
     """
-    if type(exponent) is int and isinstance(input, Tensor) and input._aval.dtype.category == 2 and -64 <= exponent <= 64:
+    if type(exponent) is int and isinstance(input, Tensor) and input._aval.dtype.category >= 2 and -64 <= exponent <= 64:
         return record_one("integer_pow", input, exponent)
     if isinstance(exponent, np.generic):
         exponent = exponent.item()
     if isinstance(input, Tensor) and isinstance(exponent, (int, float)):
         dtype = input._aval.dtype
         whole = exponent == math.floor(exponent) if abs(exponent) < 1e9 else False
-        if not dtype.is_floating_point:
+        if dtype.category < 2:
             if isinstance(exponent, int):
                 if exponent < 0:
                     raise RuntimeError(

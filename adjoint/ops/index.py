@@ -295,7 +295,7 @@ def fill_value(target: Tensor, value: Any) -> Tensor:
     """A number or tensor as a value of the target's shape and dtype."""
     shape, dtype = tuple(target._aval.shape), target._aval.dtype
     if not isinstance(value, Tensor):
-        if not isinstance(value, (int, float)):
+        if not isinstance(value, (int, float)) and not (dtype.is_complex and isinstance(value, complex)):
             raise TypeError(f"can't assign a {type(value).__name__} to a torch.{dtype.name} tensor")
         return record_full(value, shape, dtype)
     return fit(value, shape, dtype)

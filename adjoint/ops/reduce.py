@@ -45,7 +45,7 @@ def _accumulator(x: Tensor, dtype: DType | None) -> Tensor:
     """Sums and products of integers and bools are int64."""
     if dtype is not None:
         return cast(x, dtype)
-    return x if x._aval.dtype.is_floating_point else cast(x, dtypes.int64)
+    return x if x._aval.dtype.category >= 2 else cast(x, dtypes.int64)
 
 
 def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None, axis: Any = None, keepdims: bool | None = None) -> Tensor:
@@ -57,7 +57,7 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType |
     """
     if dim is None and axis is None and not keepdim and not keepdims and dtype is None:
         a = input._aval
-        if a.dtype.is_floating_point:
+        if a.dtype.category >= 2:
             return record_one("sum", input, ALL_AXES[len(a.shape)])
     dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
     x = _accumulator(input, dtype)
@@ -91,7 +91,7 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType 
     """
     dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
     x = input if dtype is None else cast(input, dtype)
-    if not x._aval.dtype.is_floating_point:
+    if x._aval.dtype.category < 2:
         raise RuntimeError(
             "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
             f"Got: {x._aval.dtype.name}; use .float().mean()"
@@ -104,12 +104,20 @@ def _var(x: Tensor, axes: tuple[int, ...], correction: float, keepdim: bool) -> 
     n = math.prod(x._aval.shape[a] for a in axes)
     centred = x - reduce("sum", x, axes, True) / (n if n else math.nan)
     freedom = n - correction
-    total = reduce("sum", centred * centred, axes, keepdim)
+    total = reduce("sum", _square_of_size(centred), axes, keepdim)
     return total / freedom if freedom > 0 else total * math.nan if n == 0 else total / 0.0
 
 
+def _square_of_size(x: Tensor) -> Tensor:
+    """|x|**2, real."""
+    if not x._aval.dtype.is_complex:
+        return x * x
+    re, im = record_one("real", x, None), record_one("imag", x, None)
+    return re * re + im * im
+
+
 def _check_real(name: str, x: Tensor) -> None:
-    if not x._aval.dtype.is_floating_point:
+    if x._aval.dtype.category < 2:
         raise RuntimeError(f"{name}: std and var only support floating point and complex dtypes, got {x._aval.dtype.name}")
 
 
@@ -437,7 +445,7 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, 
     tensor(5.)
     """
     x = input if dtype is None else cast(input, dtype)
-    if not x._aval.dtype.is_floating_point:
+    if x._aval.dtype.category < 2:
         raise RuntimeError(
             f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x._aval.dtype.name}"
         )
@@ -457,11 +465,11 @@ def vector_norm(x: Tensor, order: float, axes: tuple[int, ...], keepdim: bool) -
     if order == -math.inf:
         return reduce("amin", ew.absolute(x), axes, keepdim)
     if order == 0:
-        return reduce("sum", cast(x != 0, x._aval.dtype), axes, keepdim)
+        return reduce("sum", cast(x != 0, x._aval.dtype.to_real()), axes, keepdim)
     if order == 1:
         return reduce("sum", ew.absolute(x), axes, keepdim)
     if order == 2:
-        total = reduce("sum", x * x, axes, keepdim)
+        total = reduce("sum", _square_of_size(x), axes, keepdim)
         zero = total == 0
         return where(zero, 0.0, ew.sqrt(where(zero, 1.0, total)))
     total = reduce("sum", ew.pow(ew.absolute(x), order), axes, keepdim)

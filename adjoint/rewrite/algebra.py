@@ -55,6 +55,8 @@ def _never_negative_zero(x: Node) -> bool:
     """Whether no element can be -0.0, as far as the node itself tells."""
     if x.prim is EXPAND:
         x = x.args[0]
+    if x.dtype.is_complex:
+        return False
     if x.prim is CONST:
         return not is_negative_zero(x.attrs[0])
     if x.prim is CAST:

@@ -21,7 +21,7 @@ from adjoint.codegen.gemm import gemm_kernel
 from adjoint.codegen.nest import STATUS, Kernel, NestKernel
 from adjoint.dtypes import DType
 from adjoint.ir.graph import Graph, Node
-from adjoint.ir.reference import REFERENCE, run_graph
+from adjoint.ir.reference import REFERENCE, run_graph, scalar_of
 from adjoint.runtime import jit, memory, pool
 from adjoint.runtime.memory import Buffer
 from adjoint.schedule.group import Grouping, Special
@@ -119,7 +119,7 @@ class Program:
                     *[b.ptr for b in out],
                     *([scalars[i] for i in built.scalar_indices] if built.scalar_indices else ()),
                 )
-            except struct.error:
+            except (struct.error, IndexError):
                 built.pack(
                     frame.table,
                     0,
@@ -346,10 +346,11 @@ class _Build:
         """Scalars converted to what the table holds, as NumPy would convert them."""
         out: list[Any] = []
         for i, dtype in self.scalar_keys:
+            value = scalar_of(scalars, i)
             if dtype.is_floating_point:
-                out.append(float(scalars[i]))
+                out.append(float(value.real))
             else:
-                word = int(np.array(scalars[i]).astype(dtype.np))
+                word = int(np.array(value).astype(dtype.np))
                 out.append(word - (1 << 64) if word >= 1 << 63 else word)
         return out
 

@@ -14,7 +14,7 @@ import numpy as np
 from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.ir.graph import Graph, GraphBuilder, Node
-from adjoint.ir.prims import PRIMS, calculates
+from adjoint.ir.prims import IMAGINARY, PRIMS, calculates
 from adjoint.ir.reference import REFERENCE
 from adjoint.storage import decode, round_to
 from adjoint.trace.trie import Num, Step, path
@@ -23,7 +23,7 @@ SILENT = frozenset(("mode", "mark", "freed", "hook", "leaf"))
 # Primitives whose derivative uses neither operands nor the result: a finished backward frees nothing of them.
 KEEP_NOTHING = frozenset(
     "neg add sub sum expand reshape permute flip slice place cat window cast clone alias full pick override "
-    "sign floor ceil round trunc".split()
+    "sign floor ceil round trunc real imag conj complex as_real as_complex".split()
 )
 EXPENSIVE = frozenset(("contract", "reduce", "scan", "index", "host", "tuple"))
 
@@ -53,7 +53,7 @@ def graph_of(node: Step, slots: tuple[int, ...]) -> Graph:
     values: dict[int, Node] = {}
     for step in needed_steps(node, slots):
         for k, (slot, dtype) in enumerate(step.scalars):
-            values[slot] = builder.node("scalar", attrs=(step.scalars_before + k, (), dtype))
+            values[slot] = scalar(builder, step.scalars_before + k, dtype)
         operands = step.args[1:] if step.prim == "override" else step.args
         if all(type(a) is not int or a in values for a in operands):
             values[step.slot] = lower_step(builder, step, values)
@@ -95,6 +95,14 @@ def lower_step(builder: GraphBuilder, step: Step, values: dict[int, Node]) -> No
 
 
 # --- halves: stored in 16 bits, computed in float32 -------------------------------------------------------------------
+
+
+def scalar(builder: GraphBuilder, index: int, dtype: DType) -> Node:
+    """A run-time number; a complex one as its two parts."""
+    real = builder.node("scalar", attrs=(index, (), dtype.to_real()))
+    if not dtype.is_complex:
+        return real
+    return builder.node("complex", real, builder.node("scalar", attrs=(IMAGINARY + index, (), dtype.to_real())))
 
 
 def constant(builder: GraphBuilder, value: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Node:

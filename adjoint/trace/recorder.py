@@ -342,7 +342,7 @@ def make_step(tr: Trace, key: Any, prim: str, operands: tuple, slots: list, attr
     grad = (
         tr.grad
         and dtype is not None
-        and dtype.is_floating_point
+        and dtype.category >= 2
         and prim not in NOT_DIFFERENTIABLE
         and any(isinstance(x, Tensor) and x._aval.requires_grad for x in operands)
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from adjoint.trace.aval import contiguous_strides
 
-STRIDED = frozenset(("expand", "permute", "slice", "reshape"))
+STRIDED = frozenset(("expand", "permute", "slice", "reshape", "real", "imag", "as_real", "as_complex"))
 
 
 def view_strides(prim: str, operands: tuple, attrs: Any, shape: tuple) -> tuple[int, ...] | None:
@@ -14,6 +14,10 @@ def view_strides(prim: str, operands: tuple, attrs: Any, shape: tuple) -> tuple[
     x = operands[0]._aval
     if prim == "permute":
         return tuple(x.strides[p] for p in attrs)
+    if prim in ("real", "imag", "as_real"):  # strides count elements of the result
+        return tuple(2 * s for s in x.strides) + ((1,) if prim == "as_real" else ())
+    if prim == "as_complex":
+        return tuple(s // 2 for s in x.strides[:-1])
     if prim == "slice":
         return tuple(s * k for s, k in zip(x.strides, attrs[2], strict=True))
     if prim == "expand":

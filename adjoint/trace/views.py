@@ -13,9 +13,11 @@ from sys import getrefcount
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from adjoint import dtypes
 from adjoint.dtypes import DType
+from adjoint.ir.prims import PRIMS
 from adjoint.runtime.memory import Buffer
 from adjoint.trace import recorder, strides
 from adjoint.trace.aval import aval
@@ -51,15 +53,10 @@ def shared_view(t: Tensor, move: tuple) -> Tensor:
     """A view of shared memory: nothing is recorded before it is used, because it is read anew at every use."""
     prim, attrs, _ = move
     old = t._aval
-    if prim == "slice":
-        shape = attrs[1]
-    elif prim == "permute":
-        shape = tuple([old.shape[p] for p in attrs])
-    else:
-        shape = attrs
+    shape, dtype = PRIMS[prim].rule([(tuple(old.shape), old.dtype)], attrs)
     out = new_handle(Tensor)
     out._tid, out._slot = 0, -1
-    out._aval = aval(tuple(shape), old.dtype, False, strides.view_strides(prim, (t,), attrs, tuple(shape)))
+    out._aval = aval(tuple(shape), dtype, False, strides.view_strides(prim, (t,), attrs, tuple(shape)))
     return link(out, t, move)
 
 
@@ -235,6 +232,12 @@ def undo_move(before: Tensor, move: tuple, value: Tensor) -> Tensor:
         for i, p in enumerate(attrs):
             inverse[p] = i
         return record("permute", (value,), tuple(inverse))
+    if prim == "real":
+        return record("complex", (value, record_one("imag", before, None)))
+    if prim == "imag":
+        return record("complex", (record_one("real", before, None), value))
+    if prim in ("as_real", "as_complex"):
+        return record_one("as_complex" if prim == "as_real" else "as_real", value, None)
     if prim == "slice":
         begins, _, steps = attrs
         static, local.trace.static = local.trace.static, 0
@@ -453,6 +456,13 @@ def move_array(array: np.ndarray, prim: str, attrs: Any, starts: tuple) -> np.nd
         return array.transpose(attrs)
     if prim == "expand":
         return np.broadcast_to(array, attrs)
+    if prim in ("real", "imag"):
+        return array.real if prim == "real" else array.imag
+    if prim == "as_real":
+        part = array.real
+        return as_strided(part, (*part.shape, 2), (*part.strides, part.itemsize))
+    if prim == "as_complex":
+        return array.view(np.complex64 if array.dtype == np.float32 else np.complex128)[..., 0]
     begins, sizes, steps = attrs
     rest = iter(starts)
     index = []
