@@ -46,7 +46,12 @@ def number_of(self: Tensor) -> Any:
     """The same for `int(t)` and `float(t)`, where PyTorch raises ValueError."""
     if self._aval.size != 1:
         raise ValueError(f"only one element tensors can be converted to Python scalars, this one has shape {list(self._aval.shape)}")
-    return item(self)
+    number = item(self)
+    if isinstance(number, complex):
+        if number.imag:
+            raise RuntimeError(f"value cannot be converted to a real number without overflow: {number}; use .real, .imag or .abs()")
+        return number.real
+    return number
 
 
 def item(self: Tensor) -> Any:
@@ -635,7 +640,7 @@ def attach() -> None:
     T.__len__, T.__iter__, T.__contains__ = length, iterate, contains
     T.__bool__, T.__index__ = truth, to_index
     T.__float__ = lambda self: float(number_of(self))
-    T.__complex__ = lambda self: complex(number_of(self))
+    T.__complex__ = lambda self: complex(item(self))
     T.__int__ = lambda self: int(number_of(self))
     T.__repr__ = T.__str__ = represent
     T.__format__ = format_tensor
@@ -674,7 +679,10 @@ def _functional(name: str) -> Callable:
 
 
 def _invert(self: Tensor) -> Tensor:
-    return functions["logical_not" if self._aval.dtype is dtypes.bool else "bitwise_not"](self)
+    dtype = self._aval.dtype
+    if dtype.category > 1:
+        raise TypeError(f"~ (operator.invert) is only implemented on integer and Boolean-type tensors, not {dtype.name}")
+    return functions["logical_not" if dtype is dtypes.bool else "bitwise_not"](self)
 
 
 def _restructure(function: Callable) -> Callable:

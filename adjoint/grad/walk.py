@@ -25,7 +25,6 @@ from adjoint.trace.lower import KEEP_NOTHING
 from adjoint.trace.recorder import local, record
 from adjoint.trace.trie import Num, Step
 
-
 REAL_RULES = frozenset("cholesky slogdet eigh svd qr".split())  # derivative rules without the conjugates
 
 

@@ -23,7 +23,7 @@ class MalformedGraph(Exception):
 
 _BINARY = (
     "add sub mul div maximum minimum floor_div remainder fmod pow atan2 "
-    "bitwise_and bitwise_or bitwise_xor shift_left shift_right eq ne lt le gt ge"
+    "bitwise_and bitwise_or bitwise_xor shift_left shift_right eq ne lt le gt ge complex"
 )
 ARITY: dict[str, int] = {
     name: 1 for name, prim in PRIMS.items() if prim.kind in ("pointwise", "movement")
@@ -33,7 +33,7 @@ ARITY |= {
 }
 ARITY |= dict.fromkeys(_BINARY.split(), 2)
 ARITY |= {"where": 3, "input": 0, "scalar": 0, "const": 0, "full": 1, "iota": 0, "random_bits": 2}
-ARITY |= {"slice_update": 2, "matmul": 2, "take": 2, "put_add": 2, "put": 3, "solve": 2}
+ARITY |= {"as_real": 1, "as_complex": 1, "slice_update": 2, "matmul": 2, "take": 2, "put_add": 2, "put": 3, "solve": 2}
 _STARTS = {"slice": 0, "place": 1, "slice_update": 0}  # where in attrs the starts of a region are
 
 _FLOAT_ONLY = [

@@ -178,7 +178,8 @@ def _det(args: list[Aval], attrs: Any) -> Aval:
 
 
 def _slogdet(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
-    return (_det(args, attrs), _det(args, attrs))
+    shape, dtype = _det(args, attrs)
+    return (shape, dtype), (shape, dtype.to_real())
 
 
 def _solve(args: list[Aval], attrs: Any) -> Aval:
@@ -194,14 +195,14 @@ def _qr(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
 
 def _eigh(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
     shape, dtype = args[0]
-    return (shape[:-1], dtype), (shape, dtype)
+    return (shape[:-1], dtype.to_real()), (shape, dtype)
 
 
 def _svd(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
     shape, dtype = args[0]
     *batch, m, n = shape
     k = min(m, n)
-    return ((*batch, m, k), dtype), ((*batch, k), dtype), ((*batch, k, n), dtype)
+    return ((*batch, m, k), dtype), ((*batch, k), dtype.to_real()), ((*batch, k, n), dtype)
 
 
 def _pick(args: list[Any], attrs: int) -> Aval:

@@ -120,6 +120,8 @@ def view_as_complex(input: Tensor) -> Tensor:
         raise RuntimeError(f"view_as_complex is only supported for half, float and double tensors, but got a tensor of scalar type: {dtypes.LEGACY[a.dtype]}")
     if not a.shape or a.shape[-1] != 2:
         raise RuntimeError(f"Tensor must have a last dimension of size 2, not the shape {list(a.shape)}")
+    if a.strides[-1] != 1 or any(s % 2 for n, s in zip(a.shape[:-1], a.strides, strict=False) if n > 1):
+        raise RuntimeError(f"Tensor must have a last dimension with stride 1 and other strides divisible by 2, not {a.strides}: use .contiguous()")
     return make_view(input, "as_complex", None)
 
 

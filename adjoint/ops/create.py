@@ -293,6 +293,11 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
 # --- ranges -----------------------------------------------------------------------------------------------------------
 
 
+def _check_range(name: str, dtype: Any) -> None:
+    if isinstance(dtype, DType) and dtype.category in (0, 3):
+        raise NotImplementedError(f'"{name}" not implemented for \'{dtypes.LEGACY[dtype]}\'; take an integer or floating dtype')
+
+
 def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """start, start + step, ... below end; int64 if all three are ints.
 
@@ -308,6 +313,7 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
     if (end - start) / step < 0:
         raise RuntimeError(f"upper bound and lower bound inconsistent with step sign: arange({start}, {end}, {step})")
     whole = all(isinstance(v, int) for v in (start, end, step))
+    _check_range("arange", dtype)
     chosen = _options(dtype, device, dtypes.int64 if whole else None)
     n = -(-(end - start) // step) if whole else math.ceil((end - start) / step)
     out = record("iota", (), int(n))
@@ -333,6 +339,8 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     chosen = _options(dtype, device)
+    if dtype is dtypes.bool:
+        raise NotImplementedError("\"linspace\" not implemented for 'Bool'")
     gap = (end - start) / (steps - 1) if steps > 1 else 0.0
     i = cast(record("iota", (), int(steps)), dtypes.float64)
     up = i * float(gap) + float(start)

@@ -90,6 +90,8 @@ def as_index(item: Any) -> Any:
         return recorder.tensor_from_array(array if array.dtype.kind == "b" else array.astype(np.int64))
     if isinstance(item, range):
         return recorder.tensor_from_array(np.array(list(item), dtype=np.int64))
+    if isinstance(item, Tensor) and item._aval.dtype is dtypes.uint8:
+        return cast(item, dtypes.bool)  # a mask, as in PyTorch
     if isinstance(item, Tensor) and not item._aval.shape and item._aval.dtype in INTEGERS:
         return item
     if isinstance(item, float) or (item is not None and not isinstance(item, (int, slice, Tensor, type(Ellipsis)))):
@@ -156,7 +158,7 @@ def basic(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
                             f"The shape of the mask {list(i._aval.shape)} at index {d} does not match the shape of the "
                             f"indexed tensor {list(shape)} at index {axis + d}"
                         )
-                found = np.nonzero(i.detach().numpy()) if i._aval.shape else np.nonzero(np.atleast_1d(i.detach().numpy()))
+                found = np.nonzero(np.atleast_1d(recorder.array_of(i)))
                 if not i._aval.shape:
                     advanced[len(new_shape)] = recorder.tensor_from_array(found[0].astype(np.int64))
                     new_shape.append(1)
@@ -166,7 +168,7 @@ def basic(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
                     whole(shape[axis])
                     axis += 1
                 continue
-            if i._aval.dtype not in INTEGERS:
+            if i._aval.dtype not in (dtypes.int64, dtypes.int32):
                 raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
             advanced[len(new_shape)] = cast(i, dtypes.int64)
             whole(shape[axis])
@@ -583,7 +585,7 @@ def nonzero(input: Tensor, as_tuple: bool = False) -> Any:
     tensor([[1],
             [2]])
     """
-    found = np.nonzero(np.atleast_1d(input.detach().numpy()))
+    found = np.nonzero(np.atleast_1d(recorder.array_of(input)))
     if as_tuple:
         return tuple(recorder.tensor_from_array(f.astype(np.int64)) for f in found)
     rows = np.stack(found, axis=1) if input._aval.shape else np.zeros((len(found[0]), 0))

@@ -205,6 +205,8 @@ def eigh(A: Tensor, UPLO: str = "L") -> Eigh:
     >>> values
     tensor([1., 2.])
     """
+    if isinstance(A, Tensor) and A._aval.dtype.category < 2:
+        raise NotImplementedError(f'"linalg.eigh" not implemented for \'{dtypes.LEGACY[A._aval.dtype]}\'; convert with .float() first')
     _matrix("eigh", A)
     S = A if UPLO == "L" else matrix_transpose(A)
     both = record("eigh", (S,))

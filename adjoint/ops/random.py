@@ -19,6 +19,7 @@ from adjoint.ops.elementwise import cast, where
 from adjoint.ops.shape import sizes_of
 from adjoint.ops.sort import argsort
 from adjoint.trace.handle import Tensor
+from adjoint.trace.macro import not_implemented
 from adjoint.trace.recorder import local, record
 from adjoint.trace.views import assign, check_in_place
 
@@ -133,6 +134,8 @@ def bits(shape: tuple[int, ...], generator: Generator | None) -> Tensor:
 
 def uniform(shape: tuple[int, ...], dtype: DType, generator: Generator | None) -> Tensor:
     """Multiples of 2**-24 or 2**-53 in [0, 1); of as many digits as a half has."""
+    if dtype.is_complex:
+        return record("complex", tuple([uniform(shape, dtype.to_real(), generator) for _ in range(2)]))
     drawn = bits(shape, generator)
     if dtype is dtypes.float64:
         return cast(drawn, dtypes.float64) * 2.0**-53
@@ -144,6 +147,8 @@ def gaussian(shape: tuple[int, ...], dtype: DType, generator: Generator | None) 
     """sqrt(-2 log u) cos(2 pi v), with u in (0, 1]."""
     if dtype.is_half:
         return cast(gaussian(shape, dtypes.float32, generator), dtype)
+    if dtype.is_complex:  # of variance 1 together
+        return record("complex", tuple([gaussian(shape, dtype.to_real(), generator) * math.sqrt(0.5) for _ in range(2)]))
     u = 1.0 - uniform(shape, dtype, generator)
     v = uniform(shape, dtype, generator)
     return ew.sqrt(ew.log(u) * -2.0) * ew.cos(v * (2 * math.pi))
@@ -156,8 +161,8 @@ def _prepare(size: tuple, dtype: Any, device: Any) -> tuple[tuple[int, ...], DTy
         if n < 0:
             raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(shape)}")
     chosen = check_dtype(dtype) or local.trace.default_dtype
-    if not chosen.is_floating_point:
-        raise RuntimeError(f'"rand" not implemented for {chosen.name}: random real numbers need a floating dtype')
+    if chosen.category < 2:
+        raise NotImplementedError(not_implemented("rand", chosen))
     return shape, chosen
 
 
@@ -250,6 +255,8 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, d
     >>> torch.randperm(4).sort().values
     tensor([0, 1, 2, 3])
     """
+    if isinstance(dtype, DType) and dtype.category in (0, 3):
+        raise NotImplementedError(not_implemented("randperm", dtype))
     return cast(argsort(bits((int(n),), generator), 0), check_dtype(dtype) or dtypes.int64)
 
 
@@ -283,6 +290,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
     >>> torch.bernoulli(torch.tensor([0., 1.]))
     tensor([0., 1.])
     """
+    ew.refuse("bernoulli", (2,), input)
     u = uniform(tuple(input._aval.shape), input._aval.dtype, generator)
     return cast(u < (input.detach() if p is None else p), input._aval.dtype)
 
@@ -296,6 +304,10 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     >>> torch.multinomial(torch.tensor([0., 1., 0.]), 1)
     tensor([1])
     """
+    if not input._aval.dtype.is_floating_point:
+        raise RuntimeError(
+            f"multinomial only supports floating-point dtypes for input, got: {dtypes.LEGACY[input._aval.dtype]}"
+        )
     weights = input.detach()
     n = weights._aval.shape[-1]
     if not replacement and num_samples > n:
@@ -338,18 +350,20 @@ def _fill(t: Tensor, value: Tensor) -> Tensor:
 
 def _float_of(t: Tensor) -> DType:
     dtype = t._aval.dtype
-    return dtypes.float32 if dtype.is_half else dtype if dtype.is_floating_point else local.trace.default_dtype
+    return dtypes.float32 if dtype.is_half else dtype if dtype.category >= 2 else local.trace.default_dtype
 
 
 def uniform_(t: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     if a > b:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}")
+    ew.refuse("uniform_", (2, 3), t)
     return _fill(t, uniform(tuple(t._aval.shape), _float_of(t), generator) * (b - a) + a)
 
 
 def normal_(t: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+    ew.refuse("normal_", (2, 3), t)
     return _fill(t, gaussian(tuple(t._aval.shape), _float_of(t), generator) * std + mean)
 
 
@@ -358,10 +372,12 @@ def bernoulli_(t: Tensor, p: Any = 0.5, generator: Generator | None = None) -> T
 
 
 def exponential_(t: Tensor, lambd: float = 1.0, generator: Generator | None = None) -> Tensor:
+    ew.refuse("exponential_", (2,), t)
     return _fill(t, -ew.log(1.0 - uniform(tuple(t._aval.shape), _float_of(t), generator)) / lambd)
 
 
 def random_(t: Tensor, low: int = 0, high: int | None = None, generator: Generator | None = None) -> Tensor:
+    ew.refuse("random_", (0, 1, 2), t)
     if high is None:
         low, high = 0, low or (1 << 24 if t._aval.dtype.is_floating_point else 1 << min(8 * t._aval.dtype.itemsize - 1, 53))
     return _fill(t, bits(tuple(t._aval.shape), generator) % (high - low) + low)

@@ -15,7 +15,7 @@ from adjoint.ops.elementwise import cast, where
 from adjoint.ops.shape import axes_of, axis_of
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
-from adjoint.trace.recorder import local, record, record_one
+from adjoint.trace.recorder import record, record_one
 
 ALL_AXES = tuple(tuple(range(rank)) for rank in range(65))
 
@@ -226,6 +226,7 @@ def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis
     >>> torch.argmax(torch.tensor([[1, 5], [3, 2]]), dim=1)
     tensor([1, 0])
     """
+    _check_ordered("argmax", input)
     return _arg("argmax", input, dim if axis is None else axis, keepdim)
 
 
@@ -236,7 +237,13 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis
     >>> torch.argmin(torch.tensor([[1, 5], [3, 2]]), dim=1)
     tensor([0, 1])
     """
+    _check_ordered("argmin", input)
     return _arg("argmin", input, dim if axis is None else axis, keepdim)
+
+
+def _check_ordered(name: str, x: Tensor) -> None:
+    if x._aval.dtype is dtypes.bool:
+        raise RuntimeError(f"{name}: Expected a real non-bool tensor, but got torch.bool; convert it with .int() first")
 
 
 def _arg(prim: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
@@ -317,9 +324,10 @@ def any(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = No
     """
     x = cast(input, dtypes.bool)
     axes = axes_of(dim if axis is None else axis, len(x._aval.shape))
+    kind = dtypes.uint8 if input._aval.dtype is dtypes.uint8 else dtypes.bool
     if _empty(x, axes):
-        return cast(reduce("sum", cast(x, dtypes.int64), axes, keepdim), dtypes.bool)
-    return reduce("amax", x, axes, keepdim)
+        return cast(reduce("sum", cast(x, dtypes.int64), axes, keepdim), kind)
+    return cast(reduce("amax", x, axes, keepdim), kind)
 
 
 def all(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Tensor:
@@ -331,9 +339,10 @@ def all(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = No
     """
     x = cast(input, dtypes.bool)
     axes = axes_of(dim if axis is None else axis, len(x._aval.shape))
+    kind = dtypes.uint8 if input._aval.dtype is dtypes.uint8 else dtypes.bool
     if _empty(x, axes):
-        return cast(reduce("prod", cast(x, dtypes.int64), axes, keepdim), dtypes.bool)
-    return reduce("amin", x, axes, keepdim)
+        return cast(reduce("prod", cast(x, dtypes.int64), axes, keepdim), kind)
+    return cast(reduce("amin", x, axes, keepdim), kind)
 
 
 def _empty(x: Tensor, axes: tuple[int, ...]) -> bool:
@@ -404,6 +413,7 @@ def _running(x: Tensor, dim: int, kind: str) -> ValuesIndices:
     from adjoint.ops.index import gather
     from adjoint.trace.recorder import array_of, tensor_from_array
 
+    ew.refuse("cum" + kind, (0, 1, 2), x)
     axis = axis_of(dim, len(x._aval.shape))
     a = np.moveaxis(array_of(x), axis, -1)
     best = (np.maximum if kind == "max" else np.minimum).accumulate(a, axis=-1)
@@ -433,7 +443,7 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     >>> torch.logsumexp(torch.tensor([1000., 1000.]), dim=0)
     tensor(1000.6932)
     """
-    x = input if input._aval.dtype.is_floating_point else cast(input, local.trace.default_dtype)
+    x = ew.to_default_float(input)
     return _logsumexp(x, axes_of(dim, len(x._aval.shape)), keepdim)
 
 
@@ -498,6 +508,7 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     from adjoint.ops.shape import narrow
     from adjoint.ops.sort import argsort
 
+    ew.refuse("median", (1, 2), input)
     real = input._aval.dtype.is_floating_point
     if dim is None:
         flat = record("reshape", (input,), (input._aval.size,))

@@ -699,6 +699,8 @@ def trace(input: Tensor) -> Tensor:
     """
     if len(input._aval.shape) != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {len(input._aval.shape)}")
+    if input._aval.dtype is dtypes.bool:
+        raise NotImplementedError("\"trace\" not implemented for 'Bool'; convert it with .int() first")
     return diagonal_of(input).sum()
 
 

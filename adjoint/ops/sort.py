@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from adjoint import dtypes
+from adjoint.ops.elementwise import refuse
 from adjoint.ops.index import gather
 from adjoint.ops.shape import axis_of, narrow
 from adjoint.trace.handle import Tensor
@@ -32,7 +34,6 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
 
 
 def _int64() -> Any:
-    from adjoint import dtypes
 
     return dtypes.int64
 
@@ -63,6 +64,8 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     >>> torch.topk(torch.tensor([1, 4, 2, 3]), 2).values
     tensor([4, 3])
     """
+    if input._aval.dtype.category not in (1, 2):
+        raise RuntimeError(f"topk(): not implemented for {input._aval.dtype.name}; convert it with .int() or .float() first")
     shape = input._aval.shape
     axis = axis_of(dim, len(shape))
     if not shape:
@@ -85,6 +88,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sor
     >>> torch.kthvalue(torch.tensor([30, 10, 20]), 2).values
     tensor(20)
     """
+    refuse("kthvalue", (1, 2), input)
     shape = input._aval.shape
     axis = axis_of(dim, len(shape))
     if not 1 <= k <= (shape[axis] if shape else 1):
@@ -105,6 +109,7 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     >>> torch.unique(torch.tensor([3, 1, 3]))
     tensor([1, 3])
     """
+    refuse("unique", (0, 1, 2), input)
     values, inverse, counts = np.unique(array_of(input), return_inverse=True, return_counts=True)
     out = [tensor_from_array(values, dtype=input._aval.dtype)]
     if return_inverse:
@@ -121,6 +126,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     >>> torch.bincount(torch.tensor([0, 2, 2, 5]))
     tensor([1, 0, 2, 0, 0, 1])
     """
+    refuse("bincount", (1,), input)
     w = None if weights is None else array_of(weights)
     return tensor_from_array(np.bincount(array_of(input), w, minlength))
 
@@ -132,6 +138,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     >>> torch.histc(torch.tensor([0.1, 0.2, 0.9]), bins=2, min=0, max=1)
     tensor([2., 1.])
     """
+    refuse("histc", (2,), input)
     values = array_of(input)
     low, high = (float(values.min()), float(values.max())) if min == max == 0 else (min, max)
     if low == high:

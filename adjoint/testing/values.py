@@ -31,7 +31,7 @@ def apply(node: Node, operands: list[Any]) -> Any:
             return out if node.parts is not None else np.array(out, order="C")
         rows = zip(*[a.reshape(-1, 1) for a in arrays], strict=True)
         flat = [reference(list(row), attrs)[0] for row in rows]
-    return np.array(flat, dtype=node.dtype.np).reshape(node.shape)
+    return np.array(flat, dtype=node.dtype.values).reshape(node.shape)
 
 
 def evaluate(graph: Graph, inputs: list[np.ndarray], scalars: list[Any]) -> list[np.ndarray]:
@@ -51,6 +51,8 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     """Equal dtype, shape and elements; zeros of one sign, and NaN equal to NaN."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
+    if a.dtype.kind == "c":
+        return same_bits(a.real, b.real) and same_bits(a.imag, b.imag)
     if a.dtype.kind != "f":
         return bool((a == b).all())
     return bool(((np.isnan(a) & np.isnan(b)) | ((a == b) & (np.signbit(a) == np.signbit(b)))).all())

@@ -139,8 +139,10 @@ def refuse(prim: str, dtype: DType) -> None:
         raise NotImplementedError(f'"{prim}" not implemented for \'{name}\': bitwise operations take bool or integer tensors')
     if dtype is dtypes.bool and prim in NO_BOOL:
         raise NotImplementedError(f'"{prim}" not implemented for \'{name}\': convert the operands with .long() or .float() first')
+    if prim == "relu" and dtype is dtypes.bool:
+        raise RuntimeError("Boolean inputs not supported for relu; convert them with .float() first")
     if dtype.is_complex and prim in NO_COMPLEX:
-        kind = RuntimeError if prim in ("maximum", "minimum", "argsort") else NotImplementedError
+        kind = RuntimeError if prim in ("maximum", "minimum", "argsort", "argmax", "argmin") else NotImplementedError
         raise kind(f'"{prim}" not implemented for \'{name}\': complex numbers have no order; use .real, .imag or .abs()')
 
 
@@ -167,6 +169,8 @@ def infer_structured(prim: str, operands: list[Any], attrs: Any) -> tuple[Any, A
         refuse(prim, operands[0].dtype)
     if prim == "matmul":
         a, b = operands
+        if a.dtype is b.dtype is dtypes.bool:
+            raise NotImplementedError("\"addmm_impl_cpu_\" not implemented for 'Bool'; convert the operands with .int() or .float() first")
         if a.dtype is not b.dtype:
             raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {a.dtype.name} != {b.dtype.name}")
         if a.shape[-1] != b.shape[-2]:

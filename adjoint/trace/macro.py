@@ -9,6 +9,7 @@ tensors besides its arguments.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,8 @@ from adjoint.trace.handle import Tensor, new_handle
 from adjoint.trace.recorder import Trace, bind, flush, local
 from adjoint.trace.trie import Step
 
-_SINGLE = (dtypes.float32, dtypes.float64)
+_WIDER = (dtypes.float32, dtypes.float64)
+FLOATING, INEXACT = (2,), (2, 3)  # what `composite` may be told to take: real, or complex too
 MAX_MACROS = 256  # per step; the oldest goes first
 
 
@@ -89,14 +91,18 @@ def static_key(value: Any) -> Any:
     return type(value), value
 
 
-def composite(name: str) -> Callable[[Callable], Callable]:
+def composite(name: str, takes: tuple[int, ...] = (0, 1, 2, 3)) -> Callable[[Callable], Callable]:
     """Make a function of tensors a macro; `name` is the name of its gradient node, for example "SoftmaxBackward0".
 
     The function takes tensors (or None) and hashable static arguments and returns a tensor or a tuple of tensors. It
     must not draw random numbers, read values, change its arguments, depend on anything else, or return a view of one.
+    takes: the categories (`DType.category`) of a first argument for which PyTorch has it; NotImplementedError for others.
     """
 
     def decorate(function: Callable) -> Callable:
+        if len(takes) < 4:
+            function = only(takes, function)
+
         def call(*args: Any, **kwargs: Any) -> Any:
             tr = local.trace
             if tr.static or tr.eager:
@@ -144,6 +150,26 @@ def composite(name: str) -> Callable[[Callable], Callable]:
     return decorate
 
 
+def only(takes: tuple[int, ...], function: Callable) -> Callable:
+    """The function, refusing a first argument whose dtype is of another category."""
+    name = function.__name__.lstrip("_")
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        x = args[0]
+        if isinstance(x, Tensor) and x._aval.dtype.category not in takes:
+            raise NotImplementedError(not_implemented(name, x._aval.dtype))
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def not_implemented(name: str, dtype: DType) -> str:
+    """PyTorch's message for a function that does not exist for a dtype, with the mend."""
+    mend = "use .abs(), .real or .imag" if dtype.is_complex else "convert with .float() first"
+    return f'"{name}" not implemented for \'{dtypes.LEGACY[dtype]}\'; {mend}'
+
+
 def scoped(tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
     """Run a composite's body, marking its steps as one."""
     outer = tr.scope
@@ -166,10 +192,9 @@ def in_float32(function: Callable, args: tuple, kwargs: dict, half: DType) -> An
         single = isinstance(a, Tensor) and a._aval.dtype is dtypes.float32
         return recorder.record("cast", (a,), half) if single else a
 
-    floats = any(isinstance(a, Tensor) and a._aval.dtype in _SINGLE for a in (*args, *kwargs.values()))
+    if any(isinstance(a, Tensor) and a._aval.dtype in _WIDER for a in (*args, *kwargs.values())):
+        return function(*args, **kwargs)  # promoted, or refused
     out = function(*[wide(a) for a in args], **{k: wide(a) for k, a in kwargs.items()})
-    if floats:  # wider operands decide the result
-        return out
     return narrow(out) if isinstance(out, Tensor) else tuple([narrow(a) for a in out])
 
 

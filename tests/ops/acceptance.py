@@ -61,7 +61,7 @@ FURTHER = {
     "zeros_like": "torch.zeros_like(x)", "rand_like": "torch.rand_like(x)", "randn_like": "torch.randn_like(x)", "full_like": "torch.full_like(x, 2)", "eye": "torch.eye(2, dtype=x.dtype)",
     "rand": "torch.rand(2, dtype=x.dtype)", "randn": "torch.randn(2, dtype=x.dtype)", "randint": "torch.randint(5, (2,), dtype=x.dtype)", "arange": "torch.arange(3, dtype=x.dtype)", "linspace": "torch.linspace(0, 1, 3, dtype=x.dtype)", "uniform_": "x.uniform_()", "normal_": "x.normal_()", "random_": "x.random_()", "bernoulli": "torch.bernoulli(x)", "bernoulli_": "x.bernoulli_(0.5)", "randperm": "torch.randperm(3, dtype=x.dtype)", "multinomial": "torch.multinomial(x, 1)",
     "requires_grad": "x.requires_grad_()", "repr": "repr(x) and x", "tolist": "x.tolist() and x", "bool()": "bool(x[0, 0]) and x", "int()": "int(x[0, 0]) and x", "float()": "float(x[0, 0]) and x", "complex()": "complex(x[0, 0]) and x",
-    "isin": "torch.isin(x, x)", "equal": "torch.equal(x, x) and x", "allclose": "torch.allclose(x, x) and x", "complex": "torch.complex(x, x)", "polar": "torch.polar(x, x)",
+    "equal": "torch.equal(x, x) and x", "allclose": "torch.allclose(x, x) and x", "complex": "torch.complex(x, x)", "polar": "torch.polar(x, x)",
     "view_as_real": "torch.view_as_real(x)", "view_as_complex": "torch.view_as_complex(x)", "real attribute": "x.real", "imag attribute": "x.imag",
     **{"to " + d: f"x.to(torch.{d})" for d in DTYPES},
 }  # fmt: skip
@@ -70,7 +70,7 @@ QUESTIONS = {name: f"torch.{name}(x)" for name in UNARY} | {name: f"torch.{name}
 
 def answer(torch, question: str, dtype: str) -> str:
     """The dtypes of the results, or the name of the exception, of one question for one dtype."""
-    x = torch.tensor([[1, 1], [0, 1]]).to(getattr(torch, dtype))
+    x = torch.tensor([[1, 1], [1, 1]]).to(getattr(torch, dtype))
     names = {"torch": torch, "x": x, "i": torch.tensor([[1, 2], [3, 4]]), "f": torch.tensor([[1.0, 2], [3, 4]])}
     try:
         with warnings.catch_warnings():
