@@ -32,10 +32,12 @@ def encode(numbers: np.ndarray, dtype: DType) -> np.ndarray:
 def round_to(numbers: Any, dtype: DType) -> np.ndarray:
     """Numbers converted to a dtype, as an array of `dtype.values`."""
     numbers = np.asarray(numbers)
+    if numbers.dtype.kind == "c" and dtype.category in (1, 2):
+        numbers = numbers.real
     with np.errstate(all="ignore"):
         if not dtype.is_half:
             return numbers.astype(dtype.values, copy=False)
-        single = numbers.astype(np.float32) if numbers.dtype.kind != "c" else numbers.real.astype(np.float32)
+        single = numbers.astype(np.float32)
         if dtype is not bfloat16:
             return single.astype(np.float16)
     bits = np.ascontiguousarray(single).view(np.uint32)

@@ -143,7 +143,7 @@ def _check_boundary(node: Node) -> None:
 
 def _check_const(node: Node) -> None:
     value, dtype = node.attrs
-    _need(isinstance(value, bool | int | float), node, "a Python number")
+    _need(isinstance(value, bool | int | float | complex), node, "a Python number")
     try:
         dtype.np.type(value)
     except OverflowError:

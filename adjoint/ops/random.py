@@ -229,6 +229,8 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Generato
     """
     if size is None:
         low, high, size = 0, low, high
+    if isinstance(dtype, DType) and dtype.is_complex:
+        raise RuntimeError(f"randint: expected an integer or real floating dtype, not {dtype.name}")
     if not high > low:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     shape = sizes_of((size,)) if isinstance(size, (list, tuple)) else (int(size),)

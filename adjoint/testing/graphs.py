@@ -580,7 +580,7 @@ MAKERS: dict[str, Callable[[Sketch], Node | None]] = {
 THEMES = (
     "neg add sub mul div abs const integer_pow expand",
     "neg mul add abs relu sign maximum floor round",
-    "cast logical_not eq ne lt where bitwise_not isnan",
+    "cast cast logical_not eq ne lt where bitwise_not isnan",
     "bitwise_and bitwise_or bitwise_xor bitwise_not shift_left shift_right add sub mul neg sum",
     "expand reshape permute flip add exp",
     "permute reshape expand sum amax argmax const",

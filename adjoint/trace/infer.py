@@ -90,7 +90,7 @@ def _outranked(higher: DType | None, lower: DType | None) -> DType | None:
         return higher
     if higher.is_floating_point:
         return dtypes.default_complex(higher)
-    return dtypes.promote(higher, lower)
+    return lower if lower.category >= 2 else dtypes.promote(higher, lower)
 
 
 def _is_bool(x: Any) -> bool:

@@ -86,7 +86,8 @@ def lower_step(builder: GraphBuilder, step: Step, values: dict[int, Node]) -> No
             if x.shape != shape:
                 x = builder.node("expand", x, attrs=shape)
             args.append(x)
-        return apply(builder, prim, args, step.attrs)
+        out = apply(builder, prim, args, step.attrs)
+        return convert(builder, out, step.aval.dtype) if step.aval.dtype.is_half else out  # 0-d operands stayed wide
     args = [constant(builder, a.value, _start_dtype(step)) if isinstance(a, Num) else values[a] for a in step.args]
     if prim == "full":
         shape, dtype = step.attrs

@@ -83,3 +83,21 @@ def answer(torch, question: str, dtype: str) -> str:
             return " ".join(str(t.dtype).removeprefix("torch.") for t in out)
     except Exception as error:
         return type(error).__name__.replace("_LinAlgError", "RuntimeError").replace("LinAlgError", "RuntimeError")
+
+
+def row(torch, question: str) -> str:
+    """All answers to a question in one line: answer: the dtypes that get it; `=` stands for the dtype itself."""
+    groups: dict[str, list[str]] = {}
+    for dtype in DTYPES:
+        given = answer(torch, question, dtype)
+        groups.setdefault(" ".join("=" if part == dtype else part for part in given.split()), []).append(dtype)
+    return f"{question}: " + "; ".join(f"{given} <- {' '.join(found)}" for given, found in groups.items())
+
+
+if __name__ == "__main__":  # python tests/ops/acceptance.py writes the table anew; look at the difference
+    from pathlib import Path
+
+    import adjoint
+
+    lines = [row(adjoint, question) for question in QUESTIONS]
+    Path(__file__).with_name("acceptance.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

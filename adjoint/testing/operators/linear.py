@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -199,4 +200,5 @@ def _triangle(a: Any, upper: bool, unit: bool) -> Any:
     return t * (1 - np.eye(len(a))) + np.eye(len(a)) if unit else t
 
 
-RECORDS = (*PRODUCTS, *DECOMPOSITIONS)
+NO_DECOMPOSITION = frozenset(("cross", "linalg.cross", "linalg.vector_norm", "linalg.diagonal", "linalg.norm"))
+RECORDS = (*PRODUCTS, *(replace(r, halves=r.name in NO_DECOMPOSITION) for r in DECOMPOSITIONS))
