@@ -53,7 +53,6 @@ class Formatter:
             return
         finite = values[np.isfinite(values) & (values != 0)].astype(np.float64)
         if finite.size == 0:
-            self.width = max([self.width, *(len(self.format_plain(v)) for v in values.ravel())])
             return
         magnitude = np.abs(finite)
         high, low = float(magnitude.max()), float(magnitude.min())
@@ -153,7 +152,7 @@ def tensor_text(t: Tensor) -> str:
         body = "[]"
         if a.shape != (0,):
             suffixes.insert(0, f"size={tuple(a.shape)}")
-        if a.dtype is dtypes.int64:
+        if a.dtype is not default and f"dtype={a.dtype}" not in suffixes:
             suffixes.append(f"dtype={a.dtype}")
     else:
         summarize = a.size > options["threshold"]
@@ -164,7 +163,7 @@ def tensor_text(t: Tensor) -> str:
         node = grad_fn(t)
         suffixes.append("requires_grad=True" if node is None else f"grad_fn=<{node.name()}>")
     text = prefix + body
-    line = len(text) - text.rfind("\n") - 1
+    line = len(text) - text.rfind("\n") + 1
     for s in suffixes:
         if line + len(s) + 2 > options["linewidth"]:
             text += ",\n" + " " * len(prefix) + s

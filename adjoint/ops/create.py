@@ -101,7 +101,8 @@ def to_array(data: Any, dtype: DType | None) -> tuple[np.ndarray, DType]:
         else:
             raise TypeError(f"must be real number, not {type(data).__name__}: tensor() takes numbers, sequences, arrays or tensors")
     try:
-        array = np.array(data)
+        # as uint64 at once: with smaller numbers beside them NumPy makes floats of those above int64
+        array = np.array(data, np.uint64 if dtype is dtypes.uint64 and _are_whole(data) else None)
     except ValueError as error:
         raise ValueError(f"expected sequences of equal length at every depth (ragged nesting): {error}") from None
     if array.dtype.kind not in "biufc" or (dtype is not None and array.dtype.kind == "c" and not dtype.is_complex):
@@ -116,6 +117,12 @@ def to_array(data: Any, dtype: DType | None) -> tuple[np.ndarray, DType]:
         kinds = {"f": default, "c": dtypes.default_complex(default), "b": dtypes.bool}
         dtype = kinds.get(array.dtype.kind, dtypes.int64)
     return array, dtype
+
+
+def _are_whole(data: Any) -> bool:
+    if isinstance(data, (list, tuple)):
+        return all(_are_whole(d) for d in data)
+    return isinstance(data, int) and data >= 0
 
 
 def _numbers(data: Any) -> Any:

@@ -51,7 +51,7 @@ def _matrix(name: str, x: Tensor, square: bool = True) -> None:
         raise RuntimeError(
             f"linalg.{name}: A must be batches of square matrices, but they are {shape[-2]} by {shape[-1]} matrices"
         )
-    if x._aval.dtype.is_half:
+    if x._aval.dtype.is_half and name != "matrix_power":  # products alone need no decomposition
         raise NotImplementedError(f'"{name}" not implemented for \'{dtypes.LEGACY[x._aval.dtype]}\'; convert with .float() first')
     if x._aval.dtype.category < 2:
         raise RuntimeError(f"linalg.{name}: Expected a floating point or complex tensor as input. Got {x._aval.dtype.name}")
