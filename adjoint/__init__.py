@@ -14,10 +14,30 @@ from typing import Any as _Any
 from adjoint import dtypes as _dtypes
 from adjoint._version import __version__
 from adjoint.dtypes import DType as dtype
-from adjoint.dtypes import bool, finfo, float32, float64, iinfo, int8, int16, int32, int64, uint8
+from adjoint.dtypes import (
+    bfloat16,
+    bool,
+    can_cast,
+    complex64,
+    complex128,
+    finfo,
+    float16,
+    float32,
+    float64,
+    iinfo,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
 from adjoint.methods import allclose, equal
 from adjoint.methods import attach as _attach
 from adjoint.methods import create_device as device
+from adjoint.ops import complex_numbers as _complex
 from adjoint.ops import create as _create
 from adjoint.ops import elementwise as _elementwise
 from adjoint.ops import exchange as _exchange
@@ -46,6 +66,9 @@ _attach()
 
 float = float32
 double = float64
+half = float16
+cfloat = complex64
+cdouble = complex128
 long = int64
 int = int32
 short = int16
@@ -81,6 +104,8 @@ _PUBLIC = {
     _generators: "Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state",
     _random: "rand randn rand_like randn_like randint randint_like randperm normal bernoulli multinomial poisson",
     _special: "mvlgamma sinc",
+    _complex: "complex polar real imag conj angle view_as_real view_as_complex isreal is_complex is_conj resolve_conj is_neg resolve_neg "
+    "conj_physical sgn",
 }
 for _module, _names in _PUBLIC.items():
     for _name in _names.split():
@@ -173,7 +198,7 @@ def get_default_dtype() -> dtype:
 
 
 def set_default_dtype(d: dtype) -> None:
-    """The dtype of new floating tensors: float32 or float64.
+    """The dtype of new floating tensors: float16, bfloat16, float32 or float64.
 
     >>> import adjoint as torch
     >>> torch.set_default_dtype(torch.float64)

@@ -229,8 +229,8 @@ def _basis(x: Tensor) -> list[Tensor]:
     import numpy as np
 
     n = x._aval.size
-    rows = np.eye(n, dtype=x._aval.dtype.np).reshape((n, *x._aval.shape))
-    return [recorder.tensor_from_array(r) for r in rows]
+    rows = np.eye(n, dtype=x._aval.dtype.values).reshape((n, *x._aval.shape))
+    return [recorder.tensor_from_array(r, dtype=x._aval.dtype) for r in rows]
 
 
 def jacrev(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:

@@ -17,6 +17,7 @@ from adjoint.absent import TENSOR, Absent
 from adjoint.autograd import engine
 from adjoint.dtypes import DType
 from adjoint.ops import (
+    complex_numbers,
     create,
     elementwise,
     exchange,
@@ -55,7 +56,12 @@ def number_of(self: Tensor) -> Any:
     """The same for `int(t)` and `float(t)`, where PyTorch raises ValueError."""
     if self._aval.size != 1:
         raise ValueError(f"only one element tensors can be converted to Python scalars, this one has shape {list(self._aval.shape)}")
-    return item(self)
+    number = item(self)
+    if isinstance(number, complex):
+        if number.imag:
+            raise RuntimeError(f"value cannot be converted to a real number without overflow: {number}; use .real, .imag or .abs()")
+        return number.real
+    return number
 
 
 def item(self: Tensor) -> Any:
@@ -63,7 +69,7 @@ def item(self: Tensor) -> Any:
     a = self._aval
     if a.size != 1:
         raise RuntimeError(f"a Tensor with {a.size} elements cannot be converted to Scalar")
-    return realize(self).array(a.dtype.np, (1,))[0].item()
+    return recorder.array_of(self).item()
 
 
 def tolist(self: Tensor) -> Any:
@@ -73,8 +79,7 @@ def tolist(self: Tensor) -> Any:
     >>> torch.tensor([[1, 2], [3, 4]]).tolist()
     [[1, 2], [3, 4]]
     """
-    a = self._aval
-    return realize(self).array(a.dtype.np, a.shape).tolist()
+    return recorder.array_of(self).tolist()
 
 
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
@@ -217,11 +222,10 @@ CPU = create_device("cpu")
 
 
 def type_of(self: Tensor, dtype: Any = None) -> Any:
-    names = {"float32": "FloatTensor", "float64": "DoubleTensor", "int64": "LongTensor", "int32": "IntTensor"}
     if dtype is None:
-        return "torch." + names.get(self._aval.dtype.name, self._aval.dtype.name.capitalize() + "Tensor")
+        return f"torch.{dtypes.LEGACY[self._aval.dtype]}Tensor"
     if isinstance(dtype, str):
-        found = next((dtypes.by_name(k) for k, v in names.items() if dtype.endswith(v)), None)
+        found = next((d for d, name in dtypes.LEGACY.items() if dtype in (f"torch.{name}Tensor", f"torch.{d.name}", d.name)), None)
         if found is None:
             raise ValueError(f"invalid type: {dtype!r}; use a dtype such as torch.float32")
         dtype = found
@@ -341,14 +345,14 @@ def fitting(t: Tensor, value: Tensor, name: str) -> Tensor:
             "the shape of the tensor it writes to"
         )
     if a.dtype is not b.dtype:
-        if b.dtype.category > a.dtype.category:
+        if not dtypes.can_cast(b.dtype, a.dtype):
             raise RuntimeError(f"result type {_kind(b.dtype)} can't be cast to the desired output type {_kind(a.dtype)}")
         return cast(value, a.dtype)
     return value
 
 
 def _kind(d: DType) -> str:
-    return {"float32": "Float", "float64": "Double", "int64": "Long", "int32": "Int", "bool": "Bool"}.get(d.name, d.name)
+    return dtypes.LEGACY[d]
 
 
 def augmented(name: str, function: Callable[..., Any], prim: str = "") -> Callable[[Tensor, Any], Any]:
@@ -469,8 +473,7 @@ def deepcopy(self: Tensor, memo: dict) -> Tensor:
             "If you were attempting to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage."
         )
     a = self._aval
-    array = realize(self).array(a.dtype.np, a.shape)
-    out = recorder.tensor_from_array(array, a.requires_grad)
+    out = recorder.tensor_from_array(recorder.array_of(self), a.requires_grad, a.dtype)
     if type(self) is not Tensor:
         out.__class__ = type(self)
     if self.grad is not None:
@@ -479,16 +482,17 @@ def deepcopy(self: Tensor, memo: dict) -> Tensor:
     return out
 
 
-def rebuild(cls: type, array: np.ndarray, requires_grad: bool) -> Tensor:
-    """Unpickling."""
-    out = recorder.tensor_from_array(array, requires_grad)
+def rebuild(cls: type, array: np.ndarray, requires_grad: bool, dtype: DType | None = None) -> Tensor:
+    """Unpickling: from memory as `array`, with its dtype where the array's own does not tell."""
+    kind = dtypes.from_numpy(array.dtype) if dtype is None else dtype
+    out = recorder.tensor_from_buffer(recorder.Buffer.from_array(array), array.shape, kind, requires_grad)
     out.__class__ = cls
     return out
 
 
 def reduce_tensor(self: Tensor, protocol: int) -> tuple:
     a = self._aval
-    return rebuild, (type(self), realize(self).array(a.dtype.np, a.shape).copy(), a.requires_grad)
+    return rebuild, (type(self), realize(self).array(a.dtype.np, a.shape).copy(), a.requires_grad, a.dtype)
 
 
 def init_tensor(self: Tensor, *args: Any) -> None:
@@ -510,7 +514,7 @@ def init_parameter(self: Tensor, data: Any = None, requires_grad: bool = True) -
 
 def adopt(self: Tensor, source: Tensor, requires_grad: bool) -> None:
     """Become a leaf that shares the memory of `source`."""
-    if requires_grad and not source._aval.dtype.is_floating_point:
+    if requires_grad and source._aval.dtype.category < 2:
         raise RuntimeError(
             f"Only Tensors of floating point and complex dtype can require gradients (got {source._aval.dtype.name})"
         )
@@ -537,9 +541,10 @@ SAME_NAME = {
     "index_reduce",
     masks: "masked_fill masked_select masked_scatter nonzero argwhere",
     sort: "argsort sort topk kthvalue unique bincount histc quantile",
-    numeric: "positive fmax fmin signbit sgn isposinf isneginf float_power ldexp logaddexp2",
+    numeric: "positive fmax fmin signbit isposinf isneginf float_power ldexp logaddexp2",
     products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron inner vdot addr addbmm",
     linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve matrix_exp",
+    complex_numbers: "conj angle is_conj resolve_conj is_neg resolve_neg conj_physical sgn isreal is_complex",
     samples: "cov corrcoef nansum nanmean diff logcumsumexp renorm",
     random: "uniform_ normal_ bernoulli_ exponential_ random_ bernoulli multinomial",
 }  # fmt: skip
@@ -562,14 +567,15 @@ EXPLAINED = (
 )
 IN_PLACE_VIEWS = "squeeze unsqueeze t transpose swapaxes swapdims as_strided".split()
 CASTS = {"float": dtypes.float32, "double": dtypes.float64, "long": dtypes.int64, "int": dtypes.int32,
-         "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool}  # fmt: skip
+         "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool, "half": dtypes.float16,
+         "bfloat16": dtypes.bfloat16, "cfloat": dtypes.complex64, "cdouble": dtypes.complex128}  # fmt: skip
 
 
 def _comparison(name: str) -> Callable[[Tensor, Any], Any]:
     function = functions[name]
 
     def compare(self: Tensor, other: Any) -> Any:
-        if not isinstance(other, (Tensor, int, float, np.generic)):
+        if not isinstance(other, (Tensor, int, float, complex, np.generic)):
             return NotImplemented
         return function(self, other)
 
@@ -603,7 +609,6 @@ def attach() -> None:
         stride=stride_of, unsafe_split=joining.split, unsafe_chunk=joining.chunk, adjoint=shape.matrix_transpose,
         is_contiguous=lambda self, memory_format=None: shape.in_order(self),
         is_floating_point=lambda self: self._aval.dtype.is_floating_point,
-        is_complex=lambda self: self._aval.dtype.is_complex,
         type_as=lambda self, other: cast(self, other._aval.dtype),
         expand_as=lambda self, other: shape.expand(self, tuple(other._aval.shape)),
         view_as=lambda self, other: shape.view(self, tuple(other._aval.shape)),
@@ -666,6 +671,7 @@ def attach() -> None:
     T.__len__, T.__iter__, T.__contains__ = length, iterate, contains
     T.__bool__, T.__index__ = truth, to_index
     T.__float__ = lambda self: float(number_of(self))
+    T.__complex__ = lambda self: complex(item(self))
     T.__int__ = lambda self: int(number_of(self))
     T.__repr__ = T.__str__ = represent
     T.__format__ = format_tensor
@@ -682,7 +688,8 @@ def attach() -> None:
     properties = dict(
         shape=lambda self: self._aval.shape, dtype=lambda self: self._aval.dtype, device=lambda self: CPU,
         ndim=lambda self: len(self._aval.shape), is_leaf=is_leaf, T=shape.reverse_axes, mT=shape.matrix_transpose,
-        H=shape.reverse_axes, mH=shape.matrix_transpose, real=lambda self: self, grad_fn=_grad_fn,
+        H=lambda self: complex_numbers.conj(shape.reverse_axes(self)),
+        mH=lambda self: complex_numbers.conj(shape.matrix_transpose(self)), grad_fn=_grad_fn,
         itemsize=lambda self: self._aval.dtype.itemsize, nbytes=lambda self: self._aval.nbytes,
         is_cuda=lambda self: False, is_sparse=lambda self: False, layout=lambda self: "torch.strided",
         retains_grad=lambda self: self._retains, names=lambda self: (None,) * len(self._aval.shape),
@@ -690,9 +697,20 @@ def attach() -> None:
     )  # fmt: skip
     for name, function in properties.items():
         setattr(T, name, property(function))
+    T.real = property(complex_numbers.real, _setter(complex_numbers.real))
+    T.imag = property(complex_numbers.imag, _setter(complex_numbers.imag))
     T.requires_grad = property(lambda self: self._aval.requires_grad, set_requires_grad)
     generators.Generator.device = property(lambda self: CPU)  # type: ignore[attr-defined]
     T.data = property(data_of, storage.set_data)
+
+
+def _setter(view: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Any], None]:
+    """How a property that is a view of the tensor is set."""
+
+    def write(self: Tensor, value: Any) -> None:
+        copy_(view(self), value)
+
+    return write
 
 
 def _grad_fn(self: Tensor) -> Any:
@@ -713,7 +731,10 @@ def _functional(name: str) -> Callable:
 
 
 def _invert(self: Tensor) -> Tensor:
-    return functions["logical_not" if self._aval.dtype is dtypes.bool else "bitwise_not"](self)
+    dtype = self._aval.dtype
+    if dtype.category > 1:
+        raise TypeError(f"~ (operator.invert) is only implemented on integer and Boolean-type tensors, not {dtype.name}")
+    return functions["logical_not" if dtype is dtypes.bool else "bitwise_not"](self)
 
 
 def equal(input: Tensor, other: Tensor) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from adjoint import dtypes
 from adjoint.trace.handle import Parameter, Tensor
-from adjoint.trace.recorder import local, realize
+from adjoint.trace.recorder import array_of, local
 
 options: dict[str, Any] = {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80, "sci_mode": None}
 
@@ -53,7 +53,6 @@ class Formatter:
             return
         finite = values[np.isfinite(values) & (values != 0)].astype(np.float64)
         if finite.size == 0:
-            self.width = max([self.width, *(len(self.format_plain(v)) for v in values.ravel())])
             return
         magnitude = np.abs(finite)
         high, low = float(magnitude.max()), float(magnitude.min())
@@ -91,6 +90,22 @@ class Formatter:
         return " " * (self.width - len(text)) + text
 
 
+class ComplexFormatter:
+    """The same for complex numbers: real and imaginary parts have formats of their own."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.parts = Formatter(values.real), Formatter(values.imag)
+        self.width = self.parts[0].width + self.parts[1].width + 1
+
+    def __call__(self, v: Any) -> str:
+        imaginary = (self.parts[1](v.imag) + "j").lstrip()
+        return self.parts[0](v.real) + ("" if imaginary[0] in "+-" else "+") + imaginary
+
+
+def formatter_of(values: np.ndarray) -> Any:
+    return ComplexFormatter(values) if values.dtype.kind == "c" else Formatter(values)
+
+
 def shown(array: np.ndarray) -> np.ndarray:
     """The elements that a summary prints (they alone decide the format)."""
     edge = options["edgeitems"]
@@ -102,7 +117,7 @@ def shown(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def render(array: np.ndarray, indent: int, summarize: bool, formatter: Formatter) -> str:
+def render(array: np.ndarray, indent: int, summarize: bool, formatter: Any) -> str:
     if array.ndim == 0:
         return formatter(array[()])
     edge = options["edgeitems"]
@@ -128,26 +143,27 @@ def tensor_text(t: Tensor) -> str:
     """`repr` of a tensor."""
     prefix = "tensor("
     a = t._aval
-    array = realize(t).array(a.dtype.np, a.shape)
+    array = array_of(t)
     suffixes = []
-    if a.dtype is not dtypes.int64 and a.dtype is not dtypes.bool and a.dtype is not local.trace.default_dtype:
+    default = local.trace.default_dtype
+    if a.dtype not in (dtypes.int64, dtypes.bool, default, dtypes.default_complex(default)):
         suffixes.append(f"dtype={a.dtype}")
     if a.size == 0:
         body = "[]"
         if a.shape != (0,):
             suffixes.insert(0, f"size={tuple(a.shape)}")
-        if a.dtype is dtypes.int64:
+        if a.dtype is not default and f"dtype={a.dtype}" not in suffixes:
             suffixes.append(f"dtype={a.dtype}")
     else:
         summarize = a.size > options["threshold"]
-        body = render(array, len(prefix), summarize, Formatter(shown(array) if summarize else array))
+        body = render(array, len(prefix), summarize, formatter_of(shown(array) if summarize else array))
     if a.requires_grad:
         from adjoint.autograd.graph import grad_fn
 
         node = grad_fn(t)
         suffixes.append("requires_grad=True" if node is None else f"grad_fn=<{node.name()}>")
     text = prefix + body
-    line = len(text) - text.rfind("\n") - 1
+    line = len(text) - text.rfind("\n") + 1
     for s in suffixes:
         if line + len(s) + 2 > options["linewidth"]:
             text += ",\n" + " " * len(prefix) + s

@@ -29,10 +29,12 @@ ORDER = (
     ("schedule",),
     ("rewrite",),
     ("ir",),
+    ("storage",),
     ("dtypes", "config", "_version", "absent"),
 )
 PLACE = {name: place for place, names in enumerate(ORDER) for name in names}
 LATE = {
+    ("dtypes", "trace"): "finfo() is that of the default dtype",
     ("adjoint", "nn"): "torch.softmax is the function of nn.functional",
     ("methods", "nn"): "Tensor.softmax is the function of nn.functional",
 }

@@ -10,6 +10,7 @@ import numpy as np
 from adjoint.autograd.engine import grad
 from adjoint.autograd.modes import no_grad
 from adjoint.func import push
+from adjoint.ops.complex_numbers import view_as_complex, view_as_real
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import tensor_from_array
 
@@ -59,7 +60,9 @@ def gradcheck(
     fast_mode: bool = False,
     masked: bool | None = None,
 ) -> bool:
-    """Compare derivatives of `func` with central differences of step `eps` (inputs should be float64).
+    """Compare derivatives of `func` with central differences of step `eps` (inputs should be float64 or complex128).
+
+    A function of complex tensors is checked as one of their real and imaginary parts.
 
     Returns True, or raises GradcheckError (a RuntimeError) naming output, input, and the entry that differs most;
     with `raise_exception=False` returns False.
@@ -73,6 +76,7 @@ def gradcheck(
     active = [k for k, x in enumerate(args) if isinstance(x, Tensor) and x._aval.requires_grad]
     if not active:
         raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of them have requires_grad=True.")
+    func, args = _in_parts(func, args)
     try:
         _check(func, args, active, eps, atol, rtol, check_backward_ad, check_forward_ad)
     except GradcheckError:
@@ -80,6 +84,23 @@ def gradcheck(
             raise
         return False
     return True
+
+
+def _in_parts(func: Callable, args: tuple) -> tuple[Callable, tuple]:
+    """A function of complex tensors, and its arguments, as one of real tensors with real and imaginary parts."""
+    whole = [isinstance(x, Tensor) and x._aval.dtype.is_complex for x in args]
+
+    def parts(t: Any) -> Any:
+        return view_as_real(t) if isinstance(t, Tensor) and t._aval.dtype.is_complex else t
+
+    def real_func(*values: Any) -> Any:
+        out = func(*[view_as_complex(v) if c else v for v, c in zip(values, whole, strict=True)])
+        return parts(out) if isinstance(out, Tensor) else tuple([parts(o) for o in out])
+
+    def leaf(x: Any) -> Any:
+        return view_as_real(x.detach()).clone().requires_grad_(x._aval.requires_grad)
+
+    return real_func, tuple([leaf(x) if c else x for x, c in zip(args, whole, strict=True)])
 
 
 def _check(func: Callable, args: tuple, active: list[int], eps: float, atol: float, rtol: float, reverse: bool, forward: bool) -> None:
@@ -143,6 +164,8 @@ def gradgradcheck(
     True
     """
     args = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    if grad_outputs is None:
+        func, args = _in_parts(func, args)
     outs = _outputs(func(*args))
     if grad_outputs is None:
         rng = np.random.default_rng(0)

@@ -30,6 +30,8 @@ def _seed(t: Tensor, g: Tensor | None) -> Tensor:
                 f"grad can be implicitly created only for scalar outputs: the tensor has shape {list(t._aval.shape)}; "
                 "call .sum().backward(), or give the vector: .backward(torch.ones_like(y))"
             )
+        if t._aval.dtype.is_complex:
+            raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {t._aval.dtype}")
         return record("full", (1.0,), (tuple(t._aval.shape), t._aval.dtype))
     if not isinstance(g, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")

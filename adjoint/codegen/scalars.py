@@ -11,9 +11,12 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from adjoint import dtypes
 from adjoint.codegen.emitter import Emitter, float_literal, vector_type
 from adjoint.dtypes import DType
+from adjoint.storage import encode, round_to
 
 Emit = Callable[[Emitter, int, DType, DType, list[str], Any], str]
 
@@ -25,7 +28,9 @@ def register(dtype: DType) -> str:
 
 def literal(em: Emitter, lanes: int, dtype: DType, value: float) -> str:
     """A constant in every lane."""
-    if dtype.is_floating_point:
+    if dtype.is_half:
+        text = str(int(encode(round_to(value, dtype), dtype).view(np.int16)))
+    elif dtype.is_floating_point:
         text = float_literal(float(value), dtype.llvm)
     elif dtype is dtypes.bool:
         text = "true" if value else "false"
@@ -186,12 +191,46 @@ def _isinf(em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], a
     )
 
 
+def _widen(em: Emitter, lanes: int, dtype: DType, x: str) -> str:
+    """A half's bit pattern as float32."""
+    pattern, single = vector_type("i16", lanes), vector_type("float", lanes)
+    if dtype is dtypes.float16:
+        half = vector_type("half", lanes)
+        return em.op(f"fpext {half} {em.op(f'bitcast {pattern} {x} to {half}')} to {single}")
+    word = vector_type("i32", lanes)
+    high = em.op(f"shl {word} {em.op(f'zext {pattern} {x} to {word}')}, {em.splat('i32', lanes, '16')}")
+    return em.op(f"bitcast {word} {high} to {single}")
+
+
+def _narrow(em: Emitter, lanes: int, out: DType, x: str) -> str:
+    """The bit pattern of the half nearest to a float32, ties to even."""
+    pattern, single = vector_type("i16", lanes), vector_type("float", lanes)
+    if out is dtypes.float16:
+        half = vector_type("half", lanes)
+        return em.op(f"bitcast {half} {em.op(f'fptrunc {single} {x} to {half}')} to {pattern}")
+    word = vector_type("i32", lanes)
+
+    def op(name: str, a: str, b: int) -> str:
+        return em.op(f"{name} {word} {a}, {em.splat('i32', lanes, str(b))}")
+
+    bits = em.op(f"bitcast {single} {x} to {word}")
+    odd = op("and", op("lshr", bits, 16), 1)
+    high = op("lshr", em.op(f"add {word} {op('add', bits, 0x7FFF)}, {odd}"), 16)
+    strange = em.op(f"fcmp uno {single} {x}, {x}")
+    high = select(em, lanes, "i32", strange, em.splat("i32", lanes, str(0x7FC0)), high)
+    return em.op(f"trunc {word} {high} to {pattern}")
+
+
 def cast(
     em: Emitter, lanes: int, dtype: DType, out: DType, args: list[str], attrs: Any = None
 ) -> str:
-    """Between any two dtypes; what does not fit wraps, as machines do it."""
+    """Between any two dtypes; what does not fit wraps, as machines do it. Halves by way of float32."""
     if dtype is out:
         return args[0]
+    if dtype.is_half:
+        return cast(em, lanes, dtypes.float32, out, [_widen(em, lanes, dtype, args[0])])
+    if out.is_half:
+        return _narrow(em, lanes, out, cast(em, lanes, dtype, dtypes.float32, args))
     x, a, b = args[0], _type(lanes, dtype), _type(lanes, out)
     if out is dtypes.bool:
         op = "fcmp une" if dtype.is_floating_point else "icmp ne"
@@ -202,12 +241,15 @@ def cast(
         return em.op(f"{'sitofp' if dtype.is_signed else 'uitofp'} {a} {x} to {b}")
     if dtype.is_floating_point:
         # small types by way of a wider one, so that 300.0 becomes 44 in uint8 and not anything
-        wide = "i64" if out.itemsize == 8 else "i32"
+        wide = "i64" if out.itemsize == 8 or out is dtypes.uint32 else "i32"
         whole = em.op(f"fptosi {a} {x} to {vector_type(wide, lanes)}")
+        if out is dtypes.uint64:
+            large = em.op(f"fcmp oge {a} {x}, {literal(em, lanes, dtype, 2.0**63)}")
+            whole = select(em, lanes, wide, large, em.op(f"fptoui {a} {x} to {vector_type(wide, lanes)}"), whole)
         whole = em.op(f"freeze {vector_type(wide, lanes)} {whole}")
         return (
             whole
-            if out.itemsize >= 4
+            if wide == out.llvm
             else em.op(f"trunc {vector_type(wide, lanes)} {whole} to {b}")
         )
     if out.itemsize < dtype.itemsize and dtype is not dtypes.bool:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from adjoint.grad.transposes import inverse_order, swap, zeros
+from adjoint.ops.complex_numbers import conj
 from adjoint.ops.elementwise import cast, where
 from adjoint.ops.rearrange import diag_embed, diagonal_of, tril, triu
 from adjoint.trace.handle import Tensor
@@ -83,7 +84,7 @@ def _exclusive(x: Tensor, axis: int) -> Tensor:
 
 
 def _prod_reverse(g: Tensor, out: Tensor, args: tuple, axes: tuple) -> tuple:
-    return (keep_axes(g, args[0], axes) * _others(args[0], axes),)
+    return (keep_axes(g, args[0], axes) * _others(conj(args[0]), axes),)
 
 
 def _prod_forward(tangents: tuple, out: Tensor, args: tuple, axes: tuple) -> Tensor:
@@ -107,7 +108,7 @@ def _runs(x: Tensor, axis: int) -> tuple[Tensor, tuple[int, ...]]:
 
 def _cumprod_reverse(g: Tensor, out: Tensor, args: tuple, axis: int) -> tuple:
     """dx_i = (product before i) * sum over k >= i of g_k * P[i, k]."""
-    x = args[0]
+    x = conj(args[0])
     runs, order = _runs(x, axis)
     rows = record("permute", (g,), order)
     shape = tuple(rows._aval.shape)
@@ -207,8 +208,8 @@ def _cholesky_forward(tangents: tuple, out: Tensor, args: tuple, attrs: Any) -> 
 
 def _solve_reverse(g: Tensor, out: Tensor, args: tuple, attrs: Any) -> tuple:
     a, b = args
-    right = record("solve", (swap(a), g))
-    return -mm(right, swap(out)), right
+    right = record("solve", (conj(swap(a)), g))
+    return -mm(right, conj(swap(out))), right
 
 
 def _solve_forward(tangents: tuple, out: Tensor, args: tuple, attrs: Any) -> Tensor:
@@ -355,8 +356,8 @@ REVERSE: dict[str, Callable[..., tuple]] = {
     "prod": _prod_reverse,
     "cumprod": _cumprod_reverse,
     "put_fold": _put_fold_reverse,
-    "inv": lambda g, out, args, attrs: (-mm(swap(out), mm(g, swap(out))),),
-    "det": lambda g, out, args, attrs: (_column(g) * _cofactors(args, out),),
+    "inv": lambda g, out, args, attrs: (-mm(conj(swap(out)), mm(g, conj(swap(out)))),),
+    "det": lambda g, out, args, attrs: (_column(g) * conj(_cofactors(args, out)),),
     "slogdet": lambda g, out, args, attrs: (None if g[1] is None else _column(g[1]) * swap(inverse(args[0])),),
     "solve": _solve_reverse,
     "cholesky": _cholesky_reverse,

@@ -16,6 +16,7 @@ from typing import Any
 
 from adjoint import dtypes
 from adjoint.ops import elementwise as ew
+from adjoint.ops.complex_numbers import conj, sgn
 from adjoint.ops.elementwise import cos, exp, log, sin, sqrt, where
 from adjoint.ops.special import trigamma
 from adjoint.trace.handle import Tensor
@@ -36,7 +37,7 @@ ZERO = object()  # a partial that is zero wherever it exists, and arrives as zer
 
 def scale(g: Tensor, partial: Any) -> Tensor | None:
     """A cotangent or tangent times a partial; None stands for zero."""
-    if isinstance(partial, (int, float)):
+    if isinstance(partial, (int, float, complex)):
         return g if partial == 1 else -g if partial == -1 else None if partial == 0 else g * partial
     if partial is ZERO:
         return record("full", (0.0,), (tuple(g._aval.shape), g._aval.dtype))
@@ -45,6 +46,23 @@ def scale(g: Tensor, partial: Any) -> Tensor | None:
     if partial._aval.dtype is dtypes.bool:
         return where(partial, g, 0.0)
     return g * partial
+
+
+def conjugate(partial: Any) -> Any:
+    """What the cotangent is multiplied by, where the tangent is multiplied by `partial`: they differ for complex numbers."""
+    if isinstance(partial, Over):
+        return Over(conjugate(partial.d))
+    if isinstance(partial, complex):
+        return partial.conjugate()
+    return conj(partial) if isinstance(partial, Tensor) else partial
+
+
+def _abs(out: Tensor, x: Tensor) -> Tensor:
+    return ew.functions["sign"](x) if x._aval.dtype.category < 3 else conj(sgn(x))  # only the real part of the product counts
+
+
+def _not_negative(x: Tensor) -> Tensor:
+    return (record("real", (x,)) if x._aval.dtype.is_complex else x) >= 0
 
 
 def _half_at_tie(wins: Tensor, ties: Tensor, like: Tensor) -> Tensor:
@@ -56,7 +74,7 @@ def _pow_base(out: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _pow_exponent(out: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    return where((x == 0) & (y >= 0), 0.0, out * log(x))
+    return where((x == 0) & _not_negative(y), 0.0, out * log(x))
 
 
 def _over_square(a: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -71,7 +89,7 @@ def _integer_power(out: Tensor, x: Tensor, n: int) -> Any:
 
 PARTIALS: dict[str, tuple[Callable[..., Any], ...]] = {
     "neg": (lambda out, x: -1,),
-    "abs": (lambda out, x: ew.functions["sign"](x),),
+    "abs": (_abs,),
     "sqrt": (lambda out, x: Over(2 * out),),
     "rsqrt": (lambda out, x: -0.5 * out * out * out,),
     "exp": (lambda out, x: out,),
@@ -91,7 +109,7 @@ PARTIALS: dict[str, tuple[Callable[..., Any], ...]] = {
     "cosh": (lambda out, x: ew.functions["sinh"](x),),
     "tanh": (lambda out, x: 1 - out * out,),
     "asinh": (lambda out, x: Over(sqrt(x * x + 1)),),
-    "acosh": (lambda out, x: Over(sqrt(x * x - 1)),),
+    "acosh": (lambda out, x: Over(sqrt(x * x - 1) if x._aval.dtype.category < 3 else sqrt(x - 1) * sqrt(x + 1)),),
     "atanh": (lambda out, x: Over(1 - x * x),),
     "sigmoid": (lambda out, x: out * (1 - out),),
     "relu": (lambda out, x: out > 0,),

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+from adjoint.ops.complex_numbers import conj
 from adjoint.ops.elementwise import cast, where
 from adjoint.ops.rearrange import window
 from adjoint.trace.handle import Tensor
@@ -132,9 +133,18 @@ def swap(x: Tensor) -> Tensor:
 def _matmul(g: Tensor, args: tuple, attrs: Any) -> Cotangents:
     a, b = args
     return (
-        record("matmul", (g, swap(b))) if a._aval.requires_grad else None,
-        record("matmul", (swap(a), g)) if b._aval.requires_grad else None,
+        record("matmul", (g, conj(swap(b)))) if a._aval.requires_grad else None,
+        record("matmul", (conj(swap(a)), g)) if b._aval.requires_grad else None,
     )
+
+
+def _complex(g: Tensor, args: tuple, attrs: Any) -> Cotangents:
+    parts = record("real", (g,)), record("imag", (g,))
+    return tuple([sum_to(part, tuple(x._aval.shape)) for part, x in zip(parts, args, strict=True)])
+
+
+def _imag(g: Tensor, args: tuple, attrs: Any) -> Cotangents:
+    return (record("complex", (zeros(g), g)),)
 
 
 def _where(g: Tensor, args: tuple, attrs: Any) -> Cotangents:
@@ -161,6 +171,12 @@ TRANSPOSES: dict[str, Callable[[Tensor, tuple, Any], Cotangents]] = {
     "where": _where,
     "cast": lambda g, args, dtype: (cast(g, args[0]._aval.dtype),),
     "full": lambda g, args, attrs: (sum_to(g, ()),),
+    "real": lambda g, args, attrs: (cast(g, args[0]._aval.dtype),),
+    "imag": _imag,
+    "conj": lambda g, args, attrs: (conj(g),),
+    "complex": _complex,
+    "as_real": lambda g, args, attrs: (record("as_complex", (g,)),),
+    "as_complex": lambda g, args, attrs: (record("as_real", (g,)),),
     "clone": lambda g, args, attrs: (g,),
     "custom": lambda g, args, attrs: (g,),
     "override": lambda g, args, attrs: (g, None),

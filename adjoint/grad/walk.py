@@ -11,8 +11,10 @@ from __future__ import annotations
 import heapq
 from typing import Any
 
+from adjoint import dtypes
+from adjoint.dtypes import DType
 from adjoint.grad.explicit import FORWARD, REVERSE
-from adjoint.grad.partials import PARTIALS, scale
+from adjoint.grad.partials import PARTIALS, conjugate, scale
 from adjoint.grad.transposes import TRANSPOSES, forward_linear, sum_to
 from adjoint.ir.prims import PRIMS
 from adjoint.ops.elementwise import cast
@@ -22,6 +24,8 @@ from adjoint.trace.history import History
 from adjoint.trace.lower import KEEP_NOTHING
 from adjoint.trace.recorder import local, record
 from adjoint.trace.trie import Num, Step
+
+REAL_RULES = frozenset("cholesky slogdet eigh svd qr".split())  # derivative rules without the conjugates
 
 
 def locate(t: Tensor) -> tuple[History, int] | None:
@@ -233,16 +237,17 @@ def reverse_step(hist: History, step: Step, args: tuple, g: Any) -> tuple:
     prim = step.prim
     row = PARTIALS.get(prim)
     if row is not None:
-        out = hist.handle(step.slot)
-        compute = step.compute
-        operands = [cast(x, compute) if isinstance(x, Tensor) and compute is not None else x for x in args]
+        compute = _derived_in(step)
+        out, operands = _computed(hist.handle(step.slot), args, compute)
+        if compute is dtypes.float32:
+            g = cast(g, compute)  # of halves
         extra = () if step.attrs is None else (step.attrs,)
         result: list[Tensor | None] = []
         for x, partial in zip(args, row, strict=True):
             if not isinstance(x, Tensor) or not x._aval.requires_grad:
                 result.append(None)
                 continue
-            gx = scale(g, partial(out, *operands, *extra))
+            gx = scale(g, conjugate(partial(out, *operands, *extra)))
             result.append(None if gx is None else fit(gx, x))
         return tuple(result)
     if prim in TRANSPOSES:
@@ -252,11 +257,26 @@ def reverse_step(hist: History, step: Step, args: tuple, g: Any) -> tuple:
             return (None, *(fit(gx, x) if gx is not None and isinstance(x, Tensor) else None for gx, x in chosen))
         return got
     if prim in REVERSE:
+        if prim in REAL_RULES and any(isinstance(x, Tensor) and x._aval.dtype.is_complex for x in args):
+            raise NotImplementedError(f"the derivative of {prim} of complex matrices is not implemented")
         if PRIMS[prim].kind == "tuple":
             parts = [record("pick", (hist.handle(step.slot),), k) for k in range(len(step.aval.parts))]
             return REVERSE[prim]([g.get(k) for k in range(len(parts))], parts, args, step.attrs)
         return REVERSE[prim](g, hist.handle(step.slot), args, step.attrs)
     raise NotImplementedError(f"the derivative of {prim} is not implemented")
+
+
+def _derived_in(step: Step) -> DType | None:
+    """The dtype in which a pointwise step is differentiated: that of its operands, but float32 for halves, rounded once."""
+    compute = step.compute
+    return dtypes.float32 if compute is not None and compute.is_half else compute
+
+
+def _computed(out: Tensor, args: tuple, compute: DType | None) -> tuple[Tensor, list[Any]]:
+    """A pointwise step's result and operands in the dtype of its derivative."""
+    if compute is None:
+        return out, list(args)
+    return cast(out, compute) if out._aval.dtype.is_half else out, [cast(x, compute) if isinstance(x, Tensor) else x for x in args]
 
 
 def fit(g: Tensor, x: Tensor) -> Tensor:
@@ -427,19 +447,21 @@ def forward_step(hist: History, step: Step, tangents: tuple) -> Any:
     args = operand_handles(hist, step)
     row = PARTIALS.get(prim)
     if row is not None:
-        out = hist.handle(step.slot)
-        operands = [cast(x, step.compute) if isinstance(x, Tensor) and step.compute is not None else x for x in args]
+        compute = _derived_in(step)
+        out, operands = _computed(hist.handle(step.slot), args, compute)
         extra = () if step.attrs is None else (step.attrs,)
         total: Tensor | None = None
         for t, partial in zip(tangents, row, strict=True):
             if t is None:
                 continue
-            part = scale(cast(t, step.compute) if step.compute is not None else t, partial(out, *operands, *extra))
+            part = scale(cast(t, compute) if compute is not None else t, partial(out, *operands, *extra))
             if part is not None:
                 total = part if total is None else total + part
-        if total is not None and tuple(total._aval.shape) != tuple(step.aval.shape):
+        if total is None:
+            return None
+        if tuple(total._aval.shape) != tuple(step.aval.shape):
             total = record("expand", (total,), tuple(step.aval.shape))
-        return total
+        return cast(total, step.aval.dtype)
     if prim == "pick":
         return tangents[0][step.attrs]
     if prim in FORWARD:

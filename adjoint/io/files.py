@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
 import adjoint as torch
+from adjoint import storage
 from adjoint.io import safetensors, structure
+from adjoint.trace.recorder import array_of, tensor_from_array
 
 File = str | os.PathLike | BinaryIO
 _STRUCTURE = "adjoint.structure"
@@ -119,8 +119,7 @@ def _is_plain(obj: Any) -> bool:
 
 
 def _write(tensors: Mapping[str, Any], metadata: dict[str, str], f: File) -> None:
-    # The clone keeps the tensor's own buffer private: NumPy sees a copy that nobody else holds.
-    arrays = {name: np.asarray(t.detach().clone().numpy()) for name, t in tensors.items()}
+    arrays = {n: (t.dtype.name, storage.encode(array_of(t), t.dtype)) for n, t in tensors.items()}
     chunks = safetensors.encode(arrays, metadata)
     if not isinstance(f, (str, os.PathLike)):
         for chunk in chunks:
@@ -169,15 +168,10 @@ def _read_open(file: BinaryIO, source: str) -> tuple[dict[str, Any], dict[str, s
     for entry in entries:
         array = safetensors.decode(entry, view, source)
         name = safetensors.CODES[entry.code][0]
-        dtype = getattr(torch, name, None)
-        if dtype is None:
-            raise ValueError(
-                f"{source}: tensor {entry.name!r} has dtype {name}, which adjoint does not have "
-                "yet; convert it to a supported dtype before saving"
-            )
+        dtype = getattr(torch, name)
         # A copy in the engine's own aligned memory, in the machine's byte order.
         native = array.astype(array.dtype.newbyteorder("="), copy=False)
-        tensors[entry.name] = torch.tensor(native, dtype=dtype)
+        tensors[entry.name] = tensor_from_array(storage.decode(native, dtype), dtype=dtype)
     return tensors, metadata, source
 
 

@@ -36,14 +36,14 @@ CODES: dict[str, tuple[str, int, str | None]] = {
     "U64": ("uint64", 8, "<u8"),
     "I64": ("int64", 8, "<i8"),
     "F16": ("float16", 2, "<f2"),
-    "BF16": ("bfloat16", 2, None),
+    "BF16": ("bfloat16", 2, "<u2"),  # bit patterns
     "F32": ("float32", 4, "<f4"),
     "F64": ("float64", 8, "<f8"),
     "C64": ("complex64", 8, "<c8"),
     "F8_E4M3": ("float8_e4m3fn", 1, None),
     "F8_E5M2": ("float8_e5m2", 1, None),
 }
-CODE_OF = {np.dtype(form): code for code, (_, _, form) in CODES.items() if form is not None}
+CODE_OF = {name: code for code, (name, _, form) in CODES.items() if form is not None}
 
 
 class Entry(NamedTuple):
@@ -156,19 +156,23 @@ def _check_tiling(entries: list[Entry], source: str) -> int:
     return end
 
 
-def encode(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> list[bytes]:
-    """The file as a list of chunks. The header names the arrays in the mapping's order.
+def encode(
+    arrays: Mapping[str, tuple[str, np.ndarray]], metadata: Mapping[str, str]
+) -> list[bytes]:
+    """The file as a list of chunks, from (PyTorch's dtype name, memory as an array) by name, in the mapping's order.
 
     The data is laid out by falling element size, so that every array starts at a multiple of its
     element size and can be mapped into memory. Raises TypeError for a dtype the format lacks.
     """
     ready: dict[str, np.ndarray] = {}
-    for name, array in arrays.items():
+    codes: dict[str, str] = {}
+    for name, (dtype, array) in arrays.items():
         if name == "__metadata__":
             raise ValueError("'__metadata__' is reserved by the format and cannot name a tensor")
         little = array.dtype.newbyteorder("<")
-        if little not in CODE_OF:
-            raise TypeError(f"tensor {name!r} has dtype {array.dtype}, which safetensors lacks")
+        if dtype not in CODE_OF:
+            raise TypeError(f"tensor {name!r} has dtype {dtype}, which safetensors lacks")
+        codes[name] = CODE_OF[dtype]
         # Unlike ascontiguousarray, asarray keeps a 0-d array 0-d.
         ready[name] = np.asarray(array, dtype=little, order="C")
     layout = sorted(ready, key=lambda name: -ready[name].itemsize)
@@ -179,7 +183,7 @@ def encode(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> lis
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     for name, array in ready.items():
         header[name] = {
-            "dtype": CODE_OF[array.dtype],
+            "dtype": codes[name],
             "shape": list(array.shape),
             "data_offsets": [begins[name], begins[name] + array.nbytes],
         }
@@ -192,11 +196,11 @@ def encode(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> lis
 
 
 def decode(entry: Entry, data: memoryview, source: str) -> np.ndarray:
-    """The array of one entry, as a read-only view of the file's data."""
+    """The memory of one entry's array, as a read-only view of the file's data."""
     name, _, form = CODES[entry.code]
     if form is None:
         raise ValueError(
-            f"{source}: tensor {entry.name!r} has dtype {name}, which NumPy cannot hold; "
+            f"{source}: tensor {entry.name!r} has dtype {name}, which adjoint does not have; "
             "convert it to float32 before saving"
         )
     part = data[entry.begin : entry.end]

@@ -23,7 +23,7 @@ class MalformedGraph(Exception):
 
 _BINARY = (
     "add sub mul div maximum minimum floor_div remainder fmod pow atan2 "
-    "bitwise_and bitwise_or bitwise_xor shift_left shift_right eq ne lt le gt ge"
+    "bitwise_and bitwise_or bitwise_xor shift_left shift_right eq ne lt le gt ge complex"
 )
 ARITY: dict[str, int] = {
     name: 1 for name, prim in PRIMS.items() if prim.kind in ("pointwise", "movement")
@@ -34,6 +34,7 @@ ARITY |= {
 ARITY |= dict.fromkeys(_BINARY.split(), 2)
 ARITY |= {"where": 3, "input": 0, "scalar": 0, "const": 0, "full": 1, "iota": 0, "random_bits": 2}
 ARITY |= {"slice_update": 2, "matmul": 2, "take": 2, "put_add": 2, "put": 3, "put_fold": 3, "solve": 2, "position": 1}
+ARITY |= {"as_real": 1, "as_complex": 1}
 _STARTS = {"slice": 0, "place": 1, "slice_update": 0}  # where in attrs the starts of a region are
 
 _FLOAT_ONLY = [
@@ -77,18 +78,26 @@ _FLOAT_ONLY = [
 ]
 _INTEGER_ONLY = {"shift_left", "shift_right"}
 _INTEGER_OR_BOOL = {"bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"}
+_REAL_ONLY = set(
+    "erf erfc erfinv lgamma digamma atan2 sign floor ceil round trunc relu maximum minimum floor_div remainder fmod lt le gt "
+    "ge amax amin argmax argmin argsort".split()
+)
 _NO_BOOL = {"neg", "sub", "sign", "floor_div", "remainder", "fmod", "pow", "integer_pow"}
 
 
 def operand_categories(name: str) -> tuple[int, ...]:
     """The dtype categories (`DType.category`) that the first operand of a primitive may have."""
+    if name in ("real", "imag", "conj", "as_real"):
+        return (3,)
     if name in _FLOAT_ONLY:
+        return (2,) if name in _REAL_ONLY else (2, 3)
+    if name in ("complex", "as_complex"):
         return (2,)
     if name in _INTEGER_ONLY:
         return (1,)
     if name in _INTEGER_OR_BOOL:
         return (0, 1)
-    return (1, 2) if name in _NO_BOOL else (0, 1, 2)
+    return tuple(c for c in range(4) if (c > 0 or name not in _NO_BOOL) and (c < 3 or name not in _REAL_ONLY))
 
 
 def _describe(node: Node) -> str:
@@ -135,7 +144,7 @@ def _check_boundary(node: Node) -> None:
 
 def _check_const(node: Node) -> None:
     value, dtype = node.attrs
-    _need(isinstance(value, bool | int | float), node, "a Python number")
+    _need(isinstance(value, bool | int | float | complex), node, "a Python number")
     try:
         dtype.np.type(value)
     except OverflowError:

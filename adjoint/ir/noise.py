@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from adjoint.ir.graph import Graph, Node
-from adjoint.ir.reference import REFERENCE
+from adjoint.ir.reference import REFERENCE, apply, every_value
 
 ULPS = 16  # that are forgiven without asking
 SAMPLES = 16  # disturbed evaluations, until all differences are explained
@@ -38,7 +38,7 @@ def unexplained(
     if not any(w.any() for w in wrong):
         return wrong
     rng = np.random.default_rng(0)
-    plain = _evaluate(graph, inputs, scalars)
+    plain = every_value(graph, inputs, scalars)
     motion: dict[int, np.ndarray] = {}
     spread = [np.zeros(e.shape) for e in expected]
     for sample in range(SAMPLES):
@@ -60,12 +60,12 @@ def rounded(graph: Graph) -> list[bool]:
 
 
 def _is_inexact(node: Node) -> bool:
-    return not node.prim.exact and node.dtype.is_floating_point
+    return not node.prim.exact and node.dtype.category >= 2
 
 
 def _equal(a: np.ndarray, b: np.ndarray, loose: bool) -> np.ndarray:
-    if a.dtype.kind != "f":
-        return a == b
+    if a.dtype.kind not in "fc":
+        return np.asarray(a == b)
     with np.errstate(all="ignore"):
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         if loose:
@@ -76,32 +76,14 @@ def _equal(a: np.ndarray, b: np.ndarray, loose: bool) -> np.ndarray:
 
 def _explained(noisy: np.ndarray, expected: np.ndarray, got: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """Where noise changes the kind of the value, or moves it about as far as it is off; grows `spread`."""
-    if expected.dtype.kind != "f":
+    if expected.dtype.kind not in "fc":
         return np.asarray(noisy != expected)
+    wide = complex if expected.dtype.kind == "c" else float
     with np.errstate(all="ignore"):
-        moved = np.abs(noisy.astype(float) - expected)
+        moved = np.abs(noisy.astype(wide) - expected)
         unstable = np.isfinite(noisy) != np.isfinite(expected)
         np.fmax(spread, np.where(np.isfinite(moved), moved, 0), out=spread)
-        return np.asarray(unstable | (np.abs(got.astype(float) - expected) <= MARGIN * spread))
-
-
-def _evaluate(graph: Graph, inputs: list[np.ndarray], scalars: list[Any]) -> list[Any]:
-    """The reference's value of every node."""
-    values: list[Any] = []
-    with np.errstate(all="ignore"):
-        for node in graph.nodes:
-            if node.prim.name == "input":
-                values.append(inputs[node.attrs[0]])
-            elif node.prim.name == "scalar":
-                values.append(np.array(scalars[node.attrs[0]]).astype(node.dtype.np))
-            else:
-                values.append(_apply(node, [values[a.index] for a in node.args]))
-    return values
-
-
-def _apply(node: Node, args: list[Any]) -> Any:
-    out = REFERENCE[node.prim.name](args, node.attrs)
-    return np.asarray(out) if node.parts is None else out
+        return np.asarray(unstable | (np.abs(got.astype(wide) - expected) <= MARGIN * spread))
 
 
 def run_noisy(
@@ -121,8 +103,8 @@ def run_noisy(
             args = [values[a.index] for a in node.args]
             if node.prim.name in _JUMPS and node.dtype.is_floating_point:
                 args = [_disturbed(a, np.abs(a), rng, amplitude) for a in args]
-            out = _apply(node, args)
-            if node.prim.name in _COMPARISONS and args[0].dtype.kind == "f":
+            out = apply(node, args)
+            if node.prim.name in _COMPARISONS and args[0].dtype.kind in "fc":
                 undecided = _undecided(args, [plain[a.index] for a in node.args], motion, node.index)
                 out = np.where(undecided, rng.random(out.shape) < yes, out)
             elif node.parts is None and _is_inexact(node):
@@ -149,7 +131,7 @@ def _scale(node: Node, args: list[Any], out: np.ndarray) -> np.ndarray:
         growth = np.sqrt(max(1.0, terms / 256))
         if name in _PRODUCTS:
             return np.abs(out) * np.sqrt(max(1.0, terms))
-        sizes = [np.abs(a) if a.dtype.kind == "f" else a for a in args]
+        sizes = [np.abs(a) if a.dtype.kind in "fc" else a for a in args]
         return np.asarray(REFERENCE[name](sizes, node.attrs)) * growth
     if name in _NEAR_ROOTS:
         return np.abs(out) + 1
@@ -166,5 +148,8 @@ def _terms(node: Node) -> float:
 
 
 def _disturbed(x: np.ndarray, scale: np.ndarray, rng: np.random.Generator, amplitude: float) -> np.ndarray:
-    step = amplitude * np.finfo(x.dtype).eps * rng.uniform(-1, 1, x.shape) * scale
+    noise = rng.uniform(-1, 1, x.shape)
+    if x.dtype.kind == "c":
+        noise = noise + 1j * rng.uniform(-1, 1, x.shape)
+    step = amplitude * np.finfo(x.dtype).eps * noise * scale
     return np.asarray(np.where(np.isfinite(scale), x + step, x)).astype(x.dtype)

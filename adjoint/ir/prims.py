@@ -56,6 +56,22 @@ def _where(args: list[Aval], attrs: Any) -> Aval:
     return args[1]
 
 
+def _size(args: list[Aval], attrs: Any) -> Aval:
+    return args[0][0], args[0][1].to_real()  # the absolute value of a complex number is real
+
+
+def _complex(args: list[Aval], attrs: Any) -> Aval:
+    return args[0][0], args[0][1].to_complex()
+
+
+def _as_real(args: list[Aval], attrs: Any) -> Aval:
+    return (*args[0][0], 2), args[0][1].to_real()
+
+
+def _as_complex(args: list[Aval], attrs: Any) -> Aval:
+    return args[0][0][:-1], args[0][1].to_complex()
+
+
 def _cast(args: list[Aval], attrs: DType) -> Aval:
     return args[0][0], attrs
 
@@ -166,7 +182,8 @@ def _det(args: list[Aval], attrs: Any) -> Aval:
 
 
 def _slogdet(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
-    return (_det(args, attrs), _det(args, attrs))
+    shape, dtype = _det(args, attrs)
+    return (shape, dtype), (shape, dtype.to_real())
 
 
 def _solve(args: list[Aval], attrs: Any) -> Aval:
@@ -182,21 +199,29 @@ def _qr(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
 
 def _eigh(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
     shape, dtype = args[0]
-    return (shape[:-1], dtype), (shape, dtype)
+    return (shape[:-1], dtype.to_real()), (shape, dtype)
 
 
 def _svd(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
     shape, dtype = args[0]
     *batch, m, n = shape
     k = min(m, n)
-    return ((*batch, m, k), dtype), ((*batch, k), dtype), ((*batch, k, n), dtype)
+    return ((*batch, m, k), dtype), ((*batch, k), dtype.to_real()), ((*batch, k, n), dtype)
 
 
 def _pick(args: list[Any], attrs: int) -> Aval:
     return args[0][attrs]
 
 
+IMAGINARY = 1 << 40  # a `scalar` node with this added to its index is the imaginary part of that run-time number
+
 PRIMS: dict[str, Prim] = {}
+_MOVES = frozenset("cast where take put".split())  # like movement and creation: no arithmetic on elements
+
+
+def calculates(prim: str) -> bool:
+    """Whether a primitive does arithmetic on its elements: on halves it is done in float32, and the result rounded."""
+    return PRIMS[prim].kind not in ("boundary", "create", "movement") and prim not in _MOVES
 
 
 def _declare(kind: str, names: str, rule: Callable, linear: bool = False, exact: bool = False) -> None:
@@ -212,7 +237,8 @@ _declare("create", "iota", _iota, exact=True)  # 0, 1, ... n-1 as int64; attrs: 
 _declare("create", "random_bits", _random_bits, exact=True)  # operands seed, offset (0-d int64); attrs: shape
 
 _declare("pointwise", "neg", _same, linear=True, exact=True)
-_declare("pointwise", "abs sign sqrt floor ceil round trunc relu bitwise_not", _same, exact=True)
+_declare("pointwise", "abs", _size, exact=True)
+_declare("pointwise", "sign sqrt floor ceil round trunc relu bitwise_not", _same, exact=True)
 _declare("pointwise", "rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh", _same)
 _declare("pointwise", "asinh acosh atanh sigmoid erf erfc erfinv lgamma digamma", _same)
 _declare("pointwise", "logical_not isnan isinf", _compare, exact=True)
@@ -224,6 +250,10 @@ _declare("pointwise", "floor_div remainder fmod pow atan2", _same)
 _declare("pointwise", "bitwise_and bitwise_or bitwise_xor shift_left shift_right", _same, exact=True)
 _declare("pointwise", "eq ne lt le gt ge", _compare, exact=True)
 _declare("pointwise", "where", _where, linear=True, exact=True)  # condition (bool), then, otherwise
+
+_declare("pointwise", "real imag", _size, linear=True, exact=True)  # of a complex operand
+_declare("pointwise", "conj", _same, linear=True, exact=True)
+_declare("pointwise", "complex", _complex, linear=True, exact=True)  # real part, imaginary part
 
 _declare("movement", "expand", _to_shape, linear=True, exact=True)  # attrs: shape; right-aligned broadcasting
 _declare("movement", "reshape", _to_shape, linear=True, exact=True)  # attrs: shape
@@ -237,6 +267,9 @@ _declare("movement", "place", _place, linear=True, exact=True)
 _declare("movement", "slice_update", _same, linear=True, exact=True)
 _declare("movement", "cat", _cat, linear=True, exact=True)  # attrs: axis
 _declare("movement", "window", _window, linear=True, exact=True)  # attrs: (dims, sizes, strides, dilations)
+
+_declare("movement", "as_real", _as_real, linear=True, exact=True)  # a complex number as two real ones, on a last axis
+_declare("movement", "as_complex", _as_complex, linear=True, exact=True)
 
 _declare("reduce", "sum", _reduce, linear=True)  # attrs: axes, increasing
 _declare("reduce", "prod", _reduce)

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from adjoint.ir.graph import Graph
-from adjoint.ir.prims import window_length
+from adjoint import dtypes
+from adjoint.ir.graph import Graph, Node
+from adjoint.ir.prims import IMAGINARY, window_length
+from adjoint.storage import round_to
 
 Arrays = list[Any]
 
@@ -82,8 +84,29 @@ def _remainder(a: Arrays, attrs: Any) -> np.ndarray:
     return np.remainder(a[0], a[1])
 
 
+def _as_real(a: Arrays, attrs: Any) -> np.ndarray:
+    return np.stack([a[0].real, a[0].imag], -1)
+
+
+def _as_complex(a: Arrays, attrs: Any) -> np.ndarray:
+    return _complex([a[0][..., 0], a[0][..., 1]], attrs)
+
+
+def _complex(a: Arrays, attrs: Any) -> np.ndarray:
+    out = np.empty(np.shape(a[0]), np.complex64 if a[0].dtype == np.float32 else np.complex128)
+    out.real, out.imag = a
+    return out
+
+
+def scalar_of(scalars: list[Any], index: int) -> Any:
+    """A run-time number by the attribute of its node."""
+    return scalars[index] if index < IMAGINARY else scalars[index - IMAGINARY].imag
+
+
 def _sigmoid(a: Arrays, attrs: Any) -> np.ndarray:
     x = a[0]
+    if x.dtype.kind == "c":
+        return 1 / (1 + np.exp(-x))
     e = np.exp(-np.abs(x))  # never overflows
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
 
@@ -110,10 +133,14 @@ def _keep_integers(function: Callable) -> Callable:
 
 def _cast(a: Arrays, dtype: Any) -> np.ndarray:
     x = a[0]
+    if x.dtype.kind == "c" and dtype.category not in (0, 3):
+        x = x.real
     if x.dtype.kind == "f" and dtype.category == 1:
         # via int64, as machines convert; NumPy leaves out-of-range undefined and so do we
+        if dtype is dtypes.uint64:
+            return np.where(x >= 2.0**63, x.astype(np.uint64), x.astype(np.int64).astype(np.uint64))
         return x.astype(np.int64).astype(dtype.np)
-    return x.astype(dtype.np)
+    return round_to(x, dtype)
 
 
 # --- random bits -----------------------------------------------------------------------------------------------------
@@ -280,7 +307,7 @@ def _simple(function: Callable) -> Callable:
 REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "full": lambda a, shape: np.full(shape, a[0]),
     "iota": lambda a, n: np.arange(n, dtype=np.int64),
-    "const": lambda a, attrs: np.array(attrs[0], dtype=attrs[1].np),
+    "const": lambda a, attrs: round_to(attrs[0], attrs[1]),
     "random_bits": _random_bits,
     "neg": _simple(np.negative),
     "abs": _simple(np.abs),
@@ -294,7 +321,7 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "bitwise_not": _simple(np.invert),
     "rsqrt": lambda a, attrs: (1 / np.sqrt(a[0])).astype(a[0].dtype),
     "exp": _simple(np.exp),
-    "exp2": _simple(np.exp2),
+    "exp2": lambda a, attrs: np.exp2(a[0]) if a[0].dtype.kind == "f" else np.exp(a[0] * a[0].dtype.type(math.log(2))),
     "expm1": _simple(np.expm1),
     "log": _simple(np.log),
     "log2": _simple(np.log2),
@@ -318,6 +345,12 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "erfinv": _vectorized(erfinv),
     "lgamma": _vectorized(_lgamma),
     "digamma": _vectorized(digamma),
+    "real": lambda a, attrs: a[0].real,
+    "imag": lambda a, attrs: a[0].imag,
+    "conj": _simple(np.conj),
+    "complex": _complex,
+    "as_real": _as_real,
+    "as_complex": _as_complex,
     "logical_not": _simple(np.logical_not),
     "isnan": _simple(np.isnan),
     "isinf": _simple(np.isinf),
@@ -382,19 +415,35 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
 }
 
 
-def run_graph(graph: Graph, inputs: list[np.ndarray], scalars: list[Any]) -> list[np.ndarray]:
-    """Interpret a graph. Inputs are arrays of the declared shapes; results are arrays, possibly views."""
-    values: dict[int, Any] = {}
+def apply(node: Node, operands: Arrays) -> Any:
+    """The value of one node: an array, or a tuple of arrays."""
+    out = REFERENCE[node.prim.name](operands, node.attrs)
+    return np.asarray(out) if node.parts is None else out
+
+
+def every_value(
+    graph: Graph, inputs: list[np.ndarray], scalars: list[Any], apply: Callable[[Node, Arrays], Any] = apply
+) -> list[Any]:
+    """The values of all nodes, in their order.
+
+    Inputs are arrays of the declared shapes. They and the values hold numbers (`storage.decode`). apply: what gives the
+    value of a node that is neither an input nor a run-time number.
+    """
+    values: list[Any] = []
     with np.errstate(all="ignore"):
         for node in graph.nodes:
-            name = node.prim.name
-            if name == "input":
-                out: Any = inputs[node.attrs[0]]
-            elif name == "scalar":
-                out = np.array(scalars[node.attrs[0]]).astype(node.dtype.np)
+            if node.prim.name == "input":
+                values.append(inputs[node.attrs[0]])
+            elif node.prim.name == "scalar":
+                values.append(round_to(scalar_of(scalars, node.attrs[0]), node.dtype))
             else:
-                out = REFERENCE[name]([values[a.index] for a in node.args], node.attrs)
-                if node.parts is None:
-                    out = np.asarray(out)
-            values[node.index] = out
+                values.append(apply(node, [values[a.index] for a in node.args]))
+    return values
+
+
+def run_graph(
+    graph: Graph, inputs: list[np.ndarray], scalars: list[Any], apply: Callable[[Node, Arrays], Any] = apply
+) -> list[np.ndarray]:
+    """Interpret a graph: the values of its outputs, possibly views of each other."""
+    values = every_value(graph, inputs, scalars, apply)
     return [values[o.index] for o in graph.outputs]

@@ -21,6 +21,7 @@ from adjoint.dtypes import DType
 from adjoint.ir.graph import Graph, GraphBuilder, Node
 from adjoint.ir.prims import PRIMS
 from adjoint.ir.reference import REFERENCE
+from adjoint.storage import round_to
 
 # The attributes of each primitive in the order of `Node.attrs`, which is no tuple where it is one.
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
@@ -134,7 +135,7 @@ def _callable(name: str) -> Any:
 
 
 def _scalar(value: Any, dtype: DType) -> np.ndarray:
-    return np.array(value).astype(dtype.np)
+    return round_to(value, dtype)
 
 
 primitives = SimpleNamespace(

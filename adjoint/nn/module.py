@@ -426,9 +426,9 @@ class Module:
                 pass  # non_blocking, which means nothing on one device
             elif given is not None:
                 device = given
-        if dtype is not None and not dtype.is_floating_point:
+        if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
             raise TypeError(
-                f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype}"
+                f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}"
             )
 
         def convert(t: Tensor) -> Tensor:
@@ -443,6 +443,12 @@ class Module:
 
     def double(self) -> Self:
         return self.to(dtype=torch.float64)
+
+    def half(self) -> Self:
+        return self.to(dtype=torch.float16)
+
+    def bfloat16(self) -> Self:
+        return self.to(dtype=torch.bfloat16)
 
     def cpu(self) -> Self:
         return self.to("cpu")

@@ -1,5 +1,5 @@
 """Declaring composites and optimizer updates: the names library code uses for the trace's macros."""
 
-from adjoint.trace.macro import composite, update
+from adjoint.trace.macro import FLOATING, INEXACT, composite, update
 
-__all__ = ["composite", "update"]
+__all__ = ["FLOATING", "INEXACT", "composite", "update"]

@@ -18,13 +18,14 @@ from adjoint.ops.shape import sizes_of
 from adjoint.trace import recorder
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor
+from adjoint.trace.infer import common_dtype
 from adjoint.trace.recorder import local, realize, record, record_full
 
 
 def check_dtype(dtype: Any) -> DType | None:
     if dtype is None or isinstance(dtype, DType):
         return dtype
-    plain = {bool: dtypes.bool, int: dtypes.int64, float: local.trace.default_dtype}.get(dtype)
+    plain = {bool: dtypes.bool, int: dtypes.int64, float: dtypes.float64, complex: dtypes.complex128}.get(dtype)
     if plain is None:
         raise TypeError(f"dtype must be a torch dtype such as torch.float32, not {dtype!r}")
     return plain
@@ -49,7 +50,7 @@ def require_leaf(t: Tensor, requires_grad: bool = True) -> Tensor:
                 "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
                 "subgraph that doesn't require differentiation use var_no_grad = var.detach()."
             )
-    elif not t._aval.dtype.is_floating_point:
+    elif t._aval.dtype.category < 2:
         raise RuntimeError(
             f"only Tensors of floating point and complex dtype can require gradients (got {t._aval.dtype.name})"
         )
@@ -82,23 +83,23 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     if isinstance(data, Tensor):
         out = cast(data.detach(), dtype or data._aval.dtype).clone()
         return require_leaf(out) if requires_grad else out
-    array = to_array(data, dtype)
-    if requires_grad and array.dtype.kind != "f":
+    array, dtype = to_array(data, dtype)
+    if requires_grad and dtype.category < 2:
         raise RuntimeError(
-            f"Only Tensors of floating point and complex dtype can require gradients (got {dtypes.from_numpy(array.dtype).name}); "
+            f"Only Tensors of floating point and complex dtype can require gradients (got {dtype.name}); "
             "write the numbers as floats or give dtype=torch.float32"
         )
-    return recorder.tensor_from_array(array, requires_grad)
+    return recorder.tensor_from_array(array, requires_grad, dtype)
 
 
-def to_array(data: Any, dtype: DType | None) -> np.ndarray:
-    """NumPy array with the dtype PyTorch would choose."""
+def to_array(data: Any, dtype: DType | None) -> tuple[np.ndarray, DType]:
+    """NumPy array of the numbers, and the dtype PyTorch would choose for them."""
     if isinstance(data, (np.ndarray, np.generic)):
         array = np.asarray(data)
-        return np.array(array, dtype=dtype.np if dtype is not None else dtypes.from_numpy(array.dtype).np)
+        return array, dtype if dtype is not None else dtypes.from_numpy(array.dtype)
     if isinstance(data, (list, tuple)):
         data = _numbers(data)
-    elif not isinstance(data, (bool, int, float)):
+    elif not isinstance(data, (bool, int, float, complex)):
         if hasattr(data, "__array__"):
             return to_array(np.asarray(data), dtype)
         if isinstance(data, range):
@@ -106,19 +107,28 @@ def to_array(data: Any, dtype: DType | None) -> np.ndarray:
         else:
             raise TypeError(f"must be real number, not {type(data).__name__}: tensor() takes numbers, sequences, arrays or tensors")
     try:
-        array = np.array(data)
+        # as uint64 at once: with smaller numbers beside them NumPy makes floats of those above int64
+        array = np.array(data, np.uint64 if dtype is dtypes.uint64 and _are_whole(data) else None)
     except ValueError as error:
         raise ValueError(f"expected sequences of equal length at every depth (ragged nesting): {error}") from None
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "biufc" or (dtype is not None and array.dtype.kind == "c" and not dtype.is_complex):
         if array.size == 0 and array.dtype.kind == "O":
             array = array.astype(np.float64)
+        elif array.dtype.kind == "c":
+            raise TypeError(f"must be real number, not complex: {dtype!r} holds no complex numbers; use dtype=torch.complex64")
         else:
             raise TypeError(f"can't convert data of type {array.dtype} to a tensor: too large an integer, or not numbers")
-    if dtype is not None:
-        return array.astype(dtype.np)
-    if array.dtype.kind == "f":
-        return array.astype(local.trace.default_dtype.np)
-    return array.astype(np.bool_ if array.dtype.kind == "b" else np.int64)
+    if dtype is None:
+        default = local.trace.default_dtype
+        kinds = {"f": default, "c": dtypes.default_complex(default), "b": dtypes.bool}
+        dtype = kinds.get(array.dtype.kind, dtypes.int64)
+    return array, dtype
+
+
+def _are_whole(data: Any) -> bool:
+    if isinstance(data, (list, tuple)):
+        return all(_are_whole(d) for d in data)
+    return isinstance(data, int) and data >= 0
 
 
 def _numbers(data: Any) -> Any:
@@ -140,9 +150,9 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: DType, requires_grad: boo
     if math.prod(shape) * dtype.itemsize >= 1 << 47:
         raise RuntimeError(f"cannot allocate memory for a tensor of shape {list(shape)} and dtype {dtype.name}: the size overflows")
     if requires_grad:
-        if not dtype.is_floating_point:
+        if dtype.category < 2:
             raise RuntimeError(f"Only Tensors of floating point and complex dtype can require gradients (got {dtype.name})")
-        return recorder.tensor_from_array(np.full(shape, value, dtype.np), True)
+        return recorder.tensor_from_array(np.full(shape, value), True, dtype)
     return record_full(value, tuple(shape), dtype)
 
 
@@ -201,7 +211,7 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
         value = fill_value if chosen is None else cast(fill_value, chosen)
         return record("expand", (value.reshape(()),), shape)
     if chosen is None:
-        chosen = dtypes.bool if isinstance(fill_value, bool) else dtypes.int64 if isinstance(fill_value, int) else local.trace.default_dtype
+        chosen = common_dtype([type(fill_value)], local.trace.default_dtype)
     return _filled(shape, fill_value, chosen, requires_grad)
 
 
@@ -268,6 +278,11 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
 # --- ranges -----------------------------------------------------------------------------------------------------------
 
 
+def _check_range(name: str, dtype: Any) -> None:
+    if isinstance(dtype, DType) and dtype.category in (0, 3):
+        raise NotImplementedError(f'"{name}" not implemented for \'{dtypes.LEGACY[dtype]}\'; take an integer or floating dtype')
+
+
 def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """start, start + step, ... below end; int64 if all three are ints.
 
@@ -283,6 +298,7 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
     if (end - start) / step < 0:
         raise RuntimeError(f"upper bound and lower bound inconsistent with step sign: arange({start}, {end}, {step})")
     whole = all(isinstance(v, int) for v in (start, end, step))
+    _check_range("arange", dtype)
     chosen = _options(dtype, device, dtypes.int64 if whole else None)
     n = -(-(end - start) // step) if whole else math.ceil((end - start) / step)
     out = record("iota", (), int(n))
@@ -308,6 +324,8 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     chosen = _options(dtype, device)
+    if dtype is dtypes.bool:
+        raise NotImplementedError("\"linspace\" not implemented for 'Bool'")
     gap = (end - start) / (steps - 1) if steps > 1 else 0.0
     i = cast(record("iota", (), int(steps)), dtypes.float64)
     up = i * float(gap) + float(start)

@@ -17,17 +17,18 @@ from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.ops.descriptions import describe
 from adjoint.trace.handle import Parameter, Tensor, pending
-from adjoint.trace.macro import composite
+from adjoint.trace.infer import common_dtype
+from adjoint.trace.macro import INEXACT, composite, not_implemented
 from adjoint.trace.recorder import bind, local, record, record_one, record_unary
 
-Number = int | float | bool
+Number = int | float | bool | complex
 
 
 def plain(x: Any, what: str) -> Any:
     """A tensor or a Python number from an operand: NumPy scalars and 0-d arrays become numbers."""
-    if isinstance(x, (Tensor, float, int)):
+    if isinstance(x, (Tensor, float, int, complex)):
         return x
-    if isinstance(x, np.generic) and x.dtype.kind in "biuf":
+    if isinstance(x, np.generic) and x.dtype.kind in "biufc":
         return x.item()
     if isinstance(x, np.ndarray):
         raise TypeError(
@@ -69,7 +70,7 @@ def make_binary(prim: str, defer: bool = False) -> Callable[[Any, Any], Any]:
                 return record(prim, (a, b))
             tr.scalars.append(b)
         else:
-            if defer and not isinstance(b, (Tensor, int, float, np.generic)):
+            if defer and not isinstance(b, (Tensor, int, float, complex, np.generic)):
                 return NotImplemented
             return record(prim, (a, plain(b, prim)))
         tr.node = step
@@ -101,7 +102,7 @@ def make_reflected(prim: str) -> Callable[[Tensor, Any], Any]:
                 return apply(a, b)
             tr.handles.append(out)
             return out
-        if not isinstance(b, (Tensor, int, float, np.generic)):
+        if not isinstance(b, (Tensor, int, float, complex, np.generic)):
             return NotImplemented
         return record(prim, (plain(b, prim), a))
 
@@ -152,6 +153,33 @@ def cast(x: Tensor, dtype: DType) -> Tensor:
     return x if x._aval.dtype is dtype else record_one("cast", x, dtype)
 
 
+def to_default_float(x: Tensor) -> Tensor:
+    """An integer or bool tensor in the default dtype, any other as it is."""
+    return x if x._aval.dtype.category >= 2 else cast(x, local.trace.default_dtype)
+
+
+def refuse(name: str, takes: tuple[int, ...], *operands: Any) -> None:
+    """NotImplementedError where the operands together have a dtype of another category than those that `name` takes."""
+    kinds = [x._aval.dtype for x in operands if isinstance(x, Tensor)]
+    dtype = max(kinds, key=lambda d: d.category)
+    if dtype.category not in takes:
+        raise NotImplementedError(not_implemented(name, dtype))
+
+
+def _scaled(name: str, input: Any, other: Any, alpha: Number) -> Any:
+    """`alpha * other` in the dtype of the two, as PyTorch has it: alpha takes no part in promotion."""
+    if alpha == 1 and type(alpha) is int:
+        return other
+    kinds = [x._aval.dtype if isinstance(x, Tensor) else dtypes.int64 if isinstance(x, int) else dtypes.float32 for x in (input, other)]
+    if isinstance(alpha, float) and all(k.category < 2 for k in kinds):
+        raise RuntimeError(f"For integral input tensors, argument alpha must not be a floating point number: {name} of {kinds[0].name} with alpha={alpha}.")
+    if isinstance(alpha, bool) and any(k.category > 0 for k in kinds):
+        raise RuntimeError("Boolean alpha only supported for Boolean results.")
+    if isinstance(other, Tensor) and other._aval.dtype is dtypes.bool and kinds[0] is dtypes.bool:
+        return other if alpha else other & False
+    return other * alpha
+
+
 def add(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
     """`input + alpha * other`, broadcast.
 
@@ -159,7 +187,7 @@ def add(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
     >>> torch.add(torch.tensor([1, 2]), 10)
     tensor([11, 12])
     """
-    return _add(input, other if alpha == 1 else other * alpha)
+    return _add(input, _scaled("add", input, other, alpha))
 
 
 def sub(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
@@ -169,7 +197,7 @@ def sub(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
     >>> torch.sub(torch.tensor([5, 6]), 1, alpha=2)
     tensor([3, 4])
     """
-    return _sub(input, other if alpha == 1 else other * alpha)
+    return _sub(input, _scaled("sub", input, other, alpha))
 
 
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
@@ -184,11 +212,16 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     if rounding_mode == "floor":
         return floor_divide(input, other)
     if rounding_mode == "trunc":
-        out = functions["trunc"](_div(input, other))
-        kinds = [x._aval.dtype for x in (input, other) if isinstance(x, Tensor)]
-        if all(not k.is_floating_point for k in kinds) and not any(isinstance(x, float) for x in (input, other)):
-            out = cast(out, dtypes.promote(kinds[0], kinds[-1]))
-        return out
+        operands = [x._aval if isinstance(x, Tensor) else type(x) for x in (input, other)]
+        together = common_dtype(operands, local.trace.default_dtype)
+        if together is dtypes.bool or together.is_complex:
+            raise NotImplementedError(not_implemented("div_trunc", together))
+        if isinstance(input, Tensor) and input._aval.dtype is dtypes.bool:
+            input = cast(input, together)
+        if together.is_floating_point:
+            return functions["trunc"](_div(input, other))
+        rest = functions["fmod"](input, other)  # whole numbers stay exact beyond the digits of a float
+        return functions["floor_div"](_sub(input, rest), other)
     raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found {rounding_mode!r}")
 
 
@@ -227,14 +260,14 @@ def pow(input: Any, exponent: Any) -> Tensor:
     >>> torch.pow(torch.tensor([1., 2., 3.]), 2)
     tensor([1., 4., 9.])
     """
-    if type(exponent) is int and isinstance(input, Tensor) and input._aval.dtype.category == 2 and -64 <= exponent <= 64:
+    if type(exponent) is int and isinstance(input, Tensor) and input._aval.dtype.category >= 2 and -64 <= exponent <= 64:
         return record_one("integer_pow", input, exponent)
     if isinstance(exponent, np.generic):
         exponent = exponent.item()
     if isinstance(input, Tensor) and isinstance(exponent, (int, float)):
         dtype = input._aval.dtype
         whole = exponent == math.floor(exponent) if abs(exponent) < 1e9 else False
-        if not dtype.is_floating_point:
+        if dtype.category < 2:
             if isinstance(exponent, int):
                 if exponent < 0:
                     raise RuntimeError(
@@ -331,7 +364,9 @@ def isfinite(input: Tensor) -> Tensor:
     >>> torch.isfinite(torch.tensor([1., torch.inf, torch.nan]))
     tensor([ True, False, False])
     """
-    return functions["logical_not"](functions["isnan"](input - input)) if input._aval.dtype.is_floating_point else input == input
+    if input._aval.dtype.category < 2:
+        return input == input
+    return functions["logical_not"](functions["isnan"](input - input))
 
 
 def logical_and(input: Tensor, other: Tensor) -> Tensor:
@@ -364,7 +399,7 @@ def logical_xor(input: Tensor, other: Tensor) -> Tensor:
     return functions["bitwise_xor"](cast(input, dtypes.bool), cast(other, dtypes.bool))
 
 
-@composite("LerpBackward0")
+@composite("LerpBackward0", takes=INEXACT)
 def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     """`input + weight * (end - input)`.
 
@@ -382,6 +417,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 
     >>> torch.addcmul(torch.ones(2), torch.tensor([1., 2.]), torch.tensor([2., 4.]), value=10)
     tensor([21., 81.])
     """
+    refuse("addcmul", (1, 2, 3), input, tensor1, tensor2)
     return input + value * tensor1 * tensor2
 
 
@@ -392,6 +428,11 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 
     >>> torch.addcdiv(torch.ones(2), torch.tensor([1., 2.]), torch.tensor([2., 4.]), value=10)
     tensor([6., 6.])
     """
+    if all(t._aval.dtype.category < 2 for t in (tensor1, tensor2)):
+        raise RuntimeError(
+            "Integer division with addcdiv is no longer supported: the division of two integer tensors; use (input + value * "
+            "tensor1 / tensor2), or convert one of them with .float()"
+        )
     return input + value * tensor1 / tensor2
 
 
@@ -416,6 +457,7 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     >>> torch.logaddexp(torch.tensor([0., 1000.]), torch.tensor([0., 1000.]))
     tensor([6.9315e-01, 1.0007e+03])
     """
+    refuse("logaddexp", (2, 3), input, other)
     high = maximum(input, other).detach()
     high = where(functions["isinf"](high), 0.0, high)
     return log(exp(input - high) + exp(other - high)) + high
@@ -428,6 +470,8 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
     >>> torch.isclose(torch.tensor([1., 2.]), torch.tensor([1., 2.1]))
     tensor([ True, False])
     """
+    if input._aval.dtype is dtypes.bool:
+        return input == other
     close = (input == other) | ((input - other).abs() <= atol + rtol * other.abs()) & isfinite(other) & isfinite(input)
     if equal_nan and input._aval.dtype.is_floating_point:
         close = close | (functions["isnan"](input) & functions["isnan"](other))
@@ -441,11 +485,15 @@ def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neg
     >>> torch.nan_to_num(torch.tensor([1., torch.nan, torch.inf]), posinf=9.0)
     tensor([1., 0., 9.])
     """
-    if not input._aval.dtype.is_floating_point:  # nothing to replace
+    dtype = input._aval.dtype
+    if dtype.category < 2:
         return input.clone()
-    info = np.finfo(input._aval.dtype.np)
-    high = float(info.max) if posinf is None else posinf
-    low = float(info.min) if neginf is None else neginf
+    if dtype.is_complex:
+        parts = [nan_to_num(record(part, (input,)), nan, posinf, neginf) for part in ("real", "imag")]
+        return record("complex", tuple(parts))
+    info = dtypes.finfo(dtype)
+    high = info.max if posinf is None else posinf
+    low = info.min if neginf is None else neginf
     out = where(functions["isnan"](input), nan, input)
     out = where(out == math.inf, high, out)
     return where(out == -math.inf, low, out)
@@ -458,6 +506,7 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
     >>> torch.heaviside(torch.tensor([-1., 0., 2.]), torch.tensor(0.5))
     tensor([0.0000, 0.5000, 1.0000])
     """
+    _check_real("heaviside", input)
     return where(input == 0, values, cast(input > 0, input._aval.dtype))
 
 
@@ -468,6 +517,7 @@ def hypot(input: Tensor, other: Tensor) -> Tensor:
     >>> torch.hypot(torch.tensor([3., 5.]), torch.tensor([4., 12.]))
     tensor([ 5., 13.])
     """
+    refuse("hypot", (2,), input, other)
     return sqrt(input * input + other * other)
 
 
@@ -478,11 +528,18 @@ def copysign(input: Tensor, other: Any) -> Tensor:
     >>> torch.copysign(torch.tensor([1., -2.]), torch.tensor([-0., 5.]))
     tensor([-1.,  2.])
     """
+    if input._aval.dtype.category < 2:
+        input = cast(input, local.trace.default_dtype)
     size = absolute(input)
     if not isinstance(other, Tensor):
         return -size if math.copysign(1.0, other) < 0 else size
     less = functions["lt"]
     return where(functions["bitwise_or"](less(other, 0), less(1 / other, 0)), -size, size)  # 1 / -0.0 is -inf
+
+
+def _check_real(name: str, x: Tensor) -> None:
+    if x._aval.dtype.is_complex:
+        raise RuntimeError(f"{name} is not supported for complex tensors; use .real, .imag or .angle()")
 
 
 def deg2rad(input: Tensor) -> Tensor:
@@ -492,7 +549,8 @@ def deg2rad(input: Tensor) -> Tensor:
     >>> torch.deg2rad(torch.tensor([0., 180.]))
     tensor([0.0000, 3.1416])
     """
-    return input * (math.pi / 180)
+    _check_real("deg2rad", input)
+    return to_default_float(input) * (math.pi / 180)
 
 
 def rad2deg(input: Tensor) -> Tensor:
@@ -502,7 +560,8 @@ def rad2deg(input: Tensor) -> Tensor:
     >>> torch.rad2deg(torch.tensor([0., torch.pi]))
     tensor([  0., 180.])
     """
-    return input * (180 / math.pi)
+    _check_real("rad2deg", input)
+    return to_default_float(input) * (180 / math.pi)
 
 
 def frac(input: Tensor) -> Tensor:
@@ -512,6 +571,7 @@ def frac(input: Tensor) -> Tensor:
     >>> torch.frac(torch.tensor([1.5, -2.25]))
     tensor([ 0.5000, -0.2500])
     """
+    refuse("frac", (2,), input)
     return input - functions["trunc"](input)
 
 
@@ -522,7 +582,9 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
     >>> torch.logit(torch.tensor([0.5, 0.9]))
     tensor([0.0000, 2.1972])
     """
-    x = input if eps is None else clamp(input, eps, 1 - eps)
+    refuse("logit", (0, 1, 2), input)
+    x = to_default_float(input)
+    x = x if eps is None else clamp(x, eps, 1 - eps)
     return log(x) - log1p(-x)  # finite differences of infinities nowhere, so also right at 0 and 1
 
 

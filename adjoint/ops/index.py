@@ -114,6 +114,8 @@ def as_index(item: Any) -> Any:
         return recorder.tensor_from_array(array if array.dtype.kind == "b" else array.astype(np.int64))
     if isinstance(item, range):
         return recorder.tensor_from_array(np.array(list(item), dtype=np.int64))
+    if isinstance(item, Tensor) and item._aval.dtype is dtypes.uint8:
+        return cast(item, dtypes.bool)  # a mask, as in PyTorch
     if isinstance(item, Tensor) and not item._aval.shape and item._aval.dtype in INTEGERS:
         return item
     if isinstance(item, float) or (item is not None and not isinstance(item, (int, slice, Tensor, type(Ellipsis)))):
@@ -181,7 +183,7 @@ def basic(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
                             f"The shape of the mask {list(i._aval.shape)} at index {d} does not match the shape of the "
                             f"indexed tensor {list(shape)} at index {axis + d}"
                         )
-                found = np.nonzero(i.detach().numpy()) if i._aval.shape else np.nonzero(np.atleast_1d(i.detach().numpy()))
+                found = np.nonzero(np.atleast_1d(recorder.array_of(i)))
                 if not i._aval.shape:
                     advanced[len(new_shape)] = recorder.tensor_from_array(found[0].astype(np.int64))
                     new_shape.append(1)
@@ -191,7 +193,7 @@ def basic(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
                     whole(shape[axis])
                     axis += 1
                 continue
-            if i._aval.dtype not in INTEGERS:
+            if i._aval.dtype not in (dtypes.int64, dtypes.int32):
                 raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
             if not i._aval.shape:  # a number, though not known yet: a view, as of an int
                 trivial = False
@@ -307,7 +309,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     check_in_place(x)
     if not isinstance(value, Tensor):
         if isinstance(value, (list, tuple, np.ndarray)):
-            value = recorder.tensor_from_array(np.asarray(value).astype(x._aval.dtype.np))
+            value = recorder.tensor_from_array(np.asarray(value), dtype=x._aval.dtype)
         elif isinstance(value, np.generic):
             value = value.item()
     if isinstance(index, Tensor) and index._aval.dtype is dtypes.bool:
@@ -332,7 +334,7 @@ def fill_value(target: Tensor, value: Any) -> Tensor:
     """A number or tensor as a value of the target's shape and dtype."""
     shape, dtype = tuple(target._aval.shape), target._aval.dtype
     if not isinstance(value, Tensor):
-        if not isinstance(value, (int, float)):
+        if not isinstance(value, (int, float)) and not (dtype.is_complex and isinstance(value, complex)):
             raise TypeError(f"can't assign a {type(value).__name__} to a torch.{dtype.name} tensor")
         return record_full(value, shape, dtype)
     return fit(value, shape, dtype)

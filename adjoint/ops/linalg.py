@@ -54,8 +54,10 @@ def _matrix(name: str, x: Tensor, square: bool = True) -> None:
         raise RuntimeError(
             f"linalg.{name}: A must be batches of square matrices, but they are {shape[-2]} by {shape[-1]} matrices"
         )
-    if not x._aval.dtype.is_floating_point:
-        raise NotImplementedError(f"linalg.{name}: Expected a floating point or complex tensor as input. Got {x._aval.dtype.name}")
+    if x._aval.dtype.is_half and name != "matrix_power":  # products alone need no decomposition
+        raise NotImplementedError(f'"{name}" not implemented for \'{dtypes.LEGACY[x._aval.dtype]}\'; convert with .float() first')
+    if x._aval.dtype.category < 2:
+        raise RuntimeError(f"linalg.{name}: Expected a floating point or complex tensor as input. Got {x._aval.dtype.name}")
 
 
 def inv(A: Tensor) -> Tensor:
@@ -214,6 +216,8 @@ def eigh(A: Tensor, UPLO: str = "L") -> Eigh:
     >>> values
     tensor([1., 2.])
     """
+    if isinstance(A, Tensor) and A._aval.dtype.category < 2:
+        raise NotImplementedError(f'"linalg.eigh" not implemented for \'{dtypes.LEGACY[A._aval.dtype]}\'; convert with .float() first')
     _matrix("eigh", A)
     S = A if UPLO == "L" else matrix_transpose(A)
     both = record("eigh", (S,))

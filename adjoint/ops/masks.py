@@ -73,7 +73,7 @@ def nonzero(input: Tensor, as_tuple: bool = False) -> Any:
     tensor([[1],
             [2]])
     """
-    found = np.nonzero(np.atleast_1d(input.detach().numpy()))
+    found = np.nonzero(np.atleast_1d(recorder.array_of(input)))
     if as_tuple:
         return tuple(recorder.tensor_from_array(f.astype(np.int64)) for f in found)
     rows = np.stack(found, axis=1) if input._aval.shape else np.zeros((len(found[0]), 0))
@@ -99,6 +99,6 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     tensor([ True, False,  True])
     """
     ours, theirs = [
-        x.detach().numpy() if isinstance(x, Tensor) else np.asarray(x) for x in (elements, test_elements)
+        recorder.array_of(x) if isinstance(x, Tensor) else np.asarray(x) for x in (elements, test_elements)
     ]
     return recorder.tensor_from_array(np.asarray(np.isin(ours, theirs, invert=invert)))

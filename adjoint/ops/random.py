@@ -19,6 +19,7 @@ from adjoint.ops.generators import Generator, default_generator
 from adjoint.ops.shape import sizes_of
 from adjoint.ops.sort import argsort
 from adjoint.trace.handle import Tensor
+from adjoint.trace.macro import not_implemented
 from adjoint.trace.recorder import local, record
 from adjoint.trace.views import assign, check_in_place
 
@@ -35,15 +36,22 @@ def bits(shape: tuple[int, ...], generator: Generator | None) -> Tensor:
 
 
 def uniform(shape: tuple[int, ...], dtype: DType, generator: Generator | None) -> Tensor:
-    """Multiples of 2**-24 or 2**-53 in [0, 1)."""
+    """Multiples of 2**-24 or 2**-53 in [0, 1); of as many digits as a half has."""
+    if dtype.is_complex:
+        return record("complex", tuple([uniform(shape, dtype.to_real(), generator) for _ in range(2)]))
     drawn = bits(shape, generator)
     if dtype is dtypes.float64:
         return cast(drawn, dtypes.float64) * 2.0**-53
-    return cast(drawn >> 29, dtype) * 2.0**-24
+    digits = {dtypes.float16: 11, dtypes.bfloat16: 8}.get(dtype, 24)
+    return cast(cast(drawn >> (53 - digits), dtypes.float32) * 2.0**-digits, dtype)
 
 
 def gaussian(shape: tuple[int, ...], dtype: DType, generator: Generator | None) -> Tensor:
     """sqrt(-2 log u) cos(2 pi v), with u in (0, 1]."""
+    if dtype.is_half:
+        return cast(gaussian(shape, dtypes.float32, generator), dtype)
+    if dtype.is_complex:  # of variance 1 together
+        return record("complex", tuple([gaussian(shape, dtype.to_real(), generator) * math.sqrt(0.5) for _ in range(2)]))
     u = 1.0 - uniform(shape, dtype, generator)
     v = uniform(shape, dtype, generator)
     return ew.sqrt(ew.log(u) * -2.0) * ew.cos(v * (2 * math.pi))
@@ -56,8 +64,8 @@ def _prepare(size: tuple, dtype: Any, device: Any) -> tuple[tuple[int, ...], DTy
         if n < 0:
             raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(shape)}")
     chosen = check_dtype(dtype) or local.trace.default_dtype
-    if not chosen.is_floating_point:
-        raise NotImplementedError(f'"rand" not implemented for {chosen.name}: random real numbers need a floating dtype')
+    if chosen.category < 2:
+        raise NotImplementedError(not_implemented("rand", chosen))
     return shape, chosen
 
 
@@ -136,6 +144,8 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Generato
     """
     if size is None:
         low, high, size = 0, low, high
+    if isinstance(dtype, DType) and dtype.is_complex:
+        raise RuntimeError(f"randint: expected an integer or real floating dtype, not {dtype.name}")
     if not high > low:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     check_device(device)
@@ -163,6 +173,8 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, d
     >>> torch.randperm(4).sort().values
     tensor([0, 1, 2, 3])
     """
+    if isinstance(dtype, DType) and dtype.category in (0, 3):
+        raise NotImplementedError(not_implemented("randperm", dtype))
     check_device(device)
     (n,) = sizes_of((n,))
     if n < 0:
@@ -200,6 +212,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
     >>> torch.bernoulli(torch.tensor([0., 1.]))
     tensor([0., 1.])
     """
+    ew.refuse("bernoulli", (2,), input)
     u = uniform(tuple(input._aval.shape), input._aval.dtype, generator)
     return cast(u < (input.detach() if p is None else p), input._aval.dtype)
 
@@ -213,6 +226,10 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     >>> torch.multinomial(torch.tensor([0., 1., 0.]), 1)
     tensor([1])
     """
+    if not input._aval.dtype.is_floating_point:
+        raise RuntimeError(
+            f"multinomial only supports floating-point dtypes for input, got: {dtypes.LEGACY[input._aval.dtype]}"
+        )
     weights = input.detach()
     if not weights._aval.dtype.is_floating_point:
         raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {weights._aval.dtype.name}; use .float()")
@@ -243,10 +260,10 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
     """
     import numpy as np
 
-    from adjoint.trace.recorder import tensor_from_array
+    from adjoint.trace.recorder import array_of, tensor_from_array
 
-    drawn = (default_generator if generator is None else generator).host().poisson(input.detach().numpy())
-    return tensor_from_array(np.asarray(drawn).astype(input._aval.dtype.np))
+    drawn = (default_generator if generator is None else generator).host().poisson(array_of(input))
+    return tensor_from_array(np.asarray(drawn), dtype=input._aval.dtype)
 
 
 # --- in place -----------------------------------------------------------------------------------------------------------
@@ -258,18 +275,21 @@ def _fill(t: Tensor, value: Tensor) -> Tensor:
 
 
 def _float_of(t: Tensor) -> DType:
-    return t._aval.dtype if t._aval.dtype.is_floating_point else local.trace.default_dtype
+    dtype = t._aval.dtype
+    return dtypes.float32 if dtype.is_half else dtype if dtype.category >= 2 else local.trace.default_dtype
 
 
 def uniform_(t: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     if a > b:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}")
+    ew.refuse("uniform_", (2, 3), t)
     return _fill(t, uniform(tuple(t._aval.shape), _float_of(t), generator) * (b - a) + a)
 
 
 def normal_(t: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     if not std >= 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+    ew.refuse("normal_", (2, 3), t)
     return _fill(t, gaussian(tuple(t._aval.shape), _float_of(t), generator) * std + mean)
 
 
@@ -280,19 +300,19 @@ def bernoulli_(t: Tensor, p: Any = 0.5, generator: Generator | None = None) -> T
 
 
 def exponential_(t: Tensor, lambd: float = 1.0, generator: Generator | None = None) -> Tensor:
+    ew.refuse("exponential_", (2,), t)
     return _fill(t, -ew.log(1.0 - uniform(tuple(t._aval.shape), _float_of(t), generator)) / lambd)
 
 
 def _count_of(d: DType) -> int:
-    """How many whole numbers from 0 up a dtype tells apart (but one of int64's, for the range to have 63 bits)."""
+    """How many whole numbers from 0 up a dtype tells apart; of 64-bit integers as many as a range may have."""
     if d.is_floating_point:
-        return 1 << {8: 53, 4: 24}.get(d.itemsize, 8)
-    if d is dtypes.bool or d is dtypes.uint8:
-        return 1 << (1 if d is dtypes.bool else 8)
-    return (1 << 8 * d.itemsize - 1) - (d is dtypes.int64)
+        return 1 << {dtypes.float64: 53, dtypes.float32: 24, dtypes.float16: 11}.get(d, 8)
+    return min(1 << (1 if d is dtypes.bool else 8 * d.itemsize - d.is_signed), 2**63 - 1)
 
 
 def random_(t: Tensor, low: int = 0, high: int | None = None, generator: Generator | None = None) -> Tensor:
+    ew.refuse("random_", (0, 1, 2), t)
     if high is None:
         low, high = 0, low or _count_of(t._aval.dtype)
     if not high > low:

@@ -130,7 +130,7 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Te
     if isinstance(repeats, Tensor):
         from adjoint.ops.gather import index_select
 
-        counts = repeats.numpy()
+        counts = recorder.array_of(repeats)
         index = np.repeat(np.arange(shape[axis]), counts if counts.ndim else int(counts))
         return index_select(input, axis, recorder.tensor_from_array(index))
     wide = (*shape[: axis + 1], repeats, *shape[axis + 1 :])
@@ -373,6 +373,8 @@ def trace(input: Tensor) -> Tensor:
     """
     if len(input._aval.shape) != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {len(input._aval.shape)}")
+    if input._aval.dtype is dtypes.bool:
+        raise NotImplementedError("\"trace\" not implemented for 'Bool'; convert it with .int() first")
     return diagonal_of(input).sum()
 
 

@@ -16,7 +16,7 @@ from adjoint.ops.shape import axes_of, axis_of
 from adjoint.trace.arguments import explain
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
-from adjoint.trace.recorder import local, record, record_one
+from adjoint.trace.recorder import record, record_one
 
 ALL_AXES = tuple(tuple(range(rank)) for rank in range(65))
 
@@ -46,7 +46,7 @@ def _accumulator(x: Tensor, dtype: DType | None) -> Tensor:
     """Sums and products of integers and bools are int64."""
     if dtype is not None:
         return cast(x, dtype)
-    return x if x._aval.dtype.is_floating_point else cast(x, dtypes.int64)
+    return x if x._aval.dtype.category >= 2 else cast(x, dtypes.int64)
 
 
 def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None, axis: Any = None, keepdims: bool | None = None) -> Tensor:
@@ -61,7 +61,7 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType |
     except AttributeError as error:
         raise explain(sum, (input, dim), {}, error) from None
     if dim is None and axis is None and not keepdim and not keepdims and dtype is None:
-        if a.dtype.is_floating_point:
+        if a.dtype.category >= 2:
             return record_one("sum", input, ALL_AXES[len(a.shape)])
     dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
     x = _accumulator(input, dtype)
@@ -95,7 +95,7 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType 
     """
     dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
     x = input if dtype is None else cast(input, dtype)
-    if not x._aval.dtype.is_floating_point:
+    if x._aval.dtype.category < 2:
         raise RuntimeError(
             "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
             f"Got: {x._aval.dtype.name}; use .float().mean()"
@@ -108,12 +108,20 @@ def _var(x: Tensor, axes: tuple[int, ...], correction: float, keepdim: bool) -> 
     n = math.prod(x._aval.shape[a] for a in axes)
     centred = x - reduce("sum", x, axes, True) / (n if n else math.nan)
     freedom = n - correction
-    total = reduce("sum", centred * centred, axes, keepdim)
+    total = reduce("sum", _square_of_size(centred), axes, keepdim)
     return total / freedom if freedom > 0 else total * math.nan if n == 0 else total / 0.0
 
 
+def _square_of_size(x: Tensor) -> Tensor:
+    """|x|**2, real."""
+    if not x._aval.dtype.is_complex:
+        return x * x
+    re, im = record_one("real", x, None), record_one("imag", x, None)
+    return re * re + im * im
+
+
 def _check_real(name: str, x: Tensor) -> None:
-    if not x._aval.dtype.is_floating_point:
+    if x._aval.dtype.category < 2:
         raise RuntimeError(f"{name}: std and var only support floating point and complex dtypes, got {x._aval.dtype.name}")
 
 
@@ -223,6 +231,7 @@ def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis
     >>> torch.argmax(torch.tensor([[1, 5], [3, 2]]), dim=1)
     tensor([1, 0])
     """
+    _check_ordered("argmax", input)
     return _arg("argmax", input, dim if axis is None else axis, keepdim)
 
 
@@ -233,7 +242,13 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis
     >>> torch.argmin(torch.tensor([[1, 5], [3, 2]]), dim=1)
     tensor([0, 1])
     """
+    _check_ordered("argmin", input)
     return _arg("argmin", input, dim if axis is None else axis, keepdim)
+
+
+def _check_ordered(name: str, x: Tensor) -> None:
+    if x._aval.dtype is dtypes.bool:
+        raise RuntimeError(f"{name}: Expected a real non-bool tensor, but got torch.bool; convert it with .int() first")
 
 
 def _arg(prim: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
@@ -314,9 +329,10 @@ def any(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = No
     """
     x = cast(input, dtypes.bool)
     axes = axes_of(dim if axis is None else axis, len(x._aval.shape))
+    kind = dtypes.uint8 if input._aval.dtype is dtypes.uint8 else dtypes.bool
     if _empty(x, axes):
-        return cast(reduce("sum", cast(x, dtypes.int64), axes, keepdim), dtypes.bool)
-    return reduce("amax", x, axes, keepdim)
+        return cast(reduce("sum", cast(x, dtypes.int64), axes, keepdim), kind)
+    return cast(reduce("amax", x, axes, keepdim), kind)
 
 
 def all(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Tensor:
@@ -328,9 +344,10 @@ def all(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = No
     """
     x = cast(input, dtypes.bool)
     axes = axes_of(dim if axis is None else axis, len(x._aval.shape))
+    kind = dtypes.uint8 if input._aval.dtype is dtypes.uint8 else dtypes.bool
     if _empty(x, axes):
-        return cast(reduce("prod", cast(x, dtypes.int64), axes, keepdim), dtypes.bool)
-    return reduce("amin", x, axes, keepdim)
+        return cast(reduce("prod", cast(x, dtypes.int64), axes, keepdim), kind)
+    return cast(reduce("amin", x, axes, keepdim), kind)
 
 
 def _empty(x: Tensor, axes: tuple[int, ...]) -> bool:
@@ -399,10 +416,11 @@ def _running(x: Tensor, dim: int, kind: str) -> ValuesIndices:
     import numpy as np
 
     from adjoint.ops.gather import gather
-    from adjoint.trace.recorder import tensor_from_array
+    from adjoint.trace.recorder import array_of, tensor_from_array
 
+    ew.refuse("cum" + kind, (0, 1, 2), x)
     axis = axis_of(dim, len(x._aval.shape))
-    a = np.moveaxis(x.detach().numpy(), axis, -1)
+    a = np.moveaxis(array_of(x), axis, -1)
     best = (np.maximum if kind == "max" else np.minimum).accumulate(a, axis=-1)
     n = a.shape[-1]
     here = np.where((a == best) | np.isnan(a), np.arange(n), 0)
@@ -430,7 +448,7 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     >>> torch.logsumexp(torch.tensor([1000., 1000.]), dim=0)
     tensor(1000.6932)
     """
-    x = input if input._aval.dtype.is_floating_point else cast(input, local.trace.default_dtype)
+    x = ew.to_default_float(input)
     return _logsumexp(x, axes_of(dim, len(x._aval.shape)), keepdim)
 
 
@@ -442,7 +460,7 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, 
     tensor(5.)
     """
     x = input if dtype is None else cast(input, dtype)
-    if not x._aval.dtype.is_floating_point:
+    if x._aval.dtype.category < 2:
         raise RuntimeError(
             f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x._aval.dtype.name}"
         )
@@ -462,11 +480,11 @@ def vector_norm(x: Tensor, order: float, axes: tuple[int, ...], keepdim: bool) -
     if order == -math.inf:
         return reduce("amin", ew.absolute(x), axes, keepdim)
     if order == 0:
-        return reduce("sum", cast(x != 0, x._aval.dtype), axes, keepdim)
+        return reduce("sum", cast(x != 0, x._aval.dtype.to_real()), axes, keepdim)
     if order == 1:
         return reduce("sum", ew.absolute(x), axes, keepdim)
     if order == 2:
-        total = reduce("sum", x * x, axes, keepdim)
+        total = reduce("sum", _square_of_size(x), axes, keepdim)
         zero = total == 0
         return where(zero, 0.0, ew.sqrt(where(zero, 1.0, total)))
     total = reduce("sum", ew.pow(ew.absolute(x), order), axes, keepdim)
@@ -495,6 +513,7 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     from adjoint.ops.shape import narrow
     from adjoint.ops.sort import argsort
 
+    ew.refuse("median", (1, 2), input)
     real = input._aval.dtype.is_floating_point
     if dim is None:
         flat = record("reshape", (input,), (input._aval.size,))

@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from adjoint import dtypes
+from adjoint.ops.elementwise import refuse
 from adjoint.ops.gather import gather
 from adjoint.ops.shape import axis_of, narrow
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
-from adjoint.trace.recorder import record, tensor_from_array
+from adjoint.trace.recorder import array_of, record, tensor_from_array
 
 
 class Sorted(NamedTuple):
@@ -32,7 +34,6 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
 
 
 def _int64() -> Any:
-    from adjoint import dtypes
 
     return dtypes.int64
 
@@ -63,6 +64,8 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     >>> torch.topk(torch.tensor([1, 4, 2, 3]), 2).values
     tensor([4, 3])
     """
+    if input._aval.dtype.category not in (1, 2):
+        raise RuntimeError(f"topk(): not implemented for {input._aval.dtype.name}; convert it with .int() or .float() first")
     shape = input._aval.shape
     axis = axis_of(dim, len(shape))
     if not shape:
@@ -85,6 +88,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sor
     >>> torch.kthvalue(torch.tensor([30, 10, 20]), 2).values
     tensor(20)
     """
+    refuse("kthvalue", (1, 2), input)
     shape = input._aval.shape
     axis = axis_of(dim, len(shape))
     if not 1 <= k <= (shape[axis] if shape else 1):
@@ -105,8 +109,9 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     >>> torch.unique(torch.tensor([3, 1, 3]))
     tensor([1, 3])
     """
-    values, inverse, counts = np.unique(input.detach().numpy(), return_inverse=True, return_counts=True)
-    out = [tensor_from_array(values)]
+    refuse("unique", (0, 1, 2), input)
+    values, inverse, counts = np.unique(array_of(input), return_inverse=True, return_counts=True)
+    out = [tensor_from_array(values, dtype=input._aval.dtype)]
     if return_inverse:
         out.append(tensor_from_array(inverse.reshape(input._aval.shape).astype(np.int64)))
     if return_counts:
@@ -121,8 +126,9 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     >>> torch.bincount(torch.tensor([0, 2, 2, 5]))
     tensor([1, 0, 2, 0, 0, 1])
     """
-    w = None if weights is None else weights.detach().numpy()
-    return tensor_from_array(np.bincount(input.detach().numpy(), w, minlength))
+    refuse("bincount", (1,), input)
+    w = None if weights is None else array_of(weights)
+    return tensor_from_array(np.bincount(array_of(input), w, minlength))
 
 
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
@@ -132,14 +138,15 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     >>> torch.histc(torch.tensor([0.1, 0.2, 0.9]), bins=2, min=0, max=1)
     tensor([2., 1.])
     """
+    refuse("histc", (2,), input)
     if bins < 1:
         raise RuntimeError(f"torch.histogram(): bins must be > 0, but got {bins} for dimension 0")
-    values = input.detach().numpy()
+    values = array_of(input)
     low, high = (float(values.min()), float(values.max())) if min == max == 0 else (min, max)
     if low == high:
         low, high = low - 1, high + 1
     counts, _ = np.histogram(values, bins, (low, high))
-    return tensor_from_array(counts.astype(values.dtype))
+    return tensor_from_array(counts, dtype=input._aval.dtype)
 
 
 def searchsorted(
@@ -159,10 +166,10 @@ def searchsorted(
     if side == "left" and right:
         raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True")
     way: Any = "right" if right or side == "right" else "left"
-    rows = sorted_sequence.detach().numpy()
+    rows = array_of(sorted_sequence)
     if sorter is not None:
-        rows = np.take_along_axis(rows, sorter.detach().numpy(), -1)
-    values = input.detach().numpy() if isinstance(input, Tensor) else np.asarray(input)
+        rows = np.take_along_axis(rows, array_of(sorter), -1)
+    values = array_of(input) if isinstance(input, Tensor) else np.asarray(input)
     kind = np.int32 if out_int32 else np.int64
     if rows.ndim == 1:
         return tensor_from_array(np.asarray(np.searchsorted(rows, values, way)).astype(kind))

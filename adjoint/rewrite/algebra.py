@@ -40,6 +40,8 @@ def _in_order(name: str) -> Rule:
     def in_order(b: Rewriter, args: Args, attrs: None) -> Node | None:
         """y + x -> x + y: constants last, else the older first, so that equals meet"""
         x, y = args
+        if x.dtype.is_complex:  # NumPy's complex products depend on the order in the last bit
+            return None
         x_constant, y_constant = constant(x) is not None, constant(y) is not None
         if x_constant > y_constant or (x_constant == y_constant and x.index > y.index):
             return b.make(name, y, x)
@@ -55,6 +57,8 @@ def _never_negative_zero(x: Node) -> bool:
     """Whether no element can be -0.0, as far as the node itself tells."""
     if x.prim is EXPAND:
         x = x.args[0]
+    if x.dtype.is_complex:
+        return False
     if x.prim is CONST:
         return not is_negative_zero(x.attrs[0])
     if x.prim is CAST:
@@ -271,16 +275,29 @@ _INTEGER_BITS = {
     dtypes.int16: 15,
     dtypes.int32: 31,
     dtypes.int64: 63,
+    dtypes.uint16: 16,
+    dtypes.uint32: 32,
+    dtypes.uint64: 64,
 }
-_EXACT_BITS = {**_INTEGER_BITS, dtypes.float32: 24, dtypes.float64: 53}
+_EXACT_BITS = {
+    **_INTEGER_BITS,
+    dtypes.float16: 11,
+    dtypes.bfloat16: 8,
+    dtypes.float32: 24,
+    dtypes.float64: 53,
+    dtypes.complex64: 24,
+    dtypes.complex128: 53,
+}
 
 
 def holds(wide: DType, narrow: DType) -> bool:
     """Whether every value of `narrow` is a value of `wide`."""
     if wide is narrow or narrow is dtypes.bool:
         return True
-    if wide.category == 2 and narrow.category == 2:
-        return wide is dtypes.float64
+    if narrow.category >= 2:
+        if wide.is_half or wide.category < narrow.category:
+            return False
+        return _EXACT_BITS[wide] > _EXACT_BITS[narrow] or (wide.is_complex and _EXACT_BITS[wide] == _EXACT_BITS[narrow])
     if wide.category < narrow.category or (narrow.is_signed and not wide.is_signed):
         return False
     return _EXACT_BITS[wide] >= _INTEGER_BITS[narrow]
@@ -347,7 +364,7 @@ def and_everything(b: Rewriter, args: Args, attrs: None) -> Node | None:
         return None
     if c == 0:
         return y
-    every_bit = True if is_bool(x) else 255 if x.dtype is dtypes.uint8 else -1
+    every_bit = True if is_bool(x) else -1 if x.dtype.is_signed else 256**x.dtype.itemsize - 1
     return x if c == every_bit else None
 
 

@@ -15,13 +15,14 @@ from adjoint.ir.graph import Node
 from adjoint.ir.prims import PRIMS
 from adjoint.ir.reference import REFERENCE
 from adjoint.rewrite.rewriter import CONST, Rewriter, Rules
+from adjoint.storage import round_to
 
 
 def one_spelling(b: Rewriter, args: tuple[Node, ...], attrs: Any) -> Node | None:
     """const(1, float32) -> const(1.0, float32), and every number as its dtype rounds it."""
     value, dtype = attrs
     try:
-        rounded = np.array(value, dtype=dtype.np).item()
+        rounded = round_to(np.array(value), dtype).item()
     except OverflowError:
         return None  # a number the dtype does not hold; not for this pass to judge
     if repr(rounded) == repr(value):
@@ -51,9 +52,9 @@ def _fold(name: str) -> Any:
         dtype = prim.rule([a.aval for a in args], attrs)[1]
         with np.errstate(all="ignore"):
             out = np.asarray(
-                reference([np.array(a.attrs[0], dtype=a.dtype.np) for a in args], attrs)
+                reference([round_to(a.attrs[0], a.dtype) for a in args], attrs)
             )
-        if out.dtype != dtype.np:
+        if out.dtype != dtype.values:
             return None
         return b.const(out.item(), dtype)
 

@@ -45,10 +45,11 @@ class Rewriter:
                 return found
         return self._builder.node(name, *args, attrs=attrs)
 
-    def const(self, value: float, dtype: DType, shape: Shape = ()) -> Node:
+    def const(self, value: complex, dtype: DType, shape: Shape = ()) -> Node:
         """A number of the dtype's own Python type, in every element of `shape`."""
-        value = (bool, int, float)[dtype.category](value)
-        return self.expand(self.make("const", attrs=(value, dtype)), shape)
+        kinds: tuple[Any, ...] = (bool, int, float, complex)
+        number = kinds[dtype.category](value)
+        return self.expand(self.make("const", attrs=(number, dtype)), shape)
 
     def expand(self, x: Node, shape: Shape) -> Node:
         """`x` broadcast to `shape`."""
@@ -74,7 +75,7 @@ def constant(x: Node) -> Any:
     """The compile-time number in every element of `x`, or None."""
     if x.prim is EXPAND:
         x = x.args[0]
-    return x.attrs[0] if x.prim is CONST else None
+    return x.attrs[0] if x.prim is CONST and not x.dtype.is_complex else None
 
 
 def uniform(x: Node) -> Node | None:
@@ -94,7 +95,7 @@ def is_negative_zero(value: Any) -> bool:
 
 
 def is_float(x: Node) -> bool:
-    return x.dtype.category == 2
+    return x.dtype.category >= 2
 
 
 def is_bool(x: Node) -> bool:

@@ -23,13 +23,15 @@ from adjoint.codegen.gemm import gemm_kernel
 from adjoint.codegen.nest import STATUS, Kernel, NestKernel
 from adjoint.dtypes import DType
 from adjoint.ir.graph import Graph, Node
-from adjoint.ir.reference import REFERENCE, run_graph
+from adjoint.ir.prims import IMAGINARY
+from adjoint.ir.reference import REFERENCE, run_graph, scalar_of
 from adjoint.runtime import jit, memory, pool
 from adjoint.runtime.entry import HEADER, REFUSED, WANTED, WRONG
 from adjoint.runtime.memory import Buffer
 from adjoint.schedule.group import Grouping, Special
 from adjoint.schedule.memory_plan import plan_memory
 from adjoint.schedule.prepare import prepare
+from adjoint.storage import decode, encode
 
 _COLD_ELEMENTS = (
     4096  # a program of exact primitives on so few elements is interpreted the first time
@@ -147,7 +149,7 @@ class Program:
         """Fill the table and run step by step: where there are host steps, or a number needs NumPy's conversion."""
         try:
             built.pack(frame.table, 8 * HEADER, *buffers, *out, *[scalars[i] for i in built.scalar_indices])
-        except struct.error:
+        except (struct.error, IndexError):
             built.pack(frame.table, 8 * HEADER, *buffers, *out, *built.words(scalars))
         for step in built.steps:
             step(frame, buffers, out)
@@ -162,12 +164,12 @@ class Program:
         arrays: list[Any] = [None] * self.n_inputs
         for node in self.inputs:
             index, shape, dtype = node.attrs
-            arrays[index] = buffers[index].array(dtype.np, shape)
+            arrays[index] = decode(buffers[index].array(dtype.np, shape), dtype)
         results = run_graph(self.graph, arrays, scalars)
         out = []
         for node, value in zip(self.graph.outputs, results, strict=True):
             buffer = memory.allocate(node.size * node.dtype.itemsize)
-            np.copyto(buffer.array(node.dtype.np, node.shape), value)
+            np.copyto(buffer.array(node.dtype.np, node.shape), encode(value, node.dtype))
             out.append(buffer)
         return out
 
@@ -376,16 +378,19 @@ class _Build:
             f"={self.n_inputs + self.n_outputs}Q{words}"
         ).pack_into
         self.scalar_indices = [i for i, _ in self.scalar_keys]
-        self.scalar_spec = np.array([(i, int(d.is_floating_point)) for i, d in self.scalar_keys] or [(0, 0)], np.int32)
+        spec = [(i % IMAGINARY, int(d.is_floating_point)) for i, d in self.scalar_keys]
+        self.scalar_spec = np.array(spec or [(0, 0)], np.int32)
 
     def words(self, scalars: list[Any]) -> list[Any]:
         """Scalars converted to what the table holds, as NumPy would convert them."""
         out: list[Any] = []
         for i, dtype in self.scalar_keys:
+            value = scalar_of(scalars, i)
             if dtype.is_floating_point:
-                out.append(float(scalars[i]))
+                out.append(float(value.real))
             else:
-                out.append(int(np.array(scalars[i]).astype(dtype.np)))
+                word = int(np.array(value).astype(dtype.np))
+                out.append(word - (1 << 64) if word >= 1 << 63 else word)
         return out
 
     def _finish(self, made: list[tuple[Any, list]], addresses: Sequence[int]) -> None:
@@ -433,7 +438,7 @@ class _Build:
         flush()
         for source, target in self.copies:
             self.steps.append(_copy_step(source, target, self.out_bytes[source]))
-        alone = len(self.steps) == 1 and self.tables and not timed
+        alone = len(self.steps) == 1 and self.tables and not timed and max(self.scalar_indices, default=0) < IMAGINARY
         self.enter = pool.native_entry() if alone else None
 
     def _array(self, node: Node) -> Callable[[_Frame, list[Buffer], list[Buffer]], np.ndarray]:
@@ -453,6 +458,7 @@ class _Build:
         node = unit.node
         function, attrs = REFERENCE[node.prim.name], node.attrs
         sources = [self._array(a) if a.size else _empty(a) for a in node.args]
+        kinds = [a.dtype for a in node.args]
         if node.parts is None:
             targets = [(None, self._array(node))]
         else:
@@ -460,9 +466,12 @@ class _Build:
 
         def step(frame: _Frame, buffers: list[Buffer], out: list[Buffer]) -> None:
             with np.errstate(all="ignore"):
-                results = function([s(frame, buffers, out) for s in sources], attrs)
+                results = function(
+                    [decode(s(frame, buffers, out), d) for s, d in zip(sources, kinds, strict=True)], attrs
+                )
             for part, target in targets:
-                np.copyto(target(frame, buffers, out), results if part is None else results[part])
+                value = results if part is None else results[part]
+                np.copyto(target(frame, buffers, out), encode(value, node.dtype))
 
         return step
 

@@ -24,6 +24,7 @@ from adjoint.ir.reference import run_graph
 from adjoint.ir.text import program_text, read_program
 from adjoint.runtime.memory import Buffer
 from adjoint.runtime.program import Program
+from adjoint.storage import decode
 
 _INLINE = 64  # elements up to which an input is written into the script
 _runs = itertools.count(1)
@@ -93,14 +94,20 @@ class VerifiedProgram(Program):
 def compare(
     graph: Graph, inputs: dict[int, np.ndarray], scalars: list[Any], out: list[Buffer]
 ) -> tuple[int, str] | None:
-    """The first output that differs from the reference by more than rounding: (position, description)."""
-    arrays = [inputs.get(i, np.zeros(0)) for i in range(1 + max(inputs, default=-1))]
+    """The first output that differs from the reference by more than rounding: (position, description).
+
+    inputs: arrays of the memory (`DType.np`), by position.
+    """
+    arrays = [np.zeros(0)] * (1 + max(inputs, default=-1))
+    for node in graph.nodes:
+        if node.prim.name == "input":
+            arrays[node.attrs[0]] = decode(inputs[node.attrs[0]], node.dtype)
     try:
         expected = run_graph(graph, arrays, scalars)
     except Exception as error:
         return 0, f"the reference raises {type(error).__name__} ({error}), the compiled program nothing"
-    expected = [np.asarray(e, o.dtype.np) for e, o in zip(expected, graph.outputs, strict=True)]
-    got = [b.array(o.dtype.np, o.shape) for b, o in zip(out, graph.outputs, strict=True)]
+    expected = [np.asarray(e, o.dtype.values) for e, o in zip(expected, graph.outputs, strict=True)]
+    got = [decode(b.array(o.dtype.np, o.shape), o.dtype) for b, o in zip(out, graph.outputs, strict=True)]
     for k, wrong in enumerate(unexplained(graph, arrays, scalars, expected, got)):
         if wrong.any():
             return k, describe(k, got[k], expected[k], wrong)
@@ -126,7 +133,7 @@ def write_script(graph: Graph, inputs: dict[int, np.ndarray], scalars: list[Any]
     given = []
     large: dict[str, np.ndarray] = {}
     for index, array in inputs.items():
-        if array.size <= _INLINE:
+        if array.size <= _INLINE and array.dtype.kind != "c":
             given.append(f"    {index}: np.array({_literal(array)}, dtype={array.dtype.name!r}).reshape({array.shape}),")
         else:
             large[f"i{index}"] = array
@@ -137,7 +144,8 @@ def write_script(graph: Graph, inputs: dict[int, np.ndarray], scalars: list[Any]
         np.savez(folder / "inputs.npz", **large)  # type: ignore[arg-type]
         lines.append('saved = np.load(Path(__file__).parent / "inputs.npz")')
     numbers = [s.item() if isinstance(s, np.generic) else s for s in scalars]
-    lines += ["inputs = {", *given, "}", f"replay(program, inputs, {numbers!r})"]
+    patterns = {n.attrs[0]: n.dtype.name for n in graph.nodes if n.prim.name == "input" and n.dtype.values != n.dtype.np}
+    lines += ["inputs = {", *given, "}", f"replay(program, inputs, {numbers!r}{f', {patterns}' if patterns else ''})"]
     text = "\n".join(lines) + "\n"
     path = folder / "difference.py"
     path.write_text(text)
@@ -148,8 +156,10 @@ def _literal(array: np.ndarray) -> str:
     return repr(array.reshape(-1).tolist())
 
 
-def replay(program: Callable, inputs: dict[int, np.ndarray], scalars: list[Any]) -> None:
+def replay(program: Callable, inputs: dict[int, np.ndarray], scalars: list[Any], patterns: dict[int, str] | None = None) -> None:
     """Compile the function `program_text` wrote, run it on these inputs and compare; VerificationError if it differs.
+
+    patterns: the dtypes of inputs that are given as bit patterns, by position.
 
     >>> import numpy as np
     >>> from adjoint.ir.text import primitives as p
@@ -161,8 +171,9 @@ def replay(program: Callable, inputs: dict[int, np.ndarray], scalars: list[Any])
     """
     from adjoint.rewrite import simplify
 
-    by_name = {d.np: d for d in dtypes.ALL}
-    graph = read_program(program, {i: (a.shape, by_name[a.dtype]) for i, a in inputs.items()})
+    kinds = {i: dtypes.BY_NUMPY[a.dtype] for i, a in inputs.items()}
+    kinds |= {i: dtypes.by_name(name) for i, name in (patterns or {}).items()}
+    graph = read_program(program, {i: (a.shape, kinds[i]) for i, a in inputs.items()})
     compiled = Program(simplify(graph))
     compiled._cold = False
     buffers = [Buffer.from_array(inputs.get(i, np.zeros(0))) for i in range(1 + max(inputs, default=-1))]

@@ -56,7 +56,7 @@ class Choices:
 
 def is_host(node: Node) -> bool:
     """Whether the node is computed by the NumPy reference, between native segments."""
-    if node.prim.kind in ("host", "tuple"):
+    if node.prim.kind in ("host", "tuple") or is_complex(node):
         return True
     if node.prim.name in ("amax", "amin", "argmax", "argmin") and node.args[0].size == 0:
         return node.size > 0
@@ -69,6 +69,13 @@ def is_host(node: Node) -> bool:
         and node.prim.name not in LOWERED
         and node.prim.name != "pick"
     )
+
+
+def is_complex(node: Node) -> bool:
+    """Whether complex numbers go in or come out: machine code is made of real ones."""
+    if node.parts is not None or node.prim.name in ("input", "pick"):
+        return False
+    return node.dtype.is_complex or any(a.parts is None and a.dtype.is_complex for a in node.args)
 
 
 def small_reduction(node: Node) -> bool:
@@ -205,7 +212,7 @@ def choose_roots(graph: Graph) -> Choices:
     uses: dict[Node, int] = dict.fromkeys(graph.nodes, 0)
     for node in reversed(graph.nodes):
         name = node.prim.name
-        if name == "matmul":
+        if name == "matmul" and not is_complex(node):
             choices.layouts[node] = tuple(product_layouts(node))
             must.update(source for source, _ in choices.layouts[node])
         elif is_host(node):
@@ -227,7 +234,7 @@ def choose_roots(graph: Graph) -> Choices:
     depth: dict[Node, int] = {}
     for node in graph.nodes:
         name, kind = node.prim.name, node.prim.kind
-        if name in ("input", "scalar", "const"):
+        if name in ("input", "scalar", "const") and not is_complex(node):
             cost[node], depth[node] = 1 if name == "input" else 0, 0
             if (
                 node in must and name != "input"
@@ -315,7 +322,7 @@ class Grouping:
 
     def _add(self, node: Node) -> None:
         name = node.prim.name
-        if name == "matmul":
+        if name == "matmul" and not is_complex(node):
             layouts = self.choices.layouts[node]
             unit = Special(len(self.units), "matmul", node, [layouts[0][0], layouts[1][0]])
             unit.layouts = layouts

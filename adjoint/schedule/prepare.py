@@ -61,7 +61,7 @@ def prepare(graph: Graph) -> Graph:
     new: dict[Node, Node] = {}
     for node in graph.nodes:
         args = tuple([new[a] for a in node.args])
-        rule = _REWRITES.get(node.prim.name)
+        rule = None if node.dtype.is_complex else _REWRITES.get(node.prim.name)
         made = rule(builder, node, args) if rule is not None else None
         if made is None:
             made = builder.copy(node.prim, args, node.attrs)

@@ -27,7 +27,8 @@ from adjoint.testing.values import apply
 MAX_SIZE, MAX_RANK = 96, 6  # of any value; small graphs find as much and show it better
 FLOATS = (dtypes.float32, dtypes.float64)
 INTEGERS = (dtypes.uint8, dtypes.int8, dtypes.int16, dtypes.int32, dtypes.int64)
-BY_CATEGORY = ((dtypes.bool,), INTEGERS, FLOATS)
+COMPLEX = (dtypes.complex64, dtypes.complex128)
+BY_CATEGORY = ((dtypes.bool,), INTEGERS, FLOATS, COMPLEX)
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, -3.0, math.inf, -math.inf, math.nan)
 CONSTANTS = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, 0.25, 3.0, 0.1)
 
@@ -98,6 +99,7 @@ class Sketch:
     def input(self, shape: Shape, dtype: DType, domain: tuple[float, float] | None = None) -> Node:
         """A new input; floats of every kind, or in the closed domain."""
         n, rng = math.prod(shape), self.rng
+        flat: list[complex]
         if dtype.category == 2 and domain is None:
             flat = [
                 rng.choice(SPECIAL) if self.special and rng.random() < 0.3 else rng.gauss(0, 2)
@@ -105,6 +107,8 @@ class Sketch:
             ]
         elif dtype.category == 2 and domain is not None:
             flat = [rng.uniform(*domain) for _ in range(n)]
+        elif dtype.category == 3:
+            flat = [complex(rng.gauss(0, 2), rng.gauss(0, 2)) for _ in range(n)]
         else:
             low, high = domain or (
                 (0, 1) if dtype.category == 0 else (-5, 9) if dtype.is_signed else (0, 9)
@@ -122,7 +126,7 @@ class Sketch:
         return self.add("scalar", attrs=(len(self.scalars) - 1, (), dtype))
 
     def constant(self, value: float, dtype: DType, shape: Shape = ()) -> Node:
-        python = (bool, int, float)[dtype.category](value)
+        python = (bool, int, float, complex)[dtype.category](value)
         if dtype is dtypes.uint8:
             python = abs(python)
         c = self.add("const", attrs=(python, dtype))
@@ -197,9 +201,15 @@ class Sketch:
 # --- pointwise ------------------------------------------------------------------------------------
 
 
+def _categories(name: str) -> tuple[int, ...]:
+    """Complex operands only for what moves them: NumPy's complex arithmetic depends on layouts in the last bit."""
+    found = operand_categories(name)
+    return found if found == (3,) else tuple(c for c in found if c < 3)
+
+
 def _unary(name: str) -> Callable[[Sketch], Node | None]:
     def make(s: Sketch) -> Node | None:
-        x = s.operand(operand_categories(name))
+        x = s.operand(_categories(name))
         return s.add(name, s.within(x, *DOMAINS[name]) if name in DOMAINS else x)
 
     return make
@@ -207,7 +217,7 @@ def _unary(name: str) -> Callable[[Sketch], Node | None]:
 
 def _binary(name: str) -> Callable[[Sketch], Node | None]:
     def make(s: Sketch) -> Node | None:
-        x = s.operand(operand_categories(name))
+        x = s.operand(_categories(name))
         y = s.partner(x)
         if s.rng.random() < 0.1:
             y = x
@@ -219,7 +229,7 @@ def _binary(name: str) -> Callable[[Sketch], Node | None]:
 def _quotient(name: str) -> Callable[[Sketch], Node | None]:
     def make(s: Sketch) -> Node | None:
         """Integers have no quotient by zero, and the least has none by -1."""
-        x = s.operand(operand_categories(name))
+        x = s.operand(_categories(name))
         y = s.partner(x) if x.dtype.category == 2 else s.input(x.shape, x.dtype, (1, 7))
         return s.add(name, x, y)
 
@@ -266,6 +276,16 @@ def _make_where(s: Sketch) -> Node | None:
     x = s.operand()
     condition = s.partner(x, dtypes.bool)
     return s.add("where", condition, *s.rng.sample([x, s.partner(x)], 2))
+
+
+def _make_as_real(s: Sketch) -> Node | None:
+    return s.add("as_real", s.operand((3,)))
+
+
+def _make_as_complex(s: Sketch) -> Node | None:
+    x = s.operand((2,))
+    pair = s.add("expand", s.add("reshape", x, attrs=(*x.shape, 1)), attrs=(*x.shape, 2))
+    return s.add("as_complex", pair)
 
 
 # --- creation and movement ------------------------------------------------------------------------
@@ -474,7 +494,7 @@ def _make_put_add(s: Sketch) -> Node | None:
     index = _index(s, n)
     assert index is not None  # n > 0
     shape = index.shape + s.rng.choice(((), (2,)))
-    values = s.find(lambda x: x.shape == shape and x.dtype.category > 0)
+    values = s.find(lambda x: x.shape == shape and x.dtype.category in (1, 2))
     return s.add("put_add", index, values or s.input(shape, s.dtype((1, 2))), attrs=n)
 
 
@@ -543,6 +563,8 @@ MAKERS: dict[str, Callable[[Sketch], Node | None]] = {
     **{n: _shift(n) for n in ("shift_left", "shift_right")},
     "pow": _make_pow,
     "integer_pow": _make_integer_pow,
+    "as_real": _make_as_real,
+    "as_complex": _make_as_complex,
     "cast": _make_cast,
     "where": _make_where,
     "input": _make_input,
@@ -576,7 +598,7 @@ MAKERS: dict[str, Callable[[Sketch], Node | None]] = {
 THEMES = (
     "neg add sub mul div abs const integer_pow expand",
     "neg mul add abs relu sign maximum floor round",
-    "cast logical_not eq ne lt where bitwise_not isnan",
+    "cast cast logical_not eq ne lt where bitwise_not isnan",
     "bitwise_and bitwise_or bitwise_xor bitwise_not shift_left shift_right add sub mul neg sum",
     "expand reshape permute flip add exp",
     "permute reshape expand sum amax argmax const",
@@ -584,6 +606,7 @@ THEMES = (
     "slice slice_update place const",
     "slice cat place flip expand",
     "place slice_update full slice mul window",
+    "complex real imag conj as_real as_complex expand reshape add slice",
 )
 COMMON = ("expand", "const", "add", "mul", "reshape", "input", "where")  # glue of random themes
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from adjoint.ir.graph import Graph, Node
-from adjoint.ir.reference import REFERENCE
+from adjoint.ir.reference import REFERENCE, run_graph
 
 
 def apply(node: Node, operands: list[Any]) -> Any:
@@ -31,26 +31,20 @@ def apply(node: Node, operands: list[Any]) -> Any:
             return out if node.parts is not None else np.array(out, order="C")
         rows = zip(*[a.reshape(-1, 1) for a in arrays], strict=True)
         flat = [reference(list(row), attrs)[0] for row in rows]
-    return np.array(flat, dtype=node.dtype.np).reshape(node.shape)
+    return np.array(flat, dtype=node.dtype.values).reshape(node.shape)
 
 
 def evaluate(graph: Graph, inputs: list[np.ndarray], scalars: list[Any]) -> list[np.ndarray]:
-    """`reference.run_graph` with `apply` for each node: equal graphs of values give equal bits."""
-    values: list[Any] = []
-    for node in graph.nodes:
-        if node.prim.name == "input":
-            values.append(inputs[node.attrs[0]])
-        elif node.prim.name == "scalar":
-            values.append(np.array(scalars[node.attrs[0]]).astype(node.dtype.np))
-        else:
-            values.append(apply(node, [values[a.index] for a in node.args]))
-    return [values[o.index] for o in graph.outputs]
+    """`run_graph` with `apply` for each node: equal graphs of values give equal bits."""
+    return run_graph(graph, inputs, scalars, apply)
 
 
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     """Equal dtype, shape and elements; zeros of one sign, and NaN equal to NaN."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
+    if a.dtype.kind == "c":
+        return same_bits(a.real, b.real) and same_bits(a.imag, b.imag)
     if a.dtype.kind != "f":
         return bool((a == b).all())
     return bool(((np.isnan(a) & np.isnan(b)) | ((a == b) & (np.signbit(a) == np.signbit(b)))).all())

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from adjoint.runtime.memory import Buffer
+from adjoint.storage import encode
 from adjoint.trace import bounds, lower, why
 from adjoint.trace.aval import Aval
 from adjoint.trace.detached import forget_unreachable, watched
@@ -292,7 +293,7 @@ def rescue(tr: Trace, alive: list[Tensor]) -> tuple[bool, Exception | None]:
     failed, lost = False, None
     for h in alive:
         if h._slot in values:
-            h._data = Buffer.from_array(np.ascontiguousarray(values[h._slot]))
+            h._data = Buffer.from_array(np.ascontiguousarray(encode(values[h._slot], h._aval.dtype)))
             if h._escape is not None:
                 h._escape.write_back(h)
             if h._aval.requires_grad and h._tid == tid:

@@ -22,18 +22,25 @@ FLOAT_ONLY = frozenset(
     "atanh sigmoid erf erfc erfinv lgamma digamma div atan2".split()
 )
 BITWISE = frozenset("bitwise_and bitwise_or bitwise_xor bitwise_not shift_left shift_right".split())
-NO_BOOL = frozenset("floor_div remainder fmod pow shift_left shift_right".split())
+NO_BOOL = frozenset("floor_div remainder fmod pow shift_left shift_right abs floor ceil trunc round".split())
+NO_COMPLEX = frozenset(
+    "sign floor ceil trunc round relu erf erfc erfinv lgamma digamma atan2 maximum minimum floor_div remainder fmod "
+    "lt le gt ge amax amin argmax argmin argsort".split()
+)
+_CHANGES_KIND = frozenset("abs real imag complex".split())
 SYMBOL = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "matmul": "@"}
 
 
 def category_of(number_type: type) -> int:
-    """0 bool, 1 int, 2 float: the category a Python number brings to promotion."""
+    """0 bool, 1 int, 2 float, 3 complex: the category a Python number brings to promotion."""
     if number_type is bool:
         return 0
     if issubclass(number_type, int):
         return 1
     if issubclass(number_type, float):
         return 2
+    if issubclass(number_type, complex):
+        return 3
     raise TypeError(f"unsupported operand: a tensor operation got a {number_type.__name__}; use a number or a tensor")
 
 
@@ -72,13 +79,19 @@ def common_dtype(operands: list[Any], default: DType) -> DType:
                 point = x.dtype if point is None else dtypes.promote(point, x.dtype)
         else:
             number = max(number, category_of(type(x.value) if isinstance(x, Num) else x))
-    if full is not None and point is not None:
-        dtype = full if full.category >= point.category else dtypes.promote(full, point)
-    else:
-        dtype = full if full is not None else point  # type: ignore[assignment]
-    if dtype is None:
-        return (dtypes.bool, dtypes.int64, default)[number]
-    return dtypes.promote_scalar(dtype, number, default) if number >= 0 else dtype
+    lone = None if number < 0 else (dtypes.bool, dtypes.int64, default, dtypes.default_complex(default))[number]
+    return _outranked(full, _outranked(point, lone))  # type: ignore[return-value]
+
+
+def _outranked(higher: DType | None, lower: DType | None) -> DType | None:
+    """Operands of a higher kind keep their dtype, unless those of a lower kind are of a greater category."""
+    if higher is None or lower is None:
+        return lower if higher is None else higher
+    if lower.category <= higher.category:
+        return higher
+    if higher.is_floating_point:
+        return dtypes.default_complex(higher)
+    return lower if lower.category >= 2 else dtypes.promote(higher, lower)
 
 
 def _is_bool(x: Any) -> bool:
@@ -101,15 +114,12 @@ def infer(prim: str, operands: list[Any], attrs: Any, default: DType) -> tuple[A
         if isinstance(condition, Aval) and condition.dtype is not dtypes.bool:
             raise RuntimeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}")
         compute = common_dtype(operands[1:], default)
-        types = [None, *(compute if not isinstance(x, Aval) else None for x in operands[1:])]
+        types = [None, *(_word(compute, x) for x in operands[1:])]
         return shape, compute, compute, types
     compute = common_dtype(operands, default)
-    if prim in FLOAT_ONLY and not compute.is_floating_point:
+    if prim in FLOAT_ONLY and compute.category < 2:
         compute = default
-    if prim in BITWISE and compute.is_floating_point:
-        raise NotImplementedError(f'"{prim}" not implemented for {compute}: bitwise operations take bool or integer tensors')
-    if compute is dtypes.bool and prim in NO_BOOL:
-        raise NotImplementedError(f'"{prim}" not implemented for {compute}: convert the operands with .long() or .float() first')
+    refuse(prim, compute)
     if (prim == "sub" and any(_is_bool(x) for x in operands)) or (prim == "neg" and compute is dtypes.bool):
         raise RuntimeError(
             "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, "
@@ -119,8 +129,33 @@ def infer(prim: str, operands: list[Any], attrs: Any, default: DType) -> tuple[A
         out = dtypes.bool
     else:
         out = dtypes.bool if prim in COMPARE else compute
-    types = [compute if not isinstance(x, Aval) else None for x in operands]
+        if prim in _CHANGES_KIND:
+            out = compute.to_complex() if prim == "complex" else compute.to_real()
+    types = [_word(compute, x) for x in operands]
     return shape, out, compute, types
+
+
+def refuse(prim: str, dtype: DType) -> None:
+    """Raise what PyTorch raises for a primitive that does not exist for a dtype."""
+    name = dtypes.LEGACY[dtype]
+    if prim in BITWISE and dtype.category >= 2:
+        raise NotImplementedError(f'"{prim}" not implemented for \'{name}\': bitwise operations take bool or integer tensors')
+    if dtype is dtypes.bool and prim in NO_BOOL:
+        raise NotImplementedError(f'"{prim}" not implemented for \'{name}\': convert the operands with .long() or .float() first')
+    if prim == "relu" and dtype is dtypes.bool:
+        raise RuntimeError("Boolean inputs not supported for relu; convert them with .float() first")
+    if dtype.is_complex and prim in NO_COMPLEX:
+        kind = RuntimeError if prim in ("maximum", "minimum", "argsort", "argmax", "argmin") else NotImplementedError
+        raise kind(f'"{prim}" not implemented for \'{name}\': complex numbers have no order; use .real, .imag or .abs()')
+
+
+def _word(compute: DType, operand: Any) -> DType | None:
+    """The dtype of a run-time number in an operation: what is computed with, not what is stored; None for a tensor."""
+    if isinstance(operand, Aval):
+        return None
+    if compute.is_complex and category_of(type(operand.value) if isinstance(operand, Num) else operand) < 3:
+        return compute.to_real()
+    return dtypes.float32 if compute.is_half else compute
 
 
 def infer_structured(prim: str, operands: list[Any], attrs: Any) -> tuple[Any, Any, Any, list[Any]]:
@@ -131,15 +166,19 @@ def infer_structured(prim: str, operands: list[Any], attrs: Any) -> tuple[Any, A
             raise TypeError(f"{prim}: expected a tensor or a number, got {x.__name__}")
     if prim == "full":
         shape, dtype = attrs
-        return shape, dtype, None, [None if isinstance(operands[0], Aval) else dtype]
+        return shape, dtype, None, [_word(dtype, operands[0])]
     if prim == "iota":
         return (attrs,), dtypes.int64, None, []
     if prim == "random_bits":
         return attrs, dtypes.int64, None, types
+    if prim in NO_COMPLEX:
+        refuse(prim, operands[0].dtype)
     if prim == "matmul":
         a, b = operands
+        if a.dtype is b.dtype is dtypes.bool:
+            raise NotImplementedError("\"addmm_impl_cpu_\" not implemented for 'Bool'; convert the operands with .int() or .float() first")
         if a.dtype is not b.dtype:
-            raise NotImplementedError(f"expected m1 and m2 to have the same dtype, but got: {a.dtype.name} != {b.dtype.name}")
+            raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {a.dtype.name} != {b.dtype.name}")
         if a.shape[-1] != b.shape[-2]:
             raise RuntimeError(
                 f"mat1 and mat2 shapes cannot be multiplied ({a.shape[-2]}x{a.shape[-1]} and {b.shape[-2]}x{b.shape[-1]})"

@@ -11,17 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.ir.graph import Graph, GraphBuilder, Node
-from adjoint.ir.prims import PRIMS
+from adjoint.ir.prims import IMAGINARY, PRIMS, calculates
 from adjoint.ir.reference import REFERENCE
+from adjoint.storage import decode, round_to
 from adjoint.trace.trie import Num, Step, path
 
 SILENT = frozenset(("mode", "mark", "freed", "hook", "leaf"))
 # Primitives whose derivative uses neither operands nor the result: a finished backward frees nothing of them.
 KEEP_NOTHING = frozenset(
     "neg add sub sum expand reshape permute flip slice place cat window cast clone alias full pick override "
-    "sign floor ceil round trunc".split()
+    "sign floor ceil round trunc real imag conj complex as_real as_complex".split()
 )
 EXPENSIVE = frozenset(("contract", "reduce", "scan", "index", "host", "tuple"))
 
@@ -51,7 +53,7 @@ def graph_of(node: Step, slots: tuple[int, ...]) -> Graph:
     values: dict[int, Node] = {}
     for step in needed_steps(node, slots):
         for k, (slot, dtype) in enumerate(step.scalars):
-            values[slot] = builder.node("scalar", attrs=(step.scalars_before + k, (), dtype))
+            values[slot] = scalar(builder, step.scalars_before + k, dtype)
         operands = step.args[1:] if step.prim == "override" else step.args
         if all(type(a) is not int or a in values for a in operands):
             values[step.slot] = lower_step(builder, step, values)
@@ -72,22 +74,66 @@ def lower_step(builder: GraphBuilder, step: Step, values: dict[int, Node]) -> No
         args = []
         for k, a in enumerate(step.args):
             is_condition = prim == "where" and k == 0
+            wanted = _const_dtype(step)
+            if wanted.is_half and (isinstance(a, Num) or values[a].shape == ()) and stays_wide(prim, k):
+                wanted = dtypes.float32
             if isinstance(a, Num):
-                args.append(builder.const(a.value, _const_dtype(step), shape))
+                args.append(constant(builder, a.value, wanted, shape))
                 continue
             x = values[a]
-            if step.compute is not None and not is_condition and x.dtype is not step.compute:
-                x = builder.node("cast", x, attrs=step.compute)
+            if step.compute is not None and not is_condition and x.dtype is not wanted:
+                x = convert(builder, x, wanted)
             if x.shape != shape:
                 x = builder.node("expand", x, attrs=shape)
             args.append(x)
-        return builder.node(prim, *args, attrs=step.attrs)
-    args = [builder.const(a.value, _start_dtype(step)) if isinstance(a, Num) else values[a] for a in step.args]
+        out = apply(builder, prim, args, step.attrs)
+        return convert(builder, out, step.aval.dtype) if step.aval.dtype.is_half else out  # 0-d operands stayed wide
+    args = [constant(builder, a.value, _start_dtype(step)) if isinstance(a, Num) else values[a] for a in step.args]
     if prim == "full":
         shape, dtype = step.attrs
-        value = args[0] if args[0].dtype is dtype else builder.node("cast", args[0], attrs=dtype)
-        return builder.node("full", value, attrs=shape)
-    return builder.node(prim, *args, attrs=step.attrs)
+        return builder.node("full", convert(builder, args[0], dtype), attrs=shape)
+    return apply(builder, prim, args, step.attrs)
+
+
+# --- halves: stored in 16 bits, computed in float32 -------------------------------------------------------------------
+
+
+def scalar(builder: GraphBuilder, index: int, dtype: DType) -> Node:
+    """A run-time number; a complex one as its two parts."""
+    real = builder.node("scalar", attrs=(index, (), dtype.to_real()))
+    if not dtype.is_complex:
+        return real
+    return builder.node("complex", real, builder.node("scalar", attrs=(IMAGINARY + index, (), dtype.to_real())))
+
+
+def constant(builder: GraphBuilder, value: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Node:
+    """A number of a dtype, in every element of `shape`."""
+    return builder.const(round_to(value, dtype).item() if dtype.is_half else value, dtype, shape)
+
+
+def convert(builder: GraphBuilder, x: Node, dtype: DType) -> Node:
+    """A cast; to and from halves by way of float32."""
+    if x.dtype is dtype:
+        return x
+    if (x.dtype.is_half or dtype.is_half) and dtypes.float32 not in (x.dtype, dtype):
+        x = builder.node("cast", x, attrs=dtypes.float32)
+    return builder.node("cast", x, attrs=dtype)
+
+
+def apply(builder: GraphBuilder, prim: str, args: list[Node], attrs: Any) -> Node:
+    """A primitive; of halves, the operands are widened and the result is rounded, so that nothing else computes them."""
+    if prim == "cast":
+        return convert(builder, args[0], attrs)
+    half = next((x.dtype for x in args if x.parts is None and x.dtype.is_half), None)
+    if half is None or not calculates(prim):
+        return builder.node(prim, *args, attrs=attrs)
+    out = builder.node(prim, *[convert(builder, x, dtypes.float32) if x.dtype.is_half else x for x in args], attrs=attrs)
+    return convert(builder, out, half) if out.parts is None and out.dtype is dtypes.float32 else out
+
+
+def stays_wide(prim: str, k: int) -> bool:
+    """Whether a 0-d operand of an operation on halves keeps float32's precision: in PyTorch's products and quotients."""
+    return prim == "mul" or (k == 1 and prim in ("div", "floor_div"))
 
 
 def _const_dtype(step: Step) -> DType:
@@ -95,13 +141,14 @@ def _const_dtype(step: Step) -> DType:
 
 
 def _start_dtype(step: Step) -> DType:
-    from adjoint import dtypes
-
     return step.attrs[1] if step.prim == "full" else dtypes.int64
 
 
 def reference_step(step: Step, values: list[Any]) -> Any:
-    """One step by NumPy; values are arrays, tuples of arrays, or numbers, in the order of step.args."""
+    """One step by NumPy; values are arrays of numbers, tuples of arrays, or numbers, in the order of step.args.
+
+    Halves as in `apply`: widened, computed, rounded.
+    """
     prim = step.prim
     if prim in ("alias", "custom", "clone"):
         return values[0]
@@ -110,18 +157,27 @@ def reference_step(step: Step, values: list[Any]) -> Any:
     with np.errstate(all="ignore"):
         if PRIMS[prim].kind == "pointwise":
             shape = tuple(step.aval.shape)
-            compute = step.compute.np if step.compute is not None else None
+            compute = step.compute
             args = []
             for k, v in enumerate(values):
                 v = np.asarray(v)
                 if compute is not None and not (prim == "where" and k == 0):
-                    v = v.astype(compute)
+                    wide = compute.is_half and v.shape == () and stays_wide(prim, k)
+                    v = round_to(v, dtypes.float32 if wide else compute)
                 args.append(v if v.shape == shape else np.broadcast_to(v, shape))
-            return np.asarray(REFERENCE[prim](args, step.attrs)).astype(step.aval.dtype.np, copy=False)
+            return round_to(REFERENCE[prim](_widened(prim, args), step.attrs), step.aval.dtype)
         if prim == "full":
             shape, dtype = step.attrs
-            return np.full(shape, np.asarray(values[0]).astype(dtype.np))
-        return REFERENCE[prim](values, step.attrs)
+            return np.full(shape, round_to(values[0], dtype))
+        out = REFERENCE[prim](_widened(prim, values), step.attrs)
+        return round_to(out, step.aval.dtype) if getattr(step.aval.dtype, "is_half", False) and type(out) is not tuple else out
+
+
+def _widened(prim: str, values: list[Any]) -> list[Any]:
+    """Operands in which NumPy computes: float16 becomes float32 (bfloat16 is float32 already)."""
+    if not calculates(prim):
+        return values
+    return [v.astype(np.float32) if getattr(v, "dtype", None) == np.float16 else v for v in values]
 
 
 def run_steps(node: Step, buffers: list[Any], scalars: list[Any]) -> tuple[dict[int, Any], dict[int, Exception]]:
@@ -130,12 +186,12 @@ def run_steps(node: Step, buffers: list[Any], scalars: list[Any]) -> tuple[dict[
     errors: dict[int, Exception] = {}
     for step in path(node):
         for k, (slot, dtype) in enumerate(step.scalars):
-            values[slot] = np.array(scalars[step.scalars_before + k]).astype(dtype.np)
+            values[slot] = round_to(scalars[step.scalars_before + k], dtype)
         if step.prim in SILENT:
             continue
         if step.prim == "input":
             a = step.aval
-            values[step.slot] = buffers[step.inputs_before].array(a.dtype.np, a.shape)
+            values[step.slot] = decode(buffers[step.inputs_before].array(a.dtype.np, a.shape), a.dtype)
             continue
         failed = next((errors[a] for a in step.args if type(a) is int and a in errors), None)
         if failed is None:

@@ -9,15 +9,19 @@ tensors besides its arguments.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from adjoint import dtypes
+from adjoint.dtypes import DType
 from adjoint.trace import arguments, recorder
 from adjoint.trace.handle import Tensor, pending
 from adjoint.trace.recorder import Trace, bind, flush, local
 from adjoint.trace.trie import Macro, Scope, Step
 
+_WIDER = (dtypes.float32, dtypes.float64)
+FLOATING, INEXACT = (2,), (2, 3)  # what `composite` may be told to take: real, or complex too
 MAX_MACROS = 256  # per step; the oldest goes first
 
 
@@ -68,14 +72,18 @@ def static_key(value: Any) -> Any:
     return type(value), value
 
 
-def composite(name: str) -> Callable[[Callable], Callable]:
+def composite(name: str, takes: tuple[int, ...] = (0, 1, 2, 3)) -> Callable[[Callable], Callable]:
     """Make a function of tensors a macro; `name` is the name of its gradient node, for example "SoftmaxBackward0".
 
     The function takes tensors (or None) and hashable static arguments and returns a tensor or a tuple of tensors. It
     must not draw random numbers, read values, change its arguments, depend on anything else, or return a view of one.
+    takes: the categories (`DType.category`) of a first argument for which PyTorch has it; NotImplementedError for others.
     """
 
     def decorate(function: Callable) -> Callable:
+        if len(takes) < 4:
+            function = only(takes, function)
+
         def call(*args: Any, **kwargs: Any) -> Any:
             tr = local.trace
             if tr.static:
@@ -125,13 +133,34 @@ def composite(name: str) -> Callable[[Callable], Callable]:
     return decorate
 
 
+def only(takes: tuple[int, ...], function: Callable) -> Callable:
+    """The function, refusing a first argument whose dtype is of another category."""
+    name = function.__name__.lstrip("_")
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        x = args[0]
+        if isinstance(x, Tensor) and x._aval.dtype.category not in takes:
+            raise NotImplementedError(not_implemented(name, x._aval.dtype))
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def not_implemented(name: str, dtype: DType) -> str:
+    """PyTorch's message for a function that does not exist for a dtype, with the mend."""
+    mend = "use .abs(), .real or .imag" if dtype.is_complex else "convert with .float() first"
+    return f'"{name}" not implemented for \'{dtypes.LEGACY[dtype]}\'; {mend}'
+
+
 def scoped(tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
     """Run a composite's body, marking its steps as one."""
     outer = tr.scope
     if outer is None:
         tr.scope = Scope(name, tr.node.slot)
     try:
-        return function(*args, **kwargs)
+        half = next((a._aval.dtype for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a._aval.dtype.is_half), None)
+        return function(*args, **kwargs) if half is None else in_float32(function, args, kwargs, half)
     finally:
         tr.scope = outer
 
@@ -147,6 +176,22 @@ def attempted(run: Callable, tr: Trace, name: str, function: Callable, args: tup
             if failure is error:
                 raise
     raise failure
+
+
+def in_float32(function: Callable, args: tuple, kwargs: dict, half: DType) -> Any:
+    """A composite of halves: computed in float32 throughout and rounded once, as PyTorch's kernels do."""
+
+    def wide(a: Any) -> Any:
+        return recorder.record("cast", (a,), dtypes.float32) if isinstance(a, Tensor) and a._aval.dtype.is_half else a
+
+    def narrow(a: Any) -> Any:
+        single = isinstance(a, Tensor) and a._aval.dtype is dtypes.float32
+        return recorder.record("cast", (a,), half) if single else a
+
+    if any(isinstance(a, Tensor) and a._aval.dtype in _WIDER for a in (*args, *kwargs.values())):
+        return function(*args, **kwargs)  # promoted, or refused
+    out = function(*[wide(a) for a in args], **{k: wide(a) for k, a in kwargs.items()})
+    return narrow(out) if isinstance(out, Tensor) else tuple([narrow(a) for a in out])
 
 
 def first_time(
@@ -221,7 +266,7 @@ def update(
             try:
                 results = []
                 for group in groups:
-                    new = rule(*group, *numbers, *static)
+                    new = rule(*_computed(group), *numbers, *static)
                     results.append([_fit(v, group[k]) for v, k in zip(new, outputs, strict=True)])
             finally:
                 tr.static -= 1
@@ -265,6 +310,13 @@ def update(
         local.trace.set_mode(grad)
 
 
+def _computed(group: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Halves as float32: an update rounds once, when it is stored."""
+    if not any([t._aval.dtype.is_half for t in group]):
+        return group
+    return tuple([recorder.record("cast", (t,), dtypes.float32) if t._aval.dtype.is_half else t for t in group])
+
+
 def _fit(value: Tensor, target: Tensor) -> Tensor:
     if value._aval.dtype is not target._aval.dtype:
         return recorder.record("cast", (value,), target._aval.dtype)
@@ -272,6 +324,6 @@ def _fit(value: Tensor, target: Tensor) -> Tensor:
 
 
 def _apply(views: Any, rule: Callable, group: tuple, numbers: list, static: tuple, outputs: tuple) -> None:
-    new = rule(*group, *numbers, *static)
+    new = rule(*_computed(group), *numbers, *static)
     for v, k in zip([_fit(v, group[k]) for v, k in zip(new, outputs, strict=True)], outputs, strict=True):
         views.assign(group[k], v)

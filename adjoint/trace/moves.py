@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from adjoint.dtypes import DType
 from adjoint.ir.prims import window_length
 from adjoint.trace.aval import contiguous_strides
 from adjoint.trace.handle import Tensor
@@ -56,6 +57,12 @@ def undo_move(before: Tensor, move: Move, value: Tensor) -> Tensor:
         for i, p in enumerate(attrs):
             inverse[p] = i
         return record("permute", (value,), tuple(inverse))
+    if prim == "real":
+        return record("complex", (value, record_one("imag", before, None)))
+    if prim == "imag":
+        return record("complex", (record_one("real", before, None), value))
+    if prim in ("as_real", "as_complex"):
+        return record_one("as_complex" if prim == "as_real" else "as_real", value, None)
     if prim == "slice":
         begins, _, steps = attrs
         static, local.trace.static = local.trace.static, 0
@@ -67,6 +74,14 @@ def undo_move(before: Tensor, move: Move, value: Tensor) -> Tensor:
 
 
 OVERLAPPING = frozenset(("window", "as_strided"))  # may show a place of the memory more than once
+PARTS = frozenset(("real", "imag", "as_real", "as_complex"))  # between complex numbers and their parts
+
+
+def dtype_of(dtype: DType, move: Move) -> DType:
+    """The dtype of what a movement shows of a tensor of `dtype`."""
+    if move[0] not in PARTS:
+        return dtype
+    return dtype.to_complex() if move[0] == "as_complex" else dtype.to_real()
 
 
 def write_at(before: Tensor, chain: tuple[Move, ...], value: Tensor) -> Tensor:
@@ -206,6 +221,13 @@ def move_array(array: np.ndarray, move: Move) -> np.ndarray:
         line = array.diagonal(*attrs)
         line.flags.writeable = array.flags.writeable
         return line
+    if prim in ("real", "imag"):
+        return array.real if prim == "real" else array.imag
+    if prim == "as_real":
+        part = array.real
+        return as_strided(part, (*part.shape, 2), (*part.strides, part.itemsize))
+    if prim == "as_complex":
+        return array.view(np.complex64 if array.dtype == np.float32 else np.complex128)[..., 0]
     if prim in ("window", "as_strided"):
         known = tuple([s // array.itemsize for s in array.strides])
         shape, strides, offset = move_layout((array.shape, known, 0), move)
@@ -241,6 +263,12 @@ def move_layout(layout: Layout, move: Move) -> Layout:
         return tuple([shape[p] for p in attrs]), tuple([strides[p] for p in attrs]), offset
     if prim == "reshape":
         return tuple(attrs), reshape_strides(shape, strides, attrs), offset
+    if prim in ("real", "imag"):  # strides and offset count elements of the result
+        return shape, tuple([2 * s for s in strides]), 2 * offset + (prim == "imag")
+    if prim == "as_real":
+        return (*shape, 2), (*(2 * s for s in strides), 1), 2 * offset
+    if prim == "as_complex":
+        return shape[:-1], tuple([s // 2 for s in strides[:-1]]), offset // 2
     if prim == "expand":
         lead = len(attrs) - len(shape)
         kept = [0 if n != m else s for n, s, m in zip(shape, strides, attrs[lead:], strict=True)]

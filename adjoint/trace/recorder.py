@@ -20,6 +20,7 @@ import numpy as np
 from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.runtime.memory import Buffer
+from adjoint.storage import decode, encode, round_to
 from adjoint.trace import lower, repeat
 from adjoint.trace.aval import Aval, aval
 from adjoint.trace.ending import compute, flush
@@ -395,7 +396,7 @@ def make_step(tr: Trace, key: Any, prim: str, operands: tuple, slots: list, attr
     grad = (
         tr.grad
         and dtype is not None
-        and dtype.is_floating_point
+        and dtype.category >= 2
         and prim not in NOT_DIFFERENTIABLE
         and any(isinstance(x, Tensor) and x._aval.requires_grad for x in operands)
     )
@@ -467,15 +468,15 @@ def evaluate(tr: Trace, step: Step, operands: tuple, numbers: list, out: Tensor)
         elif isinstance(s, Num):
             values.append(x)
         else:
-            number = np.asarray(next(rest)).astype(kinds[s].np)
+            number = round_to(next(rest), kinds[s])
             values.append(number)
             if needs_value(step, out):
-                tr.values[s] = Buffer.from_array(number)
+                tr.values[s] = Buffer.from_array(encode(number, kinds[s]))
     result = lower.reference_step(step, values)
     if isinstance(result, tuple):
         out._data = result
     else:
-        out._data = Buffer.from_array(np.asarray(result))
+        out._data = Buffer.from_array(encode(np.asarray(result), step.aval.dtype))
     for x, s in zip(operands, step.args, strict=True):
         if isinstance(x, Tensor) and s not in tr.values and needs_value(step, x):
             tr.values[s] = x._data
@@ -492,7 +493,7 @@ def value_of(tr: Trace, t: Tensor, slot: int) -> Any:
     data: Any = t._data if t._data is not None else tr.values.get(slot)
     if isinstance(data, tuple):
         return data
-    return data.array(t._aval.dtype.np, t._aval.shape)
+    return decode(data.array(t._aval.dtype.np, t._aval.shape), t._aval.dtype)
 
 
 # --- values ------------------------------------------------------------------------------------------------------------
@@ -548,9 +549,19 @@ def tensor_from_buffer(data: Any, shape: tuple[int, ...], dtype: DType, requires
     return t
 
 
-def tensor_from_array(array: np.ndarray, requires_grad: bool = False) -> Tensor:
-    """A concrete leaf with a copy of the array."""
-    return tensor_from_buffer(Buffer.from_array(array), array.shape, dtypes.from_numpy(array.dtype), requires_grad)
+def array_of(t: Tensor) -> np.ndarray:
+    """The numbers of a tensor, for reading only; runs what is pending."""
+    a = t._aval
+    return decode(realize(t).array(a.dtype.np, a.shape), a.dtype)
+
+
+def tensor_from_array(array: np.ndarray, requires_grad: bool = False, dtype: DType | None = None) -> Tensor:
+    """A concrete leaf with a copy of the array's numbers, converted to `dtype` if it is given."""
+    if dtype is None:
+        dtype = dtypes.from_numpy(array.dtype)
+    else:
+        array = encode(round_to(array, dtype), dtype)
+    return tensor_from_buffer(Buffer.from_array(array), array.shape, dtype, requires_grad)
 
 
 __all__ = ["Trace", "alias", "bind", "counters", "current", "flush", "local", "realize", "record"]

@@ -7,7 +7,7 @@ from typing import Any
 from adjoint.trace.aval import contiguous_strides
 from adjoint.trace.handle import Tensor
 
-STRIDED = frozenset(("expand", "permute", "slice", "reshape"))
+STRIDED = frozenset(("expand", "permute", "slice", "reshape", "real", "imag", "as_real", "as_complex"))
 
 
 def view_strides(prim: str, operands: tuple, attrs: Any, shape: tuple) -> tuple[int, ...] | None:
@@ -16,6 +16,10 @@ def view_strides(prim: str, operands: tuple, attrs: Any, shape: tuple) -> tuple[
     steps = strides_of(operands[0])
     if prim == "permute":
         return tuple(steps[p] for p in attrs)
+    if prim in ("real", "imag", "as_real"):  # strides count elements of the result
+        return tuple(2 * s for s in steps) + ((1,) if prim == "as_real" else ())
+    if prim == "as_complex":
+        return tuple(s // 2 for s in steps[:-1])
     if prim == "slice":
         return tuple(s * k for s, k in zip(steps, attrs[2], strict=True))
     if prim == "expand":

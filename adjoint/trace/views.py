@@ -23,7 +23,9 @@ from adjoint.trace.detached import watch
 from adjoint.trace.handle import Tensor, blank, pending
 from adjoint.trace.moves import (
     OVERLAPPING,
+    PARTS,
     apply_move,
+    dtype_of,
     move_array,
     move_layout,
     undo_move,
@@ -108,7 +110,7 @@ def shared_view(t: Tensor, move: tuple) -> Tensor:
     old = t._aval
     shape, steps, _ = move_layout((tuple(old.shape), strides.strides_of(t), 0), move)
     out = blank()
-    out._aval = aval(shape, old.dtype, False, steps)
+    out._aval = aval(shape, dtype_of(old.dtype, move), False, steps)
     return link(out, t, move)
 
 
@@ -117,6 +119,10 @@ def make_composed_view(t: Tensor, prim: str, attrs: tuple) -> Tensor:
     move = (prim, attrs, ())
     base = t._base if t._base is not None else t
     if prim == "as_strided" and t is not base:
+        if base._aval.dtype is not t._aval.dtype:
+            raise RuntimeError(
+                f"as_strided: the tensor is a {t._aval.dtype.name} view of {base._aval.dtype.name} memory; clone() it first"
+            )
         t = alias_view(base) if is_detached(t) else base
     if base._escape is not None and base._escape.active() and not t._aval.requires_grad:
         return shared_view(t, move)
@@ -285,7 +291,8 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
     if detached:
         tr.set_mode(False)
     try:
-        if not OVERLAPPING.isdisjoint([m[0] for m in t._chain]):
+        moves = [m[0] for m in t._chain]
+        if not OVERLAPPING.isdisjoint(moves) and PARTS.isdisjoint(moves):
             point(base, keeping_gradient(base, write_at(base, t._chain, value)))
             return t
         levels = [base]
@@ -478,7 +485,9 @@ _ALONE = _references_when_alone()
 
 
 def export(t: Tensor) -> np.ndarray:
-    """A NumPy array that shares the tensor's memory, both ways."""
+    """A NumPy array that shares the tensor's memory, both ways. TypeError for a dtype NumPy has not."""
+    if t._aval.dtype is dtypes.bfloat16:
+        raise TypeError("Got unsupported ScalarType BFloat16: NumPy has no bfloat16; use .float().numpy()")
     base = t._base if t._base is not None else t
     buffer = base._data
     if buffer is None:
@@ -512,7 +521,8 @@ def read_shared(t: Tensor) -> Tensor:
     array = base._data.array(base._aval.dtype.np, base._aval.shape)
     for move in t._chain:
         array = move_array(array, move)
-    return recorder.tensor_from_array(np.ascontiguousarray(array).reshape(t._aval.shape))
+    copy = Buffer.from_array(np.ascontiguousarray(array))
+    return recorder.tensor_from_buffer(copy, t._aval.shape, t._aval.dtype)
 
 
 def share(array: np.ndarray, dtype: DType) -> Tensor:

@@ -329,8 +329,27 @@ def test_what_cannot_be_saved_is_named():
 
 
 def test_unsupported_dtype_names_itself():
-    with pytest.raises(ValueError, match="bfloat16"):
-        load(io.BytesIO(container({"a": entry(0, 2, [1], "BF16")}, b"\0\0")))
+    with pytest.raises(ValueError, match="float8_e5m2"):
+        load(io.BytesIO(container({"a": entry(0, 1, [1], "F8_E5M2")}, b"\0")))
+    with pytest.raises(TypeError, match="complex128"):
+        save_file({"a": torch.ones(1, dtype=torch.complex128)}, io.BytesIO())
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "complex64", "uint16", "uint64"])
+def test_every_dtype_of_the_format_is_kept(name):
+    dtype = getattr(torch, name)
+    x = torch.tensor([0.0, 1.0, 2.5, 300.0]).to(dtype)
+    file = io.BytesIO()
+    save_file({"x": x}, file)
+    file.seek(0)
+    back = load_file(file)["x"]
+    assert back.dtype is dtype
+    assert back.tolist() == x.tolist()
+
+
+def test_bfloat16_is_the_bits_of_the_format():
+    back = load(io.BytesIO(container({"a": entry(0, 4, [2], "BF16")}, b"\x80\x3f\x20\xc0")))["a"]
+    assert back.tolist() == [1.0, -2.5]
 
 
 def test_layout_is_aligned_and_header_padded():

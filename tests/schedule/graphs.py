@@ -16,6 +16,7 @@ from adjoint.ir.graph import Graph, GraphBuilder, Node
 from adjoint.ir.reference import run_graph
 from adjoint.runtime.memory import Buffer
 from adjoint.runtime.program import Program, compile_graph
+from adjoint.storage import decode, encode, round_to
 
 FLOATS = (dt.float32, dt.float64)
 INTS = (dt.uint8, dt.int8, dt.int16, dt.int32, dt.int64)
@@ -28,17 +29,21 @@ def given(b: GraphBuilder, index: int, shape: tuple[int, ...], dtype: DType = dt
 def sample(rng: np.random.Generator, shape: tuple[int, ...], dtype: DType) -> np.ndarray:
     if dtype is dt.bool:
         return rng.random(shape) < 0.5
+    if dtype.is_complex:
+        return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(dtype.np)
     if dtype.is_floating_point:
-        return rng.normal(size=shape).astype(dtype.np)
-    low, high = (0, 7) if dtype is dt.uint8 else (-5, 6)
+        return round_to(rng.normal(size=shape), dtype)
+    low, high = (-5, 6) if dtype.is_signed else (0, 7)
     return rng.integers(low, high, size=shape).astype(dtype.np)
 
 
 def results(
     program: Program, graph: Graph, arrays: list[np.ndarray], scalars: list[Any]
 ) -> list[np.ndarray]:
-    out = program.run([Buffer.from_array(np.ascontiguousarray(a)) for a in arrays], scalars)
-    return [b.array(o.dtype.np, o.shape) for b, o in zip(out, graph.outputs, strict=True)]
+    kinds = {n.attrs[0]: n.dtype for n in graph.nodes if n.prim.name == "input"}
+    memory = [encode(a, kinds[k]) if k in kinds else a for k, a in enumerate(arrays)]
+    out = program.run([Buffer.from_array(np.ascontiguousarray(a)) for a in memory], scalars)
+    return [decode(b.array(o.dtype.np, o.shape), o.dtype) for b, o in zip(out, graph.outputs, strict=True)]
 
 
 def native(graph: Graph) -> Program:

@@ -15,7 +15,7 @@ from typing import Any
 
 import adjoint as torch
 from adjoint.methods import Tensor
-from adjoint.ops.composite import composite
+from adjoint.ops.composite import FLOATING, INEXACT, composite
 
 __all__ = [
     "celu", "elu", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
@@ -50,6 +50,8 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     >>> torch.nn.functional.relu(torch.tensor([-1.0, 0.0, 2.0]))
     tensor([0., 0., 2.])
     """
+    if input.dtype == torch.bool:
+        raise RuntimeError("Boolean inputs not supported for relu; convert them with .float() first")
     return _relu(input) if not inplace else input.copy_(_relu(input))
 
 
@@ -81,7 +83,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     return _maybe_in_place(input, _threshold, inplace, threshold, value)
 
 
-@composite("LeakyReluBackward0")
+@composite("LeakyReluBackward0", takes=FLOATING)
 def _leaky_relu(x: Tensor, slope: float) -> Tensor:
     return torch.where(x > 0, x, x * slope)
 
@@ -147,7 +149,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     return hardtanh(input, 0.0, 6.0, inplace)
 
 
-@composite("HardsigmoidBackward0")
+@composite("HardsigmoidBackward0", takes=FLOATING)
 def _hardsigmoid(x: Tensor) -> Tensor:
     return torch.where(x <= -3, 0.0, torch.where(x >= 3, 1.0, x / 6 + 0.5))
 
@@ -162,7 +164,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     return _maybe_in_place(input, _hardsigmoid, inplace)
 
 
-@composite("HardswishBackward0")
+@composite("HardswishBackward0", takes=FLOATING)
 def _hardswish(x: Tensor) -> Tensor:
     return torch.where(x <= -3, 0.0, torch.where(x >= 3, x, x * (x + 3) / 6))
 
@@ -177,7 +179,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     return _maybe_in_place(input, _hardswish, inplace)
 
 
-@composite("HardshrinkBackward0")
+@composite("HardshrinkBackward0", takes=FLOATING)
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x where |x| > lambd, else 0.
 
@@ -188,7 +190,7 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     return torch.where(torch.abs(input) <= lambd, 0.0, input)
 
 
-@composite("SoftshrinkBackward0")
+@composite("SoftshrinkBackward0", takes=FLOATING)
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x moved towards 0 by lambd, and 0 within [-lambd, lambd]. Raises RuntimeError for lambd < 0.
 
@@ -236,7 +238,7 @@ def tanhshrink(input: Tensor) -> Tensor:
     return input - torch.tanh(input)
 
 
-@composite("EluBackward0")
+@composite("EluBackward0", takes=FLOATING)
 def _elu(x: Tensor, alpha: float, scale: float, input_scale: float) -> Tensor:
     below = torch.expm1(x.clamp(max=0) * input_scale) * (alpha * scale)
     return torch.where(x > 0, x * scale, below)
@@ -274,7 +276,7 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     return _maybe_in_place(input, _elu, inplace, alpha, 1.0, 1.0 / alpha)
 
 
-@composite("GeluBackward0")
+@composite("GeluBackward0", takes=FLOATING)
 def _gelu(x: Tensor, approximate: str) -> Tensor:
     if approximate == "tanh":
         return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
@@ -295,7 +297,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     return _gelu(input, approximate)
 
 
-@composite("SiluBackward0")
+@composite("SiluBackward0", takes=INEXACT)
 def _silu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(x)
 
@@ -310,7 +312,7 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     return _maybe_in_place(input, _silu, inplace)
 
 
-@composite("SoftplusBackward0")
+@composite("SoftplusBackward0", takes=FLOATING)
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, and x itself where beta x exceeds `threshold`.
 
@@ -323,7 +325,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     return torch.where(scaled > threshold, input, curve)
 
 
-@composite("MishBackward0")
+@composite("MishBackward0", takes=FLOATING)
 def _mish(x: Tensor) -> Tensor:
     return x * torch.tanh(softplus(x))
 
@@ -338,7 +340,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
     return _maybe_in_place(input, _mish, inplace)
 
 
-@composite("LogSigmoidBackward0")
+@composite("LogSigmoidBackward0", takes=FLOATING)
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(x)), without overflow on either side.
 
@@ -362,7 +364,7 @@ def softsign(input: Tensor) -> Tensor:
     return input / (1 + torch.abs(input))
 
 
-@composite("GluBackward0")
+@composite("GluBackward0", takes=FLOATING)
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """First half times sigmoid of the second half along `dim`. Raises RuntimeError for an odd size.
 
@@ -407,14 +409,14 @@ def shifted_exponential(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     return shifted, torch.exp(shifted)
 
 
-@composite("SoftmaxBackward0")
+@composite("SoftmaxBackward0", takes=FLOATING)
 def _softmax(x: Tensor, dim: int) -> Tensor:
     _check_floating("softmax", x)
     _, e = shifted_exponential(x, dim)
     return e * (1 / e.sum(dim, keepdim=True))  # one division per row
 
 
-@composite("LogSoftmaxBackward0")
+@composite("LogSoftmaxBackward0", takes=FLOATING)
 def _log_softmax(x: Tensor, dim: int) -> Tensor:
     _check_floating("log_softmax", x)
     shifted, e = shifted_exponential(x, dim)

@@ -34,6 +34,8 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     _check_probability(p)
     if not training or p == 0.0:
         return input
+    if input.dtype.category < 2:
+        raise RuntimeError(f"result type Float can't be cast to {input.dtype}: dropout takes floating-point tensors")
     out = masked_by_noise(input, torch.rand(input.shape, dtype=torch.float32), p)
     return input.copy_(out) if inplace else out
 

@@ -81,7 +81,7 @@ def embedding(
     tensor([[3., 4.],
             [1., 2.]])
     """
-    if input.is_floating_point() or input.dtype == torch.bool:
+    if input.dtype not in (torch.int32, torch.int64):
         raise RuntimeError(
             "Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; "
             f"but got {input.dtype} instead (while checking arguments for embedding)"

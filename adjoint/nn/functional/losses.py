@@ -14,7 +14,7 @@ import adjoint as torch
 from adjoint.methods import Tensor
 from adjoint.nn.functional.activations import log_softmax, logsigmoid
 from adjoint.nn.functional.distance import pairwise_distance
-from adjoint.ops.composite import composite
+from adjoint.ops.composite import FLOATING, composite
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cross_entropy",
@@ -55,7 +55,7 @@ def _warn_of_broadcast(name: str, input: Tensor, target: Tensor) -> None:
 # ---- regression ----------------------------------------------------------------------------------
 
 
-@composite("MseLossBackward0")
+@composite("MseLossBackward0", takes=FLOATING)
 def _mse(input: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
     difference = input - target
     loss = difference * difference
@@ -104,7 +104,7 @@ def l1_loss(
     return _l1(input, target, weight, _legacy_reduction(size_average, reduce, reduction))
 
 
-@composite("SmoothL1LossBackward0")
+@composite("SmoothL1LossBackward0", takes=FLOATING)
 def _smooth_l1(input: Tensor, target: Tensor, beta: float, reduction: str) -> Tensor:
     distance = torch.abs(input - target)
     if beta == 0:

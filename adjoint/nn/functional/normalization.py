@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import adjoint as torch
 from adjoint.methods import Tensor
-from adjoint.ops.composite import composite, update
+from adjoint.ops.composite import FLOATING, composite, update
 
 __all__ = [
     "batch_norm",
@@ -61,7 +61,7 @@ def _check_trailing(name: str, x: Tensor, shape: tuple[int, ...], *params: Tenso
             )
 
 
-@composite("NativeLayerNormBackward0")
+@composite("NativeLayerNormBackward0", takes=FLOATING)
 def _layer_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[int, ...], eps: float
 ) -> Tensor:
@@ -111,7 +111,7 @@ def rms_norm(
     return _rms_norm(input, weight, tuple(normalized_shape), eps)
 
 
-@composite("NativeGroupNormBackward0")
+@composite("NativeGroupNormBackward0", takes=FLOATING)
 def group_norm(
     input: Tensor,
     num_groups: int,

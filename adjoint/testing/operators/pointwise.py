@@ -289,7 +289,7 @@ COMPOSITE = (
     OpRecord("addcmul_value", lambda draw: (sample(draw(3), draw(3), draw(3), value=0.5),), lambda a, b, c, value: a + value * b * c,
              lambda torch, a, b, c, value: torch.addcmul(a, b, c, value=value)),
     OpRecord("nan_to_num", lambda draw: (sample(np.array([1, np.nan, np.inf, -np.inf, -2], draw.dtype)), sample(draw(2, 3))), np.nan_to_num,
-             exact=True, differentiable=False, method="nan_to_num", in_place="nan_to_num_"),
+             exact=True, differentiable=False, method="nan_to_num", in_place="nan_to_num_", halves=False),
     OpRecord("round_decimals", lambda draw: (sample(draw(5), decimals=1),), lambda x, decimals: np.round(x, decimals),
              lambda torch, x, decimals: torch.round(x, decimals=decimals), differentiable=False),
     OpRecord("cast", lambda draw: (sample(draw(*s)) for s in ((), (0,), (5,), (2, 3), (37,))), lambda x: (x.astype("float64"), x.astype("int32")),

@@ -138,6 +138,7 @@ class OpRecord:
     method, in_place: names of the Tensor methods that must agree ("" for none).
     torch: whether PyTorch has the same; a string says why not.
     any_layout: whether operands may be non-contiguous.
+    halves: whether it takes float16 and bfloat16 wherever it takes float32, and gives the same, rounded.
     covers: further public names, methods or primitives that this record exercises.
     """
 
@@ -156,6 +157,7 @@ class OpRecord:
     in_place: str = ""
     torch: bool | str = True
     any_layout: bool = True
+    halves: bool = True
     errors: tuple[Failure, ...] = ()
     covers: tuple[str, ...] = ()
 
