@@ -118,6 +118,19 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: 
     return out if n else out.clone()
 
 
+def _trapezoids(y: Tensor, x: Tensor | None, dx: float, dim: int) -> tuple[int, Tensor, float]:
+    """The axis of an integral, the areas along it, and what they are still to be multiplied with."""
+    axis = axis_of(dim, len(y._aval.shape))
+    length = y._aval.shape[axis]
+    pairs = narrow(y, axis, 1, length - 1) + narrow(y, axis, 0, length - 1)
+    if x is None:
+        return axis, pairs, dx / 2
+    steps = diff(x, dim=-1 if len(x._aval.shape) == 1 else dim)
+    if len(x._aval.shape) == 1:
+        steps = steps.reshape(-1, *[1] * (len(y._aval.shape) - axis - 1))
+    return axis, pairs * steps, 0.5
+
+
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1.0, dim: int = -1) -> Tensor:
     """The integral along an axis by the trapezoidal rule, at places `x` or at steps of `dx`.
 
@@ -125,15 +138,8 @@ def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1.0, dim: int =
     >>> torch.trapezoid(torch.tensor([0., 1., 4.]), dx=0.5)
     tensor(1.5000)
     """
-    axis = axis_of(dim, len(y._aval.shape))
-    length = y._aval.shape[axis]
-    pairs = narrow(y, axis, 1, length - 1) + narrow(y, axis, 0, length - 1)
-    if x is None:
-        return sum(pairs, axis) * (dx / 2)
-    steps = diff(x, dim=-1 if len(x._aval.shape) == 1 else dim)
-    if len(x._aval.shape) == 1:
-        steps = steps.reshape(-1, *[1] * (len(y._aval.shape) - axis - 1))
-    return sum(pairs * steps, axis) / 2
+    axis, areas, scale = _trapezoids(y, x, dx, dim)
+    return sum(areas, axis) * scale
 
 
 def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1.0, dim: int = -1) -> Tensor:
@@ -143,15 +149,8 @@ def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1.0,
     >>> torch.cumulative_trapezoid(torch.tensor([0., 2., 4.]))
     tensor([1., 4.])
     """
-    axis = axis_of(dim, len(y._aval.shape))
-    length = y._aval.shape[axis]
-    pairs = narrow(y, axis, 1, length - 1) + narrow(y, axis, 0, length - 1)
-    if x is None:
-        return cumsum(pairs, axis) * (dx / 2)
-    steps = diff(x, dim=-1 if len(x._aval.shape) == 1 else dim)
-    if len(x._aval.shape) == 1:
-        steps = steps.reshape(-1, *[1] * (len(y._aval.shape) - axis - 1))
-    return cumsum(pairs * steps, axis) / 2
+    axis, areas, scale = _trapezoids(y, x, dx, dim)
+    return cumsum(areas, axis) * scale
 
 
 def logcumsumexp(input: Tensor, dim: int) -> Tensor:
