@@ -238,6 +238,36 @@ class Control(Statements):
             self.grow(a)
             self.vars[x] = replace(self.vars[x], bound=self.vars[x].bound * (b.bound + 1))
 
+    def narrow_kinds(self) -> None:
+        """Halves and complex numbers of whole numbers, whose arithmetic is exact; views of them, and writes through those."""
+        rng = self.rng
+        shape = rng.choice([s for s in self.shapes() if s] or [(3,)])
+        kind = rng.choice(("float16", "bfloat16", "complex64", "complex128"))
+        h, v = self.fresh("h"), self.fresh("v")
+        self.emit(f'{h} = data({self.key()}, {shape}, "int64").to(torch.{kind}) * {rng.choice(("1", "0.5", "2"))}')
+        parts = (f"{h}[..., :1]", f"{h}.T" if len(shape) == 2 else f"{h}[1:]", f"{h}.reshape(-1)", f"{h}[0]")
+        made = [f"{h} + {h}", f"{h} * 3 - 1", f"{h} / 4", f"{h}.sum(0)", f"torch.cat([{h}, {h}])", f"({h} == 1)", f"{h} + 2.5"]
+        if kind[0] == "c":
+            parts += (f"{h}.real", f"{h}.imag", f"torch.view_as_real({h})")
+            made += [f"{h}.conj() * {h}", f"{h} * 1j", f"{h}.real * {h}.imag", f"attempt(lambda: {h} < 1)"]
+        else:
+            made += [f"torch.maximum({h}, {h} * 2)", f"{h}.float() / 3", f"{h}.amax(0)", f"{h}.relu()", f"{h}.argmax()"]
+        self.emit(f"{v} = attempt(lambda: {rng.choice(parts)})")
+        for _ in range(rng.randint(1, 3)):
+            if rng.random() < 0.5:
+                self.emit(f"see(attempt(lambda: {rng.choice(made)}))")
+            else:
+                target = rng.choice((h, v))
+                change = rng.choice(("mul_(2)", "add_(1)", "zero_()", "add_(0.25)", f"sub_({target})", "neg_()"))
+                self.emit(f"attempt(lambda: {target}.{change})")
+        if rng.random() < 0.4:
+            leaf = self.fresh("h")
+            self.emit(f"{leaf} = {h}.clone().requires_grad_()")
+            self.emit(f"({leaf} * {leaf} * 2).{'abs().' if kind[0] == 'c' and rng.random() < 0.2 else 'real.' if kind[0] == 'c' else ''}sum().backward()")
+            self.emit(f"see({leaf}.grad)")
+        self.emit(f"see({h})")
+        self.emit(f"see({v})")
+
     def empty(self) -> None:
         """Tensors without elements, and the ends of axes."""
         a = self.choose(lambda v: v.is_float and len(v.shape) >= 1)

@@ -43,7 +43,7 @@ def see(x):
     """Observe a value: tensors as (dtype, shape, requires_grad, elements)."""
     if isinstance(x, torch.Tensor):
         kind = str(x.dtype).split(".")[-1]
-        array = np.array(x.tolist(), dtype=kind).reshape(tuple(x.shape))
+        array = np.array(x.tolist(), dtype="float32" if kind == "bfloat16" else kind).reshape(tuple(x.shape))
         seen.append((kind, tuple(x.shape), bool(x.requires_grad), array))
     elif isinstance(x, np.ndarray):
         seen.append((str(x.dtype), x.shape, False, x.copy()))

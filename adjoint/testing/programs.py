@@ -130,6 +130,7 @@ class _Maker(Training, Control, Derivatives):
             (self.layout, 0.7),
             (self.odd_data, 0.7),
             (self.mixed, 1.5),
+            (self.narrow_kinds, 0.7),
             (self.empty, 1),
             (self.second, 0.7),
             (self.penalty, 0.7),
