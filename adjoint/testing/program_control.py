@@ -245,7 +245,7 @@ class Control(Statements):
         kind = rng.choice(("float16", "bfloat16", "complex64", "complex128"))
         h, v = self.fresh("h"), self.fresh("v")
         self.emit(f'{h} = data({self.key()}, {shape}, "int64").to(torch.{kind}) * {rng.choice(("1", "0.5", "2"))}')
-        parts = (f"{h}[..., :1]", f"{h}.T" if len(shape) == 2 else f"{h}[1:]", f"{h}.reshape(-1)", f"{h}[0]")
+        parts: tuple[str, ...] = (f"{h}[..., :1]", f"{h}.T" if len(shape) == 2 else f"{h}[1:]", f"{h}.reshape(-1)", f"{h}[0]")
         made = [f"{h} + {h}", f"{h} * 3 - 1", f"{h} / 4", f"{h}.sum(0)", f"torch.cat([{h}, {h}])", f"({h} == 1)", f"{h} + 2.5"]
         if kind[0] == "c":
             parts += (f"{h}.real", f"{h}.imag", f"torch.view_as_real({h})")
