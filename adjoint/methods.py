@@ -63,7 +63,7 @@ def item(self: Tensor) -> Any:
     a = self._aval
     if a.size != 1:
         raise RuntimeError(f"a Tensor with {a.size} elements cannot be converted to Scalar")
-    return realize(self).array(a.dtype.np, (1,))[0].item()
+    return realize(self).array(a.dtype.np, (1,)).item()
 
 
 def tolist(self: Tensor) -> Any:
