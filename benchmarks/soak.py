@@ -2,15 +2,15 @@
 
 Rounds of small programs of every kind (regression, networks with dropout and batch norm, attention, recurrence, second
 derivatives, custom functions, hooks, shapes that change, memory shared with NumPy, threads, exceptions, saving and
-loading) follow one another. Every program ends with a check of its result. The process's memory, the living buffers and
-the numbers of programs, kernels and trie nodes are printed once a minute; the exit status is 1 if, after the first
-tenth of the time, memory grew by more than 32 MiB, or programs, nodes or living buffers grew at all by more than a
-twentieth.
+loading) follow one another. Every program ends with a check of its result. The process's memory, Python's blocks of
+memory, the buffers living and free, and the numbers of programs, kernels and trie nodes are printed once a minute.
+`LIMITS` says by how much each may have grown in the last third of the time; beyond that the exit status is 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import sys
 import threading
@@ -197,15 +197,34 @@ PROGRAMS = (
 )  # fmt: skip
 
 
+# What may have grown in the last third: by a part of what it was, and by an amount.
+LIMITS = {
+    "MiB": (0.0, 2.0), "blocks": (0.002, 200), "live buffers": (0.0, 4), "buffers": (0.0, 16), "programs": (0.0, 0),
+    "kernels": (0.0, 0), "nodes": (0.0, 0),
+}  # fmt: skip
+
+
 def figures() -> dict[str, float]:
+    gc.collect()
     stats = torch.stats()
     return {
         "MiB": _resident_mib(),
+        "blocks": sys.getallocatedblocks(),
         "live buffers": stats["memory"]["live_buffers"],
-        "programs": stats["programs"],
-        "kernels": stats["kernels"],
-        "nodes": stats["nodes"],
+        "buffers": stats["memory"]["live_buffers"] + stats["memory"]["pooled_buffers"],
+        "programs": stats["living_programs"],
+        "kernels": stats["living_kernels"],
+        "nodes": stats["trie_nodes"],
     }
+
+
+def line(now: dict[str, float]) -> str:
+    return "  ".join(f"{k} {v:.1f}" if k == "MiB" else f"{k} {v:.0f}" for k, v in now.items())
+
+
+def grown(before: dict[str, float], after: dict[str, float]) -> list[str]:
+    """The figures that grew by more than `LIMITS` has."""
+    return [k for k, (part, amount) in LIMITS.items() if after[k] > before[k] * (1 + part) + amount]
 
 
 def rounds(seconds: float) -> Iterator[tuple[float, int]]:
@@ -222,26 +241,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--minutes", type=float, default=30)
     seconds = 60 * parser.parse_args(arguments).minutes
-    settled: dict[str, float] | None = None
-    shown = 0.0
-    now = figures()
-    done = 0
+    at_two_thirds: dict[str, float] = {}
+    shown, done = 0.0, 0
     for passed, done in rounds(seconds):
-        now = figures()
-        if settled is None and passed > seconds / 10:
-            settled = now
+        if not at_two_thirds and passed >= seconds * 2 / 3:
+            at_two_thirds = figures()
         if passed >= shown:
-            print(f"{passed / 60:5.1f} min  {done:6d} rounds  " + "  ".join(f"{k} {v:.0f}" for k, v in now.items()), flush=True)
+            print(f"{passed / 60:5.1f} min  {done:6d} rounds  {line(figures())}", flush=True)
             shown += 60
-    if settled is None:
-        settled = now
-    print("settled: " + "  ".join(f"{k} {v:.0f}" for k, v in settled.items()))
-    print("at end:  " + "  ".join(f"{k} {v:.0f}" for k, v in now.items()) + f"  after {done} rounds")
-    grown = [k for k in ("live buffers", "programs", "nodes") if now[k] > 1.05 * settled[k] + 2]
-    if now["MiB"] > settled["MiB"] + 32:
-        grown.append("MiB")
-    print("flat" if not grown else "GREW: " + ", ".join(grown))
-    return bool(grown)
+    at_end = figures()
+    print(f"two thirds: {line(at_two_thirds)}")
+    print(f"at end:     {line(at_end)}  after {done} rounds")
+    found = grown(at_two_thirds, at_end) if at_two_thirds else ["no round came after two thirds of the time"]
+    print("flat" if not found else "GREW: " + ", ".join(found))
+    return int(bool(found))
 
 
 if __name__ == "__main__":

@@ -2,22 +2,26 @@
 
 Owns `Buffer` and the pool of rings behind `allocate`. Read `allocate` first.
 
-A ring holds every pooled buffer of one size class, used or not. A buffer is free when nothing but
+A ring holds the pooled buffers of one size class, used or not. A buffer is free when nothing but
 its ring refers to it, which its reference count tells; so giving memory back needs no call, no
 `__del__`, and cannot be forgotten. A buffer whose memory is still seen by some NumPy array is not
 free either: arrays made by `Buffer.array` refer to `Buffer.mem`, whose count is read too.
 
-Why two threads never receive the same buffer: `deque.popleft` is atomic, so only one of them takes
-a given buffer out of its ring, and it returns to the ring only while the taker holds a reference
-of its own, which makes every later reader of the count see it as used.
+Why two threads never receive the same buffer: whoever looks at a buffer refers to it first and reads
+the count then, so of two that look at once at most the one that counted before the other came finds
+it free. Buffers stay in their ring while they are looked at: an interrupt loses none.
+
+How many buffers lie free is bounded: `allocate` looks at one buffer, then takes from the ring's
+`spare` ones, and when these are used up, counts the whole ring (`_gather`). Memory is asked for only
+while less than a quarter of the ring (a thirty-second, if large) is free.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import deque
-from collections.abc import Iterator
 from operator import attrgetter
 from sys import getrefcount
 
@@ -27,7 +31,8 @@ import numpy.typing as npt
 __all__ = ["Buffer", "allocate", "stats", "trim"]
 
 ALIGNMENT = 64  # one cache line, and the widest register
-_PROBES = 6  # buffers of a ring looked at before memory is asked for; more of them if large
+_PROBES = 14  # buffers of a ring looked at, if large, before all of them are
+_SLACK, _SLACK_LARGE = 2, 5  # 1/4 and 1/32 of a ring may lie free before memory is asked for
 _FREE_LIMIT = 256 << 20  # bytes that may lie free whatever the amount in use
 _CHECK_STEP = 64 << 20  # least growth of the pool between two looks for free memory
 _SMALL = 1 << 15  # results up to this size are kept ready for the next run of their program
@@ -40,7 +45,8 @@ class Buffer(int):
     """A piece of memory. As an integer it is its address (a multiple of 64 for pooled buffers), which native code can
     take without asking Python for an attribute.
 
-    nbytes: its capacity.  mem: NumPy bytes that keep the memory alive.  pooled: how many of the pool's rings refer to it.
+    nbytes: its capacity.  mem: NumPy bytes that keep the memory alive.  pooled: 1 while the pool (a ring, or a set of
+    `Outputs`) refers to it; never more than there are such references, so that counts may rely on it.
     """
 
     nbytes: int
@@ -88,11 +94,25 @@ class Buffer(int):
         return f"Buffer({self.nbytes} bytes at {int(self):#x})"
 
 
-_Ring = deque[Buffer]
+class _Ring(deque[Buffer]):
+    """The buffers of one size class that no set has.
+
+    spare: those that `_gather` found free and that have not been handed out since; the list's reference keeps others
+    from taking them.  fresh: how many buffers may be made before the ring is counted again.
+    """
+
+    __slots__ = ("spare", "fresh")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare: list[Buffer] = []
+        self.fresh = 0
+
 
 _rings: dict[int, _Ring] = {}  # size class -> its buffers
 _by_size: dict[int, _Ring] = {}  # exact request -> ring of its class; saves computing the class
 _lock = threading.RLock()
+_kept: weakref.WeakSet[Outputs] = weakref.WeakSet()  # whoever keeps sets of buffers
 _memory = attrgetter("mem")
 _total = 0  # bytes of all buffers in rings
 _check_at = _FREE_LIMIT  # `_total` at which the next look for free memory is due
@@ -124,28 +144,39 @@ def allocate(nbytes: int) -> Buffer:
     if nbytes >= _CACHED:
         return _search_recent(ring, nbytes)
     try:
-        buffer = ring.popleft()
+        ring.rotate(-1)
+        buffer = ring[-1]
         if getrefcount(buffer) == _IDLE and getrefcount(buffer.mem) == _IDLE_MEM:
-            ring.append(buffer)
             return buffer
-        ring.append(buffer)
     except IndexError:
         pass
+    buffer = None  # type: ignore[assignment]  # which `_search` is to find used by nobody, if it is a spare one
     return _search(ring, nbytes)
 
 
 class _Set(list[Buffer]):
-    """Buffers kept for one run, each counting the set among those that refer to it; however it ends, it is counted off."""
+    """Buffers kept for one run. They are in no ring; those that are given up return to theirs."""
 
-    __slots__ = ()
+    __slots__ = ("rings",)
 
-    def take(self, buffer: Buffer) -> None:
-        self.append(buffer)
-        buffer.pooled += 1  # an interrupt before this leaves the count too low, which costs a copy and no more
+    def __init__(self, rings: list[_Ring]) -> None:
+        self.rings = rings
+
+    def fill(self, sizes: list[int]) -> None:
+        """Make every buffer of the set a free one: those that are in use are given up for others."""
+        free = _free(self, _LISTED)
+        for k, nbytes in enumerate(sizes):
+            if k == len(self):
+                self.append(_take(self.rings[k], nbytes))
+            elif not free[k]:
+                busy, self[k] = self[k], _take(self.rings[k], nbytes)
+                busy.pooled = 0  # first: what an interrupt may leave is a count too low, which costs a copy and no more
+                self.rings[k].append(busy)
+                busy.pooled = 1
 
     def __del__(self) -> None:
-        for buffer in self:
-            buffer.pooled -= 1
+        for ring, buffer in zip(self.rings, self, strict=False):
+            ring.append(buffer)
 
 
 class Outputs:
@@ -155,22 +186,24 @@ class Outputs:
     and found without a search among the living buffers of each size.
     """
 
-    __slots__ = ("sizes", "small", "large", "sets", "idle", "idle_mem")
+    __slots__ = ("sizes", "small", "large", "sets", "rings", "idle", "idle_mem", "__weakref__")
 
     def __init__(self, sizes: list[int]) -> None:
         self.sizes = sizes
         self.small = [k for k, n in enumerate(sizes) if n <= _SMALL]
         self.large = [k for k, n in enumerate(sizes) if n > _SMALL]
         self.sets: deque[_Set] = deque()
-        self.idle = [_SET_IDLE] * len(self.small)
-        self.idle_mem = [_SET_IDLE_MEM] * len(self.small)
+        self.rings = [_ring_for(sizes[k]) for k in self.small]
+        self.idle = [_LISTED[0]] * len(self.small)
+        self.idle_mem = [_LISTED[1]] * len(self.small)
+        _kept.add(self)
 
     def allocate(self) -> list[Buffer]:
         """One buffer for each result."""
         try:
             ready = self.sets.popleft()  # atomic: a set is never in two threads
         except IndexError:
-            ready = self._new_set(None)
+            ready = self._new_set()
         else:
             if (
                 list(map(getrefcount, ready)) != self.idle
@@ -178,9 +211,9 @@ class Outputs:
             ):
                 if len(self.sets) < _ROUNDS - 1:
                     self.sets.append(ready)
-                    ready = self._new_set(None)
+                    ready = self._new_set()
                 else:
-                    ready = self._new_set(ready)
+                    ready.fill([self.sizes[k] for k in self.small])
         out = [*ready]
         self.sets.append(ready)  # after `out` holds its buffers, so that nobody else takes them for free
         if self.large:
@@ -191,38 +224,45 @@ class Outputs:
                 out[k] = allocate(self.sizes[k])
         return out
 
-    def _new_set(self, old: _Set | None) -> _Set:
-        """A set of free buffers; those of `old` that are in use are given up, the others kept."""
-        ready = _Set()
-        if old is not None:
-            counts, memories = _counts(old)
-        for k, place in enumerate(self.small):
-            if old is not None:
-                if counts[k] == _SET_IDLE and memories[k] == _SET_IDLE_MEM:
-                    ready.take(old[k])
-                    continue
-            ready.take(allocate(self.sizes[place]))
+    def _new_set(self) -> _Set:
+        ready = _Set(self.rings)
+        ready.fill([self.sizes[k] for k in self.small])
         return ready
 
 
+def _take(ring: _Ring, nbytes: int) -> Buffer:
+    """A free buffer, out of its ring."""
+    buffer = allocate(nbytes)
+    ring.rotate(1)  # where `allocate` left it, most often
+    ring.remove(buffer)
+    return buffer
+
+
 def _counts(buffers: list[Buffer]) -> tuple[list[int], list[int]]:
-    """Reference counts of the buffers of a set and of their memories, read as `Outputs.allocate` reads them."""
+    """Reference counts of the buffers in a list and of their memories, read as `Outputs.allocate` reads them."""
     return list(map(getrefcount, buffers)), list(map(getrefcount, map(_memory, buffers)))
+
+
+def _free(buffers: list[Buffer], idle: tuple[int, int]) -> list[bool]:
+    """Which of some listed buffers are free, that is show no other counts than `idle`."""
+    return [pair == idle for pair in zip(*_counts(buffers), strict=True)]
 
 
 def stats() -> dict[str, int]:
     """Buffers and bytes in use (`live_`) and free (`pooled_`), and `allocations` ever made."""
     live = live_bytes = pooled = pooled_bytes = 0
     with _lock:
-        for ring in list(_rings.values()):
-            for buffer in _drain(ring):
-                if getrefcount(buffer) == _IDLE + buffer.pooled - 1 and getrefcount(buffer.mem) == _IDLE_MEM:
-                    pooled += 1
-                    pooled_bytes += buffer.nbytes
-                else:
-                    live += 1
-                    live_bytes += buffer.nbytes
-                ring.append(buffer)
+        found = [known for ring in list(_rings.values()) for known in zip(*_survey(ring), strict=True)]
+        for outputs in list(_kept):
+            for kept in list(outputs.sets):
+                found += zip(kept, _free(kept, _LISTED), strict=True)
+    for buffer, free in found:
+        if free:
+            pooled += 1
+            pooled_bytes += buffer.nbytes
+        else:
+            live += 1
+            live_bytes += buffer.nbytes
     return {
         "live_buffers": live,
         "live_bytes": live_bytes,
@@ -237,63 +277,86 @@ def trim(keep: int = 0) -> int:
 
     Returns the number of bytes given back. The largest go first.
     """
-    global _total
-    freed = 0
     with _lock:
         excess = stats()["pooled_bytes"] - keep
-        for size in sorted(_rings, reverse=True):
-            if freed >= excess:
-                break
-            ring = _rings[size]
-            for buffer in _drain(ring):
-                idle = getrefcount(buffer) == _IDLE and getrefcount(buffer.mem) == _IDLE_MEM
-                if idle and freed < excess:
-                    freed += buffer.nbytes
-                    _total -= buffer.nbytes
-                else:
-                    ring.append(buffer)
+        freed = _trim_rings(excess)
+        if freed < excess:  # what programs keep ready is of small buffers
+            for outputs in list(_kept):
+                outputs.sets.clear()
+            freed += _trim_rings(excess - freed)
     return freed
 
 
-def _search(ring: _Ring, nbytes: int) -> Buffer:
-    """A free buffer from further back in the ring, or else a new one."""
-    # Fresh memory costs a page fault for each 4 KiB, so large buffers deserve a longer search.
-    for _ in range(min(len(ring), _PROBES + (nbytes >> 14))):
-        try:
-            buffer = ring.popleft()
-        except IndexError:  # other threads are looking at the rest
+def _trim_rings(excess: int) -> int:
+    """Drop free buffers of rings until `excess` bytes are given back; how many were."""
+    global _total
+    freed = 0
+    for size in sorted(_rings, reverse=True):
+        if freed >= excess:
             break
-        idle = getrefcount(buffer) == _IDLE and getrefcount(buffer.mem) == _IDLE_MEM
-        ring.append(buffer)
-        if idle:
+        ring = _rings[size]
+        buffers, free = _survey(ring)  # which refers to them: nobody takes one meanwhile
+        for k, buffer in enumerate(buffers):
+            if free[k] and freed < excess:
+                buffer.pooled = 0
+                ring.remove(buffer)
+                freed += buffer.nbytes
+                _total -= buffer.nbytes
+    return freed
+
+
+def _survey(ring: _Ring) -> tuple[list[Buffer], list[bool]]:
+    """The buffers of a ring, and which of them are free."""
+    ring.spare.clear()
+    buffers = list(ring)
+    return buffers, _free(buffers, _RING_LISTED)
+
+
+def _search(ring: _Ring, nbytes: int) -> Buffer:
+    """A free buffer from anywhere in the ring, or else a new one."""
+    while True:
+        try:
+            buffer = ring.spare.pop()
+        except IndexError:
+            break
+        if getrefcount(buffer) == _IDLE and getrefcount(buffer.mem) == _IDLE_MEM:
             return buffer
+    if ring.fresh <= 0:
+        _gather(ring, _SLACK if nbytes < _CACHED else _SLACK_LARGE)
+        if ring.spare:
+            return _search(ring, nbytes)
+    ring.fresh -= 1
     return _new_buffer(ring, nbytes)
 
 
+def _gather(ring: _Ring, slack: int) -> None:
+    """Count the ring: what is free is spare; if that is little, some buffers may be made before it is counted again.
+
+    So the time this takes is that of looking at four (or 32) buffers for each one that is handed out.
+    """
+    buffers, free = _survey(ring)
+    ring.spare = [b for b, is_free in zip(buffers, free, strict=True) if is_free]
+    ring.fresh = max(0, (len(buffers) >> slack) - len(ring.spare))
+
+
 def _search_recent(ring: _Ring, nbytes: int) -> Buffer:
-    """The free buffer handed out last, which may still be in the cache, or else a new one."""
-    busy = []
-    found = None
-    for _ in range(min(len(ring), _PROBES + (nbytes >> 14))):
+    """A free buffer from one end of the ring, always the same, so that few are in use and these stay in the cache."""
+    if not ring.spare:
         try:
-            buffer = ring.pop()
-        except IndexError:  # other threads are looking at the rest
-            break
-        if getrefcount(buffer) == _IDLE and getrefcount(buffer.mem) == _IDLE_MEM:
-            found = buffer
-            break
-        busy.append(buffer)
-    ring.extend(reversed(busy))
-    if found is None:
-        return _new_buffer(ring, nbytes)
-    ring.append(found)
-    return found
+            for k in range(-1, -min(len(ring), _PROBES) - 1, -1):
+                buffer = ring[k]
+                if getrefcount(buffer) == _IDLE and getrefcount(buffer.mem) == _IDLE_MEM:
+                    return buffer
+        except IndexError:  # another thread trims the ring
+            pass
+        buffer = None  # type: ignore[assignment]
+    return _search(ring, nbytes)
 
 
 def _ring_for(nbytes: int) -> _Ring:
     """The ring of the request's class, noted for the next request of the same size."""
     with _lock:
-        ring = _rings.setdefault(size_class(nbytes), deque())
+        ring = _rings.setdefault(size_class(nbytes), _Ring())
         if len(_by_size) >= _MAX_ALIASES:
             _by_size.clear()
         _by_size[nbytes] = ring
@@ -307,6 +370,7 @@ def _new_buffer(ring: _Ring, nbytes: int) -> Buffer:
     with _lock:
         if _total + capacity > _check_at:
             known = stats()
+            _total = known["pooled_bytes"] + known["live_bytes"]
             if known["pooled_bytes"] > max(_FREE_LIMIT, known["live_bytes"]):
                 trim(max(_FREE_LIMIT, known["live_bytes"]))
             _check_at = _total + capacity + max(_CHECK_STEP, _total // 4)
@@ -334,26 +398,23 @@ def _aligned_bytes(capacity: int, number: int) -> np.ndarray:
     return np.frombuffer(raw.data[start : start + capacity], np.uint8)
 
 
-def _drain(ring: _Ring) -> Iterator[Buffer]:
-    """Take out as many buffers as the ring has now, one at a time."""
-    for _ in range(len(ring)):
-        try:
-            yield ring.popleft()
-        except IndexError:
-            return
-
-
 def _measure_idle() -> tuple[int, int]:
     """The reference counts that a free buffer shows.
 
     Read exactly as `allocate` reads them, because how many temporary references such code holds
     differs between versions of Python.
     """
-    mem = _aligned_bytes(ALIGNMENT, 0)
-    ring = deque([Buffer(0, ALIGNMENT, mem)])
-    del mem
-    buffer = ring.popleft()
+    ring = _Ring()
+    ring.append(Buffer(0, ALIGNMENT, _aligned_bytes(ALIGNMENT, 0)))
+    ring.rotate(-1)
+    buffer = ring[-1]
     return getrefcount(buffer), getrefcount(buffer.mem)
+
+
+def _measure_listed() -> tuple[int, int]:
+    """The same for a buffer that only a list refers to."""
+    counts, memories = _counts([Buffer(0, ALIGNMENT, _aligned_bytes(ALIGNMENT, 0))])
+    return counts[0], memories[0]
 
 
 def _after_fork() -> None:
@@ -361,15 +422,9 @@ def _after_fork() -> None:
     _lock = threading.RLock()
 
 
-def _measure_set() -> tuple[int, int]:
-    """The same for a buffer that only a ring and a set refer to."""
-    ring = deque([Buffer(0, ALIGNMENT, _aligned_bytes(ALIGNMENT, 0))])
-    counts, memories = _counts([*ring])
-    return counts[0], memories[0]
-
-
 _IDLE, _IDLE_MEM = _measure_idle()
-_SET_IDLE, _SET_IDLE_MEM = _measure_set()
+_LISTED = _measure_listed()
+_RING_LISTED = _LISTED[0] + 1, _LISTED[1]
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

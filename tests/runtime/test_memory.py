@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ def empty_pool(monkeypatch):
     """A pool of its own, so that what other tests left in the real one does not count."""
     monkeypatch.setattr(memory, "_rings", {})
     monkeypatch.setattr(memory, "_by_size", {})
+    monkeypatch.setattr(memory, "_kept", weakref.WeakSet())
     monkeypatch.setattr(memory, "_total", 0)
     monkeypatch.setattr(memory, "_check_at", memory._FREE_LIMIT)
 
@@ -148,7 +151,7 @@ def test_no_buffer_is_given_to_two_threads() -> None:
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_an_interrupted_set_leaves_true_counts(monkeypatch, error: type[BaseException], at: int) -> None:
-    """`pooled` stays the number of rings and sets that refer to a buffer, wherever getting a set of buffers stops."""
+    """Every buffer stays in one ring or set, and `pooled` says so, wherever getting a set of buffers stops."""
     outputs = memory.Outputs([64, 256, 64])
     kept = [outputs.allocate() for _ in range(3)]
     requests = 0
@@ -168,6 +171,87 @@ def test_an_interrupted_set_leaves_true_counts(monkeypatch, error: type[BaseExce
                 outputs.allocate()
         kept.append(outputs.allocate())
     outputs.sets.pop()
-    for ring in memory._rings.values():
-        for buffer in ring:
-            assert buffer.pooled == 1 + sum(b is buffer for s in outputs.sets for b in s)
+    refer = [b for ring in memory._rings.values() for b in ring] + [b for s in outputs.sets for b in s]
+    assert len({id(b) for b in refer}) == len(refer), "a buffer is in one ring, or in one set"
+    assert all(b.pooled == 1 for b in refer)
+    assert {id(b) for out in kept for b in out} <= {id(b) for b in refer}
+
+
+@pytest.mark.parametrize("nbytes", [64, 5000, 200_000])
+def test_a_pool_in_varied_use_stays_near_what_is_in_use(nbytes: int) -> None:
+    """However the living ones lie among the free: memory is asked for only while nearly everything is in use."""
+    choose = random.Random(0)
+    held: list[Buffer] = []
+    for _ in range(6000):
+        if len(held) < 40 or (len(held) < 60 and choose.random() < 0.5):
+            held.append(allocate(nbytes))
+        else:
+            held.pop(choose.randrange(len(held)))
+    assert sum(len(ring) for ring in memory._rings.values()) <= 60 * 4 // 3 + 2
+
+
+@pytest.mark.parametrize("nbytes", [64, 200_000])
+def test_updates_of_many_equal_buffers_settle(nbytes: int) -> None:
+    """As in training steps: all are made anew while the old ones live."""
+    values = [allocate(nbytes) for _ in range(100)]
+    for _ in range(3):
+        values = [allocate(nbytes) for _ in values]
+    before = stats()["allocations"]
+    for _ in range(50):
+        values = [allocate(nbytes) for _ in values]
+    assert stats()["allocations"] - before <= 70  # of 5,000: a third of those that live
+
+
+def test_programs_in_turn_settle() -> None:
+    """Results of several programs that live on for a while, those of some of them for long."""
+    programs = [memory.Outputs([64] * n + [300] * n) for n in (3, 7, 20, 1)]
+    choose = random.Random(1)
+    live: list[list[Buffer]] = []
+    counts = []
+    for k in range(4000):
+        live.append(choose.choice(programs).allocate())
+        while len(live) > 6:
+            live.pop(choose.randrange(len(live)))
+        if k % 1000 == 999:
+            counts.append(stats()["allocations"])
+    assert counts[-1] == counts[1], counts
+    living = {id(b) for out in live for b in out}
+    assert stats()["live_buffers"] == len(living) == sum(map(len, live))
+
+
+def test_trim_takes_what_programs_keep_ready_too() -> None:
+    outputs = memory.Outputs([64, 4096])
+    kept = outputs.allocate()
+    for _ in range(5):
+        outputs.allocate()
+    assert stats()["pooled_buffers"] == 6 and stats()["live_buffers"] == 2
+    assert trim() == 3 * (64 + 4096)
+    assert stats()["pooled_buffers"] == 0 and stats()["live_buffers"] == 2
+    held = kept + outputs.allocate()
+    assert len(set(held)) == 4
+
+
+def test_results_of_programs_in_threads_are_apart() -> None:
+    outputs = memory.Outputs([64, 64, 100_000])
+    failures: list[str] = []
+
+    def work(number: int) -> None:
+        held: list[list[np.ndarray]] = []
+        for i in range(2000):
+            arrays = [b.array(np.int64, (8,)) for b in outputs.allocate()]
+            for a in arrays:
+                a[:] = number * 10_000 + i
+            held.append(arrays)
+            if len(held) > i % 5:
+                for a in held.pop(0):
+                    if not (a == a[0]).all() or a[0] // 10_000 != number:
+                        failures.append(f"thread {number} finds {a}")
+            if i % 500 == 0:
+                trim()
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures

@@ -228,6 +228,71 @@ def test_memory_stays_bounded_in_a_process_of_new_shapes() -> None:
     assert sizes[-1] - sizes[1] < 8e6, sizes  # without bounds it is 50 MB
 
 
+def test_known_programs_run_on_without_new_memory() -> None:
+    """Training of several models in turn, whose programs are all known: neither buffers, nor blocks of Python's, nor
+    the C library's memory become more."""
+    code = """
+        import ctypes, gc, sys
+        import adjoint as torch
+        from adjoint import nn
+
+        def train(make, shape, optimizer):
+            model = make()
+            opt = optimizer(model.parameters(), lr=0.01)
+            x = torch.randn(*shape)
+            for _ in range(6):
+                opt.zero_grad()
+                loss = (model(x) ** 2).mean()
+                loss.backward()
+                opt.step()
+            loss.item()
+
+        def round():
+            train(lambda: nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True), (2, 5, 8), torch.optim.Adam)
+            train(lambda: nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.BatchNorm1d(9), nn.Linear(9, 3)), (7, 4), torch.optim.SGD)
+            train(lambda: nn.Sequential(*[nn.Linear(8, 8) for _ in range(6)]), (3, 8), torch.optim.AdamW)
+            x = torch.zeros(6, 6)
+            for k in range(6):
+                x[k] = k
+                x[:, k] += 1
+                x.numpy()[k, k] = 9
+            x.sum().item()
+
+        class Info(ctypes.Structure):
+            _fields_ = [(f"f{k}", ctypes.c_size_t) for k in range(10)]
+
+        def heap():
+            try:
+                mallinfo = ctypes.CDLL(None).mallinfo2
+            except (AttributeError, OSError, TypeError):
+                return 0
+            mallinfo.restype = Info
+            return mallinfo().f7
+
+        def figures():
+            gc.collect()
+            known = torch.stats()
+            return [known["live_buffers"] + known["pooled_buffers"], sys.getallocatedblocks(), heap(), known["programs"]]
+
+        warm, more = (2, 3) if torch.is_eager() else (30, 40)
+        for _ in range(warm):
+            round()
+        figures()
+        before = figures()
+        for _ in range(more):
+            round()
+        print(*(b - a for a, b in zip(before, figures())))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, timeout=300
+    )
+    buffers, blocks, heap, programs = map(int, done.stdout.split())
+    assert programs == 0
+    assert buffers <= 8, buffers  # a search that gives up too early makes 225
+    assert blocks <= 400, blocks
+    assert heap <= 40_000, heap
+
+
 def test_stats_name_what_is_bounded() -> None:
     names = "live_buffers live_bytes pooled_buffers pooled_bytes traces programs living_programs kernels living_kernels compilations "
     names += "compile_seconds trie_nodes nodes_evicted programs_evicted kernels_evicted runs"
