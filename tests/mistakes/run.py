@@ -31,18 +31,36 @@ PLUGINS = Path(__file__).resolve().parent / "plugins"
 LEFT_BEHIND = shutil.ignore_patterns(".*_cache", ".git", ".test-venv", ".venv", "__pycache__", "mistakes")
 LIMIT = 1800.0  # seconds for one run of tests; a hang is noticed too, and said to be one
 
-# Where to look first, by what the name of the changed file begins with.
+# Where to look first: the tests of every beginning of the changed file's name, the longest first.
 LIKELY = {
     "grad": ("tests/grad", "tests/autograd"),
+    "grad/walk": ("tests/autograd/test_backward.py", "tests/trace/test_history.py"),
     "rewrite": ("tests/rewrite",),
     "schedule": ("tests/schedule", "tests/codegen"),
-    "codegen": ("tests/codegen", "tests/schedule"),
+    "codegen": ("tests/codegen/test_kernels.py", "tests/schedule"),
+    "codegen/gemm": ("tests/codegen/test_gemm.py",),
     "runtime": ("tests/runtime",),
+    "runtime/program": ("tests/runtime/test_program.py", "tests/schedule"),
+    "runtime/memory": ("tests/runtime/test_memory.py",),
+    "runtime/jit": ("tests/runtime/test_jit.py", "tests/runtime/test_disk_cache.py"),
+    "runtime/pool": ("tests/runtime/test_pool.py",),
     "trace": ("tests/trace", "tests/autograd"),
+    "trace/macro": ("tests/trace/test_stale.py", "tests/trace/test_loops.py", "tests/optim"),
+    "trace/recorder": ("tests/trace/test_stale.py", "tests/autograd/test_backward.py"),
+    "trace/views": ("tests/trace/test_sharing.py", "tests/trace/test_view_programs.py"),
+    "trace/moves": ("tests/trace/test_views.py", "tests/trace/test_view_programs.py"),
+    "trace/history": ("tests/trace/test_history.py", "tests/autograd/test_past.py"),
+    "trace/repeat": ("tests/trace/test_loops.py", "tests/autograd/test_cuts.py"),
+    "trace/native": ("tests/trace/test_native.py",),
     "ops": ("tests/ops",),
+    "ops/index": ("tests/ops/test_indexing.py",),
+    "ops/gather": ("tests/ops/test_indexing.py", "tests/ops/test_values.py"),
+    "ops/generators": ("tests/ops/test_generators.py",),
     "autograd": ("tests/autograd", "tests/trace"),
+    "autograd/engine": ("tests/autograd/test_backward.py", "tests/autograd/test_in_place.py"),
     "nn": ("tests/nn",),
-    "optim": ("tests/optim",),
+    "nn/functional": ("tests/nn/test_nn_functions.py",),
+    "optim": ("tests/optim/test_optimizers.py",),
 }
 
 
@@ -85,10 +103,12 @@ def tests_run(copy: Path, arguments: tuple[str, ...], eager: bool = False, limit
 
 def stages(mistake: Mistake, likely_only: bool) -> Iterator[tuple[bool, tuple[str, ...]]]:
     """(reference mode, arguments of pytest) of the runs that together are what CI runs, likeliest first."""
-    first = LIKELY[mistake.file.split("/")[0]]
-    yield False, first
+    before: tuple[str, ...] = ()
+    for beginning in sorted([b for b in LIKELY if mistake.file.startswith(b)], key=len, reverse=True):
+        yield False, (*LIKELY[beginning], *(f"--ignore={path}" for path in before if path not in LIKELY[beginning]))
+        before += LIKELY[beginning]
     if not likely_only:
-        yield False, tuple(f"--ignore={folder}" for folder in first)
+        yield False, tuple(f"--ignore={path}" for path in before)
         yield True, ()
 
 

@@ -68,10 +68,10 @@ MISTAKES = [
         "the diagonal of the gradient of cholesky is counted twice",
     ),
     Mistake(
-        "parts-of-two-traces", "lost cotangent", "grad/walk.py",
-        "g = {k: old[k] + g[k] if k in old and k in g else old.get(k, g.get(k)) for k in old.keys() | g.keys()}",
-        "g = {**old, **g}",
-        "where one result of a decomposition is used before and after a value was read, one use loses its gradient",
+        "one-cotangent-per-result", "lost cotangent", "grad/walk.py",
+        "parts[k] = g if k not in parts else parts[k] + g",
+        "parts[k] = g",
+        "second derivatives of decompositions lose what reaches a result through the first derivative's own use of it",
     ),
     Mistake(
         "traces-in-wrong-order", "wrong order", "grad/walk.py",
