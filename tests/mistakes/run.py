@@ -145,7 +145,8 @@ def judge(mistake: Mistake, workers: str, likely_only: bool) -> Verdict:
 
 def row(mistake: Mistake, verdict: Verdict) -> str:
     by = verdict.by.replace("|", "\\|")
-    return f"| {mistake.name} | {mistake.kind} | `{mistake.file}` | {mistake.breaks} | {by} |"
+    at_first = "test added" if mistake.added else "caught"
+    return f"| {mistake.name} | {mistake.kind} | `{mistake.file}` | {mistake.breaks} | {by} | {at_first} |"
 
 
 def main() -> int:
@@ -168,7 +169,7 @@ def main() -> int:
 
     with ThreadPoolExecutor(given.jobs) as pool:
         list(pool.map(attempt, chosen))
-    print("| mistake | kind | file | what breaks | caught by |\n|---|---|---|---|---|")
+    print("| mistake | kind | file | what breaks | caught by | at first |\n|---|---|---|---|---|---|")
     print("\n".join(row(m, verdicts[m.name]) for m in chosen))
     caught = sum(v.caught for v in verdicts.values())
     print(f"\n{caught} of {len(chosen)} caught.")

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 class Mistake(NamedTuple):
     """name: short and unique.  kind: what sort of slip it is.  file: below `adjoint/`.  old, new: what is replaced by what.
-    breaks: what a user would see."""
+    breaks: what a user would see.  added: whether the tests of that layer let it pass when it was first planted, so
+    that one had to be written."""
 
     name: str
     kind: str
@@ -21,6 +22,7 @@ class Mistake(NamedTuple):
     old: str
     new: str
     breaks: str
+    added: bool = False
 
 
 MISTAKES = [
@@ -85,6 +87,7 @@ MISTAKES = [
         "if wide.category < narrow.category or (narrow.is_signed and not wide.is_signed):",
         "if wide.category < narrow.category:",
         "int8 to uint8 to int32 becomes int8 to int32, which keeps -1 where it should be 255",
+        added=True,
     ),
     Mistake(
         "minus-negative-zero", "missing condition", "rewrite/algebra.py",
@@ -109,6 +112,7 @@ MISTAKES = [
         "if start + (n - 1) * region.steps[axis] >= offsets[at + 1]:",
         "if start + (n - 1) * region.steps[axis] > offsets[at + 1]:",
         "a slice that reaches one element into the next part of a cat is taken from the first part alone",
+        added=True,
     ),
     Mistake(
         "last-element-outside", "off-by-one cut", "rewrite/regions.py",
@@ -128,12 +132,14 @@ MISTAKES = [
         'if source.prim.name in ("take", "position"):',
         'if source.prim.name in ("take",):',
         "an index out of range goes unnoticed where only a part of the result is used",
+        added=True,
     ),
     Mistake(
         "product-of-transposed", "wrong axis", "schedule/group.py",
         "strides = [strides[p] for p in step.attrs]",
         "strides = [strides[step.attrs.index(p)] for p in range(len(strides))]",
         "matrix products read operands permuted along three axes with the inverse permutation",
+        added=True,
     ),
     Mistake(
         "blocks-share-memory", "aliasing memory plan", "schedule/memory_plan.py",
@@ -159,6 +165,7 @@ MISTAKES = [
         'mask = self._reversed(f"<{lanes} x i1>", mask, lanes)',
         "pass",
         "rows read backwards under a mask lose elements at one end and read others at the other",
+        added=True,
     ),
     Mistake(
         "argmax-of-lanes", "wrong comparison", "codegen/reductions.py",
@@ -197,6 +204,7 @@ MISTAKES = [
         "            self.target,\n            _RELOCATION,",
         "            _RELOCATION,",
         "machine code on disk made for one instruction set is loaded under another",
+        added=True,
     ),
     Mistake(
         "last-block-not-awaited", "race", "runtime/pool.py",
