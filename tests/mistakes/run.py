@@ -107,9 +107,10 @@ def stages(mistake: Mistake, likely_only: bool) -> Iterator[tuple[bool, tuple[st
     for beginning in sorted([b for b in LIKELY if mistake.file.startswith(b)], key=len, reverse=True):
         yield False, (*LIKELY[beginning], *(f"--ignore={path}" for path in before if path not in LIKELY[beginning]))
         before += LIKELY[beginning]
+    yield True, before
     if not likely_only:
-        yield False, tuple(f"--ignore={path}" for path in before)
-        yield True, ()
+        for eager in (False, True):
+            yield eager, tuple(f"--ignore={path}" for path in before)
 
 
 def judge(mistake: Mistake, workers: str, likely_only: bool) -> Verdict:

@@ -218,6 +218,7 @@ MISTAKES = [
         "return type(value), value",
         "return value",
         "a function called with 1 takes the program recorded for True or 1.0",
+        added=True,
     ),
     Mistake(
         "updated-leaf-goes-on", "missing cut", "trace/macro.py",
@@ -251,9 +252,10 @@ MISTAKES = [
     ),
     Mistake(
         "pinned-past-released", "liveness", "trace/ending.py",
-        "tr.hist.release(compiled.reach | reach_of(node, pinned) if pinned else compiled.reach)",
-        "tr.hist.release(compiled.reach)",
-        "a tensor whose memory was handed to NumPy loses the gradient to what it was computed from earlier",
+        "tr.hist.release(reach_of(tr.node, keep + tr.hist.pinned))",
+        "tr.hist.release(reach_of(tr.node, keep))",
+        "in reference mode a tensor whose memory was handed to NumPy loses the gradient to what it was computed from earlier",
+        added=True,
     ),
     Mistake(
         "present-for-past", "stale value", "trace/history.py",
@@ -262,10 +264,10 @@ MISTAKES = [
         "a backward after an update uses the new value of a parameter instead of the one the forward pass saw",
     ),
     Mistake(
-        "cut-in-wrong-place", "off-by-one cut", "trace/repeat.py",
-        'return node.depth - node.inputs_before - (node.prim == "input")',
-        "return node.depth - node.inputs_before",
-        "endless loops are cut at changing places, so that new programs keep coming",
+        "cut-between-results", "cut in the wrong place", "trace/recorder.py",
+        'if prim != "pick" and (tr.node.cut or',
+        "if (tr.node.cut or",
+        "a long trace may end between a decomposition and the choice of one of its results, which is then lost",
     ),
     Mistake(
         "native-key-cut-short", "missing part of a key", "trace/native_code.py",
@@ -291,6 +293,7 @@ MISTAKES = [
         'new = record("permute", (new,), (*range(1, axis + 1), 0, *range(axis + 1, rank)))',
         'new = record("permute", (new,), order)',
         "index_add and its like along the third axis or a later one return their result with axes exchanged",
+        added=True,
     ),
     Mistake(
         "mean-without-self", "factor", "ops/gather.py",
@@ -341,6 +344,7 @@ MISTAKES = [
         "return _reduced(torch.where(distance < beta, square, distance - 0.5 * beta), reduction)",
         "return _reduced(torch.where(distance < beta, square, distance - 0.5), reduction)",
         "smooth_l1_loss jumps where |x - y| = beta, unless beta is 1",
+        added=True,
     ),
     Mistake(
         "adam-correction", "factor", "optim/adam.py",
@@ -353,5 +357,6 @@ MISTAKES = [
         "p - lr * (g + momentum * buffer if nesterov else buffer)",
         "p - lr * (g + buffer if nesterov else buffer)",
         "SGD with Nesterov momentum steps too far",
+        added=True,
     ),
 ]
