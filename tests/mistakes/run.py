@@ -54,7 +54,7 @@ LIKELY = {
     "trace/native": ("tests/trace/test_native.py",),
     "ops": ("tests/ops",),
     "ops/index": ("tests/ops/test_indexing.py",),
-    "ops/gather": ("tests/ops/test_indexing.py", "tests/ops/test_values.py"),
+    "ops/gather": ("tests/ops/test_axes.py", "tests/ops/test_indexing.py"),
     "ops/generators": ("tests/ops/test_generators.py",),
     "autograd": ("tests/autograd", "tests/trace"),
     "autograd/engine": ("tests/autograd/test_backward.py", "tests/autograd/test_in_place.py"),

@@ -319,6 +319,7 @@ MISTAKES = [
         "seen = {id(g) for g in taken if g is not None}",
         "seen = set()",
         "adding to .grad changes the tensor the caller gave to backward",
+        added=True,
     ),
     Mistake(
         "gradient-in-a-flat-buffer", "lost write", "autograd/engine.py",
