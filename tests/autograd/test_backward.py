@@ -480,3 +480,28 @@ def test_the_callers_cotangent_stays_the_callers(way: str) -> None:
     g.zero_()
     (w + 1.0).backward(torch.tensor([1.0, 1.0]))
     assert w.grad.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("read", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_the_same_program_with_and_without_retaining(first: bool, read: bool) -> None:
+    """What one run does with its graph says nothing of the next, whose steps are the same."""
+    for k in range(6):
+        keep = (k % 2 == 0) == first
+        x = torch.tensor([2.0, 3.0], requires_grad=True)
+        y = (x * x).sum()
+        if read:
+            y.item()
+        y.backward(retain_graph=keep)
+        assert x.grad.tolist() == [4.0, 6.0]
+        if keep:
+            y.backward()
+            assert x.grad.tolist() == [8.0, 12.0]
+        with pytest.raises(RuntimeError, match="a second time"):
+            y.backward()
+        z = (x * x).sum()
+        torch.autograd.grad(z, x, retain_graph=keep)
+        if keep:
+            torch.autograd.grad(z, x)
+        with pytest.raises(RuntimeError, match="a second time"):
+            torch.autograd.grad(z, x)

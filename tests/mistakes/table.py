@@ -313,6 +313,7 @@ MISTAKES = [
         'key = ("backward", slots, len(roots), tuple(g is None for g in seeds), keep, create_graph)',
         'key = ("backward", slots, len(roots), tuple(g is None for g in seeds), create_graph)',
         "backward(retain_graph=True) frees the graph where the same program ran without, and the reverse",
+        added=True,
     ),
     Mistake(
         "gradient-is-the-seed", "aliasing", "autograd/engine.py",
