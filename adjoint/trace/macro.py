@@ -66,9 +66,11 @@ def bind_all(tr: Trace, tensors: Sequence[Tensor]) -> tuple[int, ...]:
 
 
 def static_key(value: Any) -> Any:
-    """A static argument as part of a key: 2, 2.0 and True are equal, but not the same argument."""
+    """A static argument as part of a key: 2, 2.0 and True are equal, but not the same argument, nor are 0.0 and -0.0."""
     if type(value) is tuple:
         return tuple, tuple([static_key(v) for v in value])
+    if type(value) is float and not value * value > 0.0:  # zeros, and NaN, which does not equal itself
+        return float, repr(value)
     return type(value), value
 
 

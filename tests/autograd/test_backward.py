@@ -460,3 +460,48 @@ def test_a_gradient_that_is_a_part_of_another_tensor_is_added_to_there(ended: bo
         assert p.grad.tolist() == [3.0 * k, 5.0 * k]
         assert q.grad.tolist() == [5.0 * k, 2.0 * k]
         assert r.grad.tolist() == [1.0 * k] * 2
+
+
+@pytest.mark.parametrize("way", ["plain", "hook", "chosen", "past", "leaf"])
+def test_the_callers_cotangent_stays_the_callers(way: str) -> None:
+    """Where a rule passes it on unchanged, `.grad` must not become the tensor that was given."""
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    g = torch.tensor([3.0, 5.0])
+    if way == "hook":
+        w.register_hook(lambda g: None)
+    for k in range(1, 4):
+        y = w if way == "leaf" else w + 1.0
+        if way == "past":
+            y.tolist()
+        y.backward(g, inputs=[w] if way == "chosen" else None)
+        assert w.grad is not g and w.grad.tolist() == [3.0 * k, 5.0 * k] and g.tolist() == [3.0, 5.0]
+    w.grad.zero_()
+    assert g.tolist() == [3.0, 5.0]
+    g.zero_()
+    (w + 1.0).backward(torch.tensor([1.0, 1.0]))
+    assert w.grad.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("read", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_the_same_program_with_and_without_retaining(first: bool, read: bool) -> None:
+    """What one run does with its graph says nothing of the next, whose steps are the same."""
+    for k in range(6):
+        keep = (k % 2 == 0) == first
+        x = torch.tensor([2.0, 3.0], requires_grad=True)
+        y = (x * x).sum()
+        if read:
+            y.item()
+        y.backward(retain_graph=keep)
+        assert x.grad.tolist() == [4.0, 6.0]
+        if keep:
+            y.backward()
+            assert x.grad.tolist() == [8.0, 12.0]
+        with pytest.raises(RuntimeError, match="a second time"):
+            y.backward()
+        z = (x * x).sum()
+        torch.autograd.grad(z, x, retain_graph=keep)
+        if keep:
+            torch.autograd.grad(z, x)
+        with pytest.raises(RuntimeError, match="a second time"):
+            torch.autograd.grad(z, x)

@@ -56,6 +56,7 @@ def test_the_walk_is_remembered(monkeypatch) -> None:
     walk = engine.run_reverse
     monkeypatch.setattr(engine, "run_reverse", lambda *args: walks.append(1) or walk(*args))
     train(True)
+    train(True)  # which begins where another such training has ended: one more path, if this test is the first
     first = len(walks)
     programs = torch.stats()["programs"]
     train(True)

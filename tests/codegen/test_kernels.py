@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from pathlib import Path
@@ -264,6 +265,22 @@ def test_reductions(name: str, dtype: DType) -> None:
         run(name, [x], [dtype], attrs=axes, **loose)
 
 
+@pytest.mark.parametrize("n", [3, 16, 31, 37, 130])
+def test_reductions_of_reversed_rows(n: int) -> None:
+    """Rows read backwards end in a vector that is not full: its first lanes are the last elements in memory."""
+    rng = np.random.default_rng(8)
+    for dtype in (dt.int32, dt.float64, dt.uint8):
+        b = GraphBuilder()
+        x, y = given(b, 0, (7, n), dtype), given(b, 1, (7, n), dtype)
+        back = b.node("flip", x, attrs=(1,))
+        outputs = [
+            b.node("sum", b.node("mul", back, y), attrs=(1,)),
+            b.node("amax", b.node("sub", back, y), attrs=(1,)),
+            b.node("argmin", b.node("mul", back, y), attrs=1),
+        ]
+        check(b.finish(outputs), [sample(rng, (7, n), dtype) for _ in range(2)], rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["argmax", "argmin"])
 def test_arg_reductions(name: str) -> None:
     rng = np.random.default_rng(8)
@@ -456,6 +473,26 @@ def test_index_out_of_range_where_nobody_looks() -> None:
         results(native(graph), graph, [np.zeros(5, "f"), np.array([0, 1, 2, 9])], [])
 
 
+@pytest.mark.parametrize("view", ["slice", "reshape and slice", "permute and slice"])
+def test_position_out_of_range_where_nobody_looks(view: str) -> None:
+    """A position is checked as a whole also if it is an operand of something else that is read in part."""
+    b = GraphBuilder()
+    at = b.node("position", given(b, 0, (2, 3), dt.int64), attrs=(5, True, 0))
+    if view == "reshape and slice":
+        at = b.node("reshape", at, attrs=(3, 2))
+    elif view == "permute and slice":
+        at = b.node("permute", at, attrs=(1, 0))
+    part = b.node("slice", at, attrs=((0, 0), (1, 2), (1, 1)))
+    graph = b.finish([b.node("add", part, part)])
+    program = native(graph)
+    with pytest.raises(IndexError, match="index 9 is out of bounds"):
+        results(program, graph, [np.array([[0, 1, 2], [3, 4, 9]])], [])
+    with pytest.raises(IndexError, match="index -6 is out of bounds"):
+        results(program, graph, [np.array([[0, 1, 2], [3, -6, 0]])], [])
+    got = results(program, graph, [np.array([[0, -1, 2], [3, 4, -5]])], [])[0]
+    np.testing.assert_array_equal(got, [[0, 6 if view == "permute and slice" else 8]])
+
+
 @pytest.mark.parametrize(
     "dtype", [dt.float32, dt.float64, dt.int32, dt.int64, dt.int8], ids=lambda d: d.name
 )
@@ -481,6 +518,23 @@ def test_matrix_products(dtype: DType) -> None:
             right = b.node("permute", given(b, 1, (*batch, n, k), dtype), attrs=swap)
             arrays = [np.swapaxes(x, -1, -2).copy(), np.swapaxes(y, -1, -2).copy()]
             check(b.finish([b.node("matmul", left, right)]), arrays, rtol=1e-4, atol=1e-4)
+
+
+def test_products_of_permuted_operands() -> None:
+    """Operands are read where they lie, whatever the order of their axes; each size is another, so that none can be
+    taken for another."""
+    rng = np.random.default_rng(17)
+    for x_order in itertools.permutations(range(3)):
+        for y_order in itertools.permutations(range(3)):
+            b = GraphBuilder()
+            operands, arrays = [], []
+            for k, (order, wanted) in enumerate(((x_order, (3, 17, 34)), (y_order, (3, 34, 20)))):
+                shape = [0, 0, 0]
+                for axis, n in zip(order, wanted, strict=True):
+                    shape[axis] = n
+                arrays.append(sample(rng, tuple(shape), dt.int32))
+                operands.append(b.node("permute", given(b, k, tuple(shape), dt.int32), attrs=order))
+            check(b.finish([b.node("matmul", *operands)]), arrays)
 
 
 def test_random_bits() -> None:

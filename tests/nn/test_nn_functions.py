@@ -529,6 +529,12 @@ FORMULAS: dict[str, Callable[..., np.ndarray]] = {
     "normalize(2.0,1)": lambda x: x / np.sqrt((x * x).sum(1, keepdims=True)),
     "mse_loss(,mean)": lambda x, y: ((x - y) ** 2).mean(),
     "l1_loss(,sum)": lambda x, y: np.abs(x - y).sum(),
+    "smooth_l1_loss(beta=0.6,mean)": lambda x, y: np.where(
+        (d := np.abs(x - y)) < 0.6, d * d / 1.2, d - 0.3
+    ).mean(),
+    "huber_loss(delta=0.7,mean)": lambda x, y: np.where(
+        (d := np.abs(x - y)) < 0.7, d * d / 2, 0.7 * (d - 0.35)
+    ).mean(),
     "cross_entropy(,mean)": lambda x, y: (
         -np.log(np_softmax(x, 1))[np.arange(len(x)), y].mean()
         if x.shape == (5, 3) and y.ndim == 1 and y.min() >= 0

@@ -125,8 +125,44 @@ def np_adamax(p: Any, g: Any, s: dict[str, Any], t: int) -> Any:
     return p - 0.1 / (1 - 0.9**t) * s["m"] / s["u"]
 
 
+def np_nesterov(p: Any, g: Any, s: dict[str, Any], t: int) -> Any:
+    g = g + 0.01 * p
+    s["b"] = g if t == 1 else 0.8 * s["b"] + g
+    return p - 0.1 * (g + 0.8 * s["b"])
+
+
+def np_dampened(p: Any, g: Any, s: dict[str, Any], t: int) -> Any:
+    s["b"] = -g if t == 1 else 0.8 * s["b"] - 0.7 * g
+    return p - 0.1 * s["b"]
+
+
+def np_nadam(p: Any, g: Any, s: dict[str, Any], t: int) -> Any:
+    s["m"] = 0.9 * s.get("m", 0) + 0.1 * g
+    s["v"] = 0.999 * s.get("v", 0) + 0.001 * g * g
+    mu, after = (0.9 * (1 - 0.5 * 0.96 ** (k * 0.004)) for k in (t, t + 1))
+    s["product"] = s.get("product", 1) * mu
+    m = after * s["m"] / (1 - s["product"] * after) + (1 - mu) * g / (1 - s["product"])
+    return p - 0.1 * m / (np.sqrt(s["v"] / (1 - 0.999**t)) + 1e-8)
+
+
+def np_radam(p: Any, g: Any, s: dict[str, Any], t: int) -> Any:
+    s["m"] = 0.9 * s.get("m", 0) + 0.1 * g
+    s["v"] = 0.7 * s.get("v", 0) + 0.3 * g * g
+    most = 2 / (1 - 0.7) - 1
+    length = most - 2 * t * 0.7**t / (1 - 0.7**t)
+    m = s["m"] / (1 - 0.9**t)
+    if length <= 5:
+        return p - 0.1 * m
+    share = np.sqrt((length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length))
+    return p - 0.1 * m * share * np.sqrt(1 - 0.7**t) / (np.sqrt(s["v"]) + 1e-8)
+
+
 FORMULAS: list[tuple[str, dict[str, Any], Callable[..., Any]]] = [
     ("SGD", {"lr": 0.1, "momentum": 0.9}, np_sgd),
+    ("SGD", {"lr": 0.1, "momentum": 0.8, "nesterov": True, "weight_decay": 0.01}, np_nesterov),
+    ("SGD", {"lr": 0.1, "momentum": 0.8, "dampening": 0.3, "maximize": True}, np_dampened),
+    ("NAdam", {"lr": 0.1}, np_nadam),
+    ("RAdam", {"lr": 0.1, "betas": (0.9, 0.7)}, np_radam),
     ("Adam", {"lr": 0.1}, np_adam),
     ("AdamW", {"lr": 0.1, "weight_decay": 0.01}, np_adamw),
     ("Adagrad", {"lr": 0.1}, np_adagrad),
@@ -136,7 +172,7 @@ FORMULAS: list[tuple[str, dict[str, Any], Callable[..., Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("name, kwargs, formula", FORMULAS, ids=[row[0] for row in FORMULAS])
+@pytest.mark.parametrize("name, kwargs, formula", FORMULAS, ids=[row[2].__name__ for row in FORMULAS])
 def test_same_as_formula(name: str, kwargs: dict[str, Any], formula: Callable[..., Any]) -> None:
     p, state = starts()[0], {}
     for step, got in enumerate(trajectory(adjoint, name, kwargs, "float64")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import errno
 import itertools
 import json
@@ -118,6 +119,24 @@ def test_another_target_shares_nothing(folder) -> None:
     train(folder)
     narrow = train(folder, ADJOINT_TARGET="sse2")
     assert narrow["hits"] == 0 and narrow["compiled"] == narrow["kernels"]
+
+
+@needs_llvm
+@pytest.mark.parametrize("field", ["cpu", "features", "vector_bytes", "triple"])
+def test_a_machine_that_differs_in_anything_shares_nothing(field, folder, monkeypatch) -> None:
+    """A home directory may serve many machines, of which each compiles for its own processor."""
+    describe = jit._describe_machine
+
+    def another(llvm):
+        target, create = describe(llvm)
+        value = getattr(target, field)
+        return dataclasses.replace(target, **{field: value * 2 if field == "vector_bytes" else value + "x"}), create
+
+    text, value = source()
+    assert compiles(text, value) and not compiles(text, value)
+    monkeypatch.setattr(jit, "_engine", None)
+    monkeypatch.setattr(jit, "_describe_machine", another)
+    assert compiles(text, value) and not compiles(text, value)
 
 
 @needs_llvm

@@ -148,3 +148,24 @@ def test_a_detached_view_does_not_cut_off_a_result_in_use() -> None:
     e = d[:2]
     e += 1
     assert d.tolist() == [5, 5, 4, 4] and not d.requires_grad
+
+
+def test_what_numpy_shares_keeps_the_past_of_several_iterations() -> None:
+    """An update of a leaf ends an iteration, also in reference mode; what is left of two leads back to the first."""
+    w, other = (torch.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+
+    def iteration_ends() -> None:
+        (other * 2).sum().backward()
+        with torch.no_grad():
+            other.sub_(other.grad)
+
+    first = w * 2
+    iteration_ends()
+    second = first * 3
+    array = second.detach().numpy()
+    iteration_ends()
+    third = second * second
+    iteration_ends()
+    assert array.tolist() == [6.0, 12.0]
+    third.sum().backward()
+    assert w.grad.tolist() == [72.0, 144.0]

@@ -109,6 +109,26 @@ def numbers_of_one_value(x: Any, k: int) -> Any:
 
 
 @case(lambda: torch.tensor(X))
+def arguments_of_one_value(x: Any, k: int) -> Any:
+    """The same, as arguments of what is recorded as a whole; each in a trace of its own, so that only they differ."""
+    zero, seven = (0.0, -0.0, 0)[k], (7, 7.0, True)[k]
+    found = []
+    for function, y, numbers in (
+        (F.hardtanh, x - 9, (zero, 1.0)),
+        (F.threshold, x, (9.0, zero)),
+        (F.elu, x - 9, (zero,)),
+        (F.threshold, x.long(), (1, seven)),
+        (F.hardtanh, x.long(), (-3, seven)),
+    ):
+        y.tolist()
+        out = function(y, *numbers)
+        out.tolist()
+        found.append(1 / out)
+        found.append(out)
+    return found
+
+
+@case(lambda: torch.tensor(X))
 def seeds(x: Any, k: int) -> Any:
     torch.manual_seed(k)
     return torch.rand(3), F.dropout(x, 0.5), torch.randn(2), torch.randperm(5), torch.bernoulli(torch.full((6,), 0.5))

@@ -1,0 +1,364 @@
+"""Mistakes a maintainer could make, each as one exact replacement in one file.
+
+`run.py` plants them one at a time in a copy of the project and asks the test suite. They were chosen by reading the code,
+one or more in every layer, before anybody looked which test would notice. `old` occurs exactly once in its file and the
+file still compiles with `new` in its place; `test_table.py` keeps that true. Where code moves, move the row with it; where
+code goes, plant a mistake of the same kind in what replaces it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mistake(NamedTuple):
+    """name: short and unique.  kind: what sort of slip it is.  file: below `adjoint/`.  old, new: what is replaced by what.
+    breaks: what a user would see.  added: whether the tests of that layer let it pass when it was first planted, so
+    that one had to be written."""
+
+    name: str
+    kind: str
+    file: str
+    old: str
+    new: str
+    breaks: str
+    added: bool = False
+
+
+MISTAKES = [
+    # --- derivatives ------------------------------------------------------------------------------
+    Mistake(
+        "atan2-sign", "sign in a rule", "grad/partials.py",
+        "_over_square(-y, x, y)",
+        "_over_square(y, x, y)",
+        "the gradient of atan2 by its second operand points the other way",
+    ),
+    Mistake(
+        "pow-at-zero", "wrong case at a kink", "grad/partials.py",
+        "where((x == 0) & (y >= 0), 0.0, out * log(x))",
+        "where((x == 0) & (y > 0), 0.0, out * log(x))",
+        "the gradient of 0 ** y by y is -inf instead of 0 at y = 0",
+    ),
+    Mistake(
+        "overwritten-part-keeps-gradient", "lost mask in a rule", "grad/transposes.py",
+        'rest = record("slice_update", (g, zeros(value), *dynamic), attrs)',
+        "rest = g",
+        "what was overwritten in place still receives a gradient",
+    ),
+    Mistake(
+        "window-dilation", "factor in a rule", "grad/transposes.py",
+        "starts[d], steps[d] = o * dil, s",
+        "starts[d], steps[d] = o, s",
+        "gradients of dilated convolutions and windows land beside their elements",
+    ),
+    Mistake(
+        "put-keeps-gradient", "lost mask in a rule", "grad/transposes.py",
+        'return record("put", (g, index, zeros(values))), None, record("take", (g, index))',
+        'return g, None, record("take", (g, index))',
+        "elements replaced through an index tensor still receive a gradient",
+    ),
+    Mistake(
+        "ties-share-nothing", "factor in a rule", "grad/explicit.py",
+        'return winners / keep_axes(record("sum", (winners,), axes), x, axes)',
+        "return winners",
+        "each of several equal maxima receives the whole gradient",
+    ),
+    Mistake(
+        "cholesky-diagonal", "factor in a rule", "grad/explicit.py",
+        "return tril(x) - diag_embed(diagonal_of(x, 0, rank - 2, rank - 1)) * 0.5",
+        "return tril(x)",
+        "the diagonal of the gradient of cholesky is counted twice",
+    ),
+    Mistake(
+        "one-cotangent-per-result", "lost cotangent", "grad/walk.py",
+        "parts[k] = g if k not in parts else parts[k] + g",
+        "parts[k] = g",
+        "second derivatives of decompositions lose what reaches a result through the first derivative's own use of it",
+    ),
+    Mistake(
+        "traces-in-wrong-order", "wrong order", "grad/walk.py",
+        "number = max(pending)",
+        "number = min(pending)",
+        "backward over several ended traces visits the oldest first, so hooks there see a part of the gradient",
+    ),
+    # --- simplification ---------------------------------------------------------------------------
+    Mistake(
+        "cast-forgets-sign", "missing condition", "rewrite/algebra.py",
+        "if wide.category < narrow.category or (narrow.is_signed and not wide.is_signed):",
+        "if wide.category < narrow.category:",
+        "int8 to uint8 to int32 becomes int8 to int32, which keeps -1 where it should be 255",
+        added=True,
+    ),
+    Mistake(
+        "minus-negative-zero", "missing condition", "rewrite/algebra.py",
+        "if is_positive_zero(c) or (is_negative_zero(c) and (b.loose_zeros or _never_negative_zero(x))):",
+        "if is_positive_zero(c) or is_negative_zero(c):",
+        "-0.0 - -0.0 is -0.0 instead of 0.0",
+    ),
+    Mistake(
+        "where-in-where", "wrong operand", "rewrite/algebra.py",
+        'return b.make("where", c, x, y.args[2])',
+        'return b.make("where", c, x, y.args[1])',
+        "where(c, x, where(c, y, z)) chooses y instead of z",
+    ),
+    Mistake(
+        "permutations-composed-backwards", "wrong axis", "rewrite/movement.py",
+        "attrs=tuple(x.attrs[p] for p in order))",
+        "attrs=tuple(order[p] for p in x.attrs))",
+        "two permutations of three or more axes are composed in the wrong order",
+    ),
+    Mistake(
+        "slice-crosses-cat", "off-by-one cut", "rewrite/regions.py",
+        "if start + (n - 1) * region.steps[axis] >= offsets[at + 1]:",
+        "if start + (n - 1) * region.steps[axis] > offsets[at + 1]:",
+        "a slice that reaches one element into the next part of a cat is taken from the first part alone",
+        added=True,
+    ),
+    Mistake(
+        "last-element-outside", "off-by-one cut", "rewrite/regions.py",
+        "if last < t or s > end:",
+        "if last <= t or s > end:",
+        "a read that ends where a written region begins does not see the write",
+    ),
+    # --- schedule ---------------------------------------------------------------------------------
+    Mistake(
+        "nest-reads-its-future", "missing condition", "schedule/group.py",
+        "if m == nest.id or self.units[m].preds & bit:",
+        "if m == nest.id:",
+        "a kernel is fused into one that has to run before what it reads exists",
+    ),
+    Mistake(
+        "unchecked-index", "lost error", "schedule/group.py",
+        'if source.prim.name in ("take", "position"):',
+        'if source.prim.name in ("take",):',
+        "an index out of range goes unnoticed where only a part of the result is used",
+        added=True,
+    ),
+    Mistake(
+        "product-of-transposed", "wrong axis", "schedule/group.py",
+        "strides = [strides[p] for p in step.attrs]",
+        "strides = [strides[step.attrs.index(p)] for p in range(len(strides))]",
+        "matrix products read operands permuted along three axes with the inverse permutation",
+        added=True,
+    ),
+    Mistake(
+        "blocks-share-memory", "aliasing memory plan", "schedule/memory_plan.py",
+        "placed = [p for p in placed if p[2] >= first]",
+        "placed = [p for p in placed if p[2] > first]",
+        "a kernel writes its result over an operand it still reads",
+    ),
+    # --- machine code -----------------------------------------------------------------------------
+    Mistake(
+        "tail-mask", "wrong mask tail", "codegen/nest.py",
+        'return em.op(f"icmp sgt <{self.lanes} x i32>',
+        'return em.op(f"icmp sge <{self.lanes} x i32>',
+        "reductions over lengths that are no multiple of the vector take in one element beyond the end",
+    ),
+    Mistake(
+        "unrolled-mask", "wrong mask tail", "codegen/nest.py",
+        'bits = ["true" if i < self.cols[0].extent else "false" for i in lanes]',
+        'bits = ["true" if i <= self.cols[0].extent else "false" for i in lanes]',
+        "the same for short rows, whose loop is written out",
+    ),
+    Mistake(
+        "mask-not-reversed", "wrong mask tail", "codegen/accesses.py",
+        'mask = self._reversed(f"<{lanes} x i1>", mask, lanes)',
+        "pass",
+        "rows read backwards under a mask lose elements at one end and read others at the other",
+        added=True,
+    ),
+    Mistake(
+        "argmax-of-lanes", "wrong comparison", "codegen/reductions.py",
+        'earlier = em.op(f"icmp slt {positions} {b[1]}, {a[1]}")',
+        'earlier = em.op(f"icmp sgt {positions} {b[1]}, {a[1]}")',
+        "argmax of equal elements in different lanes is the last instead of the first",
+    ),
+    Mistake(
+        "rows-added-twice", "lost mask", "codegen/gemm_tile.py",
+        "if shape.m % self.rows:",
+        "if shape.m % self.rows and not self.blocked:",
+        "products with a long inner dimension add partial sums of some rows twice",
+    ),
+    Mistake(
+        "batch-as-rows", "missing condition", "codegen/gemm.py",
+        "if batch > 1 and b_layout[0] == 0 and (a_layout[0] == m * a_layout[1] or m == 1):",
+        "if batch > 1 and b_layout[0] == 0:",
+        "a batch of products with one right operand reads the wrong rows where the left matrices do not follow each other",
+    ),
+    # --- runtime ----------------------------------------------------------------------------------
+    Mistake(
+        "operands-given-away", "aliasing memory plan", "runtime/program.py",
+        "for n in unit.reads:\n                    touch(n, at)",
+        "pass",
+        "operands of a matrix product or a NumPy step may be overwritten before it reads them",
+    ),
+    Mistake(
+        "arrays-overwritten", "buffer in two hands", "runtime/memory.py",
+        "if (\n                list(map(getrefcount, ready)) != self.idle\n"
+        "                or list(map(getrefcount, map(_memory, ready))) != self.idle_mem\n            ):",
+        "if list(map(getrefcount, ready)) != self.idle:",
+        "an array that a user made of a result changes when the program runs again",
+    ),
+    Mistake(
+        "code-of-another-machine", "missing part of a key", "runtime/jit.py",
+        "            self.target,\n            _RELOCATION,",
+        "            _RELOCATION,",
+        "machine code on disk made for one instruction set is loaded under another",
+        added=True,
+    ),
+    Mistake(
+        "last-block-not-awaited", "race", "runtime/pool.py",
+        "%done = icmp eq i64 %left, 0",
+        "%done = icmp sle i64 %left, 1",
+        "a program goes on while a worker still writes the last block of a kernel",
+    ),
+    # --- traces -----------------------------------------------------------------------------------
+    Mistake(
+        "two-is-true", "missing part of a key", "trace/macro.py",
+        "return type(value), value",
+        "return value",
+        "a function called with 1 takes the program recorded for True or 1.0",
+        added=True,
+    ),
+    Mistake(
+        "updated-leaf-goes-on", "missing cut", "trace/macro.py",
+        "t._tid = -tid if t._leaf and t._aval.requires_grad else tid",
+        "t._tid = tid",
+        "after an optimizer step the next forward pass continues the update, so that leaves get no gradient",
+    ),
+    Mistake(
+        "hooks-not-in-key", "missing part of a key", "trace/recorder.py",
+        'if kind != "input" or origin is not None or t._hooks is not None:',
+        'if kind != "input" or origin is not None:',
+        "a hook put on a parameter later is not called, because the backward without it is known",
+    ),
+    Mistake(
+        "old-views-stay", "stale view", "trace/views.py",
+        "for v in (*recent, *old):",
+        "for v in recent:",
+        "a view made before the last read keeps the old value when its base is written",
+    ),
+    Mistake(
+        "permuted-write", "wrong axis", "trace/moves.py",
+        "inverse[p] = i",
+        "inverse[i] = p",
+        "writing through a tensor permuted along three axes puts elements in the wrong place",
+    ),
+    Mistake(
+        "results-in-wrong-order", "wrong order", "trace/ending.py",
+        "order[k] = position",
+        "order[position] = k",
+        "three or more results held in an unusual order exchange their values",
+    ),
+    Mistake(
+        "pinned-past-released", "liveness", "trace/ending.py",
+        "tr.hist.release(reach_of(tr.node, keep + tr.hist.pinned))",
+        "tr.hist.release(reach_of(tr.node, keep))",
+        "in reference mode a tensor whose memory was handed to NumPy loses the gradient to what it was computed from earlier",
+        added=True,
+    ),
+    Mistake(
+        "present-for-past", "stale value", "trace/history.py",
+        "if self.trace is None and original._data is buffer and original._escape is None:",
+        "if self.trace is None and original._escape is None:",
+        "a backward after an update uses the new value of a parameter instead of the one the forward pass saw",
+    ),
+    Mistake(
+        "cut-between-results", "cut in the wrong place", "trace/recorder.py",
+        'if prim != "pick" and (tr.node.cut or',
+        "if (tr.node.cut or",
+        "a long trace may end between a decomposition and the choice of one of its results, which is then lost",
+    ),
+    Mistake(
+        "native-key-cut-short", "missing part of a key", "trace/native_code.py",
+        "%e = and i1 %e01, %e2",
+        "%e = and i1 %e01, %e01",
+        "once recording is native, x * z takes the step of x * y",
+    ),
+    Mistake(
+        "native-reads-shared-memory", "stale value", "trace/native_code.py",
+        "%plain = icmp eq ptr %special, %false",
+        "%plain = icmp ne ptr %special, null",
+        "once recording is native, tensors with hooks, a past or shared memory are taken for plain ones",
+    ),
+    # --- what users call --------------------------------------------------------------------------
+    Mistake(
+        "slice-length", "off-by-one cut", "ops/index.py",
+        "length = max(0, -(-(end - begin) // step))",
+        "length = max(0, (end - begin) // step)",
+        "x[0:5:2] has two elements",
+    ),
+    Mistake(
+        "index-add-axis", "wrong axis", "ops/gather.py",
+        'new = record("permute", (new,), (*range(1, axis + 1), 0, *range(axis + 1, rank)))',
+        'new = record("permute", (new,), order)',
+        "index_add and its like along the third axis or a later one return their result with axes exchanged",
+        added=True,
+    ),
+    Mistake(
+        "mean-without-self", "factor", "ops/gather.py",
+        'count = count + 1 if include_self else record("where", (count == 0, 1, count))',
+        'count = record("where", (count == 0, 1, count))',
+        "scatter_reduce with mean does not count the element that was there",
+    ),
+    Mistake(
+        "state-forgets-place", "offset", "ops/generators.py",
+        "self._calls = calls",
+        "self._calls = 0",
+        "a restored generator starts from the beginning of its seed instead of where it was",
+    ),
+    # --- backward ---------------------------------------------------------------------------------
+    Mistake(
+        "retain-not-in-key", "missing part of a key", "autograd/engine.py",
+        'key = ("backward", slots, len(roots), tuple(g is None for g in seeds), keep, create_graph)',
+        'key = ("backward", slots, len(roots), tuple(g is None for g in seeds), create_graph)',
+        "backward(retain_graph=True) frees the graph where the same program ran without, and the reverse",
+        added=True,
+    ),
+    Mistake(
+        "gradient-is-the-seed", "aliasing", "autograd/engine.py",
+        "seen = {id(g) for g in taken if g is not None}",
+        "seen = set()",
+        "adding to .grad changes the tensor the caller gave to backward",
+        added=True,
+    ),
+    Mistake(
+        "gradient-in-a-flat-buffer", "lost write", "autograd/engine.py",
+        "if leaf.grad._base is None:",
+        "if leaf.grad is not None:",
+        "gradients accumulated into views of one flat tensor do not reach it",
+    ),
+    # --- libraries --------------------------------------------------------------------------------
+    Mistake(
+        "running-variance", "factor", "nn/functional/normalization.py",
+        "unbias = count / (count - 1) if count > 1 else 1.0",
+        "unbias = 1.0",
+        "batch norm keeps a running average of the biased variance",
+    ),
+    Mistake(
+        "last-window", "off-by-one cut", "nn/functional/pooling.py",
+        "return count - 1 if (count - 1) * stride >= size + padding else count",
+        "return count - 1 if (count - 1) * stride > size + padding else count",
+        "pooling with ceil_mode may begin a window behind the input",
+    ),
+    Mistake(
+        "smooth-l1-offset", "factor", "nn/functional/losses.py",
+        "return _reduced(torch.where(distance < beta, square, distance - 0.5 * beta), reduction)",
+        "return _reduced(torch.where(distance < beta, square, distance - 0.5), reduction)",
+        "smooth_l1_loss jumps where |x - y| = beta, unless beta is 1",
+        added=True,
+    ),
+    Mistake(
+        "adam-correction", "factor", "optim/adam.py",
+        "rate, root = lr / (1 - beta1**clock), math.sqrt(1 - beta2**clock)",
+        "rate, root = lr / (1 - beta1**clock), 1 - beta2**clock",
+        "early steps of Adam are too small",
+    ),
+    Mistake(
+        "nesterov-momentum", "factor", "optim/sgd.py",
+        "p - lr * (g + momentum * buffer if nesterov else buffer)",
+        "p - lr * (g + buffer if nesterov else buffer)",
+        "SGD with Nesterov momentum steps too far",
+        added=True,
+    ),
+]
