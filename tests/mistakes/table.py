@@ -35,8 +35,8 @@ MISTAKES = [
     ),
     Mistake(
         "pow-at-zero", "wrong case at a kink", "grad/partials.py",
-        "where((x == 0) & (y >= 0), 0.0, out * log(x))",
-        "where((x == 0) & (y > 0), 0.0, out * log(x))",
+        "where((x == 0) & _not_negative(y), 0.0, out * log(x))",
+        "where((x == 0) & _not_negative(y - 0.5), 0.0, out * log(x))",
         "the gradient of 0 ** y by y is -inf instead of 0 at y = 0",
     ),
     Mistake(
