@@ -618,7 +618,7 @@ def test_every_primitive_runs() -> None:
     from adjoint.codegen.scalars import POINTWISE
     from adjoint.schedule.lower import LOWERED
 
-    special = {"input", "matmul", "put", "put_add", "pick", "cumsum", "cumprod"}
+    special = {"input", "matmul", "convolve", "put", "put_add", "pick", "cumsum", "cumprod"}
     for name, prim in PRIMS.items():
         known = (
             name in POINTWISE
