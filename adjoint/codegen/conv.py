@@ -2,8 +2,9 @@
 
 The product is the one of `gemm_tile`, with the roles given anew. A tile of y is some positions by some vectors of output
 channels and stays in registers: at each step of the sum, `vectors` registers of packed weights meet one broadcast
-element of x for each position. So no window is ever written down: the elements of a window are at fixed distances from
-its position, and x is read where it lies. Only where windows reach over an edge (or channels compete for the same lines
+element of x for each position. (With few output channels vectors lie along the rows of x instead, and it is the weights
+that are broadcast.) So no window is ever written down: the elements of a window are at fixed distances from its
+position, and x is read where it lies. Only where windows reach over an edge (or channels compete for the same lines
 of the cache) each unit of work first copies its part of x, with zeros around it, into scratch memory that stays in the
 L2 cache. A finished tile is transposed in registers, so that y is written along its rows.
 
@@ -19,7 +20,7 @@ from contextlib import ExitStack
 
 from adjoint.codegen.conv_pack import copy_slab, pack_weights
 from adjoint.codegen.conv_plan import Plan, Problem, make_plan
-from adjoint.codegen.conv_tile import Tile
+from adjoint.codegen.conv_tile import RowTile, Tile
 from adjoint.codegen.gemm import Gemm
 from adjoint.codegen.gemm_words import (
     ELEMENTS,
@@ -47,9 +48,14 @@ def conv_kernel(name: str, problem: Problem, *, vector_bytes: int = 64, register
     """
     lanes = vector_bytes // problem.itemsize
     plan = make_plan(problem, lanes, registers or (32 if vector_bytes == 64 else 16))
-    weights, packed_bytes = pack_weights(f"{name}_pack", problem, plan, 4 if problem.bias else 3)
+    phases: list[Phase] = []
+    packed_bytes = 0
+    if not plan.along:
+        packing, packed_bytes = pack_weights(f"{name}_pack", problem, plan, 4 if problem.bias else 3)
+        phases.append(packing)
+    phases.append(_Convolution(problem, plan, packed_bytes).write(name))
     slabs = 0 if plan.in_place else plan.nblocks * plan.slab_size * problem.itemsize
-    return Gemm((weights, _Convolution(problem, plan, packed_bytes).write(name)), packed_bytes + slabs)
+    return Gemm(tuple(phases), packed_bytes + slabs)
 
 
 class _Convolution:
@@ -65,13 +71,13 @@ class _Convolution:
         em, p, plan = self.em, self.p, self.plan
         y, scratch = (3, 4) if p.bias else (2, 3)
         self.x = buffer_address(em, Operand(0, 0, 0, 1))
-        self.weights = buffer_address(em, Operand(scratch, 0, 0, 1))
+        self.weights = buffer_address(em, Operand(1 if plan.along else scratch, 0, 0, 1))
         bias = buffer_address(em, Operand(2, 0, 0, 1)) if p.bias else None
         if not plan.in_place:
             slabs = buffer_address(em, Operand(scratch, 0, 0, 1, offset=self.packed_bytes))
             # One slab for each call, named after its first block: no other call has that block.
             self.slab = element_address(em, self.shape, slabs, times(em, "%lo", plan.slab_size))
-        self.tile = Tile(em, self.shape, p, plan, buffer_address(em, Operand(y, 0, 0, 1)), bias)
+        self.tile = (RowTile if plan.along else Tile)(em, self.shape, p, plan, buffer_address(em, Operand(y, 0, 0, 1)), bias)
         total = 1
         for n in plan.units:
             total *= n
@@ -124,9 +130,14 @@ class _Convolution:
         if plan.units[1] > 1:
             panel_to = minimum(em, em.op(f"add i64 {panel_from}, {plan.panels}"), across)
         with loop(em, panel_from, panel_to) as panel, ExitStack() as stack:
-            matrix = plus(em, times(em, self.g, across), panel)
-            step = plus(em, times(em, c, p.taps), times(em, k, row_taps))
-            where = plus(em, times(em, matrix, p.channels * p.taps * plan.width), times(em, step, plan.width))
+            if plan.along:
+                column = self._start(panel, plan.width, p.outputs)
+                where = plus(em, times(em, self.g, p.w_strides[0]), times(em, column, p.w_strides[1]))
+            else:
+                column = times(em, panel, plan.width)
+                matrix = plus(em, times(em, self.g, across), panel)
+                step = plus(em, times(em, c, p.taps), times(em, k, row_taps))
+                where = plus(em, times(em, matrix, p.channels * p.taps * plan.width), times(em, step, plan.width))
             weights = element_address(em, self.shape, self.weights, where)
             # First element of the window, and where the tile starts in y, axis by axis.
             at, starts, nominal = [], [], []
@@ -147,4 +158,4 @@ class _Convolution:
                 stride = strides[0] if axis == 0 else strides[axis + 1] * p.stride[axis - 1]
                 at.append(times(em, local, stride))
             corner = element_address(em, self.shape, source, *at)
-            self.tile.write(corner, strides, weights, c_count, k_count, number, self.g, panel, starts, nominal)
+            self.tile.write(corner, strides, weights, c_count, k_count, number, self.g, column, starts, nominal)

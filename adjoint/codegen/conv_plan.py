@@ -6,6 +6,7 @@ Owns `Problem`, one convolution with where its operands lie, and `Plan`, the siz
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ class Problem:
 class Plan:
     """How a problem is cut up.
 
-    A tile is `tile` = (images, *axes) positions by `vectors` vectors of output channels; its positions are `rows`. A unit
+    A tile is `tile` = (images, *axes) positions, `rows` of them, by `width` output channels. In vectors lie output channels
+    (`vectors` of them for each position) or, where `along`, the positions of a row (`vectors` for each row). A unit
     of work has at most `block` positions, multiples of the tile's, and `panels` panels of channels. It sums over at most
     `channels` input channels and `taps` steps of the first kernel axis at a time, for which it has copied what it needs
     of x, padded, into a slab of strides `slab_strides` (images, channels, *axes) and `slab_size` elements, unless x is
@@ -74,8 +76,10 @@ class Plan:
 
     lanes: int
     registers: int
-    vectors: int
     tile: tuple[int, ...]
+    vectors: int
+    width: int
+    along: bool
     block: tuple[int, ...]
     panels: int
     channels: int
@@ -93,8 +97,9 @@ class Plan:
         return math.prod(self.tile)
 
     @property
-    def width(self) -> int:
-        return self.vectors * self.lanes
+    def held(self) -> int:
+        """Registers of sums."""
+        return self.width * self.rows // self.tile[-1] * self.vectors if self.along else self.rows * self.vectors
 
     def pieces(self, p: Problem) -> tuple[int, int]:
         """Into how many pieces the sum is cut: by channels, by the first kernel axis."""
@@ -103,15 +108,16 @@ class Plan:
 
 def make_plan(p: Problem, lanes: int, registers: int) -> Plan:
     """Tiles that keep the multipliers busy, blocks that keep what they read in the caches."""
-    tile, vectors = choose_tile(p, lanes, registers)
+    tile, vectors, width, along = choose_tile(p, lanes, registers)
     extents = (p.images, *p.positions)
-    width = vectors * lanes
     across = -(-p.outputs // width)
     row_taps = p.taps // p.kernel[0]
     # The sum: pieces of it whose weights stay in the cache.
     fit = max(1, PANEL_SHARE // (width * p.itemsize * row_taps))  # rows of taps
     taps = p.kernel[0] if fit >= p.kernel[0] else _even(p.kernel[0], fit)
     channels = _even(p.channels, fit // p.kernel[0]) if taps == p.kernel[0] else 1
+    if along:
+        taps, channels = p.kernel[0], p.channels
     in_place = _in_place(p)
     block = [*extents]
     share = SLAB_SHARE // p.itemsize
@@ -126,7 +132,7 @@ def make_plan(p: Problem, lanes: int, registers: int) -> Plan:
         block[1] = max(tile[1], min(share // max(1, rest), p.positions[0]) // tile[1] * tile[1])
         while block[1] > tile[1] and cost(channels) > share:
             block[1] -= tile[1]
-    while channels > 1 and cost(channels) > 4 * share:
+    while channels > 1 and cost(channels) > 4 * share and not along:
         channels = -(-channels // 2)
     cut = channels < p.channels or taps < p.kernel[0]
     target = max(LEAST_WORK, min(p.work // 32, 16 * LEAST_WORK))
@@ -155,7 +161,7 @@ def make_plan(p: Problem, lanes: int, registers: int) -> Plan:
     sizes = _slab_sizes(p, tuple(block), channels, taps)
     strides = _slab_strides(sizes, p.itemsize)
     return Plan(
-        lanes, registers, vectors, tile, tuple(block), panels, channels, taps, in_place, sizes, strides,
+        lanes, registers, tile, vectors, width, along, tuple(block), panels, channels, taps, in_place, sizes, strides,
         sizes[0] * strides[0] + 2 * lanes, units, group, -(-total // group),
     )  # fmt: skip
 
@@ -203,20 +209,46 @@ def boxes(extents: tuple[int, ...], most: int) -> Iterator[tuple[int, ...]]:
             return
 
 
-def choose_tile(p: Problem, lanes: int, registers: int) -> tuple[tuple[int, ...], int]:
-    """The box of positions and number of vectors with the least estimated time; see `gemm.choose_tile`."""
+Choice = tuple[tuple[int, ...], int, int, bool]  # tile, vectors, width, along
+
+
+def choose_tile(p: Problem, lanes: int, registers: int) -> Choice:
+    """The tile with the least estimated time; see `gemm.choose_tile`."""
+    return min(itertools.chain(_across(p, lanes, registers), _along(p, lanes, registers)), key=lambda found: found[0])[1]
+
+
+def _across(p: Problem, lanes: int, registers: int) -> Iterator[tuple[float, Choice]]:
+    """Tiles with output channels in the lanes."""
     extents = (p.images, *p.positions)
-    terms = p.channels * p.taps
-    best, choice = float("inf"), ((1,) * len(extents), 1)
     for vectors in range(1, min(4, -(-p.outputs // lanes)) + 1):
-        across = -(-p.outputs // (vectors * lanes))
+        panels = -(-p.outputs // (vectors * lanes))
         for box in boxes(extents, (registers - 1 - vectors) // vectors):
             rows = math.prod(box)
             held = rows * vectors
             step = max(held / 2, (rows + vectors) / 2, 4.0) + 0.25
-            tiles = across * math.prod(-(-n // t) for n, t in zip(extents, box, strict=True))
+            tiles = panels * math.prod(-(-n // t) for n, t in zip(extents, box, strict=True))
             runs = rows // (math.prod(box[1:]))  # stores for each channel
-            cost = tiles * (terms * step + 4.0 * held + 2.0 * runs * vectors * lanes + 40)
-            if cost < best:
-                best, choice = cost, (box, vectors)
-    return choice
+            cost = tiles * (p.channels * p.taps * step + 4.0 * held + 2.0 * runs * vectors * lanes + 40)
+            yield cost, (box, vectors, vectors * lanes, False)
+
+
+def _along(p: Problem, lanes: int, registers: int) -> Iterator[tuple[float, Choice]]:
+    """Tiles with positions of a row in the lanes, which need them side by side in x; good for few output channels."""
+    if p.stride[-1] != 1 or (p.x_strides[-1] != 1 and p.sizes[-1] > 1):
+        return
+    length = p.positions[-1]
+    height = p.positions[-2] if len(p.positions) > 1 else 1
+    others = p.images * p.area // (length * height)
+    for parts in range(-(-length // (4 * lanes)), -(-length // lanes) + 1):
+        part = -(-length // parts)
+        vectors = -(-part // lanes)
+        for high in range(1, height + 1):
+            most = (registers - 1) // (high * vectors) - 1
+            for width in range(1, min(most, p.outputs) + 1):
+                held = width * high * vectors
+                step = max(held / 2, (width + 2 * high * vectors) / 2, 4.0) + 0.25
+                tiles = others * parts * -(-height // high) * -(-p.outputs // width)
+                tile = (1, part) if len(p.positions) == 1 else (1,) * (len(p.positions) - 1) + (high, part)
+                yield tiles * (p.channels * p.taps * step + 2.0 * held + 30), (tile, vectors, width, True)
+            if most < 1:
+                break

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from adjoint.codegen.conv_plan import UNROLLED, Plan, Problem
@@ -72,54 +73,65 @@ class Tile:
 
     def write(
         self, corner: str, strides: tuple[int, ...], weights: str, c_count: str, k_count: str,
-        number: str | None, g: str, panel: str, starts: list[str], nominal: list[str],
+        number: str | None, g: str, column: str, starts: list[str], nominal: list[str],
     ) -> None:  # fmt: skip
         """One tile, summed over c_count channels and k_count steps of the first kernel axis.
 
         corner: the first element of its first window.  strides: of what it lies in, by (image, channel, *axes).
-        number: of the piece of the sum, if it is cut.  starts, nominal: its place by axis, and before it was moved back.
+        weights: those of its first output channel, `column` of group g.  number: of the piece of the sum, if it is cut.
+        starts, nominal: its place by axis, and before it was moved back.
         """
+        self._place(strides)
         sums = self._sum(corner, strides, weights, c_count, k_count)
-        self._finish(sums, number, g, panel, starts, nominal)
+        self._finish(sums, number, g, column, starts, nominal)
 
     # --- the sum ------------------------------------------------------------------------------------------------------
 
+    def _place(self, strides: tuple[int, ...]) -> None:
+        """Where the elements of x for each row of the tile lie."""
+        steps = [strides[0], *(s * n for s, n in zip(self.p.stride, strides[2:], strict=True))]
+        self.rows = [sum(i * s for i, s in zip(point, steps, strict=True)) for point in self.points]
+
+    def _weight_steps(self) -> list[int]:
+        """How far the weights of the next (channel, *kernel) lie."""
+        p = self.p
+        return [math.prod(p.kernel[i:]) * self.plan.width for i in range(len(p.kernel) + 1)]
+
     def _sum(self, corner: str, strides: tuple[int, ...], weights: str, c_count: str, k_count: str) -> list[str]:
         p, plan = self.p, self.plan
-        steps = [p.stride[i] * s for i, s in enumerate(strides[2:])]
-        rows = [sum(i * s for i, s in zip(point, (strides[0], *steps), strict=True)) for point in self.points]
-        dilated = [d * s for d, s in zip(p.dilation, strides[2:], strict=True)]
-        counts = [k_count, *(str(n) for n in p.kernel[1:])]
-        axes = [(c_count, p.channels, strides[1])]
-        axes += list(zip(counts, p.kernel, dilated, strict=True))
-        axes = [a for a in axes if a[1] > 1] or axes[-1:]
+        counts = [c_count, k_count, *(str(n) for n in p.kernel[1:])]
+        x_steps = [strides[1], *(d * s for d, s in zip(p.dilation, strides[2:], strict=True))]
+        axes = list(zip(counts, (p.channels, *p.kernel), x_steps, self._weight_steps(), strict=True))
+        axes = [a for a in axes if a[1] > 1]
         # Taps that are written out: whole axes from the inside, then a part of the next one.
-        inner = [0]
-        limit = max(1, UNROLLED // (plan.rows * plan.vectors))
-        if plan.rows * plan.vectors > _CROWDED * plan.registers:
+        inner = [(0, 0)]
+        limit = max(1, UNROLLED // plan.held)
+        if plan.held > _CROWDED * plan.registers:
             limit = 1  # the compiler would load ahead, into registers that are not there
-        while axes and axes[-1][0].isdigit() and len(inner) * int(axes[-1][0]) <= limit:
-            n, _, step = axes.pop()
-            inner = [j * step + i for j in range(int(n)) for i in inner]
         part = 1
-        if axes and axes[-1][0].isdigit():
-            n = int(axes[-1][0])
-            part = max(f for f in range(1, min(n, 4, limit // len(inner)) + 1) if n % f == 0)
-            inner = [j * axes[-1][2] + i for j in range(part) for i in inner]
-        zero = ["zeroinitializer"] * (plan.rows * plan.vectors)
-        return self._nest(axes, part, inner, rows, corner, weights, zero)[0]
+        while axes and axes[-1][0].isdigit() and part == 1:
+            n, step, w_step = int(axes[-1][0]), *axes[-1][2:]
+            if len(inner) * n <= limit:
+                axes.pop()
+                part, times_ = 1, n
+            else:
+                part = times_ = max(f for f in range(1, max(1, min(n, 4, limit // len(inner))) + 1) if n % f == 0)
+                if part == 1:
+                    break
+            inner = [(j * step + i, j * w_step + k) for j in range(times_) for i, k in inner]
+        return self._nest(axes, part, inner, corner, weights, ["zeroinitializer"] * plan.held)
 
     def _nest(
-        self, axes: list[tuple[str, int, int]], part: int, inner: list[int], rows: list[int],
+        self, axes: list[tuple[str, int, int, int]], part: int, inner: list[tuple[int, int]],
         x: str, w: str, sums: list[str],
-    ) -> tuple[list[str], str]:  # fmt: skip
-        """Loops over `axes`, the last one `part` steps at a time, around the taps `inner`; sums, and where w goes on."""
+    ) -> list[str]:  # fmt: skip
+        """Loops over `axes`, the last one `part` steps at a time, around the taps `inner`."""
         em, shape = self.em, self.shape
         if not axes:
-            for number, offset in enumerate(inner):
-                sums = self._tap(x, offset, w, number, rows, sums)
-            return sums, element_address(em, shape, w, str(len(inner) * self.plan.width))
-        (count, _, step), *rest = axes
+            for x_offset, w_offset in inner:
+                sums = self._tap(x, x_offset, w, w_offset, sums)
+            return sums
+        (count, _, x_step, w_step), *rest = axes
         factor = 1 if rest else part
         before, head, after = em.block, em.fresh_label("sum"), em.fresh_label("summed")
         em.line(f"br label %{head}")
@@ -127,8 +139,9 @@ class Tile:
         i, x_here, w_here = em.name("i"), em.name("x"), em.name("w")
         held = [em.name("c") for _ in sums]
         place = len(em.lines)
-        nexts, w_next = self._nest(rest, part, inner, rows, x_here, w_here, held)
-        x_next = element_address(em, shape, x_here, str(step * factor))
+        nexts = self._nest(rest, part, inner, x_here, w_here, held)
+        x_next = element_address(em, shape, x_here, str(x_step * factor))
+        w_next = element_address(em, shape, w_here, str(w_step * factor))
         following = em.op(f"add i64 {i}, {factor}")
         again = em.op(f"icmp slt i64 {following}, {count}")
         last = em.block
@@ -143,27 +156,41 @@ class Tile:
         ]
         em.line(f"br i1 {again}, label %{head}, label %{after}")
         em.label(after)
-        return nexts, w_next
+        return nexts
 
-    def _tap(self, x: str, offset: int, w: str, number: int, rows: list[int], sums: list[str]) -> list[str]:
+    def _tap(self, x: str, x_offset: int, w: str, w_offset: int, sums: list[str]) -> list[str]:
         """One multiply-add for every register of the tile."""
-        em, shape, plan = self.em, self.shape, self.plan
-        at = number * plan.width
-        vectors = [load(em, shape, element_address(em, shape, w, str(at + v * shape.lanes))) for v in range(plan.vectors)]
-        out = []
-        for r, row in enumerate(rows):
-            pointer = element_address(em, shape, x, str(offset + row))
+        lanes = self.shape.lanes
+        vectors = [self._vector(w, w_offset + v * lanes) for v in range(self.plan.vectors)]
+        return self._products([self._splat(x, x_offset + row) for row in self.rows], vectors, sums)
+
+    def _vector(self, base: str, offset: int, mask: str | None = None) -> str:
+        return load(self.em, self.shape, element_address(self.em, self.shape, base, str(offset)), mask)
+
+    def _splat(self, base: str, offset: int) -> Callable[[], str]:
+        """How to load one element into all lanes: written when it is needed, so that it is not held for long."""
+        em, shape = self.em, self.shape
+
+        def write() -> str:
+            pointer = element_address(em, shape, base, str(offset))
             scalar = em.op(f"load {shape.element}, ptr {pointer}, align {shape.itemsize}")
-            splat = em.splat(shape.element, shape.lanes, scalar)
-            for v in range(plan.vectors):
-                out.append(em.name("d"))
-                multiply_add(em, shape, shape.lanes, splat, vectors[v], sums[r * plan.vectors + v], out[-1])
+            return em.splat(shape.element, shape.lanes, scalar)
+
+        return write
+
+    def _products(self, splats: list[Callable[[], str]], vectors: list[str], sums: list[str]) -> list[str]:
+        out = []
+        for r, write in enumerate(splats):
+            splat = write()
+            for v, vector in enumerate(vectors):
+                out.append(self.em.name("d"))
+                multiply_add(self.em, self.shape, self.shape.lanes, splat, vector, sums[r * len(vectors) + v], out[-1])
         return out
 
     # --- the result ---------------------------------------------------------------------------------------------------
 
     def _finish(
-        self, sums: list[str], number: str | None, g: str, panel: str, starts: list[str], nominal: list[str]
+        self, sums: list[str], number: str | None, g: str, column: str, starts: list[str], nominal: list[str]
     ) -> None:
         em, shape, p, plan = self.em, self.shape, self.p, self.plan
         lanes = shape.lanes
@@ -176,7 +203,6 @@ class Tile:
                     at = self._slot(str(chunk * plan.width + v * lanes + lane))
                     em.line(f"store {self.vec} {line}, ptr {at}, align 64")
         masks = self._masks(starts, nominal)
-        column = times(em, panel, plan.width)
         count = str(plan.width)
         if p.outputs % plan.width:
             count = minimum(em, em.op(f"sub i64 {p.outputs}, {column}"), plan.width)
@@ -245,3 +271,49 @@ class Tile:
                 mask = both if mask is None else em.op(f"and <{lanes} x i1> {mask}, {both}")
             out.append(mask)
         return out
+
+
+class RowTile(Tile):
+    """A tile with positions of a row in the lanes: `width` output channels by some rows of x, which is read by vectors."""
+
+    def __init__(self, em: Emitter, shape: Shape, p: Problem, plan: Plan, y: str, bias: str | None) -> None:
+        self.em, self.shape, self.p, self.plan = em, shape, p, plan
+        self.y, self.bias = y, bias
+        self.vec = vector_type(shape.element, shape.lanes)
+        self.points = list(itertools.product(*map(range, plan.tile[:-1]), [0]))
+        rest = plan.tile[-1] % shape.lanes
+        self.last_mask = static_mask(shape.lanes, rest) if rest else None
+
+    def _weight_steps(self) -> list[int]:
+        return list(self.p.w_strides[2:])
+
+    def _tap(self, x: str, x_offset: int, w: str, w_offset: int, sums: list[str]) -> list[str]:
+        lanes, count = self.shape.lanes, self.plan.vectors
+        vectors = []
+        for row in self.rows:
+            for v in range(count):
+                mask = self.last_mask if v == count - 1 and self.plan.in_place else None
+                vectors.append(self._vector(x, x_offset + row + v * lanes, mask))
+        splats = [self._splat(w, w_offset + o * self.p.w_strides[1]) for o in range(self.plan.width)]
+        return self._products(splats, vectors, sums)
+
+    def _finish(
+        self, sums: list[str], number: str | None, g: str, column: str, starts: list[str], nominal: list[str]
+    ) -> None:
+        em, shape, p, plan = self.em, self.shape, self.p, self.plan
+        strides = [p.groups * p.outputs * p.area, *(math.prod(p.positions[i:]) for i in range(1, len(p.positions) + 1))]
+        channel = plus(em, times(em, g, p.outputs), column)
+        place = [times(em, s, stride) for s, stride in zip(starts, strides, strict=True)]
+        y = element_address(em, shape, self.y, times(em, channel, p.area), *place)
+        rest = iter(sums)
+        for o in range(plan.width):
+            extra = None
+            if self.bias is not None:
+                extra = self._splat(element_address(em, shape, self.bias, channel), o)()
+            for point in self.points:
+                offset = o * p.area + sum(i * s for i, s in zip(point, strides, strict=True))
+                for v in range(plan.vectors):
+                    value = next(rest)
+                    value = value if extra is None else add(em, shape, value, extra)
+                    to = element_address(em, shape, y, str(offset + v * shape.lanes))
+                    store(em, shape, value, to, self.last_mask if v == plan.vectors - 1 else None)
