@@ -118,8 +118,8 @@ class _Convolution:
             start = [times(em, self.g, p.x_strides[1]), times(em, c, p.x_strides[2])]
             start += [times(em, self.image, strides[0]), times(em, self.row, p.stride[0] * strides[2])]
             start += [times(em, k, p.dilation[0] * strides[2])]
-            corner = sum(-lo * s for lo, s in zip(p.lo, strides[2:], strict=True))
-            source = element_address(em, self.shape, self.x, *start, str(corner))
+            start.append(str(sum(-lo * s for lo, s in zip(p.lo, strides[2:], strict=True))))
+            source = element_address(em, self.shape, self.x, *start)
         else:
             strides, source = plan.slab_strides, self.slab
             copy_slab(em, self.shape, p, plan, self.x, self.slab, self.g, self.image, self.row, c, k, c_count)

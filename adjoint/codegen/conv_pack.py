@@ -168,11 +168,11 @@ def _copy_row(em: Emitter, shape: Shape, p: Problem, plan: Plan, line: str, into
     chunks = -(-length // lanes)
     if begin.startswith("%"):  # known only when run: a row that is cut into blocks
         with loop(em, "0", str(chunks)) as chunk:
-            first = plus(em, times(em, chunk, lanes), begin)
+            here = plus(em, times(em, chunk, lanes), begin)
             numbers = ", ".join(f"i64 {i}" for i in range(lanes))
-            places = em.op(f"add <{lanes} x i64> <{numbers}>, {em.splat('i64', lanes, first)}")
+            places = em.op(f"add <{lanes} x i64> <{numbers}>, {em.splat('i64', lanes, here)}")
             mask = em.op(f"icmp ult <{lanes} x i64> {places}, {em.splat('i64', lanes, str(size))}")
-            value = load(em, shape, element_address(em, shape, line, first), mask)
+            value = load(em, shape, element_address(em, shape, line, here), mask)
             store(em, shape, value, element_address(em, shape, into, times(em, chunk, lanes)))
         return
     first = int(begin)

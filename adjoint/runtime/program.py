@@ -24,8 +24,8 @@ from adjoint.dtypes import DType
 from adjoint.ir.graph import Graph, Node
 from adjoint.ir.reference import REFERENCE, run_graph
 from adjoint.runtime import jit, memory, pool
-from adjoint.runtime.entry import HEADER, REFUSED, WANTED, WRONG
 from adjoint.runtime.contractions import convolution, multiply_adds, product
+from adjoint.runtime.entry import HEADER, REFUSED, WANTED, WRONG
 from adjoint.runtime.memory import Buffer
 from adjoint.schedule.group import Grouping, Special
 from adjoint.schedule.memory_plan import plan_memory

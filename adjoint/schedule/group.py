@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 from adjoint.ir.graph import Graph, Node
 from adjoint.schedule.lower import LOWERED, MOST_SPLITS, Lowering, Misaligned, Split
@@ -218,7 +219,7 @@ def convolution_layouts(node: Node) -> list[tuple[Node, tuple[int, ...]]]:
 
 
 # Primitives that have kernels of their own, which read operands where they lie.
-LAYOUTS = {"matmul": product_layouts, "convolve": convolution_layouts}
+LAYOUTS: dict[str, Callable[[Node], list]] = {"matmul": product_layouts, "convolve": convolution_layouts}
 
 
 def choose_roots(graph: Graph) -> Choices:

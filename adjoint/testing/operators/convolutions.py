@@ -10,12 +10,12 @@ import numpy as np
 from adjoint.testing.operators.record import Draw, OpRecord, fails, sample
 
 
-def windows(x: np.ndarray, w: np.ndarray, bias: Any = None, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1) -> np.ndarray:
+def windows(x: Any, w: Any, bias: Any = None, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1) -> np.ndarray:
     """The definition, tap by tap."""
     axes = w.ndim - 2
-    x = np.pad(x, [(0, 0), (0, 0), *[(padding, padding)] * axes])
-    n = [(size - dilation * (k - 1) - 1) // stride + 1 for size, k in zip(x.shape[2:], w.shape[2:], strict=True)]
-    x = x.reshape(len(x), groups, x.shape[1] // groups, *x.shape[2:])
+    padded: Any = np.pad(x, [(0, 0), (0, 0), *[(padding, padding)] * axes])
+    n = [(size - dilation * (k - 1) - 1) // stride + 1 for size, k in zip(padded.shape[2:], w.shape[2:], strict=True)]
+    x = padded.reshape(len(x), groups, x.shape[1] // groups, *padded.shape[2:])
     w = w.reshape(groups, -1, *w.shape[1:])
     out: Any = 0
     for taps in itertools.product(*map(range, w.shape[3:])):
@@ -25,10 +25,10 @@ def windows(x: np.ndarray, w: np.ndarray, bias: Any = None, stride: int = 1, pad
     return out if bias is None else out + bias.reshape(-1, *(1,) * axes)
 
 
-def transposed(x: np.ndarray, w: np.ndarray, bias: Any = None, stride: int = 1, padding: int = 0) -> np.ndarray:
+def transposed(x: Any, w: Any, bias: Any = None, stride: int = 1, padding: int = 0) -> np.ndarray:
     """Each element of x adds a copy of the kernel; what padding covers is cut off."""
     full = [(n - 1) * stride + k for n, k in zip(x.shape[2:], w.shape[2:], strict=True)]
-    out = np.zeros((len(x), w.shape[1], *full), x.dtype)
+    out: Any = np.zeros((len(x), w.shape[1], *full), x.dtype)
     for at in itertools.product(*map(range, x.shape[2:])):
         part = tuple(slice(i * stride, i * stride + k) for i, k in zip(at, w.shape[2:], strict=True))
         out[(..., *part)] += np.einsum("nc,co...->no...", x[(..., *at)], w)
