@@ -206,11 +206,13 @@ def convolution_layouts(node: Node) -> list[tuple[Node, tuple[int, ...]]]:
     for x, axis in zip(node.args, (1, 0, None), strict=False):
         apart = x.shape if axis is None else (*x.shape[:axis], groups, x.shape[axis] // groups, *x.shape[axis + 1 :])
         found = None
-        if x.prim.name == "reshape" and x.args[0].shape == apart:  # groups that are apart in memory stay so
-            found = layout_of(x.args[0])
-        elif (whole := layout_of(x)) is not None:
-            strides = _reshape_strides(x.shape, list(whole[1]), apart)
-            found = None if strides is None else (whole[0], tuple(strides))
+        source = x.args[0] if x.prim.name == "reshape" else x  # groups that are apart in memory may stay so
+        for seen in (source, x):
+            whole = layout_of(seen)
+            strides = None if whole is None else _reshape_strides(seen.shape, list(whole[1]), apart)
+            if whole is not None and strides is not None:
+                found = whole[0], tuple(strides)
+                break
         # Rows of x are copied by vectors, a bias is read in order.
         if found is None or found[0].prim.kind == "movement" or (axis != 0 and found[1][-1] != 1 and apart[-1] > 1):
             found = x, tuple(_contiguous(apart))
