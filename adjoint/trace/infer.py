@@ -146,7 +146,8 @@ def infer_structured(prim: str, operands: list[Any], attrs: Any) -> tuple[Any, A
             )
     if prim == "convolve" and any(x.dtype is not operands[0].dtype for x in operands):
         given = " and ".join(x.dtype.name for x in operands)
-        raise RuntimeError(f"Input type and weight type should be the same, but got {given}: convert one of them with .to()")
+        kind = RuntimeError if all(x.dtype.is_floating_point for x in operands) else NotImplementedError
+        raise kind(f"Input type and weight type should be the same, but got {given}: convert one of them with .to()")
     if prim == "pick":
         shape, dtype = operands[0].parts[attrs]
         return shape, dtype, None, [None]

@@ -78,6 +78,8 @@ def _check_input(name: str, x: Tensor, weight: Tensor, n: int) -> None:
         raise RuntimeError(
             f"Expected a weight of {n + 2} dimensions for {name}, got {list(weight.shape)}"
         )
+    if 0 in weight.shape[2:]:
+        raise RuntimeError(f"kernel size should be greater than zero, but the weight of {name} has size {list(weight.shape)}")
     if x.dim() not in (n + 1, n + 2):
         raise RuntimeError(
             f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, "
@@ -85,12 +87,16 @@ def _check_input(name: str, x: Tensor, weight: Tensor, n: int) -> None:
         )
 
 
-def _check_bias(weight: Tensor, bias: Tensor | None, channels: int) -> None:
-    if bias is not None and tuple(bias.shape) != (channels,):
+def _bias_of(weight: Tensor, bias: Tensor | None, channels: int) -> Tensor | None:
+    """The bias, checked; whole numbers are taken in the weight's dtype."""
+    if bias is None:
+        return None
+    if tuple(bias.shape) != (channels,):
         raise RuntimeError(
             f"Given weight of size {list(weight.shape)}, expected bias to be 1-dimensional with {channels} elements, "
             f"but got bias of size {list(bias.shape)} instead"
         )
+    return bias if bias.is_floating_point() else bias.to(weight.dtype)
 
 
 def _check_convolution(
@@ -144,7 +150,7 @@ def _convolve(
 ) -> Tensor:
     """x (N, C, *L), weight (O, C/groups, *k), bias (O,): y[n, o, p] = sum of weight[o, c, j] x[n, c, p*s + j*d]."""
     _check_convolution(name, x, weight, stride, dilation, [*lo, *hi], groups)
-    _check_bias(weight, bias, weight.shape[0])
+    bias = _bias_of(weight, bias, weight.shape[0])
     batched = x.dim() == len(stride) + 2
     x = x if batched else x.unsqueeze(0)
     out = torch._convolve(x, weight, bias, (stride, lo, hi, (1,) * len(stride), dilation, groups))
@@ -271,7 +277,7 @@ def _convolve_transposed(
     batched = x.dim() == n + 2
     x = x if batched else x.unsqueeze(0)
     in_channels, per_group = weight.shape[:2]
-    _check_bias(weight, bias, groups * per_group)
+    bias = _bias_of(weight, bias, groups * per_group)
     kernel = tuple(weight.shape[2:])
     reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
     front = tuple(r - p for r, p in zip(reach, padding, strict=True))
