@@ -88,7 +88,7 @@ def _check_input(name: str, x: Tensor, weight: Tensor, n: int) -> None:
 
 
 def _bias_of(weight: Tensor, bias: Tensor | None, channels: int) -> Tensor | None:
-    """The bias, checked; whole numbers are taken in the weight's dtype."""
+    """The bias, checked, in the weight's dtype: PyTorch takes one of any dtype."""
     if bias is None:
         return None
     if tuple(bias.shape) != (channels,):
@@ -96,7 +96,7 @@ def _bias_of(weight: Tensor, bias: Tensor | None, channels: int) -> Tensor | Non
             f"Given weight of size {list(weight.shape)}, expected bias to be 1-dimensional with {channels} elements, "
             f"but got bias of size {list(bias.shape)} instead"
         )
-    return bias if bias.is_floating_point() else bias.to(weight.dtype)
+    return bias if bias.dtype is weight.dtype else bias.to(weight.dtype)
 
 
 def _check_convolution(
