@@ -16,6 +16,7 @@ from adjoint.trace.trie import Step
 NAMES = {
     "integer_pow": "PowBackward0",
     "matmul": "MmBackward0",
+    "convolve": "ConvolutionBackward0",
     "cast": "ToCopyBackward0",
     "reshape": "ViewBackward0",
     "place": "ConstantPadNdBackward0",

@@ -1,7 +1,7 @@
 """Loads and stores: whole vectors, masked tails, gathers, predicates, accumulation in memory.
 
 `_load` and `_store` choose by how an index moves from lane to lane: not at all, by one, by two, backwards,
-or irregularly.
+in a pattern that is the same for all vectors (as in what was spread or repeated), or irregularly.
 """
 
 from __future__ import annotations
@@ -84,6 +84,11 @@ class Accesses(Addresses):
             offset = self._scalar_index(scalar)
             self.levels.use(depth)
             x = self._every_other(base, offset, element, size, lanes)
+        elif (pattern := self._lane_offsets(e)) is not None:
+            offset = self._scalar_index(e)
+            self.levels.use(depth)
+            pointer = em.op(f"getelementptr {element}, ptr {base}, i64 {offset}")
+            x = self._picked(pointer, pattern, mask, element, size, depth)
         else:
             lo, hi = ex.bounds(e)
             narrow = "i32" if lo > -(1 << 31) and hi < 1 << 31 else "i64"
@@ -109,6 +114,32 @@ class Accesses(Addresses):
         order = [2 * j if 2 * j < lanes else lanes + 2 * j - (lanes - 1) for j in range(lanes)]
         picks = ", ".join(f"i32 {k}" for k in order)
         return em.op(f"shufflevector {kind} {low}, {kind} {high}, <{lanes} x i32> <{picks}>")
+
+    def _picked(
+        self, pointer: str, pattern: list[int], mask: str | None, element: str, size: int, depth: int
+    ) -> str:
+        """Elements at known distances from `pointer`: one or two loads of what is needed, and a shuffle."""
+        em, lanes = self.em, self.lanes
+        kind, bits = f"<{lanes} x {element}>", f"<{lanes} x i1>"
+        load = f"@llvm.masked.load.v{lanes}{sc.mangled(1, element)}.p0"
+        em.declare(f"{kind} {load}(ptr, i32, {bits}, {kind})")
+        loaded = []
+        for first in range(0, max(pattern) + 1, lanes):
+            readers = [[i for i, at in enumerate(pattern) if at == m] for m in range(first, first + lanes)]
+            memo, key = self.levels.stack[depth].memo, ("needed", mask, tuple(pattern), first)
+            needed = memo.get(key)
+            if needed is None:
+                if mask is None:
+                    needed = "<" + ", ".join(f"i1 {int(bool(r))}" for r in readers) + ">"
+                for turn in range(max(map(len, readers)) if mask is not None else 0):
+                    order = ", ".join(f"i32 {r[turn] if turn < len(r) else lanes}" for r in readers)
+                    some = em.op(f"shufflevector {bits} {mask}, {bits} zeroinitializer, <{lanes} x i32> <{order}>")
+                    needed = some if needed is None else em.op(f"or {bits} {needed}, {some}")
+                memo[key] = needed
+            at = em.op(f"getelementptr {element}, ptr {pointer}, i64 {first}") if first else pointer
+            loaded.append(em.op(f"call {kind} {load}(ptr {at}, i32 {size}, {bits} {needed}, {kind} zeroinitializer)"))
+        picks = ", ".join(f"i32 {at}" for at in pattern)
+        return em.op(f"shufflevector {kind} {loaded[0]}, {kind} {loaded[-1]}, <{lanes} x i32> <{picks}>")
 
     def _reversed(self, kind: str, x: str, lanes: int) -> str:
         order = ", ".join(f"i32 {lanes - 1 - i}" for i in range(lanes))

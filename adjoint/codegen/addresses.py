@@ -7,6 +7,7 @@ memory. Every sum is written term by term, outer loops first, at the outermost d
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from adjoint.codegen import scalars as sc
@@ -185,6 +186,28 @@ class Addresses(Tiling):
             else:
                 irregular.append((var, k))
         return (e[0], tuple(scalar)), step, irregular
+
+    def _lane_offsets(self, e: Expr) -> list[int] | None:
+        """How far each lane's element lies from the first lane's, where that is the same for all vectors and not far.
+
+        It is where quotients and remainders are by numbers that divide the places where vectors start.
+        """
+        vec, lanes = self.vec, self.lanes
+        if vec is None or len(vec.members) != 1 or vec is self.chunk_group:
+            return None
+        aligned = lanes if self.row_mode or self.n_vec % lanes == 0 else math.gcd(lanes, self.n_vec)
+        _, step, irregular = self._parts(e)
+        out = [step * i for i in range(lanes)]
+        for var, k in irregular:
+            if var.kind not in ("div", "mod"):
+                return None
+            (start, terms), n = var.payload
+            if aligned % n or any(f != 1 if v is vec.last else f % n or v.mask & self.vec_mask for v, f in terms):
+                return None
+            for i in range(lanes):
+                quotient, rest = divmod(start % n + i, n)
+                out[i] += k * (quotient if var.kind == "div" else rest - start % n)
+        return out if min(out) == 0 and max(out) < 2 * lanes else None
 
     def _vector_index(self, e: Expr, element: str) -> str:
         """An index expression in every lane, as i64 or i32."""

@@ -145,11 +145,11 @@ def _copy_transposed(
                 lines.append(load(em, shape, at))
             start = plus(em, times(em, k, width), columns)
             corner = element_address(em, shape, to, start)
-            for c, line in enumerate(_transpose(em, shape, lines)):
+            for c, line in enumerate(transpose(em, shape, lines)):
                 store(em, shape, line, element_address(em, shape, corner, str(c * width)))
 
 
-def _transpose(em: Emitter, shape: Shape, lines: list[str]) -> list[str]:
+def transpose(em: Emitter, shape: Shape, lines: list[str]) -> list[str]:
     """The transpose of a square of as many vectors as lanes.
 
     Interleaving line i with line i + half, log2(lanes) times over, rotates the bits of (line,

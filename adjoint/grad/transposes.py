@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+from adjoint.grad.convolution import convolve_forward, convolve_reverse
 from adjoint.ops.complex_numbers import conj
 from adjoint.ops.elementwise import cast, where
 from adjoint.ops.rearrange import window
@@ -168,6 +169,7 @@ TRANSPOSES: dict[str, Callable[[Tensor, tuple, Any], Cotangents]] = {
     "put": _put,
     "cumsum": _cumsum,
     "matmul": _matmul,
+    "convolve": convolve_reverse,
     "where": _where,
     "cast": lambda g, args, dtype: (cast(g, args[0]._aval.dtype),),
     "full": lambda g, args, attrs: (sum_to(g, ()),),
@@ -200,6 +202,8 @@ def forward_linear(prim: str, tangents: tuple, args: tuple, attrs: Any) -> Tenso
         left = None if ta is None else record("matmul", (ta, b))
         right = None if tb is None else record("matmul", (a, tb))
         return left if right is None else right if left is None else left + right
+    if prim == "convolve":
+        return convolve_forward(tangents, args, attrs)
     if prim == "where":
         condition, x, y = args
         tx = 0.0 if tangents[1] is None else tangents[1]

@@ -33,7 +33,7 @@ ARITY |= {
 }
 ARITY |= dict.fromkeys(_BINARY.split(), 2)
 ARITY |= {"where": 3, "input": 0, "scalar": 0, "const": 0, "full": 1, "iota": 0, "random_bits": 2}
-ARITY |= {"slice_update": 2, "matmul": 2, "take": 2, "put_add": 2, "put": 3, "put_fold": 3, "solve": 2, "position": 1}
+ARITY |= {"slice_update": 2, "matmul": 2, "convolve": 2, "take": 2, "put_add": 2, "put": 3, "put_fold": 3, "solve": 2, "position": 1}
 ARITY |= {"as_real": 1, "as_complex": 1}
 _STARTS = {"slice": 0, "place": 1, "slice_update": 0}  # where in attrs the starts of a region are
 
@@ -319,6 +319,19 @@ def _check_matrices(node: Node) -> None:
     _need(len(node.args[0].shape) >= 2, node, "matrices")
 
 
+def _check_convolve(node: Node) -> None:
+    strides, lo, hi, steps, dilations, groups = node.attrs
+    x, w, *bias = node.args
+    axes = len(strides)
+    _need(axes >= 1 and len(x.shape) == len(w.shape) == axes + 2, node, "(N, C, *L) and (O, C / groups, *K)")
+    _need(all(len(a) == axes for a in (lo, hi, steps, dilations)), node, "five tuples of one length")
+    _need(all(n >= 1 for n in (*strides, *steps, *dilations)), node, "strides, steps and dilations from 1")
+    _need(groups >= 1 and w.shape[0] % groups == 0, node, "groups of equal size")
+    _need(x.shape[1] == groups * w.shape[1], node, "as many channels as groups times those of w")
+    _need(x.dtype is w.dtype and all(b.dtype is x.dtype for b in bias), node, "one dtype")
+    _need(all(b.shape == w.shape[:1] for b in bias), node, "one number for each output channel")
+
+
 _CHECKS: dict[str, Callable[[Node], None]] = {
     "input": _check_boundary,
     "scalar": _check_boundary,
@@ -340,6 +353,7 @@ _CHECKS: dict[str, Callable[[Node], None]] = {
     **dict.fromkeys(("argmax", "argmin", "cumsum", "cumprod"), _check_axis),
     "argsort": _check_argsort,
     "matmul": _check_matmul,
+    "convolve": _check_convolve,
     "take": _check_take,
     "put_add": _check_put_add,
     "put": _check_put,
@@ -382,7 +396,8 @@ def _check_arity(node: Node) -> None:
             "starts are 0-d int64",
         )
         return
-    _need(len(node.args) == expected, node, f"{expected} operands")
+    more = name == "convolve" and len(node.args) == 3  # the bias
+    _need(len(node.args) == expected or more, node, f"{expected} operands")
 
 
 def check_node(node: Node) -> None:

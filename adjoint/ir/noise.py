@@ -22,7 +22,7 @@ SAMPLES = 16  # disturbed evaluations, until all differences are explained
 AMPLITUDES = (4, 8, 16, 32)  # of the noise in units of the last place, for a quarter of the samples each
 MARGIN = 8  # a difference may be so many times as large as the largest that noise made
 
-_SUMS = frozenset(("sum", "cumsum", "matmul", "put_add"))
+_SUMS = frozenset(("sum", "cumsum", "matmul", "convolve", "put_add"))
 _COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 _PRODUCTS = frozenset(("prod", "cumprod"))
 _NEAR_ROOTS = frozenset(("lgamma", "digamma", "erfinv"))  # precise absolutely, not relatively, at their roots
@@ -142,6 +142,8 @@ def _terms(node: Node) -> float:
     """How many numbers are added or multiplied for one element."""
     if node.prim.name == "matmul":
         return node.args[0].shape[-1]
+    if node.prim.name == "convolve":
+        return node.args[1].size / max(1, node.args[1].shape[0])
     if node.prim.kind == "scan":
         return node.shape[node.attrs]
     return max(a.size for a in node.args) / max(1, node.size)

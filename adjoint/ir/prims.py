@@ -156,6 +156,19 @@ def _matmul(args: list[Aval], attrs: Any) -> Aval:
     return (*a[:-1], b[-1]), dtype
 
 
+def spread_length(length: int, step: int) -> int:
+    """The length of an axis whose elements are moved `step` apart."""
+    return (length - 1) * step + 1 if length else 0
+
+
+def _convolve(args: list[Aval], attrs: tuple) -> Aval:
+    strides, lo, hi, steps, dilations, _ = attrs
+    ((n, _, *sizes), dtype), ((outputs, _, *kernel), _) = args[:2]
+    padded = [spread_length(size, step) + a + b for size, step, a, b in zip(sizes, steps, lo, hi, strict=True)]
+    positions = map(window_length, padded, kernel, strides, dilations)
+    return (n, outputs, *positions), dtype
+
+
 def _take(args: list[Aval], attrs: Any) -> Aval:
     (x, dtype), (index, _) = args
     return (*index, *x[1:]), dtype
@@ -278,6 +291,11 @@ _declare("reduce", "argmax argmin", _arg_reduce, exact=True)  # attrs: one axis;
 _declare("scan", "cumsum", _same, linear=True)  # attrs: axis
 _declare("scan", "cumprod", _same)
 _declare("contract", "matmul", _matmul)  # (B..., m, k) with (B..., k, n), equal batch axes
+# convolve: x (N, G C, *L), its elements moved `steps` apart and padded by lo and hi zeros (less than none: cropped), with
+# w (G O, C, *K), and where given a number for each output channel; attrs (strides, lo, hi, steps, dilations, groups G).
+# y[n, g, o, p] = sum over c and k of w[g, o, c, k] x[n, g, c, p stride + k dilation - lo]. Both its derivatives are
+# convolutions, too.
+_declare("contract", "convolve", _convolve)
 
 # position: an index into an axis of length n as counted from the front, or an IndexError when run; attrs (n, whether
 # negative ones count from the end, which axis the message names: -1 for a flattened tensor).

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from adjoint import dtypes
 from adjoint.ir.graph import Graph, Node
-from adjoint.ir.prims import IMAGINARY, window_length
+from adjoint.ir.prims import IMAGINARY, spread_length, window_length
 from adjoint.storage import round_to
 
 Arrays = list[Any]
@@ -210,6 +210,40 @@ def _window(a: Arrays, attrs: tuple) -> np.ndarray:
     return as_strided(x, (*shape, *sizes), (*steps, *extra), writeable=False)
 
 
+def _convolve(a: Arrays, attrs: tuple) -> np.ndarray:
+    """All windows as columns, and one product for each image and group."""
+    x, w = a[:2]
+    strides, lo, hi, steps, dilations, groups = attrs
+    dims = tuple(range(2, x.ndim))
+    cut = _window([_spread(x, lo, hi, steps)], (dims, w.shape[2:], strides, dilations))
+    (n, channels), outputs = x.shape[:2], w.shape[0]
+    positions = cut.shape[2 : x.ndim]
+    columns = cut.reshape(n, groups, channels // groups, math.prod(positions), math.prod(w.shape[2:])).swapaxes(3, 4)
+    rows = math.prod(w.shape[1:])
+    product = np.matmul(
+        w.reshape(1, groups, outputs // groups, rows), columns.reshape(n, groups, rows, math.prod(positions))
+    )
+    out = product.reshape(n, outputs, *positions)
+    return out + a[2].reshape(outputs, *(1,) * len(positions)) if len(a) > 2 else out
+
+
+def _spread(x: np.ndarray, lo: tuple, hi: tuple, steps: tuple) -> np.ndarray:
+    """Zeros between and around the elements of the last axes; negative paddings crop."""
+    shape, to, from_ = list(x.shape), [slice(None)] * x.ndim, [slice(None)] * x.ndim
+    for axis, (front, back, step) in enumerate(zip(lo, hi, steps, strict=True), x.ndim - len(lo)):
+        n = x.shape[axis]
+        shape[axis] = length = max(0, spread_length(n, step) + front + back)
+        first = -(-max(0, -front) // step)
+        last = min(n, (length - 1 - front) // step + 1)
+        to[axis] = slice(first * step + front, max(0, (last - 1) * step + front + 1), step)
+        from_[axis] = slice(first, last)
+        if last <= first:
+            to[axis] = from_[axis] = slice(0, 0)
+    out = np.zeros(shape, x.dtype)
+    out[tuple(to)] = x[tuple(from_)]
+    return out
+
+
 # --- reductions and indexing -------------------------------------------------------------------------------------
 
 
@@ -398,6 +432,7 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "cumsum": lambda a, axis: np.cumsum(a[0], axis=axis, dtype=a[0].dtype),
     "cumprod": lambda a, axis: np.cumprod(a[0], axis=axis, dtype=a[0].dtype),
     "matmul": _simple(np.matmul),
+    "convolve": _convolve,
     "take": _take,
     "put_add": _put_add,
     "put": _put,

@@ -40,6 +40,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "slice_update": ("starts", "steps"),
     "cat": ("axis",),
     "window": ("dims", "sizes", "strides", "dilations"),
+    "convolve": ("strides", "lo", "hi", "steps", "dilations", "groups"),
     "pick": ("result",),
     **dict.fromkeys(("sum", "prod", "amax", "amin"), ("axes",)),
     **dict.fromkeys(("argmax", "argmin", "cumsum", "cumprod"), ("axis",)),

@@ -383,6 +383,11 @@ def window(x: Tensor, dims: tuple, sizes: tuple, strides: tuple, dilations: tupl
     return record("window", (x,), (tuple(dims), tuple(sizes), tuple(strides), tuple(dilations)))
 
 
+def convolve(x: Tensor, w: Tensor, bias: Tensor | None, attrs: tuple) -> Tensor:
+    """The primitive `convolve` with attrs (strides, lo, hi, steps, dilations, groups), which `ir/prims.py` explains."""
+    return record("convolve", (x, w) if bias is None else (x, w, bias), attrs)
+
+
 def zero_pad(x: Tensor, low: tuple, high: tuple, interior: tuple | None = None) -> Tensor:
     """Zeros before, after and between the elements of each axis."""
     shape = x._aval.shape

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from adjoint import config
-from adjoint.codegen.gemm import gemm_kernel
 from adjoint.codegen.nest import STATUS, Kernel, NestKernel
 from adjoint.dtypes import DType
 from adjoint.ir.graph import Graph, Node
 from adjoint.ir.prims import IMAGINARY
 from adjoint.ir.reference import REFERENCE, run_graph, scalar_of
 from adjoint.runtime import jit, memory, pool
+from adjoint.runtime.contractions import convolution, multiply_adds, product
 from adjoint.runtime.entry import HEADER, REFUSED, WANTED, WRONG
 from adjoint.runtime.memory import Buffer
 from adjoint.schedule.group import Grouping, Special
@@ -279,7 +279,7 @@ class _Build:
         texts: list[tuple[str, str, list[str]]] = []
         for unit in order:
             if isinstance(unit, Special):
-                kernels = self._product(unit, width, texts) if unit.kind == "matmul" else []
+                kernels = self._contraction(unit, width, texts) if unit.layouts else []
                 made.append((unit, kernels))
                 continue
             if not any(r.target in stored for r in unit.roots):
@@ -300,31 +300,20 @@ class _Build:
         self._place(made)
         self._finish(made, jit.compile_kernels(texts))
 
-    def _product(self, unit: Special, width: int, texts: list) -> list:
+    def _contraction(self, unit: Special, width: int, texts: list) -> list:
+        """The kernels of a matrix product or a convolution."""
         node = unit.node
-        x, y = node.args
-        *batch, m, k = x.shape
-        n = y.shape[-1]
-        gemm = gemm_kernel(
-            "kernel",
-            node.dtype.name,
-            int(np.prod(batch, dtype=int)),
-            m,
-            n,
-            k,
-            unit.layouts[0][1],
-            unit.layouts[1][1],
-            vector_bytes=width,
-        )
-        flops, moved = 2 * node.size * k, node.dtype.itemsize * (x.size + y.size + node.size)
+        made = product(unit, width) if unit.kind == "matmul" else convolution(unit, width)
+        flops = 2 * multiply_adds(node)
+        moved = node.dtype.itemsize * (sum([a.size for a in node.args]) + node.size)
         self.flops += flops
         self.bytes += moved
-        for phase in gemm.phases:
+        for phase in made.phases:
             texts.append((phase.name, phase.text, list(phase.declarations)))
-            self.names.append("matmul")
+            self.names.append(unit.kind)
             self.work.append((0, 0))
         self.work[-1] = flops, moved  # packing comes before the product
-        return [gemm]
+        return [made]
 
     def _place(self, made: list[tuple[Any, list]]) -> None:
         """Slots and arena offsets of everything that is neither input nor output."""
@@ -346,7 +335,7 @@ class _Build:
                 for n in unit.results:
                     if n.parts is None:
                         touch(n, at)
-                if unit.kind == "matmul" and kernels[0].scratch_bytes:
+                if unit.layouts and kernels[0].scratch_bytes:
                     touch(("scratch", unit.id), at)
             else:
                 for b in kernels[0].buffers:
@@ -420,11 +409,11 @@ class _Build:
                 flush()
                 self.steps.append(self._host_step(unit))
             elif isinstance(unit, Special):
-                keys: list[Any] = [unit.layouts[0][0], unit.layouts[1][0], unit.node]
+                keys: list[Any] = [*(source for source, _ in unit.layouts), unit.node]
                 if kernels[0].scratch_bytes:
                     keys.append(("scratch", unit.id))
                 index = np.array([self.slots[k] for k in keys], np.int32)
-                parallel = unit.node.size * unit.node.args[0].shape[-1] > 1_000_000
+                parallel = multiply_adds(unit.node) > 1_000_000
                 for phase in kernels[0].phases:
                     records.append((next(at), index, phase.nblocks, parallel))
             else:

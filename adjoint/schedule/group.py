@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 from adjoint.ir.graph import Graph, Node
 from adjoint.schedule.lower import LOWERED, MOST_SPLITS, Lowering, Misaligned, Split
@@ -205,6 +206,31 @@ def product_layouts(node: Node) -> list[tuple[Node, tuple[int, int, int]]]:
     return out
 
 
+def convolution_layouts(node: Node) -> list[tuple[Node, tuple[int, ...]]]:
+    """For x, w and the bias: whose memory, and element strides of (image, group, ...), (group, output, ...), (channel,)."""
+    groups = node.attrs[-1]
+    out = []
+    for x, axis in zip(node.args, (1, 0, None), strict=False):
+        apart = x.shape if axis is None else (*x.shape[:axis], groups, x.shape[axis] // groups, *x.shape[axis + 1 :])
+        found = None
+        source = x.args[0] if x.prim.name == "reshape" else x  # groups that are apart in memory may stay so
+        for seen in (source, x):
+            whole = layout_of(seen)
+            strides = None if whole is None else _reshape_strides(seen.shape, list(whole[1]), apart)
+            if whole is not None and strides is not None:
+                found = whole[0], tuple(strides)
+                break
+        # Rows of x are copied by vectors, a bias is read in order.
+        if found is None or found[0].prim.kind == "movement" or (axis != 0 and found[1][-1] != 1 and apart[-1] > 1):
+            found = x, tuple(_contiguous(apart))
+        out.append(found)
+    return out
+
+
+# Primitives that have kernels of their own, which read operands where they lie.
+LAYOUTS: dict[str, Callable[[Node], list]] = {"matmul": product_layouts, "convolve": convolution_layouts}
+
+
 def choose_roots(graph: Graph) -> Choices:
     """Decide what is computed once. Costs are in additions per element, uses in the eyes of the expensive node."""
     choices = Choices()
@@ -212,8 +238,8 @@ def choose_roots(graph: Graph) -> Choices:
     uses: dict[Node, int] = dict.fromkeys(graph.nodes, 0)
     for node in reversed(graph.nodes):
         name = node.prim.name
-        if name == "matmul" and not is_complex(node):
-            choices.layouts[node] = tuple(product_layouts(node))
+        if name in LAYOUTS and not is_complex(node):
+            choices.layouts[node] = tuple(LAYOUTS[name](node))
             must.update(source for source, _ in choices.layouts[node])
         elif is_host(node):
             must.update(node.args)
@@ -322,9 +348,9 @@ class Grouping:
 
     def _add(self, node: Node) -> None:
         name = node.prim.name
-        if name == "matmul" and not is_complex(node):
+        if name in LAYOUTS and not is_complex(node):
             layouts = self.choices.layouts[node]
-            unit = Special(len(self.units), "matmul", node, [layouts[0][0], layouts[1][0]])
+            unit = Special(len(self.units), name, node, [source for source, _ in layouts])
             unit.layouts = layouts
             self._add_special(unit)
         elif name == "pick":

@@ -15,6 +15,7 @@ from typing import Any
 from adjoint import dtypes
 from adjoint.ir.graph import Graph, GraphBuilder, Node
 from adjoint.ir.prims import PRIMS, Aval, Prim, Shape
+from adjoint.schedule.convolutions import convolve
 
 # Reductions longer than this are cut: along the last axis for threads, elsewhere also for locality.
 LONG_ROW = 32768
@@ -48,6 +49,11 @@ class Builder(GraphBuilder):
             self._known[key] = found
             self.nodes.append(found)
         return found
+
+    def rewritten(self, node: Node) -> Node | None:
+        """What the rules make of a node that is not in the graph."""
+        rule = _REWRITES.get(node.prim.name)
+        return rule(self, node, node.args) if rule is not None else None
 
     def copy(self, prim: Prim, args: tuple[Node, ...], attrs: Any) -> Node:
         if prim is PARTIAL:
@@ -195,6 +201,10 @@ def _sum(b: Builder, x: Node, axis: int) -> Node:
     return _reduce(b, node, (x,)) or b.node("sum", x, attrs=(axis,))
 
 
+def _convolve(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
+    return convolve(b, node, args, node.dtype.name in GEMM_DTYPES)
+
+
 def _put_add(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
     return b.const(0, node.dtype, node.shape) if args[1].size == 0 or node.size == 0 else None
 
@@ -216,6 +226,7 @@ _REWRITES: dict[str, Callable[[Builder, Node, tuple[Node, ...]], Node | None]] =
     "cumsum": _scan,
     "cumprod": _scan,
     "matmul": _matmul,
+    "convolve": _convolve,
     "put_add": _put_add,
     "put": _put,
 }

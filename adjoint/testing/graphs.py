@@ -473,6 +473,25 @@ def _make_matmul(s: Sketch) -> Node | None:
     return s.add("matmul", a, b if b is not None else s.input(shape, a.dtype))
 
 
+def _make_convolve(s: Sketch) -> Node | None:
+    x = s.find(lambda n: n.dtype.category in (1, 2) and len(n.shape) in (3, 4))
+    if x is None:
+        x = s.input(s.rng.choice(((1, 2, 5), (2, 1, 3, 4))), s.dtype((1, 2)))
+    axes, channels = len(x.shape) - 2, x.shape[1]
+
+    def some(*choices: int) -> Shape:
+        return tuple(s.rng.choice(choices) for _ in range(axes))
+
+    strides, dilations, steps = some(1, 1, 2), some(1, 1, 2), some(1, 1, 2, 3)
+    lo, hi = some(0, 0, 1, 2, -1), some(0, 0, 1, -1)
+    groups = s.rng.choice([g for g in (1, 2) if channels % g == 0])
+    # Zeros between elements meet no tap where a phase is computed by itself, so taps are finite.
+    finite = (-3 if x.dtype.is_signed else 0, 3)
+    w = s.input((groups * s.rng.choice((1, 2)), channels // groups, *some(1, 2, 3)), x.dtype, finite)
+    bias = [s.input(w.shape[:1], x.dtype, finite)] if s.rng.random() < 0.3 else []
+    return s.add("convolve", x, w, *bias, attrs=(strides, lo, hi, steps, dilations, groups))
+
+
 def _index(s: Sketch, n: int) -> Node | None:
     """An int64 node whose values are positions on an axis of length n, from the end too."""
     found = s.find(
@@ -585,6 +604,7 @@ MAKERS: dict[str, Callable[[Sketch], Node | None]] = {
     **{n: _reduction(n) for n in ("sum", "prod", "amax", "amin")},
     **{n: _on_axis(n) for n in ("argmax", "argmin", "cumsum", "cumprod", "argsort")},
     "matmul": _make_matmul,
+    "convolve": _make_convolve,
     "take": _make_take,
     "put_add": _make_put_add,
     "put": _make_put,

@@ -183,6 +183,10 @@ def infer_structured(prim: str, operands: list[Any], attrs: Any) -> tuple[Any, A
             raise RuntimeError(
                 f"mat1 and mat2 shapes cannot be multiplied ({a.shape[-2]}x{a.shape[-1]} and {b.shape[-2]}x{b.shape[-1]})"
             )
+    if prim == "convolve" and any(x.dtype is not operands[0].dtype for x in operands):
+        given = " and ".join(x.dtype.name for x in operands)
+        kind = RuntimeError if all(x.dtype.is_floating_point for x in operands) else NotImplementedError
+        raise kind(f"Input type and weight type should be the same, but got {given}: convert one of them with .to()")
     if prim == "pick":
         shape, dtype = operands[0].parts[attrs]
         return shape, dtype, None, [None]

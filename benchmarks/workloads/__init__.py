@@ -6,10 +6,13 @@ To add one: a file with a `Workload` record, and its name in `ALL`.
 from __future__ import annotations
 
 from ..record import Workload
+from .convolution import CONV2D, CONV2D_GRAD
 from .fused import FUSED, FUSED_GRAD
+from .lenet import LENET
 from .linreg import LINREG
 from .mlp8 import MLP8
 from .pointwise20 import POINTWISE20
+from .pools import ADAPTIVE_POOL, AVG_POOL, MAX_POOL, MAX_POOL_OVERLAPPING
 from .rows import CROSS_ENTROPY, LAYER_NORM, SOFTMAX
 from .scalar1000 import SCALAR1000
 
@@ -23,4 +26,11 @@ ALL: tuple[Workload, ...] = (
     SOFTMAX,
     LAYER_NORM,
     CROSS_ENTROPY,
+    CONV2D,
+    CONV2D_GRAD,
+    LENET,
+    MAX_POOL,
+    MAX_POOL_OVERLAPPING,
+    AVG_POOL,
+    ADAPTIVE_POOL,
 )

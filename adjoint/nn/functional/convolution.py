@@ -1,8 +1,8 @@
 """Convolutions in one, two and three dimensions, their transposes, and unfold / fold.
 
-A convolution is one matrix product: zero-pad, take a window of the kernel's size at every output
-position, and multiply the windows (as columns) by the flattened weights. Its gradients follow from
-those of padding, windows and products, so nothing is stated here twice. Read `_convolve` first.
+All of them are one call of the primitive `convolve`, which can pad, spread and crop its input, and whose
+gradients are convolutions again. What stands here are PyTorch's arguments and what it says of wrong ones.
+Read `_convolve` first.
 """
 
 from __future__ import annotations
@@ -78,11 +78,25 @@ def _check_input(name: str, x: Tensor, weight: Tensor, n: int) -> None:
         raise RuntimeError(
             f"Expected a weight of {n + 2} dimensions for {name}, got {list(weight.shape)}"
         )
+    if 0 in weight.shape[2:]:
+        raise RuntimeError(f"kernel size should be greater than zero, but the weight of {name} has size {list(weight.shape)}")
     if x.dim() not in (n + 1, n + 2):
         raise RuntimeError(
             f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, "
             f"but got input of size: {list(x.shape)}"
         )
+
+
+def _bias_of(weight: Tensor, bias: Tensor | None, channels: int) -> Tensor | None:
+    """The bias, checked, in the weight's dtype: PyTorch takes one of any dtype."""
+    if bias is None:
+        return None
+    if tuple(bias.shape) != (channels,):
+        raise RuntimeError(
+            f"Given weight of size {list(weight.shape)}, expected bias to be 1-dimensional with {channels} elements, "
+            f"but got bias of size {list(bias.shape)} instead"
+        )
+    return bias if bias.dtype is weight.dtype else bias.to(weight.dtype)
 
 
 def _check_convolution(
@@ -136,25 +150,10 @@ def _convolve(
 ) -> Tensor:
     """x (N, C, *L), weight (O, C/groups, *k), bias (O,): y[n, o, p] = sum of weight[o, c, j] x[n, c, p*s + j*d]."""
     _check_convolution(name, x, weight, stride, dilation, [*lo, *hi], groups)
-    spatial = len(stride)
-    batched = x.dim() == spatial + 2
+    bias = _bias_of(weight, bias, weight.shape[0])
+    batched = x.dim() == len(stride) + 2
     x = x if batched else x.unsqueeze(0)
-    n, channels = x.shape[:2]
-    out_channels, kernel = weight.shape[0], tuple(weight.shape[2:])
-    cut = windows(x, kernel, stride, dilation, lo, hi)
-    positions = tuple(cut.shape[2 : 2 + spatial])
-    # Columns (N, C * kernel, positions): the product then writes (N, O, positions), already in output order.
-    order = (0, 1, *range(2 + spatial, 2 + 2 * spatial), *range(2, 2 + spatial))
-    rows, area = channels // groups * math.prod(kernel), math.prod(positions)
-    if groups == 1:
-        columns = cut.permute(order).reshape(n, rows, area)
-        out = weight.reshape(out_channels, rows).matmul(columns)
-    else:
-        columns = cut.permute(order).reshape(n, groups, rows, area)
-        out = weight.reshape(1, groups, out_channels // groups, rows).matmul(columns)
-    out = out.reshape(n, out_channels, *positions)
-    if bias is not None:
-        out = out + bias.reshape(1, out_channels, *(1,) * spatial)
+    out = torch._convolve(x, weight, bias, (stride, lo, hi, (1,) * len(stride), dilation, groups))
     return out if batched else out.squeeze(0)
 
 
@@ -250,15 +249,6 @@ def conv3d(
 # ---- transposed convolution ----------------------------------------------------------------------
 
 
-def _crop(x: Tensor, lo: Sequence[int], hi: Sequence[int]) -> Tensor:
-    """Drop lo elements in front and hi behind, along the last dimensions."""
-    first = x.dim() - len(lo)
-    for i, (front, back) in enumerate(zip(lo, hi, strict=True)):
-        if front or back:
-            x = x.narrow(first + i, front, x.shape[first + i] - front - back)
-    return x
-
-
 @composite("ConvolutionBackward0")
 def _convolve_transposed(
     x: Tensor,
@@ -286,29 +276,19 @@ def _convolve_transposed(
         )
     batched = x.dim() == n + 2
     x = x if batched else x.unsqueeze(0)
-    kernel = tuple(weight.shape[2:])
-    # What the spread input needs on each side; where padding asks for less than nothing, crop afterwards.
-    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-    front = [r - p for r, p in zip(reach, padding, strict=True)]
-    back = [f + o for f, o in zip(front, output_padding, strict=True)]
-    lead = (0, 0)
-    spread = torch._pad(
-        x,
-        lead + tuple(max(f, 0) for f in front),
-        lead + tuple(max(b, 0) for b in back),
-        lead + tuple(s - 1 for s in stride),
-    )
-    spread = _crop(spread, [max(-f, 0) for f in front], [max(-b, 0) for b in back])
     in_channels, per_group = weight.shape[:2]
-    dims = tuple(range(2, 2 + n))
+    bias = _bias_of(weight, bias, groups * per_group)
+    kernel = tuple(weight.shape[2:])
+    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    front = tuple(r - p for r, p in zip(reach, padding, strict=True))
+    back = tuple(f + o for f, o in zip(front, output_padding, strict=True))
     flipped = (
-        weight.flip(dims)
+        weight.flip(tuple(range(2, 2 + n)))
         .reshape(groups, in_channels // groups, per_group, *kernel)
         .transpose(1, 2)
         .reshape(groups * per_group, in_channels // groups, *kernel)
     )
-    zeros = (0,) * n
-    out = _convolve(spread, flipped, bias, (1,) * n, zeros, zeros, dilation, groups, name)
+    out = torch._convolve(x, flipped, bias, ((1,) * n, front, back, stride, dilation, groups))
     return out if batched else out.squeeze(0)
 
 
@@ -394,6 +374,15 @@ def conv_transpose3d(
     torch.Size([1, 1, 4, 4, 4])
     """
     return _transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def _crop(x: Tensor, lo: Sequence[int], hi: Sequence[int]) -> Tensor:
+    """Drop lo elements in front and hi behind, along the last dimensions."""
+    first = x.dim() - len(lo)
+    for i, (front, back) in enumerate(zip(lo, hi, strict=True)):
+        if front or back:
+            x = x.narrow(first + i, front, x.shape[first + i] - front - back)
+    return x
 
 
 # ---- windows as columns, and back ----------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from adjoint.testing.operators import (
     complex_numbers,
+    convolutions,
     creation,
     indexing,
     linear,
@@ -21,7 +22,7 @@ from adjoint.testing.operators import (
 from adjoint.testing.operators.record import OpRecord
 
 RECORDS: dict[str, OpRecord] = {}
-for _table in (complex_numbers, pointwise, reductions, movement, indexing, places, linear, measurements, creation, numbers):
+for _table in (complex_numbers, pointwise, reductions, movement, indexing, places, linear, convolutions, measurements, creation, numbers):
     for _record in _table.RECORDS:
         assert _record.name not in RECORDS, f"two records are named {_record.name}"
         RECORDS[_record.name] = _record

@@ -34,6 +34,10 @@ def _matrices(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(2, 2), draw(2, 2), draw(2, 1), draw(2, 1))
 
 
+def _signals(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(1, 1, 6), draw(1, 1, 6), draw(1, 1, 3), draw(1, 1, 3))
+
+
 def _square(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(2, 2), draw(2, 2))
 
@@ -121,6 +125,7 @@ PARTS = (
     _of_one("complex_inv", lambda torch, z: torch.linalg.inv(z + 2j * torch.eye(2)), lambda z: np.linalg.inv(z + 2j * np.eye(2)), _square),
     _of_one("complex_det", lambda torch, z: torch.linalg.det(z + 2j * torch.eye(2)), lambda z: np.linalg.det(z + 2j * np.eye(2)), _square),
     _of_two("complex_solve", lambda torch, z, w: torch.linalg.solve(z + 2j * torch.eye(2), w), lambda z, w: np.linalg.solve(z + 2j * np.eye(2), w), _matrices),
+    _of_two("complex_convolve", lambda torch, z, w: torch.nn.functional.conv1d(z, w), lambda z, w: np.convolve(z[0, 0], w[0, 0, ::-1], "valid")[None, None], _signals),
     _of_two("complex_matmul", lambda torch, z, w: z @ w, np.matmul, _matrices),
     _of_two("complex_eq", lambda torch, z, w: (z == w).float() + (z != z).float(), lambda z, w: np.asarray(z == w, float), differentiable=False),
     OpRecord("isreal", _one, lambda a, b: np.isreal(a + 1j * b), lambda torch, a, b: torch.isreal(torch.complex(a, b)), differentiable=False, exact=True, halves=False,
