@@ -871,3 +871,10 @@ def test_class_out_of_range_is_reported() -> None:
 def test_shape_mismatch_warns() -> None:
     with pytest.warns(UserWarning, match="different to the input size"):
         adjoint.nn.functional.mse_loss(zeros(3, 1), zeros(3))
+
+
+def test_padding_keeps_the_sign_of_zero() -> None:
+    F = adjoint.nn.functional
+    padded = F.pad(adjoint.ones(1), (1, 1), value=-0.0)
+    assert (1 / padded).tolist() == [-np.inf, 1.0, -np.inf]
+    assert (1 / F.pad(adjoint.ones(1), (1, 0))).tolist() == [np.inf, 1.0]

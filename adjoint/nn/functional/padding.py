@@ -6,6 +6,7 @@ join slices of the input itself, so their gradients are those of slicing and `ca
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import adjoint as torch
@@ -28,7 +29,7 @@ def _constant(x: Tensor, lo: tuple[int, ...], hi: tuple[int, ...], value: float)
         return x.clone()
     zeros = (0,) * x.dim()
     out = torch._pad(x, lo, hi, zeros)
-    if value == 0:
+    if value == 0 and math.copysign(1.0, value) > 0:
         return out
     inside = torch._pad(torch.ones(x.shape, dtype=torch.bool), lo, hi, zeros)
     return torch.where(inside, out, value)
