@@ -90,7 +90,7 @@ def same(a: Any, b: Any, tolerance: float) -> bool:
         if a[:3] != b[:3]:
             return False
         if not a[0].startswith("float"):
-            return bool(np.array_equal(a[3], b[3]))
+            return bool(np.array_equal(a[3], b[3], equal_nan=a[3].dtype.kind in "fc"))
         return _close(a[3], b[3], tolerance)
     if isinstance(a, tuple) and isinstance(b, tuple) and a[:1] == b[:1] == ("raised",):
         return _same_error(a[1], b[1])

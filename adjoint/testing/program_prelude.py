@@ -47,6 +47,9 @@ def see(x):
         seen.append((kind, tuple(x.shape), bool(x.requires_grad), array))
     elif isinstance(x, np.ndarray):
         seen.append((str(x.dtype), x.shape, False, x.copy()))
+    elif isinstance(x, (list, tuple)) and any(isinstance(part, torch.Tensor) for part in x):
+        for part in x:
+            see(part)
     else:
         seen.append(x)
 

@@ -32,8 +32,8 @@ def telling(dtype: dtypes.DType) -> np.ndarray:
     if dtype is dtypes.bool:
         return np.array([False, True])
     if dtype.category == 2:  # of these, only what every type holds converts alike everywhere
-        return np.array([0, 1, 2, 100, 127], dtype.np)
-    info = np.iinfo(dtype.np)
+        return np.array([0, 1, 2, 100, 127], dtype.values)
+    info = np.iinfo(dtype.values)
     both = [*near, *(-n for n in near), info.min, info.max]
     return np.array([n for n in both if info.min <= n <= info.max], dtype.np)
 

@@ -35,7 +35,7 @@ def _matrices(draw: Draw) -> Iterator[Sample]:
 
 
 def _signals(draw: Draw) -> Iterator[Sample]:
-    yield sample(draw(1, 1, 6), draw(1, 1, 6), draw(1, 1, 3), draw(1, 1, 3))
+    yield sample(draw(1, 1, 3), draw(1, 1, 3), draw(1, 1, 2), draw(1, 1, 2))
 
 
 def _square(draw: Draw) -> Iterator[Sample]:
