@@ -220,11 +220,25 @@ def _convolve(a: Arrays, attrs: tuple) -> np.ndarray:
     positions = cut.shape[2 : x.ndim]
     columns = cut.reshape(n, groups, channels // groups, math.prod(positions), math.prod(w.shape[2:])).swapaxes(3, 4)
     rows = math.prod(w.shape[1:])
-    product = np.matmul(
-        w.reshape(1, groups, outputs // groups, rows), columns.reshape(n, groups, rows, math.prod(positions))
-    )
+    weights = w.reshape(1, groups, outputs // groups, rows)
+    columns = columns.reshape(n, groups, rows, math.prod(positions))
+    if any(step > 1 for step in steps) and not np.isfinite(w).all():  # no tap meets what lies between elements
+        met = _window([_on_grid(x.shape[2:], lo, hi, steps)], (tuple(range(x.ndim - 2)), w.shape[2:], strides, dilations))
+        met = np.tile(met.reshape(math.prod(positions), -1).T, (channels // groups, 1))
+        product = np.where(met, weights[..., None] * columns[:, :, None], 0).sum(3, dtype=x.dtype)
+    else:
+        product = np.matmul(weights, columns)
     out = product.reshape(n, outputs, *positions)
     return out + a[2].reshape(outputs, *(1,) * len(positions)) if len(a) > 2 else out
+
+
+def _on_grid(sizes: tuple, lo: tuple, hi: tuple, steps: tuple) -> np.ndarray:
+    """Where elements of the last axes, or zeros around them, lie once they are spread; False between them."""
+    out = np.array(True)
+    for n, front, back, step in zip(sizes, lo, hi, steps, strict=True):
+        length = max(0, spread_length(n, step) + front + back)
+        out = out[..., None] & ((np.arange(length) - front) % step == 0)
+    return out
 
 
 def _spread(x: np.ndarray, lo: tuple, hi: tuple, steps: tuple) -> np.ndarray:

@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 
+import adjoint as torch
 from adjoint.codegen.conv import Problem, conv_kernel, make_plan
 from adjoint.runtime import jit, memory, pool
 
@@ -225,3 +226,17 @@ def test_nothing_is_read_outside_of_the_operands(name: str, front: bool) -> None
     fenced = [_fenced(a, front) for a in arrays]
     got = convolved(p, [copy for copy, _ in fenced])
     assert np.array_equal(got, convolved(p, arrays))
+
+
+def test_taps_between_spread_elements_meet_nothing() -> None:
+    """Infinite weights reach only where they meet an element of the input, or of its border, in both modes."""
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((2, 3, 4, 5)), rng.standard_normal((3, 2, 3, 3))
+    w[0, 0, 1, 2], w[1, 1, 0, 0] = np.inf, np.nan
+    for options in ({"stride": 2}, {"stride": 3, "padding": 1}, {"stride": 2, "dilation": 2, "output_padding": 1}):
+        found = []
+        for eager in (False, True):
+            with torch.eager(eager):
+                found.append(torch.nn.functional.conv_transpose2d(torch.tensor(x), torch.tensor(w), **options).numpy())
+        assert np.isfinite(found[0]).any() and not np.isfinite(found[0]).all()
+        np.testing.assert_allclose(*found, rtol=1e-10, atol=1e-12)
