@@ -56,6 +56,8 @@ class Derivatives(Statements):
         )
         if "Cube" in f and ("jvp" in text or "func" in text):
             text = f"slope_of_slope({f}, {x})"
+        if not a.shape and ("jacfwd" in text or "func.hessian" in text):
+            text += f".to({a.name}.dtype)"  # PyTorch's basis without axes is of float64, and raises float32 to it
         self.backwards += 1
         name = self.fresh("h")
         self.emit(f"{name} = {text}")
