@@ -284,7 +284,10 @@ def plain(a: Any) -> Any:
 
 
 def accumulate(leaf: Tensor, g: Tensor, create_graph: bool = False) -> None:
-    """`leaf.grad += g` (a new tensor if a graph of it is wanted or there is none yet)."""
+    """`leaf.grad += g` (a new tensor if a graph of it is wanted or there is none yet); nothing where the leaf has
+    stopped requiring a gradient."""
+    if not leaf._aval.requires_grad:
+        return
     if leaf.grad is None:
         g._aval = plain(g._aval)
         leaf.grad = g

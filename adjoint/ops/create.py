@@ -19,7 +19,7 @@ from adjoint.trace import recorder
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor
 from adjoint.trace.infer import common_dtype
-from adjoint.trace.recorder import local, realize, record, record_full
+from adjoint.trace.recorder import flush, local, realize, record, record_full
 
 
 def check_dtype(dtype: Any) -> DType | None:
@@ -60,6 +60,8 @@ def require_leaf(t: Tensor, requires_grad: bool = True) -> Tensor:
         data = realize(t)
         t._base, t._chain, t._data = None, (), data
     realize(t)
+    if not requires_grad and t._tid == local.trace.id:  # a backward known in this trace would still find it
+        flush(local.trace)
     a = t._aval
     t._aval = aval(a.shape, a.dtype, requires_grad)
     t._leaf = requires_grad

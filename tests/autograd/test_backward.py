@@ -505,3 +505,21 @@ def test_the_same_program_with_and_without_retaining(first: bool, read: bool) ->
             torch.autograd.grad(z, x)
         with pytest.raises(RuntimeError, match="a second time"):
             torch.autograd.grad(z, x)
+
+
+@pytest.mark.parametrize("operation", [lambda w: w[::1], lambda w: w * 3, lambda w: (w * w).sum()])
+@pytest.mark.parametrize("read", [False, True])
+def test_a_leaf_that_stopped_requiring_a_gradient_gets_none(operation, read: bool) -> None:
+    for _ in range(3):
+        w = torch.tensor([2.0], requires_grad=True)
+        other = torch.tensor([1.0], requires_grad=True)
+        v = operation(w) * other
+        if read:
+            v.tolist()
+        w.requires_grad_(False)
+        v.sum().backward()
+        assert w.grad is None and other.grad is not None
+    v = operation(w.requires_grad_())
+    w.requires_grad_(False).requires_grad_()
+    v.sum().backward()
+    assert w.grad is not None
