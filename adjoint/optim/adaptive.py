@@ -79,6 +79,10 @@ class Adagrad(FormulaOptimizer):
             **accepted(foreach=foreach, differentiable=differentiable, fused=fused),
         }
         super().__init__(params, defaults)
+        for group in self.param_groups:  # PyTorch's Adagrad has its state from the start, others from the first step
+            for param in group["params"]:
+                self.state[param]["step"] = 0
+                self._begin(self.tensors(group), self.state[param], param, group)
 
     def tensors(self, group: Group) -> tuple[str, ...]:
         return ("sum",)

@@ -56,8 +56,8 @@ class Derivatives(Statements):
         )
         if "Cube" in f and ("jvp" in text or "func" in text):
             text = f"slope_of_slope({f}, {x})"
-        if not a.shape and ("jacfwd" in text or "func.hessian" in text):
-            text += f".to({a.name}.dtype)"  # PyTorch's basis without axes is of float64, and raises float32 to it
+        if not a.shape and any(name in text for name in ("jacfwd", "func.hessian", "func.jvp")):
+            text += f".to({a.name}.dtype)"  # forward mode of PyTorch raises float32 without axes to float64
         self.backwards += 1
         name = self.fresh("h")
         self.emit(f"{name} = {text}")

@@ -305,6 +305,15 @@ def test_state_dict_continues_the_trajectory(name: str, kwargs: dict[str, Any]) 
         np.testing.assert_allclose(p.detach().numpy(), want, rtol=1e-12)
 
 
+def test_adagrad_has_its_state_from_the_start() -> None:
+    w = leaf(1.0)
+    opt = optim.Adagrad([w], initial_accumulator_value=0.5)
+    (state,) = opt.state_dict()["state"].values()
+    assert state["step"] == 0 and np.asarray(state["sum"]).tolist() == [0.5] * w.numel()
+    opt.step()  # without a gradient nothing moves
+    assert opt.state_dict()["state"][0]["step"] == 0
+
+
 def test_state_dict_form() -> None:
     a, b = leaf(1.0, 2.0), leaf(3.0)
     opt = optim.Adam([{"params": [a]}, {"params": [b], "lr": 0.5}])
