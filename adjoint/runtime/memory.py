@@ -245,24 +245,29 @@ def _counts(buffers: list[Buffer]) -> tuple[list[int], list[int]]:
 
 def _free(buffers: list[Buffer], idle: tuple[int, int]) -> list[bool]:
     """Which of some listed buffers are free, that is show no other counts than `idle`."""
-    return [pair == idle for pair in zip(*_counts(buffers), strict=True)]
+    return [*map(idle.__eq__, zip(*_counts(buffers), strict=True))]
 
 
 def stats() -> dict[str, int]:
     """Buffers and bytes in use (`live_`) and free (`pooled_`), and `allocations` ever made."""
     live = live_bytes = pooled = pooled_bytes = 0
     with _lock:
-        found = [known for ring in list(_rings.values()) for known in zip(*_survey(ring), strict=True)]
+        for size, ring in list(_rings.items()):
+            _, free = _survey(ring)
+            count = free.count(True)
+            pooled += count
+            pooled_bytes += count * size
+            live += len(free) - count
+            live_bytes += (len(free) - count) * size
         for outputs in list(_kept):
             for kept in list(outputs.sets):
-                found += zip(kept, _free(kept, _LISTED), strict=True)
-    for buffer, free in found:
-        if free:
-            pooled += 1
-            pooled_bytes += buffer.nbytes
-        else:
-            live += 1
-            live_bytes += buffer.nbytes
+                for buffer, is_free in zip(kept, _free(kept, _LISTED), strict=True):
+                    if is_free:
+                        pooled += 1
+                        pooled_bytes += buffer.nbytes
+                    else:
+                        live += 1
+                        live_bytes += buffer.nbytes
     return {
         "live_buffers": live,
         "live_bytes": live_bytes,
