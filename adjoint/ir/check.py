@@ -29,7 +29,7 @@ ARITY: dict[str, int] = {
     name: 1 for name, prim in PRIMS.items() if prim.kind in ("pointwise", "movement")
 }
 ARITY |= {
-    name: 1 for name, prim in PRIMS.items() if prim.kind in ("reduce", "scan", "host", "tuple")
+    name: 1 for name, prim in PRIMS.items() if prim.kind in ("reduce", "scan", "order", "host", "tuple")
 }
 ARITY |= dict.fromkeys(_BINARY.split(), 2)
 ARITY |= {"where": 3, "input": 0, "scalar": 0, "const": 0, "full": 1, "iota": 0, "random_bits": 2}
@@ -80,7 +80,7 @@ _INTEGER_ONLY = {"shift_left", "shift_right"}
 _INTEGER_OR_BOOL = {"bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"}
 _REAL_ONLY = set(
     "erf erfc erfinv lgamma digamma atan2 sign floor ceil round trunc relu maximum minimum floor_div remainder fmod lt le gt "
-    "ge amax amin argmax argmin argsort".split()
+    "ge amax amin argmax argmin argsort argselect".split()
 )
 _NO_BOOL = {"neg", "sub", "sign", "floor_div", "remainder", "fmod", "pow", "integer_pow"}
 
@@ -259,6 +259,13 @@ def _check_argsort(node: Node) -> None:
     _axes(node, (node.attrs[0],), len(node.shape))
 
 
+def _check_argselect(node: Node) -> None:
+    axis, _, start, stop = node.attrs
+    shape = node.args[0].shape
+    _axes(node, (axis,), len(shape))
+    _need(0 <= start <= stop <= shape[axis], node, "ranks on the axis, from start to stop")
+
+
 def _check_matmul(node: Node) -> None:
     a, b = node.args
     _need(
@@ -352,6 +359,7 @@ _CHECKS: dict[str, Callable[[Node], None]] = {
     **dict.fromkeys(("sum", "prod", "amax", "amin"), _check_reduce),
     **dict.fromkeys(("argmax", "argmin", "cumsum", "cumprod"), _check_axis),
     "argsort": _check_argsort,
+    "argselect": _check_argselect,
     "matmul": _check_matmul,
     "convolve": _check_convolve,
     "take": _check_take,

@@ -311,6 +311,11 @@ def _argsort(a: Arrays, attrs: tuple) -> np.ndarray:
     return (n - 1 - np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)).astype(np.int64)
 
 
+def _argselect(a: Arrays, attrs: tuple) -> np.ndarray:
+    axis, descending, start, stop = attrs
+    return _argsort(a, (axis, descending))[(slice(None),) * axis + (slice(start, stop),)]
+
+
 # --- decompositions ----------------------------------------------------------------------------------------------------
 
 
@@ -439,6 +444,7 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "put_fold": _put_fold,
     "position": _position,
     "argsort": _argsort,
+    "argselect": _argselect,
     "inv": _linalg(np.linalg.inv, "inv"),
     "cholesky": _linalg(_cholesky, "cholesky"),
     "solve": _linalg(np.linalg.solve, "solve"),

@@ -48,6 +48,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "put_fold": ("fold",),
     "position": ("n", "wraps", "axis"),
     "argsort": ("axis", "descending"),
+    "argselect": ("axis", "descending", "start", "stop"),
 }
 
 

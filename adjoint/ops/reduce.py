@@ -510,8 +510,6 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     tensor(3.)
     """
     from adjoint.ops.gather import gather
-    from adjoint.ops.shape import narrow
-    from adjoint.ops.sort import argsort
 
     ew.refuse("median", (1, 2), input)
     real = input._aval.dtype.is_floating_point
@@ -525,10 +523,10 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
         return ValuesIndices(input.clone(), record("full", (0,), ((), dtypes.int64)))
     _check_not_empty("median", input, (axis,), axis)
     n = input._aval.shape[axis]
-    order = argsort(input, axis)
-    index = narrow(order, axis, (n - 1) // 2, 1)
-    if real:  # NaN sorts to the end
-        last = narrow(order, axis, n - 1, 1)
+    middle = (n - 1) // 2
+    index = record("argselect", (input,), (axis, False, middle, middle + 1))
+    if real:  # NaN is the largest
+        last = record("argselect", (input,), (axis, False, n - 1, n))
         index = where(ew.functions["isnan"](gather(input.detach(), axis, last)), last, index)
     values = gather(input, axis, index)
     if keepdim:

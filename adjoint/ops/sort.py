@@ -1,4 +1,4 @@
-"""Sorting and what needs it. The order is a host step (stable); values are gathered, so gradients flow to them."""
+"""Sorting and what needs it. The order (`argsort`, `argselect`) is stable; values are gathered, so gradients flow to them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
 
 @composite("TopkBackward0")
 def _topk(x: Tensor, k: int, axis: int, largest: bool) -> tuple[Tensor, Tensor]:
-    order = narrow(argsort(x, axis, largest), axis, 0, k)
+    order = record("argselect", (x,), (axis, largest, 0, k))
     return gather(x, axis, order), order
 
 
@@ -97,7 +97,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sor
         )
     if not shape:
         return Sorted(input.clone(), record("full", (0,), ((), _int64())))
-    order = narrow(argsort(input, axis), axis, k - 1, 1)
+    order = record("argselect", (input,), (axis, False, k - 1, k))
     values = gather(input, axis, order)
     return Sorted(values, order) if keepdim else Sorted(values.squeeze(axis), order.squeeze(axis))
 
