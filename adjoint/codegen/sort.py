@@ -17,7 +17,15 @@ from __future__ import annotations
 
 from adjoint.codegen.emitter import Emitter
 from adjoint.codegen.gemm import Gemm
-from adjoint.codegen.gemm_words import Operand, Phase, buffer_address, divide, minimum, phase_of, times
+from adjoint.codegen.gemm_words import (
+    Operand,
+    Phase,
+    buffer_address,
+    divide,
+    minimum,
+    phase_of,
+    times,
+)
 from adjoint.codegen.sort_words import (
     BINS,
     Found,

@@ -296,6 +296,8 @@ _declare("reduce", "amax amin", _reduce, exact=True)  # NaN wins; on bool these 
 _declare("reduce", "argmax argmin", _arg_reduce, exact=True)  # attrs: one axis; first of equals; NaN wins
 _declare("scan", "cumsum", _same, linear=True)  # attrs: axis
 _declare("scan", "cumprod", _same)
+_declare("scan", "cummax cummin", _same, exact=True)  # NaN wins
+_declare("scan", "recurrence", _same)  # operands a, b: y[i] = a[i] * y[i - 1] + b[i], with y[-1] = 0; attrs: axis
 _declare("contract", "matmul", _matmul)  # (B..., m, k) with (B..., k, n), equal batch axes
 # convolve: x (N, G C, *L), its elements moved `steps` apart and padded by lo and hi zeros (less than none: cropped), with
 # w (G O, C, *K), and where given a number for each output channel; attrs (strides, lo, hi, steps, dilations, groups G).

@@ -43,7 +43,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "convolve": ("strides", "lo", "hi", "steps", "dilations", "groups"),
     "pick": ("result",),
     **dict.fromkeys(("sum", "prod", "amax", "amin"), ("axes",)),
-    **dict.fromkeys(("argmax", "argmin", "cumsum", "cumprod"), ("axis",)),
+    **dict.fromkeys(("argmax", "argmin", "cumsum", "cumprod", "cummax", "cummin", "recurrence"), ("axis",)),
     "put_add": ("n",),
     "put_fold": ("fold",),
     "position": ("n", "wraps", "axis"),

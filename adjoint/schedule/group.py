@@ -26,7 +26,7 @@ INLINE_CAT = 4096
 MOST_RANKED = 1 << 31  # elements of an axis whose order has a kernel
 
 _SELECTS = ("place", "slice_update", "cat")
-_SCANS = ("cumsum", "cumprod")
+_SCANS = ("cumsum", "cumprod", "cummax", "cummin", "recurrence")
 _SCATTERS = ("put", "put_add")
 _FOLDS = ("sum", "prod", "amax", "amin")
 
@@ -94,6 +94,10 @@ def small_reduction(node: Node) -> bool:
     if axes[-1] != last:
         return True
     return extent <= 4 or _reads_window(operand)
+
+
+def _is_last(scan: Node) -> bool:
+    return all(n == 1 for n in scan.shape[scan.attrs + 1 :])
 
 
 def _reads_window(node: Node) -> bool:
@@ -309,6 +313,8 @@ def choose_roots(graph: Graph) -> Choices:
             hard = node in must
             if kind != "movement" or name in _SELECTS:
                 total += WEIGHTS.get(name, 1)
+        if name in _SCANS and _is_last(node):  # which runs element by element: what it reads is computed by vectors
+            choices.roots.update(a for a in node.args if cost[a] > CHEAP)
         total = min(total, 1 << 20)
         works = (
             kind in ("pointwise", "reduce", "index") or name == "random_bits" or name in _SELECTS

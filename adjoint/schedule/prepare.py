@@ -148,6 +148,13 @@ def _scan(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
     return x if x.size == 0 or x.shape[node.attrs] == 1 else None
 
 
+def _recurrence(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
+    factors, terms = args
+    if node.size and node.shape[node.attrs] > 1:
+        return None
+    return b.node("add", b.node("mul", factors, b.const(0, node.dtype, node.shape)), terms)
+
+
 def _order(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
     """Kernels sort along the last axis."""
     x, (axis, *rest) = args[0], node.attrs
@@ -238,6 +245,9 @@ _REWRITES: dict[str, Callable[[Builder, Node, tuple[Node, ...]], Node | None]] =
     "argmin": _arg_reduce,
     "cumsum": _scan,
     "cumprod": _scan,
+    "cummax": _scan,
+    "cummin": _scan,
+    "recurrence": _recurrence,
     "argsort": _order,
     "argselect": _order,
     "matmul": _matmul,

@@ -672,7 +672,7 @@ def test_every_primitive_runs() -> None:
     from adjoint.codegen.scalars import POINTWISE
     from adjoint.schedule.lower import LOWERED
 
-    special = {"real", "imag", "conj", "complex", "as_real", "as_complex", "input", "matmul", "convolve", "put", "put_add", "pick", "cumsum", "cumprod"}
+    special = {"real", "imag", "conj", "complex", "as_real", "as_complex", "input", "matmul", "convolve", "put", "put_add", "pick", "cumsum", "cumprod", "cummax", "cummin", "recurrence"}
     for name, prim in PRIMS.items():
         known = (
             name in POINTWISE
