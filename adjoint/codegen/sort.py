@@ -91,8 +91,8 @@ def _short_rows(name: str, o: Order, lanes: int) -> Phase:
     vec = f"<{lanes} x i64>"
     source, out = (buffer_address(em, Operand(b, 0, 0, 1)) for b in (0, ORDER))
     words = em.op(f"alloca [{vectors * lanes} x i64], align 64")
-    for i in range(o.n, vectors * lanes):
-        put(em, "-1", at(em, words, str(i), 8))
+    for past in range(o.n, vectors * lanes):
+        put(em, "-1", at(em, words, str(past), 8))
     reduce = f"@llvm.vector.reduce.add.v{lanes}i64"
     em.declare(f"i64 {reduce}({vec})")
     group = max(1, BLOCK_WORK // o.n)
