@@ -21,6 +21,7 @@ from adjoint.schedule.values import Nest, Value
 _SPILL_COST = 6  # additions: values dearer than this are kept for later stages
 _SPILL_BYTES = 65536  # at most so much stack for one kept value
 _STACK_BYTES = 262144  # and for all of them, since threads may have small stacks
+_SCANNED = {"cumsum": "sum", "recurrence": "sum", "cumprod": "prod", "cummax": "amax", "cummin": "amin"}
 
 
 class Registers(Accesses):
@@ -86,8 +87,11 @@ class Registers(Accesses):
             self.levels.use(depth)
             return sc.philox(em, lanes, args[0], args[2], keys)
         if op == "scan":
-            fold = self._fold(v)
-            return fold.combine(em, [self.levels.stack[-1].memo["carry", v]], [args[0]])[0]
+            carry = self.levels.stack[-1].memo["carry", v]
+            if v.attrs == "recurrence":
+                product = sc.POINTWISE["mul"](em, lanes, v.dtype, v.dtype, [args[0], carry], None)
+                return sc.POINTWISE["add"](em, lanes, v.dtype, v.dtype, [product, args[1]], None)
+            return self._fold(v).combine(em, [carry], [args[0]])[0]
         operand = v.args[-1].dtype
         return sc.POINTWISE[op](em, lanes, operand, v.dtype, args, v.attrs)
 
@@ -163,9 +167,7 @@ class Registers(Accesses):
     def _fold(self, v: Value) -> Fold:
         name = v.attrs if v.op == "scan" else v.attrs[0]
         vectors = self.lanes if self.row_mode or v.mask & self.vec_mask else 1
-        return fold_of(
-            {"cumsum": "sum", "cumprod": "prod"}.get(name, name), v.args[0].dtype, vectors
-        )
+        return fold_of(_SCANNED.get(name, name), v.args[0].dtype, vectors)
 
     # --- values kept from one stage to the next ---
 

@@ -18,7 +18,9 @@ import numpy as np
 from adjoint.grad.transposes import inverse_order, swap, zeros
 from adjoint.ops.complex_numbers import conj
 from adjoint.ops.elementwise import cast, where
+from adjoint.ops.gather import gather, scatter_add
 from adjoint.ops.rearrange import diag_embed, diagonal_of, tril, triu
+from adjoint.ops.reduce import latest_places
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import record
 
@@ -130,6 +132,46 @@ def _cumprod_forward(tangents: tuple, out: Tensor, args: tuple, axis: int) -> Te
     spread = record("expand", (weighted,), (*shape[:-1], n, n))
     out_rows = record("sum", (runs * spread,), (len(shape) - 1,))
     return record("permute", (out_rows,), inverse_order(order))
+
+
+# --- running extremes and recurrences ----------------------------------------------------------------------------------
+
+
+def _running_reverse(g: Tensor, out: Tensor, args: tuple, axis: int) -> tuple:
+    x = args[0]
+    places = latest_places(x.detach(), out.detach(), axis)
+    return (scatter_add(zeros(x), axis, places, g),)
+
+
+def _running_forward(tangents: tuple, out: Tensor, args: tuple, axis: int) -> Tensor:
+    return gather(tangents[0], axis, latest_places(args[0].detach(), out.detach(), axis))
+
+
+def _shifted(x: Tensor, axis: int, by: int) -> Tensor:
+    """x[i - by] at i, with zeros where there is none; by is 1 or -1."""
+    shape = tuple(x._aval.shape)
+    n = shape[axis]
+    starts = tuple(max(0, -by) if d == axis else 0 for d in range(len(shape)))
+    sizes = tuple(n - 1 if d == axis else m for d, m in enumerate(shape))
+    ones = (1,) * len(shape)
+    to = tuple(max(0, by) if d == axis else 0 for d in range(len(shape)))
+    return record("place", (record("slice", (x,), (starts, sizes, ones)),), (shape, to, ones))
+
+
+def _recurrence_reverse(g: Tensor, out: Tensor, args: tuple, axis: int) -> tuple:
+    """t_i = g_i + a_(i+1) t_(i+1), from the end; db = t and da_i = t_i y_(i-1)."""
+    if not out._aval.shape[axis]:
+        return g, g
+    factors = record("flip", (_shifted(conj(args[0]), axis, -1),), (axis,))
+    total = record("flip", (record("recurrence", (factors, record("flip", (g,), (axis,))), axis),), (axis,))
+    return total * conj(_shifted(out, axis, 1)), total
+
+
+def _recurrence_forward(tangents: tuple, out: Tensor, args: tuple, axis: int) -> Tensor:
+    ta, tb = tangents
+    moved = None if ta is None or not out._aval.shape[axis] else ta * _shifted(out, axis, 1)
+    terms = tb if moved is None else moved if tb is None else moved + tb
+    return record("recurrence", (args[0], terms), axis)
 
 
 # --- folding into places ---------------------------------------------------------------------------------------------
@@ -355,6 +397,9 @@ REVERSE: dict[str, Callable[..., tuple]] = {
     "amin": _extreme_reverse,
     "prod": _prod_reverse,
     "cumprod": _cumprod_reverse,
+    "cummax": _running_reverse,
+    "cummin": _running_reverse,
+    "recurrence": _recurrence_reverse,
     "put_fold": _put_fold_reverse,
     "inv": lambda g, out, args, attrs: (-mm(conj(swap(out)), mm(g, conj(swap(out)))),),
     "det": lambda g, out, args, attrs: (_column(g) * conj(_cofactors(args, out)),),
@@ -371,6 +416,9 @@ FORWARD: dict[str, Callable[..., Any]] = {
     "amin": _extreme_forward,
     "prod": _prod_forward,
     "cumprod": _cumprod_forward,
+    "cummax": _running_forward,
+    "cummin": _running_forward,
+    "recurrence": _recurrence_forward,
     "put_fold": _put_fold_forward,
     "inv": lambda t, out, args, attrs: -mm(out, mm(t[0], out)),
     "det": lambda t, out, args, attrs: _trace(mm(swap(_cofactors(args, out)), t[0])),

@@ -29,11 +29,11 @@ ARITY: dict[str, int] = {
     name: 1 for name, prim in PRIMS.items() if prim.kind in ("pointwise", "movement")
 }
 ARITY |= {
-    name: 1 for name, prim in PRIMS.items() if prim.kind in ("reduce", "scan", "host", "tuple")
+    name: 1 for name, prim in PRIMS.items() if prim.kind in ("reduce", "scan", "order", "host", "tuple")
 }
 ARITY |= dict.fromkeys(_BINARY.split(), 2)
 ARITY |= {"where": 3, "input": 0, "scalar": 0, "const": 0, "full": 1, "iota": 0, "random_bits": 2}
-ARITY |= {"slice_update": 2, "matmul": 2, "convolve": 2, "take": 2, "put_add": 2, "put": 3, "put_fold": 3, "solve": 2, "position": 1}
+ARITY |= {"slice_update": 2, "recurrence": 2, "matmul": 2, "convolve": 2, "take": 2, "put_add": 2, "put": 3, "put_fold": 3, "solve": 2, "position": 1}
 ARITY |= {"as_real": 1, "as_complex": 1}
 _STARTS = {"slice": 0, "place": 1, "slice_update": 0}  # where in attrs the starts of a region are
 
@@ -80,9 +80,9 @@ _INTEGER_ONLY = {"shift_left", "shift_right"}
 _INTEGER_OR_BOOL = {"bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"}
 _REAL_ONLY = set(
     "erf erfc erfinv lgamma digamma atan2 sign floor ceil round trunc relu maximum minimum floor_div remainder fmod lt le gt "
-    "ge amax amin argmax argmin argsort".split()
+    "ge amax amin cummax cummin argmax argmin argsort argselect".split()
 )
-_NO_BOOL = {"neg", "sub", "sign", "floor_div", "remainder", "fmod", "pow", "integer_pow"}
+_NO_BOOL = {"recurrence", "neg", "sub", "sign", "floor_div", "remainder", "fmod", "pow", "integer_pow"}
 
 
 def operand_categories(name: str) -> tuple[int, ...]:
@@ -255,8 +255,20 @@ def _check_axis(node: Node) -> None:
     _axes(node, (node.attrs,), len(node.args[0].shape))
 
 
+def _check_recurrence(node: Node) -> None:
+    _check_axis(node)
+    _need(node.args[0].aval == node.args[1].aval, node, "factors and terms of one shape and dtype")
+
+
 def _check_argsort(node: Node) -> None:
     _axes(node, (node.attrs[0],), len(node.shape))
+
+
+def _check_argselect(node: Node) -> None:
+    axis, _, start, stop = node.attrs
+    shape = node.args[0].shape
+    _axes(node, (axis,), len(shape))
+    _need(0 <= start <= stop <= shape[axis], node, "ranks on the axis, from start to stop")
 
 
 def _check_matmul(node: Node) -> None:
@@ -350,8 +362,10 @@ _CHECKS: dict[str, Callable[[Node], None]] = {
     "window": _check_window,
     "pick": _check_pick,
     **dict.fromkeys(("sum", "prod", "amax", "amin"), _check_reduce),
-    **dict.fromkeys(("argmax", "argmin", "cumsum", "cumprod"), _check_axis),
+    **dict.fromkeys(("argmax", "argmin", "cumsum", "cumprod", "cummax", "cummin"), _check_axis),
+    "recurrence": _check_recurrence,
     "argsort": _check_argsort,
+    "argselect": _check_argselect,
     "matmul": _check_matmul,
     "convolve": _check_convolve,
     "take": _check_take,

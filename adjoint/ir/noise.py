@@ -22,7 +22,7 @@ SAMPLES = 16  # disturbed evaluations, until all differences are explained
 AMPLITUDES = (4, 8, 16, 32)  # of the noise in units of the last place, for a quarter of the samples each
 MARGIN = 8  # a difference may be so many times as large as the largest that noise made
 
-_SUMS = frozenset(("sum", "cumsum", "matmul", "convolve", "put_add"))
+_SUMS = frozenset(("sum", "cumsum", "recurrence", "matmul", "convolve", "put_add"))
 _COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 _PRODUCTS = frozenset(("prod", "cumprod"))
 _NEAR_ROOTS = frozenset(("lgamma", "digamma", "erfinv"))  # precise absolutely, not relatively, at their roots

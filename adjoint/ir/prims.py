@@ -25,7 +25,7 @@ Aval = tuple[Shape, DType]  # what is known of a value without its data
 class Prim:
     """One primitive.
 
-    kind: pointwise | create | movement | reduce | scan | contract | index | host | tuple | boundary.
+    kind: pointwise | create | movement | reduce | scan | contract | index | order | host | tuple | boundary.
     rule: (operand avals, attrs) -> aval, or a tuple of avals for primitives with several results.
     linear: True where the result is linear in its floating-point operands (indices and starts aside).
     exact: True where compiled code and NumPy agree to the bit, so that a cold program may run in either.
@@ -187,6 +187,12 @@ def _argsort(args: list[Aval], attrs: Any) -> Aval:
     return args[0][0], dtypes.int64
 
 
+def _argselect(args: list[Aval], attrs: tuple[int, bool, int, int]) -> Aval:
+    axis, _, start, stop = attrs
+    shape = args[0][0]
+    return (*shape[:axis], stop - start, *shape[axis + 1 :]), dtypes.int64
+
+
 # --- decompositions (batched over leading axes) ----------------------------------------------------------------------
 
 
@@ -290,6 +296,8 @@ _declare("reduce", "amax amin", _reduce, exact=True)  # NaN wins; on bool these 
 _declare("reduce", "argmax argmin", _arg_reduce, exact=True)  # attrs: one axis; first of equals; NaN wins
 _declare("scan", "cumsum", _same, linear=True)  # attrs: axis
 _declare("scan", "cumprod", _same)
+_declare("scan", "cummax cummin", _same, exact=True)  # NaN wins
+_declare("scan", "recurrence", _same)  # operands a, b: y[i] = a[i] * y[i - 1] + b[i], with y[-1] = 0; attrs: axis
 _declare("contract", "matmul", _matmul)  # (B..., m, k) with (B..., k, n), equal batch axes
 # convolve: x (N, G C, *L), its elements moved `steps` apart and padded by lo and hi zeros (less than none: cropped), with
 # w (G O, C, *K), and where given a number for each output channel; attrs (strides, lo, hi, steps, dilations, groups G).
@@ -305,10 +313,13 @@ _declare("index", "take", _take, linear=True, exact=True)
 _declare("index", "put_add", _put_add, linear=True)  # zeros(n, ...) with values added at index; attrs: n
 _declare("index", "put", _same, linear=True, exact=True)  # operand 0 with values (2) written at index (1), last wins
 
+_declare("order", "argsort", _argsort, exact=True)  # attrs: (axis, descending); stable; NaN is the largest
+# argselect: argsort from start to stop along the axis, without sorting the rest; attrs: (axis, descending, start, stop).
+_declare("order", "argselect", _argselect, exact=True)
+
 # put_fold: operand 0 with values (2) folded into it at index (1); attrs: prod, amax or amin.
 _declare("host", "put_fold", _same)
 
-_declare("host", "argsort", _argsort, exact=True)  # attrs: (axis, descending); stable
 _declare("host", "inv cholesky", _same, exact=True)
 _declare("host", "solve", _solve, exact=True)  # A (B..., n, n), b (B..., n, k)
 _declare("host", "det", _det, exact=True)

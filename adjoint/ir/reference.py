@@ -306,6 +306,15 @@ def _put(a: Arrays, attrs: Any) -> np.ndarray:
     return out
 
 
+def _recurrence(a: Arrays, axis: int) -> np.ndarray:
+    factors, terms = (np.moveaxis(x, axis, 0) for x in a)
+    out = np.empty_like(terms)
+    y = np.zeros(terms.shape[1:], terms.dtype)
+    for i in range(len(out)):
+        out[i] = y = factors[i] * y + terms[i]
+    return np.moveaxis(out, 0, axis)
+
+
 _FOLDS_AT: dict[str, Any] = {"prod": np.multiply, "amax": np.maximum, "amin": np.minimum}
 
 
@@ -323,6 +332,11 @@ def _argsort(a: Arrays, attrs: tuple) -> np.ndarray:
     # stable and descending: sort the reversed sequence upwards and read it backwards; NaN counts as the largest
     n = x.shape[axis]
     return (n - 1 - np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)).astype(np.int64)
+
+
+def _argselect(a: Arrays, attrs: tuple) -> np.ndarray:
+    axis, descending, start, stop = attrs
+    return _argsort(a, (axis, descending))[(slice(None),) * axis + (slice(start, stop),)]
 
 
 # --- decompositions ----------------------------------------------------------------------------------------------------
@@ -445,6 +459,9 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "argmin": lambda a, axis: np.argmin(a[0], axis=axis).astype(np.int64),
     "cumsum": lambda a, axis: np.cumsum(a[0], axis=axis, dtype=a[0].dtype),
     "cumprod": lambda a, axis: np.cumprod(a[0], axis=axis, dtype=a[0].dtype),
+    "cummax": lambda a, axis: np.maximum.accumulate(a[0], axis=axis),
+    "cummin": lambda a, axis: np.minimum.accumulate(a[0], axis=axis),
+    "recurrence": _recurrence,
     "matmul": _simple(np.matmul),
     "convolve": _convolve,
     "take": _take,
@@ -453,6 +470,7 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "put_fold": _put_fold,
     "position": _position,
     "argsort": _argsort,
+    "argselect": _argselect,
     "inv": _linalg(np.linalg.inv, "inv"),
     "cholesky": _linalg(_cholesky, "cholesky"),
     "solve": _linalg(np.linalg.solve, "solve"),

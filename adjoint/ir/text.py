@@ -43,11 +43,12 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "convolve": ("strides", "lo", "hi", "steps", "dilations", "groups"),
     "pick": ("result",),
     **dict.fromkeys(("sum", "prod", "amax", "amin"), ("axes",)),
-    **dict.fromkeys(("argmax", "argmin", "cumsum", "cumprod"), ("axis",)),
+    **dict.fromkeys(("argmax", "argmin", "cumsum", "cumprod", "cummax", "cummin", "recurrence"), ("axis",)),
     "put_add": ("n",),
     "put_fold": ("fold",),
     "position": ("n", "wraps", "axis"),
     "argsort": ("axis", "descending"),
+    "argselect": ("axis", "descending", "start", "stop"),
 }
 
 

@@ -399,7 +399,7 @@ def cummax(input: Tensor, dim: int) -> ValuesIndices:
     >>> torch.cummax(torch.tensor([1, 3, 2, 5]), dim=0).values
     tensor([1, 3, 3, 5])
     """
-    return _running(input, dim, "max")
+    return _running(input, dim, "cummax")
 
 
 def cummin(input: Tensor, dim: int) -> ValuesIndices:
@@ -409,24 +409,24 @@ def cummin(input: Tensor, dim: int) -> ValuesIndices:
     >>> torch.cummin(torch.tensor([4, 3, 5, 1]), dim=0).values
     tensor([4, 3, 3, 1])
     """
-    return _running(input, dim, "min")
+    return _running(input, dim, "cummin")
 
 
-def _running(x: Tensor, dim: int, kind: str) -> ValuesIndices:
-    import numpy as np
-
-    from adjoint.ops.gather import gather
-    from adjoint.trace.recorder import array_of, tensor_from_array
-
-    ew.refuse("cum" + kind, (0, 1, 2), x)
+def _running(x: Tensor, dim: int, prim: str) -> ValuesIndices:
+    ew.refuse(prim, (0, 1, 2), x)
     axis = axis_of(dim, len(x._aval.shape))
-    a = np.moveaxis(array_of(x), axis, -1)
-    best = (np.maximum if kind == "max" else np.minimum).accumulate(a, axis=-1)
-    n = a.shape[-1]
-    here = np.where((a == best) | np.isnan(a), np.arange(n), 0)
-    index = np.maximum.accumulate(here, axis=-1)
-    positions = tensor_from_array(np.ascontiguousarray(np.moveaxis(index, -1, axis)).astype(np.int64))
-    return ValuesIndices(gather(x, axis, positions), positions)
+    if not x._aval.shape:
+        return ValuesIndices(x.clone(), record("full", (0,), ((), dtypes.int64)))
+    values = record(prim, (x,), axis)
+    return ValuesIndices(values, latest_places(x.detach(), values.detach(), axis))
+
+
+def latest_places(x: Tensor, extremes: Tensor, axis: int) -> Tensor:
+    """Where along an axis the running extremes of x were last found; NaN, once there, is found where it last was."""
+    n = x._aval.shape[axis]
+    along = record("reshape", (record("iota", (), n),), (n, *(1,) * (len(x._aval.shape) - axis - 1)))
+    found = (x == extremes) | ew.functions["isnan"](x) if x._aval.dtype.is_floating_point else x == extremes
+    return record("cummax", (where(found, along, 0),), axis)
 
 
 @composite("LogsumexpBackward0")
@@ -510,8 +510,6 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     tensor(3.)
     """
     from adjoint.ops.gather import gather
-    from adjoint.ops.shape import narrow
-    from adjoint.ops.sort import argsort
 
     ew.refuse("median", (1, 2), input)
     real = input._aval.dtype.is_floating_point
@@ -525,10 +523,10 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
         return ValuesIndices(input.clone(), record("full", (0,), ((), dtypes.int64)))
     _check_not_empty("median", input, (axis,), axis)
     n = input._aval.shape[axis]
-    order = argsort(input, axis)
-    index = narrow(order, axis, (n - 1) // 2, 1)
-    if real:  # NaN sorts to the end
-        last = narrow(order, axis, n - 1, 1)
+    middle = (n - 1) // 2
+    index = record("argselect", (input,), (axis, False, middle, middle + 1))
+    if real:  # NaN is the largest
+        last = record("argselect", (input,), (axis, False, n - 1, n))
         index = where(ew.functions["isnan"](gather(input.detach(), axis, last)), last, index)
     values = gather(input, axis, index)
     if keepdim:

@@ -5,14 +5,18 @@ All are composites of the operations below them. Each function stands alone; `co
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from adjoint.ops.elementwise import clamp, functions, logaddexp, where
+from adjoint.dtypes import float32
+from adjoint.ops.elementwise import cast, clamp, functions, to_default_float, where
 from adjoint.ops.joining import cat
 from adjoint.ops.rearrange import diagonal_of
 from adjoint.ops.reduce import cumsum, mean, sum, vector_norm
 from adjoint.ops.shape import axis_of, matrix_transpose, narrow, unsqueeze
 from adjoint.trace.handle import Tensor
+from adjoint.trace.macro import composite
+from adjoint.trace.recorder import record
 
 
 def cov(input: Tensor, *, correction: int = 1, fweights: Any = None, aweights: Any = None) -> Tensor:
@@ -163,10 +167,26 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     axis = axis_of(dim, len(input._aval.shape))
     if not input._aval.shape or not input._aval.size:
         return input.clone()
-    parts = [narrow(input, axis, 0, 1)]
-    for k in range(1, input._aval.shape[axis]):
-        parts.append(logaddexp(parts[-1], narrow(input, axis, k, 1)))
-    return cat(parts, axis)
+    x = to_default_float(input)
+    kind = x._aval.dtype
+    return cast(_logcumsumexp(cast(x, float32), axis), kind) if kind.is_half else _logcumsumexp(x, axis)
+
+
+@composite("LogcumsumexpBackward0")
+def _logcumsumexp(x: Tensor, axis: int) -> Tensor:
+    """With m_i the largest so far: s_i = exp(m_(i-1) - m_i) s_(i-1) + exp(x_i - m_i), and the result is log(s_i) + m_i.
+
+    An m_i that is infinite is taken for 0.
+    """
+    shape = tuple(x._aval.shape)
+    high = record("cummax", (x.detach(),), axis)
+    start = record("full", (-math.inf,), ((*shape[:axis], 1, *shape[axis + 1 :]), x._aval.dtype))
+    before = cat((start, narrow(high, axis, 0, shape[axis] - 1)), axis)
+    high = where(functions["isinf"](high), 0.0, high)
+    decay = functions["exp"](where(functions["isinf"](before), 0.0, before) - high)
+    decay = where(before == -math.inf, 0.0, decay)
+    total = record("recurrence", (decay, functions["exp"](x - high)), axis)
+    return functions["log"](total) + high
 
 
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:

@@ -1,18 +1,21 @@
-"""Sorting and what needs it. The order is a host step (stable); values are gathered, so gradients flow to them."""
+"""Sorting and what needs it. The order (`argsort`, `argselect`) is stable; values are gathered, so gradients flow to them."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from adjoint import dtypes
-from adjoint.ops.elementwise import refuse
+from adjoint.ops.elementwise import cast, functions, refuse, where
 from adjoint.ops.gather import gather
 from adjoint.ops.shape import axis_of, narrow
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
 from adjoint.trace.recorder import array_of, record, tensor_from_array
+
+isnan, logical_not = functions["isnan"], functions["logical_not"]
 
 
 class Sorted(NamedTuple):
@@ -77,7 +80,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
 
 @composite("TopkBackward0")
 def _topk(x: Tensor, k: int, axis: int, largest: bool) -> tuple[Tensor, Tensor]:
-    order = narrow(argsort(x, axis, largest), axis, 0, k)
+    order = record("argselect", (x,), (axis, largest, 0, k))
     return gather(x, axis, order), order
 
 
@@ -97,7 +100,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sor
         )
     if not shape:
         return Sorted(input.clone(), record("full", (0,), ((), _int64())))
-    order = narrow(argsort(input, axis), axis, k - 1, 1)
+    order = record("argselect", (input,), (axis, False, k - 1, k))
     values = gather(input, axis, order)
     return Sorted(values, order) if keepdim else Sorted(values.squeeze(axis), order.squeeze(axis))
 
@@ -166,6 +169,9 @@ def searchsorted(
     if side == "left" and right:
         raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True")
     way: Any = "right" if right or side == "right" else "left"
+    if sorter is None and isinstance(input, Tensor) and _searches_natively(sorted_sequence._aval, input._aval):
+        found = _search(sorted_sequence.detach(), input.detach(), way == "right")
+        return cast(found, dtypes.int32) if out_int32 else found
     rows = array_of(sorted_sequence)
     if sorter is not None:
         rows = np.take_along_axis(rows, array_of(sorter), -1)
@@ -181,6 +187,33 @@ def searchsorted(
     flat = rows.reshape(-1, rows.shape[-1])
     found = [np.searchsorted(r, v, way) for r, v in zip(flat, values.reshape(len(flat), values.shape[-1]), strict=True)]
     return tensor_from_array(np.array(found, dtype=kind).reshape(values.shape))
+
+
+def _searches_natively(rows: Any, values: Any) -> bool:
+    same = rows.dtype is values.dtype and rows.dtype.category in (1, 2)
+    return same and (len(rows.shape) == 1 or rows.shape[:-1] == values.shape[:-1])
+
+
+@composite("SearchsortedBackward0")
+def _search(rows: Tensor, values: Tensor, right: bool) -> Tensor:
+    """Binary search of all values at once: how many elements come before each, from the highest bit of that number on."""
+    shape, n = tuple(values._aval.shape), rows._aval.shape[-1]
+    flat = record("reshape", (rows,), (rows._aval.size,))
+    first: Any = 0
+    if len(rows._aval.shape) > 1:
+        count = math.prod(shape[:-1])
+        first = record("expand", (record("reshape", (record("iota", (), count) * n,), (*shape[:-1], 1)),), shape)
+    real = values._aval.dtype.is_floating_point
+    found = record("full", (0,), (shape, dtypes.int64))
+    for bit in reversed(range(n.bit_length())):
+        more = found + (1 << bit)
+        exists = more <= n
+        element = record("take", (flat, where(exists, more - 1, 0) + first))
+        before = element <= values if right else element < values
+        if real:  # NaN is the largest
+            before = before | (isnan(values) if right else isnan(values) & logical_not(isnan(element)))
+        found = where(exists & before, more, found)
+    return found
 
 
 def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:

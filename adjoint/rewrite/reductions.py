@@ -111,4 +111,6 @@ RULES: Rules = {
     "argmin": [position_of_one],
     "cumsum": [scan_one_element],
     "cumprod": [scan_one_element],
+    "cummax": [scan_one_element],
+    "cummin": [scan_one_element],
 }

@@ -1,23 +1,30 @@
-"""From a scheduled matrix product or convolution to its kernels: shapes and strides put in order for `codegen`.
+"""From a scheduled matrix product, convolution or order to its kernels: shapes and strides put in order for `codegen`.
 
-Read `product` and `convolution`.
+`KERNELS` is the table, `operations` says how much there is to do.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from adjoint.codegen.conv import Problem, conv_kernel
 from adjoint.codegen.gemm import Gemm, gemm_kernel
+from adjoint.codegen.sort import Order, order_kernels
 from adjoint.ir.graph import Node
 from adjoint.schedule.group import Special
 
 
-def multiply_adds(node: Node) -> int:
-    """How many products are added up for all of a contraction's result."""
+def operations(node: Node) -> int:
+    """How many multiplications, additions and (for an order, about) moves of a record there are in all."""
     if node.prim.name == "matmul":
-        return node.size * node.args[0].shape[-1]
-    return node.size * math.prod(node.args[1].shape[1:])
+        return 2 * node.size * node.args[0].shape[-1]
+    if node.prim.name == "convolve":
+        return 2 * node.size * math.prod(node.args[1].shape[1:])
+    return _MOVES * node.args[0].size
+
+
+_MOVES = 64  # additions for each element of an order
 
 
 def product(unit: Special, vector_bytes: int) -> Gemm:
@@ -41,3 +48,21 @@ def convolution(unit: Special, vector_bytes: int) -> Gemm:
         strides, dilations, lo, unit.layouts[0][1], unit.layouts[1][1], bool(bias),
     )  # fmt: skip
     return conv_kernel("kernel", problem, vector_bytes=vector_bytes)
+
+
+def order(unit: Special, vector_bytes: int) -> Gemm:
+    """The kernels of an order along the last axis that has more than one element."""
+    node = unit.node
+    x, (axis, descending, *ranks) = node.args[0], node.attrs
+    n = x.shape[axis]
+    start, stop = ranks or (0, n)
+    problem = Order(x.dtype.name, x.size // n, n, descending, start, stop)
+    return order_kernels("kernel", problem, vector_bytes=vector_bytes)
+
+
+KERNELS: dict[str, Callable[[Special, int], Gemm]] = {
+    "matmul": product,
+    "convolve": convolution,
+    "argsort": order,
+    "argselect": order,
+}

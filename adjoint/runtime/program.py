@@ -25,7 +25,7 @@ from adjoint.ir.graph import Graph, Node
 from adjoint.ir.prims import IMAGINARY
 from adjoint.ir.reference import REFERENCE, run_graph, scalar_of
 from adjoint.runtime import jit, memory, pool
-from adjoint.runtime.contractions import convolution, multiply_adds, product
+from adjoint.runtime.contractions import KERNELS, operations
 from adjoint.runtime.entry import HEADER, REFUSED, WANTED, WRONG
 from adjoint.runtime.memory import Buffer
 from adjoint.schedule.group import Grouping, Special
@@ -301,11 +301,11 @@ class _Build:
         self._finish(made, jit.compile_kernels(texts))
 
     def _contraction(self, unit: Special, width: int, texts: list) -> list:
-        """The kernels of a matrix product or a convolution."""
+        """The kernels of a matrix product, a convolution or an order."""
         node = unit.node
-        made = product(unit, width) if unit.kind == "matmul" else convolution(unit, width)
-        flops = 2 * multiply_adds(node)
-        moved = node.dtype.itemsize * (sum([a.size for a in node.args]) + node.size)
+        made = KERNELS[unit.kind](unit, width)
+        flops = operations(node)
+        moved = sum([a.size * a.dtype.itemsize for a in (*node.args, node)])
         self.flops += flops
         self.bytes += moved
         for phase in made.phases:
@@ -413,7 +413,7 @@ class _Build:
                 if kernels[0].scratch_bytes:
                     keys.append(("scratch", unit.id))
                 index = np.array([self.slots[k] for k in keys], np.int32)
-                parallel = multiply_adds(unit.node) > 1_000_000
+                parallel = operations(unit.node) > 2_000_000
                 for phase in kernels[0].phases:
                     records.append((next(at), index, phase.nblocks, parallel))
             else:

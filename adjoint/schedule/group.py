@@ -23,9 +23,10 @@ _MOST_SCALARS = 8000
 _MOST_READS = 48
 _MOST_TRIALS = 6
 INLINE_CAT = 4096
+MOST_RANKED = 1 << 31  # elements of an axis whose order has a kernel
 
 _SELECTS = ("place", "slice_update", "cat")
-_SCANS = ("cumsum", "cumprod")
+_SCANS = ("cumsum", "cumprod", "cummax", "cummin", "recurrence")
 _SCATTERS = ("put", "put_add")
 _FOLDS = ("sum", "prod", "amax", "amin")
 
@@ -61,6 +62,8 @@ def is_host(node: Node) -> bool:
         return True
     if node.prim.name in ("amax", "amin", "argmax", "argmin") and node.args[0].size == 0:
         return node.size > 0
+    if node.prim.kind == "order":
+        return max(node.args[0].shape) >= MOST_RANKED
     if node.prim.name == "take":
         return node.args[0].size == 0 and node.size > 0
     if node.prim.name in _SCATTERS:
@@ -91,6 +94,10 @@ def small_reduction(node: Node) -> bool:
     if axes[-1] != last:
         return True
     return extent <= 4 or _reads_window(operand)
+
+
+def _is_last(scan: Node) -> bool:
+    return all(n == 1 for n in scan.shape[scan.attrs + 1 :])
 
 
 def _reads_window(node: Node) -> bool:
@@ -227,8 +234,27 @@ def convolution_layouts(node: Node) -> list[tuple[Node, tuple[int, ...]]]:
     return out
 
 
+def contiguous_layouts(node: Node) -> list[tuple[Node, tuple[int, ...]]]:
+    """For each operand: whose memory, where it lies in it as if it had been computed there."""
+    out = []
+    for x in node.args:
+        found = layout_of(x)
+        in_place = found is not None and math.prod(found[0].shape) == x.size and _is_contiguous(x.shape, found[1])
+        out.append((found[0] if found is not None and in_place else x, tuple(_contiguous(x.shape))))
+    return out
+
+
+def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    return all(n == 1 or a == b for n, a, b in zip(shape, strides, _contiguous(shape), strict=True))
+
+
 # Primitives that have kernels of their own, which read operands where they lie.
-LAYOUTS: dict[str, Callable[[Node], list]] = {"matmul": product_layouts, "convolve": convolution_layouts}
+LAYOUTS: dict[str, Callable[[Node], list]] = {
+    "matmul": product_layouts,
+    "convolve": convolution_layouts,
+    "argsort": contiguous_layouts,
+    "argselect": contiguous_layouts,
+}
 
 
 def choose_roots(graph: Graph) -> Choices:
@@ -238,7 +264,7 @@ def choose_roots(graph: Graph) -> Choices:
     uses: dict[Node, int] = dict.fromkeys(graph.nodes, 0)
     for node in reversed(graph.nodes):
         name = node.prim.name
-        if name in LAYOUTS and not is_complex(node):
+        if name in LAYOUTS and not is_host(node):
             choices.layouts[node] = tuple(LAYOUTS[name](node))
             must.update(source for source, _ in choices.layouts[node])
         elif is_host(node):
@@ -270,7 +296,7 @@ def choose_roots(graph: Graph) -> Choices:
         total = sum([cost[a] for a in node.args])
         deep = 1 + max([depth[a] for a in node.args], default=0)
         if (
-            kind in ("reduce", "scan", "contract")
+            kind in ("reduce", "scan", "contract", "order")
             or is_host(node)
             or name == "pick"
             or name in _SCATTERS
@@ -287,6 +313,8 @@ def choose_roots(graph: Graph) -> Choices:
             hard = node in must
             if kind != "movement" or name in _SELECTS:
                 total += WEIGHTS.get(name, 1)
+        if name in _SCANS and _is_last(node):  # which runs element by element: what it reads is computed by vectors
+            choices.roots.update(a for a in node.args if cost[a] > CHEAP)
         total = min(total, 1 << 20)
         works = (
             kind in ("pointwise", "reduce", "index") or name == "random_bits" or name in _SELECTS
@@ -348,7 +376,7 @@ class Grouping:
 
     def _add(self, node: Node) -> None:
         name = node.prim.name
-        if name in LAYOUTS and not is_complex(node):
+        if name in LAYOUTS and not is_host(node):
             layouts = self.choices.layouts[node]
             unit = Special(len(self.units), name, node, [source for source, _ in layouts])
             unit.layouts = layouts

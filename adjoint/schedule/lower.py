@@ -173,7 +173,8 @@ class Lowering:
         strides = ex.strides_of(tuple(n for i, n in enumerate(operand.shape) if i not in axes))
         root.place = root.flat = ex.linear(kept, strides)
         if root.kind == "scan":
-            root.value = nest.value("scan", (value,), name, node.dtype)
+            values = (value, *[self.value(x, index, None) for x in node.args[1:]])
+            root.value = nest.value("scan", values, name, node.dtype)
             root.value.mask |= sum(v.mask for v in wanted)
             root.place = ex.linear(index, ex.strides_of(node.shape))
         else:

@@ -148,6 +148,26 @@ def _scan(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
     return x if x.size == 0 or x.shape[node.attrs] == 1 else None
 
 
+def _recurrence(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
+    factors, terms = args
+    if node.size and node.shape[node.attrs] > 1:
+        return None
+    return b.node("add", b.node("mul", factors, b.const(0, node.dtype, node.shape)), terms)
+
+
+def _order(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
+    """Kernels sort along the last axis."""
+    x, (axis, *rest) = args[0], node.attrs
+    if node.size == 0 or x.shape[axis] == 1:
+        return b.const(0, dtypes.int64, node.shape)
+    if all(n == 1 for n in x.shape[axis + 1 :]):
+        return None
+    order = (*(d for d in range(len(x.shape)) if d != axis), axis)
+    rows = b.node("permute", x, attrs=order)
+    found = b.node(node.prim.name, rows, attrs=(len(order) - 1, *rest))
+    return b.node("permute", found, attrs=tuple(order.index(d) for d in range(len(order))))
+
+
 def _is_transposed(x: Node) -> bool:
     """Whether the last axis but one is the contiguous one."""
     while x.prim.name in ("expand", "reshape") and x.args[0].shape[-2:] == x.shape[-2:]:
@@ -225,6 +245,11 @@ _REWRITES: dict[str, Callable[[Builder, Node, tuple[Node, ...]], Node | None]] =
     "argmin": _arg_reduce,
     "cumsum": _scan,
     "cumprod": _scan,
+    "cummax": _scan,
+    "cummin": _scan,
+    "recurrence": _recurrence,
+    "argsort": _order,
+    "argselect": _order,
     "matmul": _matmul,
     "convolve": _convolve,
     "put_add": _put_add,

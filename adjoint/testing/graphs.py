@@ -464,6 +464,20 @@ def _on_axis(name: str) -> Callable[[Sketch], Node | None]:
     return make
 
 
+def _make_recurrence(s: Sketch) -> Node | None:
+    terms = s.operand((1, 2), least_rank=1)
+    factors = s.find(lambda n: n.aval == terms.aval)
+    return s.add("recurrence", factors or s.input(terms.shape, terms.dtype, (-1, 1)), terms, attrs=s.rng.randrange(len(terms.shape)))
+
+
+def _make_argselect(s: Sketch) -> Node | None:
+    x = s.operand((0, 1, 2), least_rank=1)
+    axis = s.rng.randrange(len(x.shape))
+    start = s.rng.randint(0, x.shape[axis])
+    stop = s.rng.randint(start, x.shape[axis])
+    return s.add("argselect", x, attrs=(axis, s.rng.random() < 0.5, start, stop))
+
+
 def _make_matmul(s: Sketch) -> Node | None:
     a = s.operand((1, 2), least_rank=2)
     shape = (*a.shape[:-2], a.shape[-1], s.rng.choice((1, 2, 4)))
@@ -602,7 +616,9 @@ MAKERS: dict[str, Callable[[Sketch], Node | None]] = {
     "cat": _make_cat,
     "window": _make_window,
     **{n: _reduction(n) for n in ("sum", "prod", "amax", "amin")},
-    **{n: _on_axis(n) for n in ("argmax", "argmin", "cumsum", "cumprod", "argsort")},
+    **{n: _on_axis(n) for n in ("argmax", "argmin", "cumsum", "cumprod", "cummax", "cummin", "argsort")},
+    "recurrence": _make_recurrence,
+    "argselect": _make_argselect,
     "matmul": _make_matmul,
     "convolve": _make_convolve,
     "take": _make_take,

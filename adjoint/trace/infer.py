@@ -25,7 +25,7 @@ BITWISE = frozenset("bitwise_and bitwise_or bitwise_xor bitwise_not shift_left s
 NO_BOOL = frozenset("floor_div remainder fmod pow shift_left shift_right abs floor ceil trunc round".split())
 NO_COMPLEX = frozenset(
     "sign floor ceil trunc round relu erf erfc erfinv lgamma digamma atan2 maximum minimum floor_div remainder fmod "
-    "lt le gt ge amax amin argmax argmin argsort".split()
+    "lt le gt ge amax amin cummax cummin argmax argmin argsort argselect".split()
 )
 _CHANGES_KIND = frozenset("abs real imag complex".split())
 SYMBOL = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "matmul": "@"}
@@ -145,7 +145,7 @@ def refuse(prim: str, dtype: DType) -> None:
     if prim == "relu" and dtype is dtypes.bool:
         raise RuntimeError("Boolean inputs not supported for relu; convert them with .float() first")
     if dtype.is_complex and prim in NO_COMPLEX:
-        kind = RuntimeError if prim in ("maximum", "minimum", "argsort", "argmax", "argmin") else NotImplementedError
+        kind = RuntimeError if prim in ("maximum", "minimum", "argsort", "argselect", "argmax", "argmin") else NotImplementedError
         raise kind(f'"{prim}" not implemented for \'{name}\': complex numbers have no order; use .real, .imag or .abs()')
 
 

@@ -25,7 +25,7 @@ KEEP_NOTHING = frozenset(
     "neg add sub sum expand reshape permute flip slice place cat window cast clone alias full pick override "
     "sign floor ceil round trunc real imag conj complex as_real as_complex".split()
 )
-EXPENSIVE = frozenset(("contract", "reduce", "scan", "index", "host", "tuple"))
+EXPENSIVE = frozenset(("contract", "reduce", "scan", "index", "order", "host", "tuple"))
 
 
 def needed_steps(node: Step, slots: tuple[int, ...]) -> list[Step]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from ..record import Workload
 from .convolution import CONV2D, CONV2D_GRAD
+from .embedding import EMBEDDING
 from .fused import FUSED, FUSED_GRAD
 from .lenet import LENET
 from .linreg import LINREG
 from .mlp8 import MLP8
+from .orders import SCANS, SEARCH, SORT, TOPK, UNIQUE
 from .pointwise20 import POINTWISE20
 from .pools import ADAPTIVE_POOL, AVG_POOL, MAX_POOL, MAX_POOL_OVERLAPPING
 from .rows import CROSS_ENTROPY, LAYER_NORM, SOFTMAX
@@ -33,4 +35,10 @@ ALL: tuple[Workload, ...] = (
     MAX_POOL_OVERLAPPING,
     AVG_POOL,
     ADAPTIVE_POOL,
+    EMBEDDING,
+    SORT,
+    TOPK,
+    UNIQUE,
+    SEARCH,
+    *SCANS,
 )

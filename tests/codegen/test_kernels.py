@@ -672,12 +672,12 @@ def test_every_primitive_runs() -> None:
     from adjoint.codegen.scalars import POINTWISE
     from adjoint.schedule.lower import LOWERED
 
-    special = {"real", "imag", "conj", "complex", "as_real", "as_complex", "input", "matmul", "convolve", "put", "put_add", "pick", "cumsum", "cumprod"}
+    special = {"real", "imag", "conj", "complex", "as_real", "as_complex", "input", "matmul", "convolve", "put", "put_add", "pick", "cumsum", "cumprod", "cummax", "cummin", "recurrence"}
     for name, prim in PRIMS.items():
         known = (
             name in POINTWISE
             or name in LOWERED
             or name in special
-            or prim.kind in ("reduce", "host", "tuple")
+            or prim.kind in ("reduce", "order", "host", "tuple")
         )
         assert known, name

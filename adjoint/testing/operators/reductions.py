@@ -121,6 +121,21 @@ def _topk_reference(x: Any, k: int, dim: int = -1, largest: bool = True) -> Any:
     return values[tuple(cut)], index[tuple(cut)]
 
 
+def _searches(draw: Draw) -> Any:
+    for right in (False, True):
+        yield sample(np.sort(draw(7)), draw(2, 3), right=right)
+        yield sample(np.sort(draw.repeated(8)), draw.repeated(9), right=right)
+        yield sample(np.sort(draw(3, 5)), draw(3, 4), right=right)
+        yield sample(draw(0), draw(2), right=right)
+
+
+def _found(rows: Any, values: Any, right: bool = False) -> Any:
+    side: Any = "right" if right else "left"
+    if rows.ndim == 1:
+        return np.searchsorted(rows, values, side)
+    return np.array([np.searchsorted(r, v, side) for r, v in zip(rows, values, strict=True)])
+
+
 RECORDS = (
     OpRecord("sum", with_empty, axes(np.sum), dtypes=EVERY, domain=(-0.5, 3.0), method="sum", errors=(RANGE, TWICE)),
     OpRecord("sum_dtype", lambda draw: (sample(draw(2, 3)),), lambda x: np.sum(x, dtype=np.float64),
@@ -170,8 +185,8 @@ RECORDS = (
     OpRecord("cumprod", over_one_axis, lambda x, dim: np.cumprod(x, dim), dtypes=FLOATS, domain=(0.5, 1.5), method="cumprod", in_place="cumprod_", rtol=(1e-5, 1e-12)),
     OpRecord("cumprod_with_zeros", lambda draw: (sample(np.array(v, draw.dtype)) for v in ([2.0, 0, 3], [0.0, 2, 0])), lambda x: np.cumprod(x, 0),
              lambda torch, x: torch.cumprod(x, 0)),
-    OpRecord("cummax", over_one_axis, _running(np.maximum), exact=True, method="cummax"),
-    OpRecord("cummin", over_one_axis, _running(np.minimum), exact=True, method="cummin"),
+    OpRecord("cummax", over_one_axis, _running(np.maximum), exact=True, dtypes=NUMBERS, method="cummax"),
+    OpRecord("cummin", over_one_axis, _running(np.minimum), exact=True, dtypes=NUMBERS, method="cummin"),
     OpRecord("logsumexp", need_dim, _logsumexp, method="logsumexp", covers=("special.logsumexp",)),
     OpRecord("norm", _norms(2), _norm(2), method="norm", errors=(fails(RuntimeError, "floating point", np.ones(3, "int64")),)),
     OpRecord("norm_1", _norms(1), _norm(1), lambda torch, x, p, *a, **k: torch.norm(x, p, *a, **k), avoid=(0.0,)),
@@ -185,7 +200,7 @@ RECORDS = (
     OpRecord("sort_ties", tied_orders, lambda x, stable, descending=False: _sorted(x, -1, descending),
              lambda torch, x, **k: torch.sort(x, **k), dtypes=("int32", "float32"), exact=True, differentiable=False),
     OpRecord("argsort", orders, lambda *a, **k: _sorted(*a, **k)[1], exact=True, differentiable=False, method="argsort"),
-    OpRecord("topk", _topk, _topk_reference, exact=True, method="topk", errors=(fails(RuntimeError, "out of range", np.ones(3), 4),)),
+    OpRecord("topk", _topk, _topk_reference, exact=True, dtypes=NUMBERS, method="topk", errors=(fails(RuntimeError, "out of range", np.ones(3), 4),)),
     OpRecord("kthvalue", lambda draw: (sample(draw(5), 2), sample(draw(2, 4), 3, 1), sample(draw(3, 2), 1, 0, keepdim=True)),
              lambda x, k, dim=-1, keepdim=False: _take(lambda a, d: np.take(np.argsort(a, d), k - 1, d))(x, dim, keepdim), exact=True, method="kthvalue",
              errors=(fails(RuntimeError, "out of range", np.ones(3), 4),)),
@@ -201,6 +216,5 @@ RECORDS = (
     OpRecord("histc", lambda draw: (sample(draw(9), 4, -2, 2), sample(draw(9), 3)),
              lambda x, bins, min=0, max=0: np.histogram(x, bins, (x.min(), x.max()) if min == max else (min, max))[0], exact=True,
              differentiable=False, method="histc"),
-    OpRecord("searchsorted", lambda draw: (sample(np.sort(draw(7)), draw(2, 3)), sample(np.sort(draw(7)), draw(4), right=True)),
-             lambda s, v, right=False: np.searchsorted(s, v, "right" if right else "left"), exact=True, differentiable=False),
+    OpRecord("searchsorted", _searches, _found, exact=True, dtypes=("int32", "int64", "float32", "float64"), differentiable=False),
 )  # fmt: skip
