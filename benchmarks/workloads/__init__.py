@@ -8,9 +8,12 @@ from __future__ import annotations
 from ..record import Workload
 from .convolution import CONV2D, CONV2D_GRAD
 from .fused import FUSED, FUSED_GRAD
+from .gpt import GPT
 from .lenet import LENET
 from .linreg import LINREG
+from .lstm import LSTM
 from .mlp8 import MLP8
+from .mlp784 import MLP784_ADAM, MLP784_SGD
 from .pointwise20 import POINTWISE20
 from .pools import ADAPTIVE_POOL, AVG_POOL, MAX_POOL, MAX_POOL_OVERLAPPING
 from .rows import CROSS_ENTROPY, LAYER_NORM, SOFTMAX
@@ -29,6 +32,10 @@ ALL: tuple[Workload, ...] = (
     CONV2D,
     CONV2D_GRAD,
     LENET,
+    MLP784_SGD,
+    MLP784_ADAM,
+    LSTM,
+    GPT,
     MAX_POOL,
     MAX_POOL_OVERLAPPING,
     AVG_POOL,
