@@ -15,7 +15,8 @@ import numpy as np
 from ..record import Arrays, Case, Results, Workload
 
 LAYERS, HEADS, WIDTH, CONTEXT, BATCH, VOCABULARY = 4, 4, 128, 64, 12, 65
-RATE, BETAS, EPS, DECAY = 1e-4, (0.9, 0.99), 1e-8, 0.1
+# With the usual 1e-8 the first steps of Adam are rate times sign, also where rounding decides the sign of a gradient.
+RATE, BETAS, EPS, DECAY = 1e-4, (0.9, 0.99), 1e-4, 0.1
 
 
 def _shapes() -> dict[str, tuple[int, ...]]:
@@ -112,8 +113,7 @@ def _training(torch: ModuleType, data: Arrays, compile_loss: bool) -> Case:
         optimizer.step()
 
     def read() -> Results:
-        moments = [optimizer.state[p]["exp_avg"] for p in net.parameters()]
-        return [np.float32(loss.item())] + [m.clone().numpy() for m in moments]
+        return [np.float32(loss.item())] + [p.detach().clone().numpy() for p in net.parameters()]
 
     return Case(step, read)
 
@@ -172,7 +172,7 @@ def jitted(jax: ModuleType, data: Arrays) -> Case:
         nonlocal state
         state = update(*state[1])
 
-    return Case(step, lambda: [np.asarray(state[0])] + [np.asarray(state[1][1][name]) for name in SHAPES])
+    return Case(step, lambda: [np.asarray(state[0])] + [np.asarray(state[1][0][name]) for name in SHAPES])
 
 
 GPT = Workload(
@@ -182,9 +182,7 @@ GPT = Workload(
     peers=("torch", "torch.compile", "jax"),
     make=make,
     builders={"adjoint": eager, "torch": eager, "torch.compile": compiled, "jax": jitted},
-    # Where a gradient is near zero its sign is uncertain, and the first steps of Adam are sign times rate. So the first
-    # moments are compared, with the loss after several steps, and not the weights.
-    rtol=1e-3,
+    rtol=1e-4,
     atol=(1e-4, 1e-5),
     check_steps=3,
     repeats=False,
