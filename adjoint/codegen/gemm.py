@@ -33,6 +33,8 @@ from adjoint.codegen.gemm_words import ELEMENTS, Epilogue, Layout, Operand, Phas
 
 __all__ = ["Gemm", "Phase", "choose_tile", "gemm_kernel"]
 
+_L1_ELEMENTS = 1 << 13  # of a panel of B that stays in the first-level cache beside A and C
+
 
 @dataclass(frozen=True, slots=True)
 class Gemm:
@@ -55,6 +57,7 @@ def gemm_kernel(
     a_layout: Layout,
     b_layout: Layout,
     *,
+    offsets: tuple[int, int] = (0, 0),
     vector_bytes: int = 64,
     registers: int | None = None,
     epilogue: Epilogue | None = None,
@@ -62,7 +65,8 @@ def gemm_kernel(
     """Kernels for C[b, i, j] = sum over l of A[b, i, l] * B[b, l, j], with C contiguous.
 
     a_layout, b_layout: element strides (batch, row, column) of A (m x k) and B (k x n); zero where
-    an operand is broadcast. dtype_name: float32, float64, int32 or int64 (which wrap around).
+    an operand is broadcast; the batch may have several axes, see `Batch`. offsets: elements from where
+    a buffer begins to where A and B do. dtype_name: float32, float64, int32 or int64 (which wrap around).
     vector_bytes, registers: the machine's vector registers (default: 32 if they have 64 bytes,
     else 16). k = 0 gives zeros. An empty C gives no phases.
 
@@ -77,18 +81,20 @@ def gemm_kernel(
     if batch == 0 or m == 0 or n == 0:
         return Gemm((), 0)
     # A batch of equal B is one taller product, if the matrices of A follow each other.
-    if batch > 1 and b_layout[0] == 0 and (a_layout[0] == m * a_layout[1] or m == 1):
+    apart = a_layout[0]
+    if batch > 1 and b_layout[0] == 0 and isinstance(apart, int) and (apart == m * a_layout[1] or m == 1):
         if m == 1:
-            a_layout = (0, a_layout[0], a_layout[2])
+            a_layout = (0, apart, a_layout[2])
         batch, m = 1, batch * m
     # One column: the transposed product has one row instead, and its vectors run along memory.
     left, right = 0, 1
     if n == 1 and m > 1 and epilogue is None:
         a_layout, b_layout = _transposed(b_layout), _transposed(a_layout)
         m, n, left, right = n, m, right, left
+        offsets = offsets[::-1]
     shape = Shape(element, itemsize, vector_bytes // itemsize, batch, m, n, k)
-    a = Operand(left, *a_layout)
-    b = Operand(right, *b_layout)
+    a = Operand(left, *a_layout, offset=offsets[0] * itemsize)
+    b = Operand(right, *b_layout, offset=offsets[1] * itemsize)
     if a.column == 1 and b.row == 1 and b.column != 1 and _wants_dots(m, k):
         return Gemm((dot_kernel(name, shape, a, b, epilogue),), 0)
 
@@ -112,7 +118,8 @@ def choose_tile(m: int, n: int, k: int, lanes: int, registers: int) -> tuple[int
     """Rows and vectors of the tile that computes an m x n product in the least estimated time.
 
     The estimate counts cycles on a machine with two multiply-adds and two loads a cycle and four
-    cycles of latency, which is what current x86 and ARM cores have.
+    cycles of latency, which is what current x86 and ARM cores have. A panel of B that the first-level
+    cache cannot hold comes from the second, at a register in 1.6 cycles.
 
     >>> from adjoint.codegen.gemm import choose_tile
     >>> choose_tile(64, 64, 64, 16, 32)
@@ -124,7 +131,8 @@ def choose_tile(m: int, n: int, k: int, lanes: int, registers: int) -> tuple[int
             held = rows * vectors
             if held + vectors + 1 > registers:
                 break
-            step = max(held / 2, (rows + vectors) / 2, 4.0) + 0.25
+            far = k * vectors * lanes > _L1_ELEMENTS and m > rows
+            step = max(held / 2, (rows + vectors) / 2, 4.0, 1.6 * vectors if far else 0.0) + 0.25
             tiles = -(-m // rows) * -(-n // (vectors * lanes))
             cost = tiles * (max(k, 1) * step + 1.5 * held + 15)
             if cost <= best:

@@ -18,6 +18,7 @@ from adjoint.codegen.gemm_words import (
     element_address,
     load,
     loop,
+    matrix_start,
     multiply_add,
     part_of_range,
     phase_of,
@@ -53,8 +54,8 @@ def dot_kernel(name: str, shape: Shape, a: Operand, b: Operand, epilogue: Epilog
     with loop(em, "%lo", "%hi") as block:
         matrix, unit = divide(em, block, per_matrix)
         start, stop = part_of_range(em, unit, group, across)
-        a_start = element_address(em, shape, a_base, times(em, matrix, a.batch))
-        b_start = element_address(em, shape, b_base, times(em, matrix, b.batch))
+        a_start = element_address(em, shape, a_base, matrix_start(em, a, matrix))
+        b_start = element_address(em, shape, b_base, matrix_start(em, b, matrix))
         c_start = element_address(em, shape, c_base, times(em, matrix, m * n))
         with loop(em, start, stop) as number:
             column = tile_start(em, number, columns, n)

@@ -17,6 +17,7 @@ from adjoint.codegen.gemm_words import (
     element_address,
     load,
     loop,
+    matrix_start,
     minimum,
     phase_of,
     plus,
@@ -52,7 +53,7 @@ def pack_columns(
         with loop(em, first, last) as panel:
             matrix, column_tile = divide(em, panel, across)
             column = tile_start(em, column_tile, width, shape.n)
-            start = plus(em, times(em, matrix, b.batch), times(em, column, b.column))
+            start = plus(em, matrix_start(em, b, matrix), times(em, column, b.column))
             from_ = element_address(em, shape, source, start)
             to = element_address(em, shape, scratch, times(em, panel, k * width))
             if b.column == 1:
@@ -84,7 +85,7 @@ def pack_rows(name: str, shape: Shape, a: Operand, offset: int) -> tuple[Phase, 
         last = minimum(em, em.op(f"add i64 {first}, {group}"), count)
         with loop(em, first, last) as number:
             matrix, i = divide(em, number, shape.m)
-            start = plus(em, times(em, matrix, a.batch), times(em, i, a.row))
+            start = plus(em, matrix_start(em, a, matrix), times(em, i, a.row))
             from_ = element_address(em, shape, source, start)
             to = element_address(em, shape, scratch, times(em, number, row))
             with loop(em, "0", str(-(-k // lanes))) as part:

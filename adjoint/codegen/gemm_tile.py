@@ -23,6 +23,7 @@ from adjoint.codegen.gemm_words import (
     element_address,
     load,
     loop,
+    matrix_start,
     minimum,
     multiply_add,
     part_of_range,
@@ -155,7 +156,7 @@ class _Tile:
             inside = times(em, column_tile, shape.k * b.panel)
         else:
             inside = times(em, self.column, b.column)
-        start = plus(em, times(em, matrix, b.batch), inside)
+        start = plus(em, matrix_start(em, b, matrix), inside)
         self.b_column = element_address(em, shape, self.b_base, start)
 
     def emit(self, matrix: str, row_tile: str, k_from: str, k_to: str) -> None:
@@ -191,7 +192,7 @@ class _Tile:
         count = self.rows * self.vectors
         if shape.k == 0:
             return ["zeroinitializer"] * count
-        start = plus(em, times(em, matrix, a.batch), times(em, row, a.row))
+        start = plus(em, matrix_start(em, a, matrix), times(em, row, a.row))
         a_tile = element_address(em, shape, self.a_base, start)
         b_row = b.panel or b.row
         before, head, after = em.block, em.fresh_label("k"), em.fresh_label("summed")

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from adjoint.codegen.emitter import Emitter, vector_type
 
-Layout = tuple[int, int, int]  # element strides of batch, row, column
+# Between the matrices of a batch: elements from one to the next, or (length, stride) of several axes, outermost first.
+Batch = int | tuple[tuple[int, int], ...]
+Layout = tuple[Batch, int, int]  # element strides of batch, row, column
 Epilogue = Callable[[Emitter, int, str, str, str, str | None], str]
 
 ELEMENTS = {
@@ -77,7 +79,7 @@ class Operand:
     """
 
     buffer: int
-    batch: int
+    batch: Batch
     row: int
     column: int
     panel: int = 0
@@ -136,6 +138,18 @@ def plus(em: Emitter, *values: str) -> str:
         if value != "0":
             total = em.op(f"add i64 {total}, {value}") if total else value
     return total or "0"
+
+
+def matrix_start(em: Emitter, operand: Operand, matrix: str) -> str:
+    """How many elements behind the operand's beginning its matrix number `matrix` lies."""
+    if isinstance(operand.batch, int):
+        return times(em, matrix, operand.batch)
+    (_, outermost), *inner = operand.batch
+    starts = []
+    for length, stride in reversed(inner):
+        matrix, index = divide(em, matrix, length)
+        starts.append(times(em, index, stride))
+    return plus(em, times(em, matrix, outermost), *starts)
 
 
 def element_address(em: Emitter, shape: Shape, base: str, *indices: str) -> str:

@@ -14,8 +14,12 @@ from adjoint.ops.shape import axis_of, expand, narrow, reshape, select, transpos
 from adjoint.trace import recorder
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import record
+from adjoint.trace.views import make_view
 
 MOST_PARTS = 1 << 24  # of `tensor_split`, which makes one tensor each
+# Where the parts of something cut into so few begin is part of the program: products then read them in place, and their
+# gradients are written side by side. More parts are likely the batches of a loop, which all want the same program.
+FEW_PARTS = 4
 
 
 def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
@@ -40,10 +44,21 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
                 f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {dim}), "
                 f"but got split_sizes={sections}"
             )
-    out, start = [], 0
-    for length in sections:
-        out.append(narrow(tensor, dim, start, length))
-        start += length
+    starts = itertools.accumulate(sections, initial=0)
+    return _parts(tensor, dim, list(zip(starts, sections, strict=False)))
+
+
+def _parts(input: Tensor, dim: int, spans: list[tuple[int, int]]) -> tuple[Tensor, ...]:
+    """Views of the (start, length) spans of an axis."""
+    shape = input._aval.shape
+    axis = axis_of(dim, len(shape))
+    if len(spans) > FEW_PARTS or any(start + length > shape[axis] or length < 0 for start, length in spans):
+        return tuple(narrow(input, dim, start, length) for start, length in spans)
+    out = []
+    for start, length in spans:
+        starts = tuple(start if d == axis else 0 for d in range(len(shape)))
+        sizes = tuple(length if d == axis else n for d, n in enumerate(shape))
+        out.append(make_view(input, "slice", (starts, sizes, (1,) * len(shape))))
     return tuple(out)
 
 
@@ -67,8 +82,12 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     >>> torch.unbind(torch.tensor([[1, 2], [3, 4]]))
     (tensor([1, 2]), tensor([3, 4]))
     """
-    axis = axis_of(dim, len(input._aval.shape))
-    return tuple(select(input, axis, i) for i in range(input._aval.shape[axis]))
+    shape = input._aval.shape
+    axis = axis_of(dim, len(shape))
+    if shape[axis] > FEW_PARTS:
+        return tuple(select(input, axis, i) for i in range(shape[axis]))
+    parts = _parts(input, axis, [(i, 1) for i in range(shape[axis])])
+    return tuple(make_view(part, "reshape", (*shape[:axis], *shape[axis + 1 :])) for part in parts)
 
 
 def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
@@ -103,12 +122,12 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
         ends = [k * (n // given) + min(k, n % given) for k in range(1, given)]
     else:
         ends = list(given)
-    out, begin = [], 0
+    spans, begin = [], 0
     for end in [*ends, n]:
         first, last, _ = slice(begin, end).indices(n)
-        out.append(narrow(input, axis, first, max(0, last - first)))
+        spans.append((first, max(0, last - first)))
         begin = end
-    return tuple(out)
+    return _parts(input, axis, spans)
 
 
 def _split_along(name: str, input: Tensor, given: Any, axis: int, least: int) -> tuple[Tensor, ...]:

@@ -30,7 +30,7 @@ from adjoint.rewrite.rewriter import (
 
 Args = tuple[Node, ...]
 
-MUL, CAST, WHERE = PRIMS["mul"], PRIMS["cast"], PRIMS["where"]
+ADD, MUL, CAST, WHERE = PRIMS["add"], PRIMS["mul"], PRIMS["cast"], PRIMS["where"]
 BITWISE_NOT, LOGICAL_NOT, EQ, NE = (PRIMS[n] for n in ("bitwise_not", "logical_not", "eq", "ne"))
 _ROUNDING = frozenset(PRIMS[n] for n in ("floor", "ceil", "round", "trunc"))
 _NEVER_NEGATIVE_ZERO = frozenset(PRIMS[n] for n in ("abs", "relu", "exp", "exp2", "sigmoid", "sum"))
@@ -65,6 +65,8 @@ def _never_negative_zero(x: Node) -> bool:
         return not is_float(x.args[0])
     if x.prim is MUL:
         return x.args[0] is x.args[1]
+    if x.prim is ADD:
+        return is_positive_zero(constant(x.args[1]))
     return x.prim in _NEVER_NEGATIVE_ZERO
 
 

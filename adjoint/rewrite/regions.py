@@ -311,6 +311,67 @@ def _combine_placed(name: str) -> Rule:
     return combine_placed
 
 
+_MOST_PIECES = 16
+
+
+def add_beside(b: Rewriter, args: Args, attrs: None) -> Node | None:
+    """place(x) + place(y) -> cat(x + 0, y + 0), zeros in the gaps, for regions side by side along one axis
+
+    The gradient of a split: the next part lands in the zeros that are left. x + 0, since 0 + -0.0 is 0.0.
+    """
+    for whole, part in (args, args[::-1]):
+        if part.prim is not PLACE or part.dtype.is_complex:
+            continue
+        region = _of_place(part)
+        axes = [i for i, n in enumerate(part.shape) if region.sizes[i] != n]
+        if len(axes) != 1 or any(k != 1 for k in region.steps):
+            continue
+        axis = axes[0]
+        pieces = _pieces(b, whole, axis)
+        start = region.starts[axis]
+        if pieces is None or not isinstance(start, int):
+            continue
+        end = start + region.sizes[axis]
+        zero = b.const(0, part.dtype)
+        made: list[Node] = []
+        at, found = 0, False
+        for piece in pieces:
+            stop = at + piece.shape[axis]
+            if at <= start and end <= stop and is_positive_zero(constant(piece)):
+                found = True
+                gaps = [(*part.shape[:axis], n, *part.shape[axis + 1 :]) for n in (start - at, stop - end)]
+                x = part.args[0]
+                made += [
+                    zeros(b, gaps[0], part.dtype),
+                    b.make("add", x, b.expand(zero, x.shape)),
+                    zeros(b, gaps[1], part.dtype),
+                ]
+            elif is_positive_zero(constant(piece)):
+                made.append(piece)
+            else:
+                made.append(b.make("add", piece, b.expand(zero, piece.shape)))
+            at = stop
+        if found and len(made) <= _MOST_PIECES:
+            return b.make("cat", *made, attrs=axis)
+    return None
+
+
+def _pieces(b: Rewriter, x: Node, axis: int) -> list[Node] | None:
+    """The parts along `axis` that a value is made of, where the graph shows them: those of a cat, or of a place."""
+    if x.prim is CAT:
+        return list(x.args) if x.attrs == axis else None
+    if x.prim is not PLACE:
+        return None
+    region = _of_place(x)
+    start = region.starts[axis]
+    others = (i for i in range(len(x.shape)) if i != axis)
+    if not isinstance(start, int) or region.steps[axis] != 1 or any(region.sizes[i] != x.shape[i] for i in others):
+        return None
+    gaps = (start, x.shape[axis] - start - region.sizes[axis])
+    before, after = (zeros(b, (*x.shape[:axis], n, *x.shape[axis + 1 :]), x.dtype) for n in gaps)
+    return [before, x.args[0], after]
+
+
 # --- slice_update ---------------------------------------------------------------------------------
 
 
@@ -426,5 +487,6 @@ RULES: Rules = {
     "slice_update": [update_whole, update_known, update_with_itself, update_update, update_zeros],
     "cat": [cat_parts, cat_uniform, cat_slices],
     "window": [window_uniform],
-    **{name: [_combine_placed(name)] for name in ("add", "sub", "mul")},
+    **{name: [_combine_placed(name)] for name in ("sub", "mul")},
+    "add": [_combine_placed("add"), add_beside],
 }

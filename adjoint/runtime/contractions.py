@@ -32,9 +32,10 @@ def product(unit: Special, vector_bytes: int) -> Gemm:
     node = unit.node
     x, y = node.args
     *batch, m, k = x.shape
+    (*a_layout, a_offset), (*b_layout, b_offset) = (strides for _, strides in unit.layouts)
     return gemm_kernel(
-        "kernel", node.dtype.name, math.prod(batch), m, y.shape[-1], k, unit.layouts[0][1], unit.layouts[1][1],
-        vector_bytes=vector_bytes,
+        "kernel", node.dtype.name, math.prod(batch), m, y.shape[-1], k, tuple(a_layout), tuple(b_layout),
+        offsets=(a_offset, b_offset), vector_bytes=vector_bytes,
     )  # fmt: skip
 
 

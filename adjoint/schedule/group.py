@@ -110,19 +110,25 @@ def _reads_window(node: Node) -> bool:
     return False
 
 
-def layout_of(node: Node, stop: Node | None = None) -> tuple[Node, tuple[int, ...]] | None:
-    """The node whose memory a chain of movements down to `stop` reads, with element strides.
+def layout_of(
+    node: Node, stop: Node | None = None, parts: bool = False
+) -> tuple[Node, tuple[int, ...], int] | None:
+    """The node whose memory a chain of movements down to `stop` reads, with element strides and where it begins.
 
-    None where it cannot be read in place.
+    parts: whether slices at known places are among them.  None where it cannot be read in place.
     """
     chain = []
-    while node.prim.name in ("permute", "expand", "reshape") and node is not stop:
+    while node is not stop and (node.prim.name in _IN_PLACE or (parts and _is_part(node))):
         chain.append(node)
         node = node.args[0]
     strides: list[int] = list(_contiguous(node.shape))
-    shape = node.shape
+    shape, offset = node.shape, 0
     for step in reversed(chain):
-        if step.prim.name == "permute":
+        if step.prim.name == "slice":
+            starts, _, steps = step.attrs
+            offset += sum(s * start for s, start in zip(strides, starts, strict=True))
+            strides = [s * k for s, k in zip(strides, steps, strict=True)]
+        elif step.prim.name == "permute":
             strides = [strides[p] for p in step.attrs]
         elif step.prim.name == "expand":
             lead = len(step.shape) - len(shape)
@@ -136,7 +142,21 @@ def layout_of(node: Node, stop: Node | None = None) -> tuple[Node, tuple[int, ..
                 return None
             strides = moved
         shape = step.shape
-    return node, tuple(strides)
+    return node, tuple(strides), offset
+
+
+_IN_PLACE = ("permute", "expand", "reshape")
+_MOST_BESIDE = 4  # times the size of a part: of something larger that is not in memory anyway, only the part is
+
+
+def _is_part(node: Node) -> bool:
+    """Whether a node is a slice that is read where it lies."""
+    if node.prim.name != "slice" or None in node.attrs[0]:
+        return False
+    source = node.args[0]
+    while source.prim.name in _IN_PLACE or source.prim.name == "slice":
+        source = source.args[0]
+    return source.prim.name == "input" or source.prim.name in LAYOUTS or source.size <= _MOST_BESIDE * node.size
 
 
 def _contiguous(shape: tuple[int, ...]) -> list[int]:
@@ -188,29 +208,44 @@ def _reshape_strides(
     return out
 
 
-def product_layouts(node: Node) -> list[tuple[Node, tuple[int, int, int]]]:
-    """For each operand of a matrix product: whose memory, and (batch, row, column) strides."""
-    out = []
+def product_layouts(node: Node) -> list[tuple[Node, tuple]]:
+    """For each operand of a matrix product: whose memory, (batch, row, column) strides and where it begins there."""
+    out: list[tuple[Node, tuple]] = []
     for x in node.args:
-        found = layout_of(x)
-        if found is not None and found[0].prim.kind == "movement":
+        found = layout_of(x, parts=True)
+        if found is not None and found[0].prim.kind == "movement" and not _is_joined(found[0]):
             # windows and the like are copied anyway: then in the order in which the product reads them
             source = x
             while source.prim.name in ("permute", "expand"):
                 source = source.args[0]
             found = layout_of(x, source)
-        strides = None
-        if found is not None:
-            *batch, row, column = found[1]
-            merged = (
-                _reshape_strides(x.shape[:-2], batch, (math.prod(x.shape[:-2]),)) if batch else [0]
-            )
-            strides = None if merged is None else (merged[0], row, column)
-        if found is None or strides is None:
+        if found is None:
             m, n = x.shape[-2:]
-            found, strides = (x, ()), (m * n, n, 1)
-        out.append((found[0], strides))
+            out.append((x, (m * n, n, 1, 0)))
+        else:
+            *batch, row, column = found[1]
+            out.append((found[0], (_batch_strides(x.shape[:-2], batch), row, column, found[2])))
     return out
+
+
+def _batch_strides(shape: tuple[int, ...], strides: list[int]) -> int | tuple[tuple[int, int], ...]:
+    """The stride from one matrix to the next; (length, stride) of as few axes as will do where there is no single one."""
+    axes: list[tuple[int, int]] = []
+    for n, s in zip(shape, strides, strict=True):
+        if n == 1:
+            continue
+        if axes and axes[-1][1] == n * s:
+            axes[-1] = (axes[-1][0] * n, s)
+        else:
+            axes.append((n, s))
+    if len(axes) > 1:
+        return tuple(axes)
+    return axes[0][1] if axes else 0
+
+
+def _is_joined(node: Node) -> bool:
+    """Whether a `cat` is put together in memory, and not read through."""
+    return node.prim.name == "cat" and (len(node.args) > 4 or node.size > INLINE_CAT)
 
 
 def convolution_layouts(node: Node) -> list[tuple[Node, tuple[int, ...]]]:
@@ -307,7 +342,7 @@ def choose_roots(graph: Graph) -> Choices:
                 hard = node in must
             else:
                 hard = True
-        elif name == "cat" and (len(node.args) > 4 or node.size > INLINE_CAT):
+        elif _is_joined(node):
             hard = True
         else:
             hard = node in must

@@ -16,15 +16,12 @@ from adjoint import dtypes
 from adjoint.ir.graph import Graph, GraphBuilder, Node
 from adjoint.ir.prims import PRIMS, Aval, Prim, Shape
 from adjoint.schedule.convolutions import convolve
+from adjoint.schedule.products import GEMM_DTYPES, SMALL_PRODUCT, Products
 
 # Reductions longer than this are cut: along the last axis for threads, elsewhere also for locality.
 LONG_ROW = 32768
 LONG_COLUMN = 1024
 PIECE = 16384  # elements of one piece of a long row
-GEMM_DTYPES = ("float32", "float64", "int32", "int64")
-SMALL_PRODUCT = (
-    4096  # multiplications of one product below which a plain loop is as good as a packed kernel
-)
 
 
 def _partial_rule(args: list[Aval], attrs: Any) -> Aval:
@@ -55,6 +52,12 @@ class Builder(GraphBuilder):
         rule = _REWRITES.get(node.prim.name)
         return rule(self, node, node.args) if rule is not None else None
 
+    def make(self, name: str, *args: Node, attrs: Any = None) -> Node:
+        """A node that is not in the graph, or what the rules make of it."""
+        rule = _REWRITES.get(name)
+        made = rule(self, Node(PRIMS[name], args, attrs, -1), args) if rule is not None else None
+        return self.node(name, *args, attrs=attrs) if made is None else made
+
     def copy(self, prim: Prim, args: tuple[Node, ...], attrs: Any) -> Node:
         if prim is PARTIAL:
             return self.partial(args[0], attrs)
@@ -65,10 +68,13 @@ def prepare(graph: Graph) -> Graph:
     """An equal graph, better suited to loops."""
     builder = Builder()
     new: dict[Node, Node] = {}
+    products = Products(graph)
     for node in graph.nodes:
         args = tuple([new[a] for a in node.args])
         rule = None if node.dtype.is_complex else _REWRITES.get(node.prim.name)
-        made = rule(builder, node, args) if rule is not None else None
+        made = products.rewritten(builder, node, new)
+        if made is None and rule is not None:
+            made = rule(builder, node, args)
         if made is None:
             made = builder.copy(node.prim, args, node.attrs)
         new[node] = made

@@ -372,6 +372,9 @@ def _make_slice(s: Sketch) -> Node | None:
     if x.prim.name == "place" and s.rng.random() < 0.5:
         _, starts, steps = x.attrs
         return s.add("slice", x, *x.args[1:], attrs=(starts, x.args[0].shape, steps))
+    if x.prim.name == "place" and s.rng.random() < 0.3:  # a part as large as what was placed, from the beginning
+        n = len(x.shape)
+        return s.add("slice", x, attrs=((0,) * n, x.args[0].shape, (1,) * n))
     if x.prim.name == "slice_update" and s.rng.random() < 0.5:
         starts, steps = x.attrs
         return s.add("slice", x, *x.args[2:], attrs=(starts, x.args[1].shape, steps))
@@ -390,6 +393,11 @@ def _make_place(s: Sketch) -> Node | None:
         previous is not None and s.rng.random() < 0.5
     ):  # the region of another: their sum is one of them
         return s.add("place", x, *previous.args[1:], attrs=previous.attrs)
+    if x.shape and not x.dtype.is_complex and s.rng.random() < 0.1:  # as the gradient of a split: two side by side
+        gap, axis = s.rng.choice((0, 1)), s.rng.randrange(len(x.shape))
+        shape = tuple(2 * n + gap if i == axis else n for i, n in enumerate(x.shape))
+        starts = [tuple(k if i == axis else 0 for i in range(len(shape))) for k in (0, x.shape[axis] + gap)]
+        return s.add("add", *[s.add("place", x, attrs=(shape, k, (1,) * len(shape))) for k in starts])
     starts = [s.rng.choice((0, 0, 1, 2)) for _ in x.shape]
     steps = tuple(s.rng.choice((1, 1, 2)) for _ in x.shape)
     rows = zip(starts, x.shape, steps, strict=True)

@@ -9,9 +9,12 @@ from ..record import Workload
 from .convolution import CONV2D, CONV2D_GRAD
 from .embedding import EMBEDDING
 from .fused import FUSED, FUSED_GRAD
+from .gpt import GPT
 from .lenet import LENET
 from .linreg import LINREG
+from .lstm import LSTM
 from .mlp8 import MLP8
+from .mlp784 import MLP784_ADAM, MLP784_SGD
 from .orders import SCANS, SEARCH, SORT, TOPK, UNIQUE
 from .pointwise20 import POINTWISE20
 from .pools import ADAPTIVE_POOL, AVG_POOL, MAX_POOL, MAX_POOL_OVERLAPPING
@@ -31,6 +34,10 @@ ALL: tuple[Workload, ...] = (
     CONV2D,
     CONV2D_GRAD,
     LENET,
+    MLP784_SGD,
+    MLP784_ADAM,
+    LSTM,
+    GPT,
     MAX_POOL,
     MAX_POOL_OVERLAPPING,
     AVG_POOL,

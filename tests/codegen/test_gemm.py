@@ -98,6 +98,34 @@ def test_layouts(dtype: str, b_layout: str) -> None:
         check(*operands(dtype, 1 + i % 3, m, n, k, a_layout, b_layout, seed=i))
 
 
+@pytest.mark.parametrize("b_layout", ("contiguous", "transposed"))
+@pytest.mark.parametrize(("m", "n", "k"), [(20, 24, 28), (3, 40, 300), (1, 9, 30), (40, 1, 30), (40, 300, 800)])
+def test_a_batch_of_several_axes_and_operands_behind_the_beginning(m: int, n: int, k: int, b_layout: str) -> None:
+    """Heads side by side in memory: the matrices of a batch do not follow each other at one distance."""
+    rng = np.random.default_rng(0)
+    a = values((2, m, 3, k), "float32", rng).transpose(0, 2, 1, 3)
+    b = values((2, k, 3, n), "float32", rng).transpose(0, 2, 1, 3)
+    if b_layout == "transposed":
+        b = values((2, n, 3, k), "float32", rng).transpose(0, 2, 3, 1)
+    wanted = check(*(np.ascontiguousarray(x).reshape(6, *x.shape[2:]) for x in (a, b)))
+
+    def layout(x: np.ndarray) -> tuple:
+        outer, inner, row, column = (s // x.itemsize for s in x.strides)
+        return ((2, outer), (3, inner)), row, column
+
+    before = [np.concatenate([np.zeros(ahead, np.float32), x.ravel("K")]) for ahead, x in ((7, a), (5, b))]
+    gemm = gemm_kernel(
+        "g", "float32", 6, m, n, k, layout(a), layout(b), offsets=(7, 5), vector_bytes=jit.target().vector_bytes
+    )
+    out, scratch = np.empty((6, m, n), np.float32), np.empty(gemm.scratch_bytes + 1, np.uint8)
+    buffers = np.array([x.__array_interface__["data"][0] for x in (*before, out, scratch)])
+    kernels = jit.compile_kernels([(p.name, p.text, p.declarations) for p in gemm.phases])
+    index = np.arange(4, dtype=np.int32)
+    table = pool.RecordTable([(f, index, p.nblocks, True) for f, p in zip(kernels, gemm.phases, strict=True)])
+    pool.run(table.address, table.count, buffers.ctypes.data, 0)
+    assert np.allclose(out, wanted, rtol=1e-5, atol=1e-4)
+
+
 SIZES = (1, 2, 3, 5, 8, 13, 16, 17, 31, 32, 33, 47, 64, 97)
 
 

@@ -331,6 +331,24 @@ EXAMPLES = [
         lambda m: m.add(*[m.place(a, m.r, to=((7, 4), (None, 0), (1, 1))) for a in (m.x, m.y)]),
         lambda m: m.place(m.add(m.x, m.y), m.r, to=((7, 4), (None, 0), (1, 1))),
     ),
+    (
+        "add_beside",
+        lambda m: m.add(*[m.place(m.v, to=((8,), (k,), (1,))) for k in (0, 4)]),
+        lambda m: m.cat(*[m.add(m.v, m.number(0.0, F, (4,)))] * 2, to=0),
+    ),
+    (
+        "add_beside",
+        lambda m: m.add(
+            m.add(m.place(m.v, to=((12,), (8,), (1,))), m.place(m.v, to=((12,), (0,), (1,)))),
+            m.place(m.v, to=((12,), (4,), (1,))),
+        ),
+        lambda m: m.cat(*[m.add(m.v, m.number(0.0, F, (4,)))] * 3, to=0),
+    ),
+    (
+        "add_nothing",
+        lambda m: m.add(m.add(m.x, m.number(0.0)), m.number(0.0)),
+        lambda m: m.add(m.x, m.number(0.0)),
+    ),
     ("update_whole", lambda m: m.slice_update(m.x, m.y, to=((0, 0), (1, 1))), lambda m: m.y),
     (
         "update_known",
@@ -458,8 +476,12 @@ TRAPS = [
     ("|-x| of unsigned: wrapping", lambda m: m.maximum(m.neg(m.u), m.u)),
     ("sum of copies: rounding", lambda m: m.sum(m.expand(m.s, to=(3, 4)), to=(0, 1))),
     (
-        "two places side by side: -0.0",
-        lambda m: m.add(*[m.place(m.v, to=((8,), (k,), (1,))) for k in (0, 4)]),
+        "two places that overlap",
+        lambda m: m.add(*[m.place(m.v, to=((7,), (k,), (1,))) for k in (0, 3)]),
+    ),
+    (
+        "two places side by side, as far as the program knows: -0.0",
+        lambda m: m.add(*[m.place(m.v, *r, to=((8,), (k,), (1,))) for k, r in ((0, ()), (None, (m.r,)))]),
     ),
     ("maximum with 0 is not relu: -0.0", lambda m: m.maximum(m.x, m.number(0.0))),
 ]

@@ -1,0 +1,121 @@
+"""What matrix products become before they are computed: equal to the reference, and in as few steps as intended.
+
+Counts are asserted, since a wrong order of two matrices costs a copy of each and is seen nowhere else.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from adjoint import dtypes
+from adjoint.ir.graph import Graph, GraphBuilder, Node
+from adjoint.ir.reference import run_graph
+from adjoint.runtime import jit
+from adjoint.runtime.memory import allocate
+from adjoint.runtime.program import compile_graph
+
+pytestmark = pytest.mark.skipif(not jit.available(), reason="no LLVM here")
+
+
+class Sketch:
+    """A graph in the making, its inputs filled with whole numbers, so that every order of summation is exact."""
+
+    def __init__(self) -> None:
+        self.b = GraphBuilder()
+        self.arrays: list[np.ndarray] = []
+        self.rng = np.random.default_rng(0)
+
+    def input(self, *shape: int) -> Node:
+        self.arrays.append(self.rng.integers(-4, 5, shape).astype(np.float32))
+        return self.b.node("input", attrs=(len(self.arrays) - 1, shape, dtypes.float32))
+
+    def product(self, x: Node, y: Node) -> Node:
+        return self.b.node("matmul", x, y)
+
+    def turned(self, x: Node, *order: int) -> Node:
+        return self.b.node("permute", x, attrs=order or (1, 0))
+
+    def kernels(self, *outputs: Node) -> list[str]:
+        """The names of the kernels of the program, whose results are compared with the reference."""
+        graph: Graph = self.b.finish(list(outputs))
+        program = compile_graph(graph)
+        buffers = []
+        for array in self.arrays:
+            buffers.append(allocate(array.nbytes))
+            np.copyto(buffers[-1].array(array.dtype, array.shape), array)
+        found = [o.array(np.float32, n.shape) for o, n in zip(program.run(buffers, []), graph.outputs, strict=True)]
+        for got, wanted in zip(found, run_graph(graph, self.arrays, []), strict=True):
+            np.testing.assert_array_equal(got, wanted)
+        return program.kernels
+
+
+def test_a_transposed_product_is_computed_the_other_way_round() -> None:
+    s = Sketch()
+    x, g = s.input(40, 48), s.input(40, 56)
+    assert set(s.kernels(s.turned(s.product(s.turned(x), g)))) == {"matmul"}
+
+
+def test_with_axes_of_the_batch_moved_too_only_those_are_copied() -> None:
+    s = Sketch()
+    product = s.product(s.input(3, 2, 20, 24), s.input(3, 2, 24, 28))
+    assert s.kernels(s.turned(product, 0, 3, 1, 2))[-1] == "permute"
+
+
+def test_a_product_that_is_read_as_it_is_stays() -> None:
+    s = Sketch()
+    product = s.product(s.input(40, 48), s.input(48, 56))
+    names = s.kernels(s.turned(product), product)
+    assert names == ["matmul", "permute"]
+
+
+@pytest.mark.parametrize("transposed", itertools.product((False, True), repeat=2))
+def test_a_sum_of_thin_products_is_one(transposed: tuple[bool, bool]) -> None:
+    s = Sketch()
+    total = s.input(64, 80)
+    for k in (5, 6, 5, 1):
+        x = s.turned(s.input(k, 64)) if transposed[0] else s.input(64, k)
+        total = s.b.node("add", total, s.product(x, s.input(k, 80)))
+    if transposed[1]:
+        thin = s.product(s.turned(s.input(4, 80)), s.input(4, 64))
+        total = s.b.node("add", s.turned(thin), total)
+    names = s.kernels(total)
+    assert names.count("add") == 1
+    assert names.count("matmul") <= 2  # one of them may copy an operand
+
+
+def test_products_that_something_else_reads_or_that_are_deep_are_left_alone() -> None:
+    s = Sketch()
+    read = [s.product(s.input(64, 5), s.input(5, 80)) for _ in range(3)]
+    deep = [s.product(s.input(64, 60), s.input(60, 80)) for _ in range(3)]
+    total = read[0]
+    for product in (*read[1:], *deep):
+        total = s.b.node("add", total, product)
+    assert s.kernels(total, *read).count("matmul") >= 6
+
+
+@pytest.mark.parametrize("step", (1, 2))
+def test_heads_are_read_where_they_lie(step: int) -> None:
+    """Queries, keys and values of several heads, in one matrix side by side, as attention has them."""
+    s = Sketch()
+    packed = s.input(3, 20 * step, 3 * 4 * 24)
+    parts = []
+    for i in range(3):
+        attrs = ((0, 0, 96 * i), (3, 20, 96), (1, step, 1))
+        part = s.b.node("reshape", s.b.node("slice", packed, attrs=attrs), attrs=(3, 20, 4, 24))
+        parts.append(s.turned(part, 0, 2, 1, 3))
+    q, k, v = parts
+    names = s.kernels(s.product(s.product(q, s.turned(k, 0, 1, 3, 2)), v))
+    assert set(names) == {"matmul"}
+
+
+def test_of_something_computed_a_small_part_is_computed_and_a_large_one_read_in_place() -> None:
+    for rows, stored in ((40, 80 * 48), (8, 8 * 48)):
+        s = Sketch()
+        doubled = s.b.node("mul", s.input(80, 48), s.b.const(2.0, dtypes.float32, (80, 48)))
+        part = s.b.node("slice", doubled, attrs=((3, 0), (rows, 48), (1, 1)))
+        graph = s.b.finish([s.product(part, s.input(48, 40))])
+        program = compile_graph(graph)
+        assert f"i0<{stored // 48}" in program.text
