@@ -391,6 +391,7 @@ def choose(
     """Records of the positions start to stop whose words lie between low and high, one behind the other at `to`."""
     for pointer in (found.count, found.below, found.mask):
         put(em, "0", pointer)
+    bounds: tuple[str, ...]
     if o.wide:
         bounds = (low, high)
     else:
