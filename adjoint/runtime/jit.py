@@ -45,7 +45,7 @@ from typing import Any
 
 from adjoint import config
 from adjoint._version import __version__
-from adjoint.runtime import disk_cache
+from adjoint.runtime import disk_cache, llvm_lock
 
 __all__ = [
     "CodegenError",
@@ -339,6 +339,7 @@ def _load_llvm() -> Any:
         with _lock:
             try:
                 llvm = importlib.import_module("llvmlite.binding")
+                llvm_lock.harden(llvm)
                 llvm.check_jit_execution()
                 llvm.initialize_native_target()
                 llvm.initialize_native_asmprinter()

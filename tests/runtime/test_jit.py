@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -123,3 +125,39 @@ def test_narrower_target_by_environment() -> None:
     assert run_python(code, ADJOINT_TARGET="sse2").stdout.split() == ["16", "4"]
     refused = run_python(code, ADJOINT_TARGET="abacus")
     assert "ValueError" in refused.stderr and "sse2" in refused.stderr
+
+
+def test_an_interrupt_never_leaves_llvm_locked() -> None:
+    """Whatever line of llvmlite it comes in, another thread can compile afterwards."""
+    assert jit.available()
+    binding = importlib.import_module("llvmlite.binding")
+    inner = binding.ffi.lib._lock._lock
+    free = []
+
+    def ask() -> None:
+        free.append(inner.acquire(timeout=5))
+        if free[-1]:
+            inner.release()
+
+    for at in range(40):
+        left = [at]
+
+        def interrupt(frame: Any, event: str, argument: object, left: list[int] = left) -> Any:
+            if frame.f_code.co_filename == binding.ffi.__file__:
+                left[0] -= 1
+                if left[0] == 0:
+                    raise KeyboardInterrupt
+            return interrupt
+
+        old = sys.gettrace()
+        sys.settrace(interrupt)
+        try:
+            binding.get_default_triple()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(old)
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+    assert all(free) and left[0] > 0, "the last interrupts came after the call"
