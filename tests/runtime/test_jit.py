@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -127,37 +128,36 @@ def test_narrower_target_by_environment() -> None:
     assert "ValueError" in refused.stderr and "sse2" in refused.stderr
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
 def test_an_interrupt_never_leaves_llvm_locked() -> None:
-    """Whatever line of llvmlite it comes in, another thread can compile afterwards."""
+    """Wherever in a call of LLVM it comes, another thread can compile afterwards."""
     assert jit.available()
     binding = importlib.import_module("llvmlite.binding")
-    inner = binding.ffi.lib._lock._lock
-    free = []
+    inner, call = binding.ffi.lib._lock._lock, binding.ffi.lib.LLVMPY_GetVersionInfo
+    free: list[bool] = []
 
     def ask() -> None:
         free.append(inner.acquire(timeout=5))
         if free[-1]:
             inner.release()
 
-    for at in range(40):
-        left = [at]
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
 
-        def interrupt(frame: Any, event: str, argument: object, left: list[int] = left) -> Any:
-            if frame.f_code.co_filename == binding.ffi.__file__:
-                left[0] -= 1
-                if left[0] == 0:
-                    raise KeyboardInterrupt
-            return interrupt
-
-        old = sys.gettrace()
-        sys.settrace(interrupt)
-        try:
-            binding.get_default_triple()
-        except KeyboardInterrupt:
-            pass
-        finally:
-            sys.settrace(old)
-        thread = threading.Thread(target=ask)
-        thread.start()
-        thread.join()
-    assert all(free) and left[0] > 0, "the last interrupts came after the call"
+    old = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for k in range(400):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0002 + 0.000003 * (k % 60))
+                while True:
+                    call()
+            except KeyboardInterrupt:
+                pass
+            if k % 20 == 19:
+                thread = threading.Thread(target=ask)
+                thread.start()
+                thread.join()
+                assert free[-1], k
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
