@@ -181,8 +181,8 @@ MISTAKES = [
     ),
     Mistake(
         "batch-as-rows", "missing condition", "codegen/gemm.py",
-        "if batch > 1 and b_layout[0] == 0 and (a_layout[0] == m * a_layout[1] or m == 1):",
-        "if batch > 1 and b_layout[0] == 0:",
+        "if batch > 1 and b_layout[0] == 0 and isinstance(apart, int) and (apart == m * a_layout[1] or m == 1):",
+        "if batch > 1 and b_layout[0] == 0 and isinstance(apart, int):",
         "a batch of products with one right operand reads the wrong rows where the left matrices do not follow each other",
     ),
     # --- runtime ----------------------------------------------------------------------------------
