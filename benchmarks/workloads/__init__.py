@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from ..record import Workload
 from .convolution import CONV2D, CONV2D_GRAD
+from .diagonal_lstm import DIAGONAL_LSTM
 from .fused import FUSED, FUSED_GRAD
+from .hand import HAND
 from .lenet import LENET
 from .linreg import LINREG
 from .mlp8 import MLP8
 from .pointwise20 import POINTWISE20
 from .pools import ADAPTIVE_POOL, AVG_POOL, MAX_POOL, MAX_POOL_OVERLAPPING
+from .reads import ELEMENT_READS, ELEMENT_WRITES, MARKOV_CHAIN
 from .rows import CROSS_ENTROPY, LAYER_NORM, SOFTMAX
 from .scalar1000 import SCALAR1000
 
@@ -33,4 +36,9 @@ ALL: tuple[Workload, ...] = (
     MAX_POOL_OVERLAPPING,
     AVG_POOL,
     ADAPTIVE_POOL,
+    HAND,
+    DIAGONAL_LSTM,
+    ELEMENT_READS,
+    ELEMENT_WRITES,
+    MARKOV_CHAIN,
 )
