@@ -77,7 +77,8 @@ def first_time(walk: Reverse, hist: History, key: tuple) -> Segment | None:
     handles, inputs, scalars = len(tr.handles), len(tr.inputs), len(tr.scalars)
     before = {i: g for i, (_, g) in walk.leaves.items()}
     hist.lent = []
-    walk.passed = passed = []
+    passed: list[tuple[int, Tensor]] = []
+    walk.passed = passed
     try:
         walk.walk(hist)
     finally:
@@ -149,7 +150,9 @@ def source_of(hist: History, positions: dict[int, int], t: Tensor, data: Any) ->
 
 def bring_back(tr: Any, hist: History, known: Segment) -> bool:
     """Bind again what the remembered walk had bound; False, with nothing changed, if something is not as it was."""
-    tensors, buffers, origins = [], [], {}
+    tensors: list[Tensor] = []
+    buffers: list[Any] = []
+    origins: dict[int, tuple[History, int]] = {}
     count = len(tr.inputs)
     for kind, k, a in known.sources:
         if kind == "input" or kind == "result":

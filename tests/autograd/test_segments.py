@@ -195,7 +195,7 @@ def test_hooks_on_leaves_and_results():
     for _ in range(3):
         x = torch.tensor([0.5, 1.5], requires_grad=True)
         seen = []
-        x.register_hook(lambda g: seen.append(g.tolist()))
+        x.register_hook(lambda g, seen=seen: seen.append(g.tolist()))
         h = x * 2
         h.register_hook(lambda g: g * 10)
         h.tolist()
