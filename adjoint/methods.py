@@ -38,7 +38,7 @@ from adjoint.ops import (
     storage,
 )
 from adjoint.ops.elementwise import cast, functions
-from adjoint.trace import recorder, strides, views
+from adjoint.trace import elements, recorder, strides, views
 from adjoint.trace.arguments import checked
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Parameter, Tensor
@@ -69,6 +69,10 @@ def item(self: Tensor) -> Any:
     a = self._aval
     if a.size != 1:
         raise RuntimeError(f"a Tensor with {a.size} elements cannot be converted to Scalar")
+    if self._base is not None:
+        number = elements.read(self)
+        if number is not None:
+            return number
     return recorder.array_of(self).item()
 
 

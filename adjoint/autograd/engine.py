@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from adjoint.autograd import past
+from adjoint.autograd import past, segments
 from adjoint.grad.walk import Freed, Reverse, dependents, locate
 from adjoint.ops.create import ones_like
 from adjoint.ops.elementwise import cast
@@ -78,6 +78,8 @@ def backward(
     tr = local.trace
     for t in roots:
         _check_root(t)
+    if keep and tr.node.depth >= segments.LONG and not tr.origins and not tr.eager:
+        flush(tr)  # there will be more backwards of this graph: each can be the same program
     if chosen is None and len(roots) == 1 and seeds[0] is None and backward_from_past(roots[0], keep, create_graph):
         return
     if chosen is None and not tr.eager:
@@ -151,7 +153,8 @@ def backward_from_past(root: Tensor, keep: bool, create_graph: bool) -> bool:
         return False
     if tr.node.boundary or tr.node.cut:
         flush(tr)
-    key = past.key_of(hist, root._hslot, keep, create_graph)
+    hist._revived = (0, {})  # else the steps would depend on what an earlier walk has brought back
+    key = past.key_of(tr, hist, root._hslot, keep, create_graph)
     known = past.find(tr, key)
     if known is not None and past.bring_back(tr, hist, known):
         for leaf, g in past.gradients(tr, hist, known):
@@ -313,7 +316,7 @@ def run_reverse(
 ) -> Reverse:
     """Walk in Python and return the walk with its results."""
     tr = local.trace
-    grad, static, scope = tr.grad, tr.static, tr.scope
+    modes = tr.grad, tr.static, tr.whole, tr.scope
     places = []
     for t in roots:
         place = locate(t)
@@ -329,13 +332,14 @@ def run_reverse(
             if place is not None:
                 wanted[(place[0].id, place[1])] = k
     walk = Reverse(keep, wanted, leaves)
+    walk.through = segments.through
     if chosen is not None:
         known = [p for p in places if p is not None]
         walk.relevant = dependents(known, set(wanted or ()), leaves or set())
     try:
         try:
             tr.set_mode(create_graph)
-            tr.static, tr.scope = static + 1, None
+            tr.static, tr.whole, tr.scope = tr.static + 1, tr.whole + 1, None
             for t, g, place in zip(roots, seeds, places, strict=True):
                 seed = _seed(t, g)
                 if t._leaf:
@@ -344,9 +348,9 @@ def run_reverse(
                     walk.give(place[0], place[1], seed)
             walk.run()
         finally:
-            _return_to(grad, static, scope)
+            _return_to(*modes)
     except BaseException:  # an interrupt may have come while returning
-        _return_to(grad, static, scope)
+        _return_to(*modes)
         raise
     if not keep:
         for number, slots in walk.freed.items():
@@ -360,9 +364,9 @@ def run_reverse(
     return walk
 
 
-def _return_to(grad: bool, static: int, scope: Any) -> None:
+def _return_to(grad: bool, static: int, whole: int, scope: Any) -> None:
     tr = local.trace
-    tr.static, tr.scope = static, scope
+    tr.static, tr.whole, tr.scope = static, whole, scope
     tr.set_mode(grad)
 
 

@@ -30,14 +30,22 @@ class Past:
         self.end, self.sources, self.lent, self.results, self.freed = end, sources, lent, results, freed
 
 
-def key_of(hist: History, slot: int, keep: bool, create_graph: bool) -> tuple:
+def key_of(tr: Any, hist: History, slot: int, keep: bool, create_graph: bool) -> tuple:
     """Everything the recorded steps depend on."""
+    return "past", slot, keep, create_graph, *state_of(tr, hist)
+
+
+def state_of(tr: Any, hist: History) -> tuple:
+    """What steps recorded by a rule depend on in a history: its path, the values it still has, those that tensors of
+    the program still have, and which of its inputs the trace has already, and where."""
     living = []
     for s, ref in hist.living.items():
         t = ref()
         if t is not None and t._hist is hist and t._hslot == s:
             living.append(s)
-    return "past", hist.node, slot, tuple(hist.values), tuple(living), keep, create_graph
+    tid = tr.id
+    bound = tuple([(p, t._slot) for p, t in enumerate(hist.inputs) if t._tid == tid])
+    return hist.node, tuple(hist.values), tuple(living), bound
 
 
 def find(tr: Any, key: tuple) -> Past | None:

@@ -71,6 +71,8 @@ class Reverse:
         self.past = False  # went through a trace that has ended
         self.freed: dict[int, set[int]] = {}
         self.relevant: dict[int, set[int]] | None = None
+        self.through: Any = None  # takes the walk through one history by memory; False where it cannot
+        self.passed: list[tuple[int, Tensor]] | None = None  # collects what leaves a history, while it is walked
 
     def give(self, hist: History, slot: int, g: Any) -> None:
         if g is None:
@@ -116,7 +118,8 @@ class Reverse:
             done.add(number)
             if len(done) > 1 or self.histories[number].trace is not local.trace:
                 self.past = True
-            self.walk(self.histories[number])
+            if self.through is None or not self.through(self, self.histories[number]):
+                self.walk(self.histories[number])
 
     def walk(self, hist: History) -> None:
         mine, waiting = self.cotangents[hist.id], self.waiting[hist.id]
@@ -168,7 +171,10 @@ class Reverse:
         origin = hist.origins.get(position)
         if origin is not None:
             self.pythonic = True
-            self.give(origin[0], origin[1], g)
+            if self.passed is not None:
+                self.passed.append((position, g))
+            else:
+                self.give(origin[0], origin[1], g)
         elif step.aval is not None and step.aval.requires_grad:
             self.give_leaf(hist.inputs[position], g)
 

@@ -15,7 +15,7 @@ import numpy as np
 from adjoint import dtypes
 from adjoint.ops.elementwise import cast
 from adjoint.ops.shape import sizes_of
-from adjoint.trace import recorder
+from adjoint.trace import elements, recorder
 from adjoint.trace.handle import Parameter, Tensor
 from adjoint.trace.recorder import record, record_full, record_one, record_two
 from adjoint.trace.views import (
@@ -41,6 +41,8 @@ def getitem(x: Tensor, index: Any) -> Tensor:
         return _first_int(x, index)
     elif kind is slice and index.step is None and x._aval.shape:
         return _first_slice(x, index)
+    elif kind is tuple and is_place(x, index):
+        return _element(x, index)
     part, advanced = basic(x, index)
     if advanced:
         return take_indexed(part, advanced)
@@ -64,6 +66,28 @@ def _first_int(x: Tensor, index: int) -> Tensor:
     out = make_view(part, "reshape", tuple(rest))
     note_part(out, "row", index % n, 1)
     return out
+
+
+def is_place(x: Tensor, index: tuple) -> bool:
+    """Whether an index is one int within range for each axis, and so names one element."""
+    shape = x._aval.key_shape
+    if len(index) != len(shape):
+        return False
+    for i, n in zip(index, shape, strict=True):
+        if type(i) is not int or not -n <= i < n:
+            return False
+    return True
+
+
+_PLACES = [((None,) * rank, (1,) * rank, (1,) * rank) for rank in range(9)]  # attributes of slices, by rank
+
+
+def _element(x: Tensor, index: tuple) -> Tensor:
+    """One element as a view."""
+    rank = len(index)
+    attrs = _PLACES[rank] if rank < len(_PLACES) else ((None,) * rank, (1,) * rank, (1,) * rank)
+    starts = tuple([i if i >= 0 else i + n for i, n in zip(index, x._aval.key_shape, strict=True)])
+    return make_view(make_view(x, "slice", attrs, starts), "reshape", ())
 
 
 def _first_at(x: Tensor, index: Tensor) -> Tensor:
@@ -307,11 +331,15 @@ def take_indexed(x: Tensor, advanced: dict[int, Tensor]) -> Tensor:
 def setitem(x: Tensor, index: Any, value: Any) -> None:
     """`x[index] = value`, seen by everything that shares the memory of `x`."""
     check_in_place(x)
-    if not isinstance(value, Tensor):
-        if isinstance(value, (list, tuple, np.ndarray)):
-            value = recorder.tensor_from_array(np.asarray(value), dtype=x._aval.dtype)
-        elif isinstance(value, np.generic):
-            value = value.item()
+    place = index if type(index) is tuple else (index,)
+    if place and is_place(x, place):
+        if not elements.write(x, place, value):
+            part = _element(x, place)
+            if not isinstance(value, Tensor) or value._aval.key_shape or value._aval.dtype is not x._aval.dtype:
+                value = fill_value(part, as_value(value, x._aval.dtype))
+            assign(part, value)
+        return
+    value = as_value(value, x._aval.dtype)
     if isinstance(index, Tensor) and index._aval.dtype is dtypes.bool:
         if not isinstance(value, Tensor) or value._aval.size == 1:
             if index._aval.shape != x._aval.shape[: len(index._aval.shape)]:
@@ -328,6 +356,13 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         assign_indexed(part, advanced, value)
         return
     (overwrite if part is x else assign)(part, fill_value(part, value))
+
+
+def as_value(value: Any, dtype: Any) -> Any:
+    """What is written: lists and arrays as tensors, NumPy's numbers as Python's."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return recorder.tensor_from_array(np.asarray(value), dtype=dtype)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def fill_value(target: Tensor, value: Any) -> Tensor:

@@ -246,7 +246,7 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
         step = node.kids.get(key)
         if step is None:
             # never between a primitive with several results and the choice of one
-            if prim != "pick" and (tr.node.cut or tr.node.boundary or tr.node.depth >= MAX_STEPS or repeat.ends_here(tr)):
+            if prim != "pick" and (tr.node.cut or tr.node.boundary or too_long(tr)):
                 flush(tr)
                 continue
             step = make_step(tr, key, prim, operands, slots, attrs)
@@ -267,6 +267,13 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
     if tr.flush_after:
         flush(tr)
     return out
+
+
+def too_long(tr: Trace) -> bool:
+    """Whether the trace should end before its next new step. A derivative is not cut in two where it can be helped."""
+    if tr.whole:
+        return tr.node.depth >= 4 * MAX_STEPS
+    return tr.node.depth >= MAX_STEPS or repeat.ends_here(tr)
 
 
 def ended(tr: Trace) -> bool:

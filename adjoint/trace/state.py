@@ -44,17 +44,20 @@ class Trace:
     first use, and their memory at that time.  scalars: run-time numbers in order.  handles: tensors that may be alive,
     but for views; those are held by the `Views` of their bases, of which `viewed` lists the ones that hold any.
     mutated: concrete tensors that were given a new value here.  grad: gradient mode.  static: numbers are baked in.
+    whole: a derivative is being recorded, of which the steps should stay together.
     values: in reference mode the value of each slot that a derivative may need.
     """
 
     __slots__ = (
         "id", "node", "inputs", "buffers", "scalars", "handles", "viewed", "mutated", "grad", "static", "eager",
         "default_dtype", "scope", "origins", "payload", "values", "flush_after", "hist", "period",
+        "whole",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.grad = True
         self.static = 0
+        self.whole = 0
         self.eager = default_eager
         self.default_dtype = dtypes.float32
         self.scope: Any = None

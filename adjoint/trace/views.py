@@ -71,7 +71,8 @@ def known_part(t: Tensor, kind: str, begin: int, count: int) -> Tensor | None:
     if base._escape is not None or tr.static:
         return None
     tid = tr.id
-    step = tr.node.children.get((kind, t._slot if t._tid == tid else bind(tr, t), count))
+    slot = t._slot if t._tid == tid else bind(tr, t)  # first: it may move the trace on
+    step = tr.node.children.get((kind, slot, count))
     if step is None or tr.id != tid:
         return known_part(t, kind, begin, count) if tr.id != tid or ended(tr) else None
     tr.node = step

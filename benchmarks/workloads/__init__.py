@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from ..record import Workload
 from .convolution import CONV2D, CONV2D_GRAD
+from .diagonal_lstm import DIAGONAL_LSTM
 from .embedding import EMBEDDING
 from .fused import FUSED, FUSED_GRAD
 from .gpt import GPT
+from .hand import HAND
 from .lenet import LENET
 from .linreg import LINREG
 from .lstm import LSTM
@@ -18,6 +20,7 @@ from .mlp784 import MLP784_ADAM, MLP784_SGD
 from .orders import SCANS, SEARCH, SORT, TOPK, UNIQUE
 from .pointwise20 import POINTWISE20
 from .pools import ADAPTIVE_POOL, AVG_POOL, MAX_POOL, MAX_POOL_OVERLAPPING
+from .reads import ELEMENT_READS, ELEMENT_WRITES, MARKOV_CHAIN
 from .rows import CROSS_ENTROPY, LAYER_NORM, SOFTMAX
 from .scalar1000 import SCALAR1000
 
@@ -48,4 +51,9 @@ ALL: tuple[Workload, ...] = (
     UNIQUE,
     SEARCH,
     *SCANS,
+    HAND,
+    DIAGONAL_LSTM,
+    ELEMENT_READS,
+    ELEMENT_WRITES,
+    MARKOV_CHAIN,
 )
