@@ -9,8 +9,6 @@ from typing import Any
 FASTCALL, ONE_ARGUMENT = 0x80, 0x08  # calling conventions: an array of arguments, or one
 _NEW = 65  # the number of `tp_new` in the stable interface
 
-_kept: list[Any] = []  # what the interpreter refers to without counting
-
 
 class _MethodDef(ctypes.Structure):
     _fields_ = [
@@ -40,8 +38,9 @@ def address_of_new() -> int:
 
 
 def _definition(name: str, address: int, convention: int, doc: str | None) -> int:
+    """The address of a definition, which is never given back: functions that outlive this module still read it."""
     definition = _MethodDef(name.encode(), address, convention, doc.encode() if doc else None)
-    _kept.append(definition)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(definition))
     return ctypes.addressof(definition)
 
 

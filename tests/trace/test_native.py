@@ -344,3 +344,24 @@ def test_it_is_installed_also_where_the_trace_that_was_due_was_another() -> None
     """The count may pass the place in reference mode, or between two threads."""
     done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True)
     assert done.stdout == "False True\n", done.stderr
+
+
+def test_functions_outlive_the_modules_that_made_them() -> None:
+    """What native functions are made of is read when they go, which may be after everything else has gone."""
+    code = """
+import gc, sys
+import adjoint as torch
+from adjoint.runtime import cpython, pool
+from adjoint.trace import native
+native.install()
+x = torch.ones(3)
+(x + 1).sum().item()
+enter = pool.native_entry()
+vars(cpython).clear()
+gc.collect()
+filler = [bytearray(32) for _ in range(100000)]
+del enter
+print("done")
+"""
+    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == "done\n", done.stderr

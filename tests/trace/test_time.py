@@ -110,6 +110,7 @@ def test_a_traceback_that_holds_tensors_changes_nothing() -> None:
 LONG = """
 import os, signal, threading, time
 import adjoint as torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in the background
 x = torch.ones(1_000_000)
 def work():
     y = x
