@@ -9,13 +9,13 @@ import math
 from typing import Any
 
 from adjoint.dtypes import float32
-from adjoint.ops.elementwise import cast, clamp, functions, to_default_float, where
+from adjoint.ops.elementwise import cast, clamp, functions, refuse, where
 from adjoint.ops.joining import cat
 from adjoint.ops.rearrange import diagonal_of
 from adjoint.ops.reduce import cumsum, mean, sum, vector_norm
 from adjoint.ops.shape import axis_of, matrix_transpose, narrow, unsqueeze
 from adjoint.trace.handle import Tensor
-from adjoint.trace.macro import composite
+from adjoint.trace.macro import FLOATING, composite
 from adjoint.trace.recorder import record
 
 
@@ -165,11 +165,11 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     tensor([1., 2., 3.])
     """
     axis = axis_of(dim, len(input._aval.shape))
+    refuse("logcumsumexp_out_cpu", FLOATING, input)
     if not input._aval.shape or not input._aval.size:
         return input.clone()
-    x = to_default_float(input)
-    kind = x._aval.dtype
-    return cast(_logcumsumexp(cast(x, float32), axis), kind) if kind.is_half else _logcumsumexp(x, axis)
+    kind = input._aval.dtype
+    return cast(_logcumsumexp(cast(input, float32), axis), kind) if kind.is_half else _logcumsumexp(input, axis)
 
 
 @composite("LogcumsumexpBackward0")

@@ -71,7 +71,7 @@ def test_a_product_that_is_read_as_it_is_stays() -> None:
     assert names == ["matmul", "permute"]
 
 
-@pytest.mark.parametrize("transposed", itertools.product((False, True), repeat=2))
+@pytest.mark.parametrize("transposed", list(itertools.product((False, True), repeat=2)))
 def test_a_sum_of_thin_products_is_one(transposed: tuple[bool, bool]) -> None:
     s = Sketch()
     total = s.input(64, 80)
