@@ -321,13 +321,13 @@ def _make_parameter(data: Tensor, requires_grad: _Any = True) -> Tensor:
 
 
 _LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "backends", "cuda", "func", "linalg", "random", "viz",
-                 "special", "testing")
+                 "special", "testing", "compiler")
 _LAZY_NAMES = {
     "save": "adjoint.io", "load": "adjoint.io", "no_grad": "adjoint.autograd.modes",
     "enable_grad": "adjoint.autograd.modes", "inference_mode": "adjoint.autograd.modes",
     "set_grad_enabled": "adjoint.autograd.modes", "is_grad_enabled": "adjoint.autograd.modes",
     "vmap": "adjoint.func", "eager": "adjoint.autograd.modes", "is_eager": "adjoint.autograd.modes",
-    "VerificationError": "adjoint.runtime.verify",
+    "compile": "adjoint.compiler", "VerificationError": "adjoint.runtime.verify",
 }  # fmt: skip
 
 

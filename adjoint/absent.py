@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Iterable
 
 ADVICE = {
-    "compile": "every operation is recorded and compiled already; leave the call out",
     "jit": "every operation is recorded and compiled already; leave the call out",
     "amp": "computations keep the dtype of their operands; leave autocast and GradScaler out",
     "autocast": "computations keep the dtype of their operands; leave autocast out",
@@ -29,7 +28,7 @@ ADVICE = {
     "use_deterministic_algorithms": "results are always the same for the same input; leave the call out",
 }
 PYTORCH = frozenset(
-    "compile jit amp autocast sparse sparse_coo_tensor fft distributed multiprocessing quantization onnx hub stft "
+    "jit amp autocast sparse sparse_coo_tensor fft distributed multiprocessing quantization onnx hub stft "
     "istft hann_window hamming_window blackman_window kaiser_window bartlett_window lobpcg svd_lowrank pca_lowrank lu "
     "lu_solve lu_unpack geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd unique_consecutive "
     "igamma igammac polygamma i0 frexp gradient segment_reduce empty_strided to_dlpack scalar_tensor "

@@ -22,7 +22,7 @@ import numpy as np
 from adjoint import dtypes
 from adjoint.ops.create import check_device
 from adjoint.trace.handle import Tensor
-from adjoint.trace.recorder import realize, tensor_from_array
+from adjoint.trace.recorder import local, realize, tensor_from_array
 
 _DEFAULT_SEED = 67280421310721
 _lock = threading.Lock()  # of the counts: two threads never draw the same numbers
@@ -101,6 +101,9 @@ class Generator:
 
     def next_call(self) -> tuple[int, int]:
         """The two numbers (signed 64 bits) under which the next call draws. They are never given out twice."""
+        watch = local.trace.watch
+        if watch is not None:
+            watch.drawn(self)
         with _lock:
             self._calls += 1
             return self._key, self._calls

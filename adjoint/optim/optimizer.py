@@ -21,6 +21,7 @@ import adjoint as torch
 from adjoint.methods import Tensor
 from adjoint.nn.module import HookHandle
 from adjoint.ops.composite import update
+from adjoint.trace.recorder import local
 
 __all__ = ["FormulaOptimizer", "Optimizer"]
 
@@ -243,7 +244,7 @@ class FormulaOptimizer(Optimizer):
         if self._pre_hooks:
             for hook in list(self._pre_hooks.values()):
                 hook(self, (), {})
-        advance = self.advance
+        advance, watch = self.advance, local.trace.watch
         for group in self.param_groups:
             names = self.tensors(group)
             rows: dict[Hashable, list[tuple[Tensor, ...]]] = {}
@@ -265,12 +266,39 @@ class FormulaOptimizer(Optimizer):
             outputs = (0, *range(2, 2 + len(names)))
             rule, switches = self.choose_rule(group), self.switches(group)
             for clock, same in rows.items():
-                update(rule, same, self.numbers(group, clock), switches, outputs)
+                numbers = self.numbers(group, clock)
+                if watch is not None:
+                    watch.stepped(self, group, rule, switches, same, len(numbers))
+                update(rule, same, numbers, switches, outputs)
         self.steps_taken += 1
+        if watch is not None:
+            watch.stepped_on(self)
         if self._post_hooks:
             for hook in list(self._post_hooks.values()):
                 hook(self, (), {})
         return loss
+
+    def again(self, parts: list[tuple[Group, Callable[..., Any], tuple[Hashable, ...], list[dict[str, Any]]]]) -> list[float] | None:
+        """Move the counters on and give the numbers of another step like one that was watched; None, with nothing changed,
+        where it would be another step. For every update of that step: group, rule, switches, states of its parameters."""
+        for group, rule, switches, _ in parts:
+            if self.choose_rule(group) is not rule or self.switches(group) != switches:
+                return None
+        out: list[float] = []
+        before = [(state, dict(state)) for part in parts for state in part[3]]
+        seen = set()
+        for group, _, _, states in parts:
+            clocks = {self.advance(state, group) for state in states}
+            clock = next(iter(clocks))
+            if len(clocks) > 1 or (id(group), clock) in seen:  # parameters that part ways, or come together
+                for state, old in before:
+                    state.clear()
+                    state.update(old)
+                return None
+            seen.add((id(group), clock))
+            out += self.numbers(group, clock)
+        self.steps_taken += 1
+        return out
 
 
 def check_non_negative(**values: float) -> None:

@@ -46,12 +46,13 @@ class Trace:
     mutated: concrete tensors that were given a new value here.  grad: gradient mode.  static: numbers are baked in.
     whole: a derivative is being recorded, of which the steps should stay together.
     values: in reference mode the value of each slot that a derivative may need.
+    watch: who is told of numbers that are new at every call, while a call is watched (`adjoint.compiler`).
     """
 
     __slots__ = (
         "id", "node", "inputs", "buffers", "scalars", "handles", "viewed", "mutated", "grad", "static", "eager",
         "default_dtype", "scope", "origins", "payload", "values", "flush_after", "hist", "period",
-        "whole",
+        "whole", "watch",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -61,6 +62,7 @@ class Trace:
         self.eager = default_eager
         self.default_dtype = dtypes.float32
         self.scope: Any = None
+        self.watch: Any = None
         self.mutated: dict[int, Tensor] = {}
         self.origins: dict[int, tuple] = {}
         self.payload: dict[Any, Any] = {}
