@@ -17,6 +17,7 @@ PACKAGE = Path(adjoint.__file__).parent
 ORDER = (
     ("cli", "__main__", "testing"),
     ("demo",),
+    ("compiler",),
     ("nn", "optim", "distributions", "io", "utils", "viz"),
     ("adjoint",),  # the public names
     ("methods", "printing", "linalg", "random", "special", "cuda", "backends"),

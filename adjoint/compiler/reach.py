@@ -65,7 +65,7 @@ class Code:
                 self.stored.add(op.argval)
             elif op.opname == "IMPORT_NAME":
                 self.imports.add(op.argval)
-        self.computed = "getattr" in self.globals or "__dict__" in self.names
+        self.computed = not self.globals.isdisjoint(("getattr", "hasattr", "vars")) or "__dict__" in self.names
 
 
 @functools.lru_cache(maxsize=4096)
@@ -189,7 +189,7 @@ class Reach:
         for name in sorted(wanted):
             if name in d:
                 self._pending.append(self.guard.key(d, name))
-            elif name in self.stored:
+            elif name in self.stored or self.computed:
                 self.guard.key(d, name)
 
     def _dict(self, d: dict) -> None:
@@ -245,7 +245,9 @@ class Reach:
         wanted = set(entries) if self.computed else {k for k in entries if k in self.names}
         if isinstance(o, Module):
             wanted |= _MODULE_KEYS & set(entries)
-        self._entries(entries, wanted | self.stored)
+        self._entries(entries, wanted | self.stored | (self.names if self.computed else frozenset()))
+        for name in sorted(self.names.intersection([n for c in cls.__mro__ for n in vars(c)]) - set(entries) - self.stored):
+            self.guard.key(entries, name)  # an entry here would hide the one of the class
         self._class(cls)
 
     def _optimizer(self, o: FormulaOptimizer) -> None:
@@ -285,7 +287,7 @@ _WAYS: tuple[tuple[Any, Callable[[Reach, Any], None]], ...] = (
 
 def _described(o: Any, found_in: dict[int, Any]) -> str:
     """Where an object was found, in words."""
-    way = []
+    way: list[str] = []
     while id(o) in found_in and len(way) < 6:
         o = found_in[id(o)]
         way.append(getattr(o, "__qualname__", None) or getattr(o, "__name__", None) or f"a {type(o).__name__}")

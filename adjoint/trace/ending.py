@@ -213,7 +213,8 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
     compiled = programs.get(canonical)
     if compiled is None:
         keep = [h._slot for h in alive if h._aval.requires_grad and h._tid == tr.id]
-        wanted = lower.slots_to_save(tr.node, keep) if keep else ()
+        over = bool(keep) and lower.is_spent(tr.node, keep)  # then no backward will ask for anything
+        wanted = lower.slots_to_save(tr.node, keep) if keep and not over else ()
         saved = tuple(s for s in wanted if s not in key)
         node, slots = tr.node, (*canonical, *saved)
         began = time.perf_counter()
@@ -222,7 +223,7 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         graph = simplify(recorded)
         seconds = {"trace": lowered - began, "simplify": time.perf_counter() - lowered}
         held = frozenset(wanted) & frozenset(key)
-        spent = bool(keep) and sum([b.nbytes for b in tr.buffers]) > SMALL_VIEW and lower.is_spent(node, keep)
+        spent = over and sum([b.nbytes for b in tr.buffers]) > SMALL_VIEW
         program = compile_graph(graph, recorded, lambda: lower.places(node, slots))
         compiled = Compiled(program, saved, held, reach_of(node, keep), spent)
         counters["programs"] += 1

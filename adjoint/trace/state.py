@@ -23,6 +23,7 @@ from adjoint.trace.trie import NO_CHILDREN, Step
 ALIVE = 3  # references to a handle that only the trace holds: the list, the loop variable, the argument
 
 _ids = itertools.count(1)
+new_id = _ids.__next__
 _package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 counters = {"operations": 0, "traces": 0, "programs": 0, "flushes": 0, "nodes": 0}
 look_at = 0  # number of new steps at which `bounds` looks whether the trie has become too large
@@ -71,7 +72,7 @@ class Trace:
         self.start()
 
     def start(self) -> None:
-        number, node = next(_ids), self.root()
+        number, node = new_id(), self.root()
         self.id = number  # from here on no calls, between which a signal could come
         self.node = node
         self.inputs: list[Tensor] = []

@@ -1,0 +1,215 @@
+"""What a watched call did, told from how things stood before it: `Before`, whose `learn` makes a `Replay` of it.
+
+Everything the call changed has to be one of: tensors it was given or found, their gradients, optimizers and generators by
+their own steps. Whatever else is found changed, or held, raises `Unrepeatable`.
+"""
+
+from __future__ import annotations
+
+import functools
+from sys import getrefcount
+from typing import Any
+
+from adjoint.compiler.known import MAX_REPLAYS, Layout, Replay, State
+from adjoint.compiler.watch import Unrepeatable, Watch
+from adjoint.methods import Tensor
+from adjoint.trace.macro import bind_all
+from adjoint.trace.state import ALIVE
+
+NUMBERS = (int, float, bool, complex, str, bytes, type(None))
+
+
+class Before:
+    """How things stood before a watched call; `learn` compares."""
+
+    def __init__(self, tr: Any, state: State, tensors: list[Tensor]) -> None:
+        self.state, self.tensors = state, tensors
+        self.leaves = [*state.leaves, *[t for t in tensors if t._leaf and t._aval.requires_grad]]
+        self.kinds = tuple([t.grad is None for t in self.leaves])
+        self.layout = state.layouts.setdefault(self.kinds, Layout())
+        base = [*tensors, *self.layout.captured]
+        self.sources: list[Any] = base + [base[k].grad for k in self.layout.gradients]
+        if any([t._special for t in self.sources]):
+            raise Unrepeatable("one of its tensors shares memory with NumPy, has hooks, or was computed in an earlier step")
+        self.slots = bind_all(tr, self.sources)
+        self.node, self.tid = tr.node, tr.id
+        self.counts = len(tr.inputs), len(tr.scalars), len(tr.handles)
+        self.bound = {id(t) for t in state.tensors if t._tid in (tr.id, -tr.id)}
+        self.grads = [t.grad for t in self.leaves]
+        self.payload, self.origins = len(tr.payload), len(tr.origins)
+        everything = {id(t): t for t in (*self.sources, *state.tensors, *[g for g in self.grads if g is not None])}
+        self.versions = [(t, t._version, t._aval, t._leaf) for t in everything.values()]
+        self.placed = [(t._tid, t._slot, t._version) for t in self.sources]
+        self.views = {id(v) for views in tr.viewed for v in views.recent}
+        self.groups = [(g, dict(g)) for o in state.optimizers for g in o.param_groups]
+
+    def learn(self, tr: Any, watch: Watch, out: Any, shape: tuple) -> None:
+        """Make the call known, or find out which tensors it reads, or raise `Unrepeatable`."""
+        self._check(tr)
+        if not self._settle(tr):
+            return
+        handles: dict[int, Tensor] = {}
+        mutated = self._mutated(tr, handles)
+        grads = self._gradients(tr, handles)
+        result = self._describe(tr, out, handles, {})
+        self._nothing_else(tr, handles)
+        scalars: list[Any] = tr.scalars[self.counts[1] :]
+        asks = []
+        for position, count, ask in watch.fresh:
+            at = position - self.counts[1]
+            if at < 0 or at + count > len(scalars):
+                raise Unrepeatable("it draws random numbers in NumPy")
+            if count == 2 and not isinstance(ask, functools.partial) and ask.__self__._calls < scalars[at + 1]:
+                raise Unrepeatable("it draws random numbers in NumPy")
+            scalars[at : at + count] = [None] * count
+            asks.append((at, count, ask))
+        asks.sort(key=lambda ask: type(ask[2]) is not functools.partial)
+        replay = Replay(tr.node, scalars, asks, mutated, grads, result)
+        if self.node.macros is None:
+            self.node.macros = {}
+        elif len(self.node.macros) >= MAX_REPLAYS:
+            self.node.macros.pop(next(iter(self.node.macros)))
+        self.node.macros[(self.layout, self.slots, shape)] = replay
+
+    def _check(self, tr: Any) -> None:
+        if tr.id != self.tid:
+            raise Unrepeatable("it reads a value (print, item, bool, numpy, ...), or is longer than a trace")
+        if tr.flush_after or len(tr.payload) != self.payload:
+            raise Unrepeatable("it uses hooks, a custom autograd function, or memory shared with NumPy")
+        if not self.state.guard.holds():
+            raise Unrepeatable(f"it changes {self.state.guard.changed()}")
+        for group, entries in self.groups:
+            if len(group) != len(entries) or any([group.get(k) is not v for k, v in entries.items()]):
+                raise Unrepeatable("it changes the options of an optimizer")
+        if any([t._aval is not a or t._leaf is not leaf for t, _, a, leaf in self.versions]):
+            raise Unrepeatable("it changes whether a tensor requires a gradient")
+        known = {id(t) for t in self.sources}
+        if any([t._version != version and id(t) not in known for t, version, _, _ in self.versions]) and self.layout.settled:
+            raise Unrepeatable("it changes a tensor that it does not read")
+
+    def _settle(self, tr: Any) -> bool:
+        """Whether all tensors that became inputs are known; else remember which, for the next call."""
+        more = tr.inputs[self.counts[0] :]
+        layout = self.layout
+        if not more and layout.settled:
+            return True
+        if layout.settled and len(tr.origins) != self.origins:
+            raise Unrepeatable("it continues the past of a tensor that it was not given")
+        base = [*self.tensors, *layout.captured]
+        reached = {id(t): t for t in self.state.tensors}
+        gradient_of = {id(g): k for k, g in enumerate(self.grads) if g is not None}
+        found = [t for t in self.state.tensors if id(t) in self.bound]
+        for t in more:
+            if id(t) in reached or id(t) not in gradient_of:
+                found.append(t)
+                if id(t) not in reached and t._tid == 0 and t._base is not None:
+                    raise Unrepeatable("it reads a part of a tensor that is made anew at every call")
+        for t in found:
+            if not any(t is s for s in base):
+                base.append(t)
+        for t in more:
+            k = gradient_of.get(id(t))
+            if k is not None and id(t) not in reached:
+                leaf = self.leaves[k]
+                if not any(leaf is s for s in base):
+                    base.append(leaf)
+        gradients = set(layout.gradients)
+        for t in more:
+            k = gradient_of.get(id(t))
+            if k is not None and id(t) not in reached:
+                gradients.add(next(i for i, s in enumerate(base) if s is self.leaves[k]))
+        if layout.settled and len(base) == len(self.tensors) + len(layout.captured) and gradients == set(layout.gradients):
+            raise Unrepeatable("it reads different tensors at every call")
+        fresh = Layout(base[len(self.tensors) :], sorted(gradients), True)
+        self.state.layouts[self.kinds] = fresh
+        if not more and not fresh.captured:  # nothing but its arguments: known at once
+            self.layout = fresh
+            return True
+        return False
+
+    def _mutated(self, tr: Any, handles: dict) -> list:
+        out = []
+        for k, (t, slot, (_, _, version)) in enumerate(zip(self.sources, self.slots, self.placed, strict=True)):
+            if any(t is s for s in self.sources[:k]):
+                if t._version != version:
+                    raise Unrepeatable("it changes a tensor that it was given twice")
+                continue
+            if t._version == version and t._slot == slot:
+                continue
+            if t._tid not in (tr.id, -tr.id) or t._data is not None or t._base is not None or t._special:
+                raise Unrepeatable("it changes a view, or memory that is shared")
+            out.append((k, t._slot, t._version - version))
+            handles[id(t)] = t
+        known = {id(t) for t in self.sources}
+        if any([key not in known for key in tr.mutated if key not in {id(t) for t, *_ in self.versions}]):
+            raise Unrepeatable("it changes a tensor that was made elsewhere")
+        return out
+
+    def _gradients(self, tr: Any, handles: dict) -> list:
+        out: list[Any] = []
+        for k, (leaf, old) in enumerate(zip(self.leaves, self.grads, strict=True)):
+            g = leaf.grad
+            if g is old:
+                continue
+            if g is None:
+                out.append((k, None))
+                continue
+            if g._tid != tr.id or g._base is not None or g._data is not None or g._special or id(g) in handles:
+                raise Unrepeatable("it makes a tensor the gradient of another that was not computed by backward()")
+            out.append((k, (g._slot, g._aval)))
+            handles[id(g)] = g
+        return out
+
+    def _describe(self, tr: Any, o: Any, handles: dict, bases: dict) -> tuple:
+        """The tree by which `_build` makes the results anew."""
+        if isinstance(o, Tensor):
+            return self._describe_tensor(tr, o, handles, bases)
+        if isinstance(o, NUMBERS):
+            return ("constant", o)
+        kind = type(o)
+        if kind in (tuple, list):
+            return (kind.__name__, [self._describe(tr, x, handles, bases) for x in o])
+        if kind is dict:
+            return ("dict", [(key, self._describe(tr, x, handles, bases)) for key, x in o.items()])
+        if isinstance(o, tuple) and hasattr(o, "_fields"):
+            return ("fields", kind, [self._describe(tr, x, handles, bases) for x in o])
+        if any(o is x for x in self.state.optimizers):
+            return ("constant", o)
+        raise Unrepeatable(f"it returns an object of type {kind.__qualname__}")
+
+    def _describe_tensor(self, tr: Any, t: Tensor, handles: dict, bases: dict) -> tuple:
+        for k, s in enumerate(self.sources):
+            if s is t:
+                return ("source", k)
+        for k, leaf in enumerate(self.leaves):
+            if leaf is t:
+                return ("leaf", k)
+            if leaf.grad is t:
+                return ("gradient", k)
+        if any(t is s for s in self.state.tensors):
+            return ("constant", t)
+        if id(t) in bases:
+            return ("same", id(t))
+        if type(t) is not Tensor or t._data is not None or t._special or t._leaf or set(vars(t)) - {"_base", "_chain", "_views", "_version"}:
+            raise Unrepeatable("it returns a tensor that is made of numbers at every call, or has hooks")
+        handles[id(t)] = bases[id(t)] = t
+        if t._base is None:
+            if t._tid != tr.id:
+                raise Unrepeatable("it returns a tensor of another step")
+            return ("new", t._slot, t._aval, id(t))
+        if any(isinstance(x, Tensor) for _, _, starts in t._chain for x in starts) or t._tid != tr.id:
+            raise Unrepeatable("it returns a view at a place that was computed")
+        base = t._base
+        if not any(base is s for s in self.sources) and base._tid != tr.id:
+            raise Unrepeatable("it returns a view of a tensor of another step")
+        return ("view", self._describe_tensor(tr, base, handles, bases), t._chain, t._slot, t._aval, id(t))
+
+    def _nothing_else(self, tr: Any, handles: dict) -> None:
+        """No other tensor of the call is still held by somebody."""
+        for h in tr.handles[self.counts[2] :]:  # a list of its own, which counts
+            if getrefcount(h) > ALIVE + 1 and id(h) not in handles:
+                raise Unrepeatable("it keeps a tensor somewhere else than in its result")
+        for views in tr.viewed:
+            for h in views.recent:
+                if getrefcount(h) > ALIVE and id(h) not in handles and id(h) not in self.views:
+                    raise Unrepeatable("it keeps a view somewhere else than in its result")

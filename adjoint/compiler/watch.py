@@ -1,0 +1,97 @@
+"""What is noticed while a function is watched: which code runs, what it calls, which numbers are new at every call.
+
+The interpreter's profiling hook tells of calls; the library tells of random draws and optimizer steps (`Trace.watch`), whose
+numbers a later call asks for anew. A builtin function that is not known to be pure (printing, clocks, files, NumPy) makes
+a call unrepeatable.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any
+
+from adjoint.compiler.reach import BELOW, STANDARD, is_user_code
+from adjoint.methods import Tensor
+from adjoint.trace.recorder import local
+
+_PURE_TYPES = (list, dict, tuple, str, set, frozenset, int, float, complex, bytes, bytearray, range, slice, type(None), types.ModuleType)
+_PURE_MODULES = frozenset(("math", "cmath", "_operator", "itertools", "_functools", "_collections", "_struct"))
+_PURE = frozenset(
+    "len isinstance issubclass getattr hasattr setattr callable abs min max sum round divmod pow sorted repr ord chr all any iter "
+    "next format hash id __build_class__ ascii bin hex oct delattr".split()
+)
+
+
+class Unrepeatable(Exception):
+    """A call did something that cannot be done again by a look-up."""
+
+
+def _impure(function: Any) -> bool:
+    """Whether a builtin function may do or read what nothing here watches."""
+    owner = getattr(function, "__self__", None)
+    module = getattr(function, "__module__", None)
+    if isinstance(owner, types.ModuleType):
+        name = owner.__name__
+        return name not in _PURE_MODULES and not (name == "builtins" and function.__name__ in _PURE)
+    if owner is not None:
+        return not isinstance(owner, _PURE_TYPES) and not isinstance(owner, Tensor)
+    return module not in _PURE_MODULES and not isinstance(function, types.MethodDescriptorType)
+
+
+def _asked_by_user(frame: types.FrameType | None) -> bool:
+    """Whether a frame, or what called it through Python's own modules, is the user's."""
+    while frame is not None and frame.f_code.co_filename.startswith((STANDARD, "<frozen")) and not is_user_code(frame.f_code):
+        frame = frame.f_back
+    return frame is not None and is_user_code(frame.f_code)
+
+
+class Watch:
+    """One watched call: what the profiler's hook and the library tell of it.
+
+    codes: the user's code objects that ran, with their globals.  fresh: (position among the trace's numbers, how many,
+    what to ask for them).
+    """
+
+    def __init__(self) -> None:
+        self.codes: dict[types.CodeType, dict] = {}
+        self.problem = ""
+        self.fresh: list[tuple[int, int, Any]] = []
+        self.steps: list[tuple[Any, list]] = []
+
+    def hook(self, frame: types.FrameType, event: str, arg: Any) -> None:
+        if event == "call":
+            code = frame.f_code
+            if code in self.codes:
+                return
+            if is_user_code(code):
+                self.codes[code] = frame.f_globals
+            elif code.co_filename.startswith(BELOW) and not self.problem:
+                caller = frame.f_back
+                if caller is not None and is_user_code(caller.f_code):
+                    self.problem = f"it calls {code.co_name} of NumPy"
+        elif event == "c_call":
+            if not self.problem and _impure(arg) and _asked_by_user(frame):
+                self.problem = f"it calls {getattr(arg, '__qualname__', arg)!s}"
+
+    # What `ops.generators` and `optim.optimizer` tell, before they record the numbers.
+
+    def drawn(self, generator: Any) -> None:
+        self.fresh.append((len(local.trace.scalars), 2, generator.next_call))
+
+    def stepped(self, optimizer: Any, group: Any, rule: Any, switches: Any, rows: list, count: int) -> None:
+        states = [optimizer.state[row[0]] for row in rows]
+        if not self.steps or self.steps[-1][0] is not optimizer:
+            parts: list[Any] = []
+            self.steps.append((optimizer, parts))
+            self.fresh.append((len(local.trace.scalars), 0, functools.partial(optimizer.again, parts)))
+        position, before, ask = self.fresh[-1]
+        if position + before != len(local.trace.scalars):
+            self.problem = self.problem or "an optimizer records numbers of its own"
+        self.fresh[-1] = (position, before + count, ask)
+        self.steps[-1][1].append((group, rule, switches, states))
+
+    def stepped_on(self, optimizer: Any) -> None:
+        if not self.steps or self.steps[-1][0] is not optimizer:
+            self.problem = self.problem or "an optimizer's step had nothing to update"
+        self.steps.append((None, []))  # another step of the same optimizer is another question
