@@ -42,6 +42,7 @@ _SUFFIX, _UNFINISHED = ".code", ".part"
 _ABANDONED = 3600.0  # seconds after which nobody can still be writing an unfinished file
 _FRESH = 3600.0  # seconds for which a file counts as just used, so that a hit seldom has to note it
 _SLACK = 8  # eviction makes room for an eighth of the bound, not to be called at every write
+MAX_FILES = 8192  # whatever their bytes: looking at many more would cost a new process a noticeable time
 
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | _CLOEXEC
@@ -346,7 +347,7 @@ def _content_digest(key: bytes, rest: bytes | memoryview) -> bytes:
 def _keep_within(bound: int, folder: _Folder, writing: _Writing, name: str, size: int) -> None:
     """Remove what was used longest ago until the files fit, but never `name`, which was just written.
 
-    Looking at a full directory takes tens of milliseconds, so files are counted at a process's first write and when it
+    Looking at a full directory takes tens of milliseconds (with more than `MAX_FILES` it would take longer), so files are counted at a process's first write and when it
     has added a share of the bound since; in between its own writes are added up. Several processes that write at the
     same time can exceed the bound by that share each, until the next looks.
     """
@@ -357,17 +358,19 @@ def _keep_within(bound: int, folder: _Folder, writing: _Writing, name: str, size
             return
     now = time.time()
     files = folder.files()
-    total = sum(f.size for f in files)
+    total, count = sum(f.size for f in files), len(files)
     goal = bound - bound // _SLACK if total > bound else bound
+    most = MAX_FILES - MAX_FILES // _SLACK if count > MAX_FILES else MAX_FILES
     for file in sorted(files, key=lambda f: f.used):
         if file.name.endswith(_UNFINISHED):
             unwanted = now - file.used > _ABANDONED
         else:
-            unwanted = total > goal and file.name != name
+            unwanted = (total > goal or count > most) and file.name != name
         if unwanted:
             with suppress(FileNotFoundError):  # another process had the same thought
                 folder.remove(file.name)
             total -= file.size
+            count -= 1
     writing.total, writing.added = total, 0
 
 

@@ -501,6 +501,17 @@ def test_the_bound_is_kept_and_the_newest_stay(folder, monkeypatch) -> None:
     assert 6 <= len(kept) <= 9 and kept == list(range(40 - len(kept), 40))
 
 
+def test_the_number_of_files_is_bounded(folder, monkeypatch) -> None:
+    monkeypatch.setattr(disk_cache, "MAX_FILES", 16)
+    for number in range(40):
+        disk_cache._writing.clear()  # as in a new process, which looks
+        file = put(number)
+        os.utime(file, (number + 1, number + 1))
+        assert len(list(folder.iterdir())) <= 16
+    kept = [n for n in range(40) if disk_cache.load(disk_cache.key_of(n)) is not None]
+    assert kept == list(range(40 - len(kept), 40)) and len(kept) >= 14
+
+
 def test_what_was_used_stays(folder, monkeypatch) -> None:
     files = [put(number) for number in range(6)]
     for age, file in enumerate(files):
