@@ -17,8 +17,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from adjoint.compiler.direct import Direct
-from adjoint.compiler.known import Layout, Replay, State
+from adjoint.compiler.direct import Direct, Quick
+from adjoint.compiler.known import MAX_REPLAYS, Layout, Replay, State
 from adjoint.compiler.learn import NUMBERS, Before
 from adjoint.compiler.reach import Reach, Unwatched
 from adjoint.compiler.watch import Unrepeatable, Watch
@@ -54,6 +54,7 @@ class Compiled:
         """Watch again what the function does."""
         self._codes: dict[types.CodeType, dict] = {}
         self._states: dict[tuple, list[State]] = {}
+        self._quick: dict[tuple, Quick] = {}
         self._failures = 0.0
         self.reason = "it has not been called often enough to be known"
 
@@ -65,6 +66,13 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         tr = local.trace
+        if self._quick and not kwargs:
+            found = self._quick.get(tuple([getattr(a, "_aval", None) for a in args]))
+            if found is not None and tr.node is found.root and not tr.static and tr.watch is None:
+                out = found.call(args)
+                if out is not None:
+                    self.replays += 1
+                    return out
         if tr.eager or tr.static or tr.whole or tr.watch is not None or (self._failures >= WATCHED and not self._fullgraph):
             return self._function(*args, **kwargs)
         tensors: list[Tensor] = []
@@ -116,6 +124,8 @@ class Compiled:
                     if numbers is None:
                         return False, None
                     out = direct.run(sources, leaves, buffers, numbers)
+                    if len(sources) == len(tensors) == len(shape) and not replay.asks:
+                        self._quicken(tr.node, state, replay, direct, tensors)
                     self.replays += 1
                     self._failures = 0.0
                     return True, _build(direct.maker(out, sources, numbers), replay.result, sources, leaves, {})
@@ -163,6 +173,12 @@ class Compiled:
             else:
                 layout.remember(key, replay, direct)
         return out
+
+    def _quicken(self, root: Any, state: State, replay: Replay, direct: Direct, tensors: list[Tensor]) -> None:
+        """Let a call of tensors that makes one tensor, and is nothing else, take the shortest way."""
+        quick = Quick.of(root, state.guard, replay, direct, tensors)
+        if quick is not None and len(self._quick) < MAX_REPLAYS:
+            self._quick[tuple([t._aval for t in tensors])] = quick
 
     # ---- a call that is watched ----------------------------------------------------------------------------------------
 
