@@ -17,7 +17,7 @@ PACKAGE = Path(adjoint.__file__).parent
 ORDER = (
     ("cli", "__main__", "testing"),
     ("demo",),
-    ("nn", "optim", "distributions", "io", "utils", "viz"),
+    ("nn", "optim", "distributions", "io", "utils", "viz", "profiler"),
     ("adjoint",),  # the public names
     ("methods", "printing", "linalg", "random", "special", "cuda", "backends"),
     ("autograd", "func"),
