@@ -8,6 +8,7 @@ measured by that cache. A kernel without arithmetic is held against the bandwidt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -53,6 +54,13 @@ class Row:
         return self.flops / self.bytes if self.bytes else 0.0
 
     @property
+    def shape(self) -> str:
+        """Of a product or a convolution the shapes of its operands, else that of the (largest) result."""
+        if self.name in ("matmul", "convolve"):
+            return " @ ".join(_shape(kind) for kind in self.inputs[:2])
+        return _shape(max(self.results, key=lambda kind: math.prod(kind[0]))) if self.results else "-"
+
+    @property
     def share(self) -> float:
         """The rate as a share of the attainable. A little above 1 is noise of the measurements."""
         rate = self.flops_per_second if self.flops else self.bytes_per_second
@@ -68,19 +76,19 @@ class Roofline(list):
 
     def table(self, row_limit: int = 100) -> str:
         """The rows as text, at most `row_limit` (-1: all)."""
-        names = ["Kernel", "Time %", "Time", "# of Calls", "GFLOP/s", "GB/s", "FLOP/byte", "% of roof", "Threads", "Source Location"]
+        names = ["Kernel", "Shape", "Time %", "Time", "# of Calls", "GFLOP/s", "GB/s", "FLOP/byte", "% of roof", "Threads", "Source Location"]
         total = sum(r.seconds for r in self)
         shown = self if row_limit < 0 else self[:row_limit]
         rows = []
         for r in shown:
             rows.append([
-                r.name, f"{100 * r.seconds / total if total else 0:.1f}%", _time(1e6 * r.seconds), str(r.calls), _rate(r.flops_per_second),
+                r.name, r.shape, f"{100 * r.seconds / total if total else 0:.1f}%", _time(1e6 * r.seconds), str(r.calls), _rate(r.flops_per_second),
                 _rate(r.bytes_per_second), f"{r.intensity:.2f}" if r.flops else "-", f"{100 * r.share:.0f}%" if r.attainable else "-",
                 str(self.machine.threads if r.shared else 1),
                 _cut(", ".join(place(w) for w in r.where[:3]) + (" ..." if len(r.where) > 3 else ""), 75) or "-",
             ])  # fmt: skip
         m = self.machine
-        parts = [columns(names, rows, left=(0, 9))]
+        parts = [columns(names, rows, left=(0, 1, 10))]
         if len(shown) < len(self):
             parts.append(f"{len(self) - len(shown)} more rows")
         for together in (False, True) if m.threads > 1 else (False,):
@@ -145,11 +153,15 @@ def draw(rows: Roofline) -> str:
     for r in rows:
         lines = ", ".join(place(w) for w in r.where[:2])
         about = (
-            f"{r.name}: {r.calls} calls, {_time(1e6 * r.seconds)}, {_rate(r.flops_per_second)} GFLOP/s, "
+            f"{r.name} {r.shape}: {r.calls} calls, {_time(1e6 * r.seconds)}, {_rate(r.flops_per_second)} GFLOP/s, "
             f"{_rate(r.bytes_per_second)} GB/s, {100 * r.share:.0f}% of its roof; {lines}"
         )
-        dots.append(Dot(r.name, r.intensity, r.flops_per_second, r.share, r.seconds / total, about, lines))
+        dots.append(Dot(r.name, r.intensity, r.flops_per_second, r.share, r.seconds / total, about, f"{r.shape}  {lines}"))
     return roofline_svg(dots, roofs)
+
+
+def _shape(kind: Kind) -> str:
+    return "×".join(map(str, kind[0])) or "scalar"
 
 
 def _rate(per_second: float) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 from adjoint.ir.graph import Graph, Node, Origin
 from adjoint.runtime.contractions import operations
 from adjoint.schedule.group import Grouping, Special
-from adjoint.schedule.lower import dynamic_values
 from adjoint.schedule.prepare import prepare
 from adjoint.schedule.values import WEIGHTS, Nest, Root, Value
 
@@ -71,7 +70,7 @@ def facts(graph: Graph) -> list[Facts]:
 
 def _special(unit: Special) -> Facts:
     name = unit.node.prim.name
-    work = operations(unit.node) if unit.kind != "host" else 0
+    work = operations(unit.node) if unit.kind in ("matmul", "convolve") else 0  # an order compares and moves
     results = [n for n in unit.results if n.parts is None]
     return _facts(unit.kind, name, [name], unit, results, work, _origins([unit.node], unit))
 
@@ -99,16 +98,15 @@ def _facts(
 
 
 def _needed(roots: list[Root]) -> list[Value]:
-    """The values that some roots need, operands first."""
-    stack = [v for r in roots for v in (r.value, *dynamic_values(r.place))]
+    """The values that some roots store, operands first; not those that only say where something lies."""
+    stack = [r.value for r in roots]
     found: dict[int, Value] = {}
     while stack:
         v = stack.pop()
         if v.id not in found:
             found[v.id] = v
-            stack += v.args
-            if v.op == "load":
-                stack += dynamic_values(v.attrs[1])
+            if v.op != "load":
+                stack += v.args
     return [found[k] for k in sorted(found)]
 
 

@@ -39,7 +39,7 @@ class Roof:
 @dataclass(frozen=True)
 class Dot:
     """One kernel. intensity: FLOPs per byte.  rate: FLOP/s.  share: of its own roof.  weight: of all time.  about: shown
-    when pointed at.  note: written after its name in the list.
+    when pointed at.  note: written at its end in the list.
 
     Without FLOPs it stands at the left edge, as far below the memory's roof as its share says, and is hollow.
     """
@@ -76,7 +76,7 @@ def roofline_svg(
     out += [_STYLE, *plane.grid()]
     numbers = {id(d): k for k, d in enumerate(sorted(dots, key=lambda d: -d.weight), 1)}
     places = [(d, *plane.at_dot(d)) for d in dots]
-    taken: list[_Box] = [(x - r * 0.8, y - r * 0.8, x + r * 0.8, y + r * 0.8) for _, x, y, r in places]
+    taken: list[_Box] = [(x - r * 0.95, y - r * 0.95, x + r * 0.95, y + r * 0.95) for _, x, y, r in places]
     for k, roof in enumerate(roofs):
         out += plane.roof(roof, first=k == 0, taken=taken)
     for d, x, y, r in sorted(places, key=lambda p: -p[3]):  # small ones above large ones
@@ -246,13 +246,13 @@ def _list(listed: Sequence[Dot], numbers: Mapping[int, int], top: float) -> Iter
     if not listed:
         return
     columns = ((_LEFT, ""), (_LEFT + 318, "end"), (_LEFT + 408, "end"), (_LEFT + 478, "end"), (_LEFT + 494, ""))
-    for (x, side), head in zip(columns, ("kernel", "of time", "GFLOP/s", "of roof", "lines"), strict=True):
+    for (x, side), head in zip(columns, ("kernel", "of time", "GFLOP/s", "of roof", "about"), strict=True):
         yield f'<text class="small {side}" x="{x}" y="{top + 8}">{head}</text>'
     for k, d in enumerate(listed):
         y = top + 8 + _LINE * 1.25 * (k + 1)
         number = numbers[id(d)]
         rate = f"{d.rate / 1e9:.3g}" if d.rate else "-"
-        cells = (f"{number} {_cut(d.name, 36)}", f"{100 * d.weight:.1f}%", rate, f"{100 * d.share:.0f}%", _cut(d.note, 27))
+        cells = (f"{number} {_cut(d.name, 36)}", f"{100 * d.weight:.1f}%", rate, f"{100 * d.share:.0f}%", _cut(d.note, 29))
         colour = f"var(--ap-{(number - 1) % _COLOURS})"
         yield f'<circle cx="{_LEFT - 12}" cy="{y - 4:.1f}" r="4" style="fill:{colour}"/>'
         for (x, side), cell in zip(columns, cells, strict=True):
