@@ -12,7 +12,6 @@ from typing import Any
 from adjoint.dtypes import DType
 from adjoint.ir.prims import PRIMS, Prim, Shape
 
-
 Origin = tuple[int, tuple[str, int, str] | None]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +71,7 @@ def machine() -> Machine:
 def _measured(threads: int) -> Machine:
     width = jit.target().vector_bytes
     kinds = {"float32": ("float", 4), "float64": ("double", 8)}
-    texts = [("kernel", *_multiply_add(kind, width // size)) for kind, size in kinds.values()]
+    texts: list[tuple[str, str, Sequence[str]]] = [("kernel", *_multiply_add(kind, width // size)) for kind, size in kinds.values()]
     texts += [("kernel", _read(width // 4), ()), ("kernel", _copy(width // 4), ())]
     *arithmetic, read, copy = jit.compile_kernels(texts)
     source, target = (np.full((SIZES[-1] // 2 + 4096) // 4, 1.0, np.float32) for _ in range(2))
@@ -126,22 +126,21 @@ def _aligned(array: np.ndarray) -> int:
 def _by_numpy(threads: int) -> Machine:
     """Where no machine code can be made: what NumPy reaches, which is then the roof."""
 
-    def best(work: float, run: Callable[[], object]) -> float:
+    def best(work: float, run: Callable[..., object], *arrays: np.ndarray) -> float:
         rates = []
         for _ in range(4):
             began = time.perf_counter()
-            run()
+            run(*arrays)
             rates.append(work / (time.perf_counter() - began))
         return max(rates)
 
     flops: dict[tuple[str, bool], float] = {}
     for kind in ("float32", "float64"):
         a = np.ones((384, 384), kind)
-        flops[kind, False] = flops[kind, True] = best(2 * 384**3, lambda a=a: a @ a)
+        flops[kind, False] = flops[kind, True] = best(2 * 384**3, np.matmul, a, a)
     rates = []
     for size in SIZES:
-        x, y = np.ones(size // 8, np.float32), np.empty(size // 8, np.float32)
-        rates.append(best(size, lambda x=x, y=y: np.copyto(y, x)))
+        rates.append(best(size, np.copyto, np.empty(size // 8, np.float32), np.ones(size // 8, np.float32)))
     return Machine(threads, flops, {False: tuple(rates), True: tuple(rates)})
 
 

@@ -16,7 +16,6 @@ from adjoint.profiler.averages import _cut, _time, columns, place
 from adjoint.profiler.events import Event, Kind, Place
 from adjoint.profiler.peaks import Machine, machine
 
-
 _APART = 1.15  # between two lines of the picture, at least
 
 

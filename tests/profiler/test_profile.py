@@ -14,7 +14,14 @@ import pytest
 
 import adjoint as torch
 from adjoint import nn
-from adjoint.profiler import ProfilerAction, ProfilerActivity, profile, record_function, schedule, watch
+from adjoint.profiler import (
+    ProfilerAction,
+    ProfilerActivity,
+    profile,
+    record_function,
+    schedule,
+    watch,
+)
 from adjoint.profiler.profiling import ScheduleError
 from adjoint.runtime import jit, observe
 from adjoint.runtime.program import Program
@@ -227,10 +234,9 @@ def test_errors_are_raised_as_ever_and_leave_the_profile_off() -> None:
     x = torch.randn(50, 50)
     with pytest.raises(IndexError, match="out of"), profile() as prof:
         x[torch.tensor([60])].sum().item()
-    with pytest.raises(KeyError), profile() as prof:
-        with record_function("inside"):
-            (x @ x).numpy()
-            raise KeyError("mine")
+    with pytest.raises(KeyError), profile() as prof, record_function("inside"):
+        (x @ x).numpy()
+        raise KeyError("mine")
     assert prof.kernels()
     with profile() as prof:
         x.sum().item()
@@ -310,12 +316,11 @@ def test_kernels_know_the_blocks_they_were_recorded_in() -> None:
 
 def test_a_block_goes_on_when_a_trace_ends_in_it() -> None:
     x = torch.randn(64, 64)
-    with record_function("before"):
-        with profile() as prof:
-            with record_function("block"):
-                x.exp().numpy()
-                y = x @ x
-            y.numpy()
+    with record_function("before"), profile() as prof:
+        with record_function("block"):
+            x.exp().numpy()
+            y = x @ x
+        y.numpy()
     assert {e.scopes for e in prof.kernels()} == {("before", "block")}
 
 
@@ -493,9 +498,8 @@ def test_groups_and_table() -> None:
 @pytest.mark.parametrize("name", ["trace.json", "trace.json.gz"])
 def test_chrome_trace(name: str, tmp_path: Path) -> None:
     x = torch.randn(64, 64)
-    with profile(record_shapes=True) as prof:
-        with record_function('a "block"'):
-            (x @ x).numpy()
+    with profile(record_shapes=True) as prof, record_function('a "block"'):
+        (x @ x).numpy()
     prof.export_chrome_trace(tmp_path / name)
     if name.endswith(".gz"):
         import gzip
