@@ -193,7 +193,7 @@ def _event(unit: Facts, kind: str, begin: int, end: int, thread: int, scopes: An
 
 def _interpreted(note: Note, program: Any, thread: int, scopes: Any) -> Event:
     nodes = [n for n in program.graph.nodes if n.prim.name not in ("input", "const", "scalar")]
-    names = list(dict.fromkeys(n.prim.name for n in nodes))
+    names = list(dict.fromkeys(n.prim.name for n in nodes)) or ["copy"]  # of an input, or of a number
     places = [n.origin[1] for n in nodes if n.origin is not None and n.origin[1] is not None]
     slots = [n.origin[0] for n in nodes if n.origin is not None]
     outputs = tuple((o.shape, o.dtype.name) for o in program.graph.outputs)

@@ -14,7 +14,7 @@ from html import escape
 from adjoint.viz.plot import _open
 
 _COLOURS = 4  # of `plot`'s style
-_LETTER, _LINE = 6.7, 15.0  # width of a letter and height of a line, in pixels
+_LINE = 15.0  # height of a line, in pixels
 _LISTED = 12  # dots that are named below the picture
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 24, 30, 52
 _STYLE = """<style>.ap .roof{fill:none;stroke:var(--ap-text);stroke-width:2;stroke-linejoin:round}
@@ -54,7 +54,7 @@ class Dot:
 
 
 def roofline_svg(
-    dots: Sequence[Dot], roofs: Sequence[Roof], *, title: str = "Roofline", width: int = 760, height: int = 470
+    dots: Sequence[Dot], roofs: Sequence[Roof], *, title: str = "Roofline", width: int = 800, height: int = 470
 ) -> str:
     """The picture as a self-contained `<svg>` element, dots in the order given, their area as their weight.
 
@@ -92,6 +92,7 @@ class _Plane:
     def __init__(self, dots: Sequence[Dot], roofs: Sequence[Roof], width: int, height: int) -> None:
         peak = max(p for r in roofs for p in r.peaks.values())
         slopes = [s for r in roofs for s in r.slopes.values()]
+        self.first = roofs[0]
         self.memory = next(iter(roofs[0].slopes.values()))
         corners = [p / s for r in roofs for p in r.peaks.values() for s in r.slopes.values()]
         xs = [d.intensity for d in dots if d.intensity > 0] + corners
@@ -152,12 +153,13 @@ class _Plane:
             if p != peak:
                 (x0, y), (x1, _) = self.at(p / next(iter(roof.slopes.values())), p), self.at(self.x_high, p)
                 yield f'<path class="roof thin" stroke-dasharray="6 4" d="M{x0:.1f} {y:.1f}L{x1:.1f} {y:.1f}"/>'
-            yield from self._beside(f"{kind}, {roof.name}: {_short(p)}FLOP/s", self.at(self.x_high, p)[1], taken)
+            if first or p not in self.first.peaks.values():
+                yield from self._beside(f"{kind}, {roof.name}: {_short(p)}FLOP/s", self.at(self.x_high, p)[1], taken)
 
     def _along(self, text: str, low: tuple[float, float], high: tuple[float, float], taken: list[_Box]) -> Iterator[str]:
         """A text along a rising line, where it overlaps no other; left out where there is no room."""
         (x0, y0), (x1, y1) = low, high
-        length, long = math.hypot(x1 - x0, y1 - y0), _LETTER * 0.9 * len(text)
+        length, long = math.hypot(x1 - x0, y1 - y0), _wide(text)
         if length < long + 16 or x1 <= x0:
             return
         angle = math.atan2(y1 - y0, x1 - x0)
@@ -182,7 +184,7 @@ class _Plane:
     def _beside(self, text: str, y: float, taken: list[_Box]) -> Iterator[str]:
         """A text above or below the right end of a level line."""
         for dy in (-6.0, 14.0, -21.0, 29.0):
-            box = (self.right - _LETTER * 0.95 * len(text), y + dy - 11, float(self.right), y + dy + 3)
+            box = (self.right - _wide(text), y + dy - 11, float(self.right), y + dy + 3)
             if not any(_touch(box, b) for b in taken):
                 taken.append(box)
                 yield f'<text class="end small" x="{self.right}" y="{y + dy:.1f}">{escape(text)}</text>'
@@ -228,7 +230,7 @@ def _room(
     text: str, x: float, y: float, r: float, plane: _Plane, taken: list[_Box], lines: list[_Box]
 ) -> tuple[_Box, bool] | None:
     """A free box for a text near a dot, and whether it is so far away that a line should lead there."""
-    wide, high = _LETTER * len(text) + 4, _LINE
+    wide, high = _wide(text) + 4, _LINE
     for distance in (2.0, 14.0, 30.0, 48.0):
         for right, down in ((1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (1, 1), (-1, -1), (-1, 1)):
             reach = (r + distance) * (1.0 if 0 in (right, down) else 0.75)
@@ -252,7 +254,7 @@ def _list(listed: Sequence[Dot], numbers: Mapping[int, int], top: float) -> Iter
         y = top + 8 + _LINE * 1.25 * (k + 1)
         number = numbers[id(d)]
         rate = f"{d.rate / 1e9:.3g}" if d.rate else "-"
-        cells = (f"{number} {_cut(d.name, 36)}", f"{100 * d.weight:.1f}%", rate, f"{100 * d.share:.0f}%", _cut(d.note, 29))
+        cells = (_cut(f"{number} {d.name}", 268), f"{100 * d.weight:.1f}%", rate, f"{100 * d.share:.0f}%", _cut(d.note, 228))
         colour = f"var(--ap-{(number - 1) % _COLOURS})"
         yield f'<circle cx="{_LEFT - 12}" cy="{y - 4:.1f}" r="4" style="fill:{colour}"/>'
         for (x, side), cell in zip(columns, cells, strict=True):
@@ -271,5 +273,15 @@ def _short(value: float) -> str:
     return f"{value:.3g} "
 
 
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+def _wide(text: str) -> float:
+    """The width of a small text in pixels, in a wide face."""
+    return 6.6 * len(text) + 3.0 * sum(c in "+×@=mwMWGT%" for c in text)
+
+
+def _cut(text: str, width: float) -> str:
+    """As much of a text as fits."""
+    if _wide(text) <= width:
+        return text
+    while text and _wide(text) + 11.0 > width:
+        text = text[:-1]
+    return text + "…"

@@ -17,6 +17,7 @@ from adjoint import nn
 from adjoint.profiler import (
     ProfilerAction,
     ProfilerActivity,
+    chrome,
     profile,
     record_function,
     schedule,
@@ -24,7 +25,10 @@ from adjoint.profiler import (
 )
 from adjoint.profiler.profiling import ScheduleError
 from adjoint.runtime import jit, observe
+from adjoint.runtime.facts import facts
 from adjoint.runtime.program import Program
+from adjoint.testing.operators import RECORDS, OpRecord
+from adjoint.testing.operators.record import flat, tensors
 from adjoint.trace import ending, lower, recorder
 
 EAGER = torch.is_eager()
@@ -537,3 +541,32 @@ def test_handler_for_a_folder(tmp_path: Path) -> None:
             prof.step()
     names = sorted(p.name for p in (tmp_path / "logs").iterdir())
     assert len(names) >= 2 and all(n.startswith("me.") and n.endswith(".pt.trace.json.gz") for n in names)
+
+
+# --- every operator -----------------------------------------------------------------------------------------------------
+
+
+@compiled
+@pytest.mark.parametrize("record", [pytest.param(r, id=r.name) for r in RECORDS.values()])
+def test_units_are_known_for_every_operator(record: OpRecord) -> None:
+    """What the schedule is asked for afterwards is what was run: as many units, of the same kinds, in the same order."""
+    with profile() as prof:
+        for _ in range(2):  # small programs run in NumPy at first
+            for s in record.draw(record.dtypes[-1])[:3]:
+                for t in flat(record.run(torch, *tensors(torch, s.args), **tensors(torch, s.options))):
+                    t.tolist()
+    for lane in prof._kept[0].lanes:
+        for note in lane.notes:
+            if note.kind == "program" and note.detail[1] is not None:
+                program, built = note.detail[:2]
+                units = facts(program.graph)
+                numbers = [number for _, numbers in built.stages for number in numbers]
+                assert sorted(set(numbers)) == list(range(len(units)))
+                native = [number for table, numbers in built.stages if table is not None for number in numbers]
+                assert len(native) == len(built.names) == len(built.work)
+                for number, name in zip(native, built.names, strict=True):
+                    assert units[number].kind == (name if units[number].kind != "nest" else "nest")
+                assert all(units[n].kind == "host" for table, ns in built.stages if table is None for n in ns)
+    for e in prof.kernels():
+        assert e.operations and e.name and e.flops >= 0 and e.bytes >= 0
+    json.dumps(chrome.trace(prof.events(), {}))

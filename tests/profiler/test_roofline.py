@@ -149,7 +149,7 @@ def test_a_table_of_kernels() -> None:
 
 
 def boxes(root: ET.Element) -> list[tuple[float, float, float, float, str]]:
-    """Of the level texts: left, top, right, bottom, with letters a little narrower than they are taken to be."""
+    """Of the level texts: left, top, right, bottom, as a common face has them."""
     found = []
     for t in root.iter(f"{SVG}text"):
         if t.get("transform"):
