@@ -21,7 +21,7 @@ class Average:
     """
 
     def __init__(self, first: Event) -> None:
-        self.key, self.kind, self.input_shapes = first.name, first.kind, first.input_shapes
+        self.key, self.kind, self.input_shapes = first.key, first.kind, first.input_shapes
         self.count = self.flops = self.bytes = 0
         self.cpu_time_total = self.self_cpu_time_total = self.kernel_time_total = 0.0
         self.where: dict[Place, None] = {}
@@ -64,7 +64,7 @@ class EventList(list):
         found: dict[Any, Average] = {}
         inside: dict[str, float] = {}
         for e in self:
-            key: tuple = (e.name, e.kind)
+            key: tuple = (e.key, e.kind)
             if group_by_input_shapes:
                 key += (e.inputs,)
             if group_by_stack_n:

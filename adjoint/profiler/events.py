@@ -64,7 +64,8 @@ class Event:
 
     @property
     def key(self) -> str:
-        return self.name
+        """The name under which averages put it; all steps have one."""
+        return "ProfilerStep*" if self.kind == "step" else self.name
 
     @property
     def time_range(self) -> Interval:
@@ -89,8 +90,8 @@ class Event:
         return self.kind in BLOCKS
 
 
-def collect(session: Session) -> list[Event]:
-    """All events of a session that has ended, by thread and beginning; parents before their children."""
+def collect(session: Session, origin: int) -> list[Event]:
+    """All events of a session that has ended, by thread and beginning; parents before their children. origin: 0 of time."""
     known: dict[int, list[Facts]] = {}
     found: list[Event] = []
     for lane in list(session.lanes):
@@ -104,7 +105,7 @@ def collect(session: Session) -> list[Event]:
         events += _python(events, begin, end, lane)
         found += _nested(events)
     for e in found:
-        e.origin = session.begin
+        e.origin = origin
     return found
 
 

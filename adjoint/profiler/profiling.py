@@ -254,7 +254,7 @@ class profile:
         if self._session is not None and not self._kept:
             raise RuntimeError("the profile is still running: ask for its events after the with block, or in on_trace_ready")
         if self._events is None:
-            self._events = [e for s in self._kept for e in collect(s)]
+            self._events = [e for s in self._kept for e in collect(s, self._kept[0].begin)]
         return EventList(self._events)
 
     def kernels(self) -> EventList:
@@ -363,8 +363,8 @@ class record_function:
     ...     return (x * 2).exp()
     >>> with torch.profiler.profile() as prof:
     ...     y = forward(torch.ones(10_000))
-    >>> {e.scopes for e in prof.kernels()}
-    {('forward',)}
+    >>> prof.kernels()[-1].scopes
+    ('forward',)
     """
 
     def __init__(self, name: str, args: str | None = None) -> None:

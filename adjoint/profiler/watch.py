@@ -114,12 +114,13 @@ class _Blocks(threading.local):
     def __init__(self) -> None:
         self.open: list[Span] = []
         self.spans: list[Span] = []
-        self.trace = 0
+        self.trace: tuple[int, Session] | None = None
 
-    def follow(self, tr: Trace) -> None:
-        """Begin anew where another trace has begun: what is open covers it from its start."""
-        if self.trace != tr.id:
-            self.trace = tr.id
+    def follow(self, tr: Trace, session: Session) -> None:
+        """Begin anew where another trace (or profile) has begun: what is open covers it from its start."""
+        now_at = (tr.id, session)
+        if self.trace != now_at:
+            self.trace = now_at
             self.spans = []
             for span in self.open:
                 span.start = -1
@@ -134,32 +135,38 @@ _blocks = _Blocks()
 
 def enter(name: str) -> Span:
     """Open a named block in this thread."""
-    tr = current()
-    _blocks.follow(tr)
-    span = Span(name, tr.node.slot)
+    span, session = Span(name, -1), Session.current
+    if session is not None:
+        tr = current()
+        _blocks.follow(tr, session)
+        span.start = tr.node.slot
+        _blocks.spans.append(span)
     _blocks.open.append(span)
-    _blocks.spans.append(span)
     return span
 
 
 def leave(span: Span) -> None:
     """Close a named block."""
-    tr = current()
-    _blocks.follow(tr)
+    session = Session.current
+    if session is not None:
+        tr = current()
+        _blocks.follow(tr, session)
+        span.end = tr.node.slot
     if span in _blocks.open:
         _blocks.open.remove(span)
-        span.end = tr.node.slot
 
 
 def _trace_ends(tr: Trace) -> bool:
     """See `ending.watching`: the first call of a thread is timed, and calls `flush` once more, which must go on."""
     session = Session.current
-    lane = session.lane() if session is not None else None
-    if lane is None or lane.ending:
+    if session is None:
+        return False
+    lane = session.lane()
+    if lane.ending:
         return False
     empty = tr.node.parent is None
     if tr is current():
-        _blocks.follow(tr)
+        _blocks.follow(tr, session)
         top = tr.node.slot
         lane.spans = tuple([(s.name, s.start, top if s.end is None else s.end) for s in _blocks.spans])
     lane.ending = True

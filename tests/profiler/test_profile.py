@@ -328,6 +328,13 @@ def test_a_block_goes_on_when_a_trace_ends_in_it() -> None:
     assert {e.scopes for e in prof.kernels()} == {("before", "block")}
 
 
+def test_blocks_without_a_profile_keep_nothing() -> None:
+    for _ in range(3):
+        with record_function("idle"):
+            pass
+    assert watch._blocks.open == [] and not any(s.name == "idle" for s in watch._blocks.spans)
+
+
 def test_decorated_and_recursive() -> None:
     @record_function("down")
     def down(x: torch.Tensor, n: int) -> torch.Tensor:
@@ -410,6 +417,10 @@ def test_all_cycles_on_demand() -> None:
             torch.randn(3000).sum().item()
             prof.step()
     assert [e.name for e in prof.events() if e.kind == "step"] == [f"ProfilerStep#{k}" for k in (1, 3, 5)]
+    starts = [e.time_range.start for e in prof.events() if e.kind == "step"]
+    assert starts == sorted(starts) and starts[1] > 0  # on one axis of time
+    (row,) = [r for r in prof.key_averages() if r.kind == "step"]
+    assert (row.key, row.count) == ("ProfilerStep*", 3)
 
 
 # --- other threads, other modes -----------------------------------------------------------------------------------------
