@@ -23,7 +23,7 @@ from adjoint.profiler import (
     schedule,
     watch,
 )
-from adjoint.profiler.profiling import ScheduleError
+from adjoint.profiler.cycles import ScheduleError
 from adjoint.runtime import jit, observe
 from adjoint.runtime.facts import facts
 from adjoint.runtime.program import Program
