@@ -53,6 +53,22 @@ def test_rates_between_two_sizes() -> None:
 
 
 @pytest.mark.skipif(not jit.available(), reason="kernels of LLVM IR")
+def test_a_slow_first_pass_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, calls = peaks.pool.run, []
+
+    def run(*arguments: int) -> None:
+        calls.append(time.sleep(0.0 if calls else 0.05))
+        known(*arguments)
+
+    monkeypatch.setattr(peaks.pool, "run", run)
+    (code,) = jit.compile_kernels([("kernel", *peaks._multiply_add("float", 4))])
+    import numpy as np
+
+    data = np.ones(64, np.float32)
+    assert peaks._best(code, [data.ctypes.data] * 2, 1, 0, 96, 0.001) > 1e8 and len(calls) > 4
+
+
+@pytest.mark.skipif(not jit.available(), reason="kernels of LLVM IR")
 def test_more_work_takes_longer() -> None:
     """The kernels do what is counted: nothing of them was optimised away, and every turn costs the same."""
     width = jit.target().vector_bytes
