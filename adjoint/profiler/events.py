@@ -39,7 +39,8 @@ class Event:
     in NumPy), "operation" (NumPy, in reference mode), "program", "trace end", "compile" and its phases, "user"
     (`record_function`), "step", "module" or "python".
     operations: what is computed in it.  inputs, results: (shape, dtype) of each.  where: the user's lines (file, line,
-    function) that recorded it; of two places that record the same from the start of a trace on, the first.  scopes: names of the `record_function` blocks it was recorded in, outermost first.
+    function) that recorded it; of two places that record the same from the start of a trace on, the first.
+    scopes: names of the `record_function` blocks it was recorded in, outermost first.
     flops, bytes: of this run.  shared: whether several threads may have worked on it.
     """
 

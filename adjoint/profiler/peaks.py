@@ -111,7 +111,7 @@ def _best(kernel: jit.Code, places: list[int], count: int, nbytes: int, work: in
         work *= count  # arithmetic: each block does all of it
     turns, tries, best, fastest, end = 1, 0, 0.0, math.inf, time.perf_counter() + seconds
     while True:
-        scalars = np.array([share, turns, max(share, 1)], np.int64)
+        scalars = np.array([share, turns], np.int64)
         began = time.perf_counter()
         pool.run(table.address, 1, buffers.ctypes.data, scalars.ctypes.data)
         now = time.perf_counter()
@@ -194,7 +194,7 @@ def _multiply_add(kind: str, lanes: int) -> tuple[str, list[str]]:
 
 
 def _stored(vector: str, count: int, kind: str, name: str) -> str:
-    """Put the sum of the accumulators into memory, so that they are needed: a page for each block, behind the arrays."""
+    """Put the sum of the accumulators into the second array, so that they are needed; nobody reads it."""
     lines = [f"  %z0 = fadd {vector} {name}0, {name}1\n"]
     lines += [f"  %z{j - 1} = fadd {vector} %z{j - 2}, {name}{j}\n" for j in range(2, count)]
     return "".join(lines) + f"  store {vector} %z{count - 2}, ptr %b, align 4\n"

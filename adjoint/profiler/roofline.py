@@ -75,14 +75,16 @@ class Roofline(list):
 
     def table(self, row_limit: int = 100) -> str:
         """The rows as text, at most `row_limit` (-1: all)."""
-        names = ["Kernel", "Shape", "Time %", "Time", "# of Calls", "GFLOP/s", "GB/s", "FLOP/byte", "% of roof", "Threads", "Source Location"]
+        names = ["Kernel", "Shape", "Time %", "Time", "# of Calls", "GFLOP/s", "GB/s", "FLOP/byte", "% of roof", "Threads"]
+        names.append("Source Location")
         total = sum(r.seconds for r in self)
         shown = self if row_limit < 0 else self[:row_limit]
         rows = []
         for r in shown:
             rows.append([
-                r.name, r.shape, f"{100 * r.seconds / total if total else 0:.1f}%", _time(1e6 * r.seconds), str(r.calls), _rate(r.flops_per_second),
-                _rate(r.bytes_per_second), f"{r.intensity:.2f}" if r.flops else "-", f"{100 * r.share:.0f}%" if r.attainable else "-",
+                r.name, r.shape, f"{100 * r.seconds / total if total else 0:.1f}%", _time(1e6 * r.seconds), str(r.calls),
+                _rate(r.flops_per_second), _rate(r.bytes_per_second), f"{r.intensity:.2f}" if r.flops else "-",
+                f"{100 * r.share:.0f}%" if r.attainable else "-",
                 str(self.machine.threads if r.shared else 1),
                 _cut(", ".join(place(w) for w in r.where[:3]) + (" ..." if len(r.where) > 3 else ""), 75) or "-",
             ])  # fmt: skip
