@@ -321,7 +321,7 @@ def _make_parameter(data: Tensor, requires_grad: _Any = True) -> Tensor:
 
 
 _LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "backends", "cuda", "func", "linalg", "random", "viz",
-                 "special", "testing", "compiler")
+                 "special", "testing", "compiler", "profiler")
 _LAZY_NAMES = {
     "save": "adjoint.io", "load": "adjoint.io", "no_grad": "adjoint.autograd.modes",
     "enable_grad": "adjoint.autograd.modes", "inference_mode": "adjoint.autograd.modes",

@@ -38,7 +38,7 @@ PYTORCH = frozenset(
     "CTCLoss DataParallel SyncBatchNorm EmbeddingBag FractionalMaxPool2d LPPool1d LPPool2d MaxUnpool2d LazyLinear "
     "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss MultiLabelMarginLoss RReLU ChannelShuffle SparseAdam ASGD "
     "Adafactor Muon swa_utils parametrize parametrizations spectral_norm weight_norm prune fuse_conv_bn_eval "
-    "skip_init detect_anomaly set_detect_anomaly profiler forward_ad functionalize stack_module_state "
+    "skip_init detect_anomaly set_detect_anomaly forward_ad functionalize stack_module_state "
     "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
     "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
     "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli householder_product ldl_factor ldl_solve lu_factor "

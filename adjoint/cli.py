@@ -1,4 +1,4 @@
-"""The command line: `adjoint demo`, `adjoint env`, `adjoint why`, `adjoint cache`, `adjoint --version`.
+"""The command line: `adjoint demo`, `adjoint env`, `adjoint why`, `adjoint profile`, `adjoint cache`, `adjoint --version`.
 
 Exit codes: 0 all went well; 1 the command ran and found something wrong; 2 wrong usage or a file
 that cannot be written; 130 interrupted. Results go to stdout, progress and complaints to stderr.
@@ -93,6 +93,19 @@ def _parser() -> argparse.ArgumentParser:
     why.add_argument("script", help="the file to run")
     why.add_argument("arguments", nargs=argparse.REMAINDER, help="what it finds in sys.argv")
     why.set_defaults(run=_why)
+
+    profile = commands.add_parser(
+        "profile",
+        help="run a script and report where its time goes",
+        description="Run a Python script under torch.profiler, then print its kernels beside what this machine can do, and where "
+        "the rest of the time went.",
+    )
+    profile.add_argument("--trace", metavar="FILE", help="write a Chrome trace (JSON) for https://ui.perfetto.dev")
+    profile.add_argument("--picture", metavar="FILE", help="write the roofline as a picture (SVG)")
+    profile.add_argument("--rows", type=_positive, default=20, metavar="N", help="rows of each table (%(default)s)")
+    profile.add_argument("script", help="the file to run")
+    profile.add_argument("arguments", nargs=argparse.REMAINDER, help="what it finds in sys.argv")
+    profile.set_defaults(run=_profile)
     return parser
 
 
@@ -171,6 +184,34 @@ def _cache(options: argparse.Namespace) -> int:
 
 
 def _why(options: argparse.Namespace) -> int:
+    try:
+        return _run_script(options)
+    finally:
+        print(torch.why(options.last))
+
+
+def _profile(options: argparse.Namespace) -> int:
+    """The report is printed also where the script fails; FILEs are tried first, since a long run may come before."""
+    for path in filter(None, (options.trace, options.picture)):
+        with open(path, "w", encoding="utf-8"):
+            pass
+    prof = torch.profiler.profile(record_shapes=True)
+    try:
+        with prof:
+            return _run_script(options)
+    finally:
+        if options.trace:
+            prof.export_chrome_trace(options.trace)
+        if options.picture:
+            prof.picture(options.picture)
+        print(prof.roofline().table(row_limit=options.rows))
+        print(prof.key_averages().table(sort_by="self_cpu_time_total", row_limit=options.rows))
+        for name, path in (("trace", options.trace), ("picture", options.picture)):
+            if path:
+                print(f"{name:8} {path}")
+
+
+def _run_script(options: argparse.Namespace) -> int:
     """Run the script as `python script` would; its own exit code is the command's."""
     before = sys.argv, sys.path[0]
     sys.argv, sys.path[0] = [options.script, *options.arguments], os.path.dirname(os.path.abspath(options.script))
@@ -183,7 +224,6 @@ def _why(options: argparse.Namespace) -> int:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     finally:
         sys.argv, sys.path[0] = before
-        print(torch.why(options.last))
     return code
 
 

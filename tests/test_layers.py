@@ -18,7 +18,7 @@ ORDER = (
     ("cli", "__main__", "testing"),
     ("demo",),
     ("compiler",),
-    ("nn", "optim", "distributions", "io", "utils", "viz"),
+    ("nn", "optim", "distributions", "io", "utils", "viz", "profiler"),
     ("adjoint",),  # the public names
     ("methods", "printing", "linalg", "random", "special", "cuda", "backends"),
     ("autograd", "func"),

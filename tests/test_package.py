@@ -43,7 +43,7 @@ def test_import_loads_little() -> None:
     loaded = json.loads(child(LOADED).stdout)
     ours = {m for m in loaded if m.split(".")[0] == "adjoint"}
     others = {m.split(".")[0] for m in loaded} - {"adjoint"}
-    lazy = ("nn", "optim", "distributions", "utils", "io", "viz", "demo", "testing", "codegen", "schedule", "rewrite")
+    lazy = ("nn", "optim", "distributions", "utils", "io", "viz", "demo", "testing", "codegen", "schedule", "rewrite", "profiler")
     assert "adjoint.trace.recorder" in ours
     assert not [m for m in ours if m.split(".")[1:2] and m.split(".")[1] in lazy]
     assert others <= set(sys.stdlib_module_names) | {"numpy"}

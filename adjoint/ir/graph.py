@@ -12,16 +12,23 @@ from typing import Any
 from adjoint.dtypes import DType
 from adjoint.ir.prims import PRIMS, Prim, Shape
 
+Origin = tuple[int, tuple[str, int, str] | None]
+
 
 class Node:
-    """prim applied to args. parts: the avals of a primitive with several results, else None (then shape, dtype)."""
+    """prim applied to args. parts: the avals of a primitive with several results, else None (then shape, dtype).
 
-    __slots__ = ("prim", "args", "attrs", "shape", "dtype", "parts", "index")
+    origin: the recorded step that asked for it first, as (its slot, file, line and function of the user's call); None
+    where nothing was recorded. Rewriting hands it on.
+    """
+
+    __slots__ = ("prim", "args", "attrs", "shape", "dtype", "parts", "index", "origin")
 
     def __init__(self, prim: Prim, args: tuple[Node, ...], attrs: Any, index: int) -> None:
         self.prim, self.args, self.attrs, self.index = prim, args, attrs, index
         aval = prim.rule([a.aval for a in args], attrs)
         self.parts: tuple | None = None
+        self.origin: Origin | None = None
         self.shape: Shape = ()
         self.dtype: DType
         if prim.kind == "tuple":
@@ -63,9 +70,10 @@ class Graph:
 
 
 class GraphBuilder:
-    """Makes nodes, each distinct application once."""
+    """Makes nodes, each distinct application once. origin: what new nodes get for theirs."""
 
     def __init__(self) -> None:
+        self.origin: Origin | None = None
         self.nodes: list[Node] = []
         self._known: dict[Any, Node] = {}
 
@@ -75,6 +83,7 @@ class GraphBuilder:
         found = self._known.get(key)
         if found is None:
             found = Node(PRIMS[name], args, attrs, len(self.nodes))
+            found.origin = self.origin
             self._known[key] = found
             self.nodes.append(found)
         return found

@@ -64,6 +64,7 @@ class Rewriter:
         make = self.make
         for node in graph.nodes:
             args = [made[a.index] for a in node.args]
+            self._builder.origin = node.origin
             made.append(make(node.prim.name, *args, attrs=node.attrs))
         return self._builder.finish([made[o.index] for o in graph.outputs])
 

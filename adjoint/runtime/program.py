@@ -147,17 +147,10 @@ class Program:
         built: _Build, frame: _Frame, buffers: list[Buffer], out: list[Buffer], scalars: list[Any]
     ) -> int:
         """Fill the table and run step by step: where there are host steps, or a number needs NumPy's conversion."""
-        try:
-            built.pack(frame.table, 8 * HEADER, *buffers, *out, *[scalars[i] for i in built.scalar_indices])
-        except (struct.error, IndexError):
-            built.pack(frame.table, 8 * HEADER, *buffers, *out, *built.words(scalars))
+        frame.fill(built, buffers, out, scalars)
         for step in built.steps:
             step(frame, buffers, out)
-        status = frame.status
-        if status is not None and status[0]:
-            status[0] = 0
-            return WRONG
-        return 0
+        return WRONG if frame.went_wrong() else 0
 
     def interpret(self, buffers: list[Buffer], scalars: list[Any]) -> list[Buffer]:
         """The same through the NumPy reference."""
@@ -239,6 +232,20 @@ class _Frame:
                 0 if built.status_offset is None else self.arena + built.status_offset,
                 built.is_long,
             )
+
+    def fill(self, built: _Build, buffers: list[Buffer], out: list[Buffer], scalars: list[Any]) -> None:
+        """Write the addresses and numbers of one run into the table."""
+        try:
+            built.pack(self.table, 8 * HEADER, *buffers, *out, *[scalars[i] for i in built.scalar_indices])
+        except (struct.error, IndexError):
+            built.pack(self.table, 8 * HEADER, *buffers, *out, *built.words(scalars))
+
+    def went_wrong(self) -> bool:
+        """Whether a kernel has met an index that is out of range; forgets it."""
+        if self.status is None or not self.status[0]:
+            return False
+        self.status[0] = 0
+        return True
 
 
 Step = Callable[[_Frame, list[Buffer], list[Buffer]], None]
@@ -387,6 +394,9 @@ class _Build:
         self.steps: list[Step] = []
         records: list[tuple[int, np.ndarray, int, bool]] = []
         self.tables: list[pool.RecordTable] = []
+        # for each step what a profile has to know: its table, if it is native, and the positions of its units in the schedule
+        self.stages: list[tuple[pool.RecordTable | None, list[int]]] = []
+        units: list[int] = []
         at = iter(addresses)
         self.is_long = self.flops * 0.02 + self.bytes * 0.03 > _LONG_NS
         entry = pool.entries()[self.is_long]
@@ -398,16 +408,19 @@ class _Build:
             if records:
                 table = pool.RecordTable(records)
                 self.tables.append(table)
+                self.stages.append((table, units.copy()))
+                units.clear()
                 self.steps.append(_native_step(table, entry))
                 if timed:
                     about = [next(kernels_of) for _ in records]
                     self.steps[-1] = _timed_step(table, pool.entries()[1], about)
                 records.clear()
 
-        for unit, kernels in made:
+        for number, (unit, kernels) in enumerate(made):
             if isinstance(unit, Special) and unit.kind == "host":
                 flush()
                 self.steps.append(self._host_step(unit))
+                self.stages.append((None, [number]))
             elif isinstance(unit, Special):
                 keys: list[Any] = [*(source for source, _ in unit.layouts), unit.node]
                 if kernels[0].scratch_bytes:
@@ -416,6 +429,7 @@ class _Build:
                 parallel = operations(unit.node) > 2_000_000
                 for phase in kernels[0].phases:
                     records.append((next(at), index, phase.nblocks, parallel))
+                    units.append(number)
             else:
                 kernel: Kernel = kernels[0]
                 numbers = [self.slots[b] for b in kernel.buffers]
@@ -424,9 +438,11 @@ class _Build:
                 records.append(
                     (next(at), np.array(numbers or [0], np.int32), kernel.nblocks, kernel.parallel)
                 )
+                units.append(number)
         flush()
         for source, target in self.copies:
             self.steps.append(_copy_step(source, target, self.out_bytes[source]))
+            self.stages.append((None, []))
         alone = len(self.steps) == 1 and self.tables and not timed and max(self.scalar_indices, default=0) < IMAGINARY
         self.enter = pool.native_entry() if alone else None
 

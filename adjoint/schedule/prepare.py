@@ -43,6 +43,7 @@ class Builder(GraphBuilder):
         found = self._known.get(key)
         if found is None:
             found = Node(PARTIAL, (operand,), attrs, len(self.nodes))
+            found.origin = self.origin
             self._known[key] = found
             self.nodes.append(found)
         return found
@@ -71,6 +72,7 @@ def prepare(graph: Graph) -> Graph:
     products = Products(graph)
     for node in graph.nodes:
         args = tuple([new[a] for a in node.args])
+        builder.origin = node.origin
         rule = None if node.dtype.is_complex else _REWRITES.get(node.prim.name)
         made = products.rewritten(builder, node, new)
         if made is None and rule is not None:

@@ -52,6 +52,7 @@ def graph_of(node: Step, slots: tuple[int, ...]) -> Graph:
     builder = GraphBuilder()
     values: dict[int, Node] = {}
     for step in needed_steps(node, slots):
+        builder.origin = (step.slot, step.where)
         for k, (slot, dtype) in enumerate(step.scalars):
             values[slot] = scalar(builder, step.scalars_before + k, dtype)
         operands = step.args[1:] if step.prim == "override" else step.args

@@ -1,8 +1,8 @@
 """Pictures as plain SVG text, with nothing to install: the computation graph, curves, tables.
 
 `layout.py` places a layered graph on the plane, `graph.py` draws the autograd graph with it (read
-`graph_svg` first), `plot.py` draws curves and heat maps. Every picture follows the reader's light
-or dark setting by itself.
+`graph_svg` first), `plot.py` draws curves and heat maps, `roofline.py` kernels under the roof of a
+machine (for `adjoint.profiler`). Every picture follows the reader's light or dark setting by itself.
 """
 
 from __future__ import annotations
