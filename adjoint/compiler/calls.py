@@ -55,6 +55,7 @@ class Compiled:
         self._codes: dict[types.CodeType, dict] = {}
         self._states: dict[tuple, list[State]] = {}
         self._quick: dict[tuple, Quick] = {}
+        self._seen = False  # whether a call was watched, so that its code is known
         self._failures = 0.0
         self.reason = "it has not been called often enough to be known"
 
@@ -192,7 +193,7 @@ class Compiled:
         self._failures += 1
         before: Before | None = None
         try:
-            if state is None and self._codes:
+            if state is None and self._seen:
                 state = State(Reach(self._codes, (self._function, *objects)))
                 known = self._states.setdefault(surroundings, [])
                 known.insert(0, state)
@@ -215,6 +216,7 @@ class Compiled:
                 gc.enable()
         fresh = [code for code in watch.codes if code not in self._codes]
         self._codes.update(watch.codes)
+        self._seen = True
         try:
             if watch.problem:
                 raise Unrepeatable(watch.problem)

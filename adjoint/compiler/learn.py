@@ -206,10 +206,13 @@ class Before:
 
     def _nothing_else(self, tr: Any, handles: dict) -> None:
         """No other tensor of the call is still held by somebody."""
-        for h in tr.handles[self.counts[2] :]:  # a list of its own, which counts
-            if getrefcount(h) > ALIVE + 1 and id(h) not in handles:
-                raise Unrepeatable("it keeps a tensor somewhere else than in its result")
+        bases: dict[int, int] = {}  # references from views that only the trace holds
         for views in tr.viewed:
             for h in views.recent:
-                if getrefcount(h) > ALIVE and id(h) not in handles and id(h) not in self.views:
+                if getrefcount(h) <= ALIVE:
+                    bases[id(h._base)] = bases.get(id(h._base), 0) + 1
+                elif id(h) not in handles and id(h) not in self.views:
                     raise Unrepeatable("it keeps a view somewhere else than in its result")
+        for h in tr.handles[self.counts[2] :]:  # a list of its own, which counts
+            if getrefcount(h) > ALIVE + 1 + bases.get(id(h), 0) and id(h) not in handles:
+                raise Unrepeatable("it keeps a tensor somewhere else than in its result")

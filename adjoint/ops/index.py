@@ -38,6 +38,11 @@ def getitem(x: Tensor, index: Any) -> Tensor:
         if index._aval.dtype is dtypes.int64 and x._aval.shape:
             return record_two("take", x, index) if index._aval.shape else _first_at(x, index)
     elif kind is int:
+        shape = x._aval.key_shape
+        if shape and 0 <= index < shape[0]:
+            known = known_part(x, "row", index, 1)
+            if known is not None:
+                return known
         return _first_int(x, index)
     elif kind is slice and index.step is None and x._aval.shape:
         return _first_slice(x, index)
@@ -52,15 +57,16 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 
 def _first_int(x: Tensor, index: int) -> Tensor:
-    shape = x._aval.shape
+    shape = x._aval.key_shape
     if not shape:
         raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python to convert a 0-dim tensor to a number")
     n = shape[0]
     if not -n <= index < n:
         raise IndexError(f"index {index} is out of bounds for dimension 0 with size {n}")
-    known = known_part(x, "row", index % n, 1)
-    if known is not None:
-        return known
+    if index < 0:
+        known = known_part(x, "row", index + n, 1)
+        if known is not None:
+            return known
     rest = shape[1:]
     part = make_view(x, "slice", ((None, *(0,) * len(rest)), (1, *rest), (1,) * len(shape)), (index % n,))
     out = make_view(part, "reshape", tuple(rest))

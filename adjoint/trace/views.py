@@ -20,7 +20,7 @@ from adjoint.runtime.memory import Buffer
 from adjoint.trace import recorder, strides
 from adjoint.trace.aval import aval
 from adjoint.trace.detached import watch
-from adjoint.trace.handle import Tensor, blank, pending
+from adjoint.trace.handle import Tensor, blank, new_object
 from adjoint.trace.moves import (
     OVERLAPPING,
     PARTS,
@@ -77,12 +77,18 @@ def known_part(t: Tensor, kind: str, begin: int, count: int) -> Tensor | None:
         return known_part(t, kind, begin, count) if tr.id != tid or ended(tr) else None
     tr.node = step
     tr.scalars.append(begin)
-    out = pending(tid, step.slot, step.aval)
+    out = new_object(Tensor)  # as `pending` does
+    out._tid = tid
+    out._slot = step.slot
+    out._aval = step.aval
+    out._data = None
+    out._special = False
     out._base = base
     if kind == "rows":
-        out._chain = (*t._chain, ("slice", step.attrs, (begin,)))
+        moves: tuple = (("slice", step.attrs, (begin,)),)
     else:
-        out._chain = (*t._chain, ("slice", above(step).attrs, (begin,)), ("reshape", step.attrs, ()))
+        moves = (("slice", step.parent.attrs, (begin,)), ("reshape", step.attrs, ()))  # type: ignore[union-attr]
+    out._chain = moves if base is t else (*t._chain, *moves)
     views = base._views
     if views is None:
         base._views = views = Views()
