@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from adjoint.runtime import jit
-from adjoint.runtime.memory import ALIGNMENT, Buffer
+from adjoint.runtime.memory import Buffer
 
 _PAGE = mmap.PAGESIZE
 _GAP = 16 * _PAGE  # between two buffers: what an index that is a few rows too large still meets
