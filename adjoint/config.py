@@ -138,6 +138,13 @@ FLAGS: dict[str, Flag] = {
             True,
         ),
         Flag(
+            "ADJOINT_GUARD",
+            _switch,
+            False,
+            "1 also runs programs compiled from then on kernel by kernel, each buffer between pages that may not be "
+            "touched, and raises GuardError where a kernel reads or writes outside its buffers",
+        ),
+        Flag(
             "ADJOINT_VERIFY",
             _count,
             0,

@@ -11,12 +11,11 @@ from typing import Any
 
 from adjoint.autograd.engine import grad as run_grad
 from adjoint.autograd.modes import enable_grad
-from adjoint.grad.walk import depends_on_others, forward
+from adjoint.grad.walk import Forward, depends_on_others
 from adjoint.ops.create import zeros_like
 from adjoint.ops.elementwise import cast
 from adjoint.ops.joining import stack
 from adjoint.trace import recorder
-from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import local
 
@@ -25,17 +24,7 @@ __all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "ja
 
 def variable(x: Tensor) -> Tensor:
     """A handle of the same value, differentiable on its own and connected to where `x` came from."""
-    tr = local.trace
-    connected = x._aval.requires_grad
-    if connected:
-        return recorder.alias(x, "clone", True)
-    out = recorder.alias(x, "clone", False)
-    data = recorder.realize(out)
-    out._data, out._tid, out._slot = data, 0, -1
-    out._aval = aval(out._aval.shape, out._aval.dtype, True)
-    out._leaf = True
-    del tr
-    return out
+    return recorder.alias(x, "clone", True)
 
 
 def leaves_of(tree: Any) -> list[Tensor]:
@@ -88,7 +77,7 @@ def _apply(func: Callable, args: tuple, kwargs: dict, argnums: tuple[int, ...]) 
         flats.append(flat)
     with enable_grad():
         out = func(*replaced, **kwargs)
-    own = {id(x) for flat in flats for x in flat if x._leaf}
+    own = [x for flat in flats for x in flat]
     return out, chosen, flats, local.trace.grad and depends_on_others(leaves_of(out), own)
 
 
@@ -202,13 +191,13 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) 
     flat = [x for f in flats for x in f]
     given = [t for t, x in zip(leaves_of(list(tangents)), leaves_of(list(primals)), strict=True) if x._aval.dtype.is_floating_point]
     outs = leaves_of(out)
-    found = push(outs, flat, given, again)
+    found = push(Forward(outs, flat), flat, given, again)
     values = rebuild(out, iter([_outward(o, again) for o in outs]))
     result = rebuild(out, iter(found))
     return (values, result, aux) if has_aux else (values, result)
 
 
-def push(outs: list[Tensor], starts: list[Tensor], tangents: list[Tensor], again: bool) -> list[Tensor]:
+def push(walk: Forward, starts: list[Tensor], tangents: list[Tensor], again: bool) -> list[Tensor]:
     """Tangents of results along tangents of variables, zeros where nothing arrives."""
     tr = local.trace
     grad = tr.grad
@@ -216,12 +205,12 @@ def push(outs: list[Tensor], starts: list[Tensor], tangents: list[Tensor], again
     tr.static += 1
     try:
         matched = [cast(t, x._aval.dtype) for t, x in zip(tangents, starts, strict=True)]
-        found = forward(outs, starts, matched)
+        found = walk.push(matched)
     finally:
         tr = local.trace
         tr.static -= 1
         tr.set_mode(grad)
-    return [zeros_like(o.detach()) if t is None else t for t, o in zip(found, outs, strict=True)]
+    return [zeros_like(o.detach()) if t is None else t for t, o in zip(found, walk.roots, strict=True)]
 
 
 def _basis(x: Tensor) -> list[Tensor]:
@@ -281,12 +270,13 @@ def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
             out, aux = out
         flat = [x for f in flats for x in f]
         outs = leaves_of(out)
+        walk = Forward(outs, flat)
         per_output: list[list[Tensor]] = [[] for _ in outs]
         for k, x in enumerate(flat):
             columns: list[list[Tensor]] = []
             for u in _basis(x):
                 tangents = [u if j == k else zeros_like(y.detach()) for j, y in enumerate(flat)]
-                columns.append(push(outs, flat, tangents, again))
+                columns.append(push(walk, flat, tangents, again))
             for i, o in enumerate(outs):
                 shape = (*o._aval.shape, *x._aval.shape)
                 if columns:

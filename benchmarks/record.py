@@ -53,7 +53,8 @@ class Workload:
     steps are run and compared before anything is timed; with `repeats` (every step computes the
     same values) the comparison is made once more after the timing. `bytes_touched` is the least
     memory traffic one step can have, each input read once and each output written once; zero means
-    that everything stays in cache. `atol` has one entry per result, the last one standing for the
+    that everything stays in cache. `traffic` names the rate it is held to, reading or copying. `flops`
+    counts the additions and multiplications of a workload that does little else, in `dtype`. `atol` has one entry per result, the last one standing for the
     rest.
     """
 
@@ -68,6 +69,9 @@ class Workload:
     check_steps: int = 1
     repeats: bool = True
     bytes_touched: int = 0
+    traffic: str = "read"
+    flops: int = 0
+    dtype: str = "float32"
 
 
 @dataclass

@@ -81,6 +81,7 @@ def markdown(run: Run) -> str:
         *_speed(run),
         *_reasons(run),
         *_bandwidth(run),
+        *_arithmetic(run),
         *_limits(run),
     ]
     return "\n\n".join(parts) + "\n"
@@ -180,9 +181,10 @@ def _bandwidth(run: Run) -> list[str]:
                 cells.append("-")
                 continue
             rate = row.workload.bytes_touched / seconds / 1e9
-            part = rate / run.machine.bandwidth.read
+            kind = row.workload.traffic
+            part = rate / getattr(run.machine.bandwidth, kind)
             cells.append(
-                f"{rate:.1f} GB/s ({part:.0%} of read){'' if name == 'adjoint' else f', {name}'}"
+                f"{rate:.1f} GB/s ({part:.0%} of {kind}){'' if name == 'adjoint' else f', {name}'}"
             )
         lines.append(cells)
     if not lines:
@@ -190,8 +192,34 @@ def _bandwidth(run: Run) -> list[str]:
     return [
         "## Against the memory",
         "The least a step has to move (every input read once, every output written once) over the "
-        "time it took, beside the rate at which this machine reads.",
+        "time it took, beside the rate at which this machine reads (or copies).",
         _table(["workload", "least traffic", "adjoint", "fastest peer"], lines),
+    ]
+
+
+def _arithmetic(run: Run) -> list[str]:
+    lines = []
+    for row in run.rows:
+        peak = run.machine.peak.get(row.workload.dtype)
+        if not row.workload.flops or not peak:
+            continue
+        cells = [row.workload.name]
+        for name in ("adjoint", row.peer()):
+            seconds = row.median(name) if name else None
+            if seconds is None:
+                cells.append("-")
+                continue
+            rate = row.workload.flops / seconds / 1e9
+            cells.append(f"{rate:.1f} GFLOP/s ({rate / peak:.0%}){'' if name == 'adjoint' else f', {name}'}")
+        lines.append(cells)
+    if not lines:
+        return []
+    return [
+        "## Against the processor",
+        "Additions and multiplications over the time they took, beside the rate of this machine's registers ("
+        + ", ".join(f"{dtype} {peak:.0f} GFLOP/s" for dtype, peak in run.machine.peak.items())
+        + "; calling and reading the result are included).",
+        _table(["workload", "adjoint", "fastest peer"], lines),
     ]
 
 

@@ -105,7 +105,9 @@ def compare(
             )
         atol = workload.atol[min(position, len(workload.atol) - 1)]
         allowed = atol + workload.rtol * np.abs(wanted)
-        excess = np.max(np.abs(value - wanted) / allowed, initial=0.0)
+        error = np.abs(value - wanted)
+        with np.errstate(divide="ignore", invalid="ignore"):  # where nothing is allowed: 0 / 0, which is fine, and x / 0
+            excess = np.max(np.where(error == 0, 0.0, error / allowed), initial=0.0)
         if not excess <= 1.0:  # also catches NaN
             raise Disagreement(
                 f"result {position} differs from {reference_name} by {excess:.3g} times the "

@@ -10,6 +10,7 @@ import numpy as np
 from adjoint.autograd.engine import grad
 from adjoint.autograd.modes import no_grad
 from adjoint.func import push
+from adjoint.grad.walk import Forward
 from adjoint.ops.complex_numbers import view_as_complex, view_as_real
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import tensor_from_array
@@ -125,7 +126,7 @@ def _check(func: Callable, args: tuple, active: list[int], eps: float, atol: flo
                 for i in range(x._aval.size):
                     unit = np.zeros(x._aval.shape, x._aval.dtype.np)
                     unit.reshape(-1)[i] = 1
-                    got[i] = push([out], [x], [tensor_from_array(unit)], False)[0].detach().numpy().ravel()
+                    got[i] = push(Forward([out], [x]), [x], [tensor_from_array(unit)], False)[0].detach().numpy().ravel()
                 _compare("forward", got, want, o, k, atol, rtol)
 
 

@@ -353,8 +353,12 @@ def dependents(
     return out
 
 
-def depends_on_others(roots: list[Tensor], own: set[int]) -> bool:
-    """Whether tensors were computed from a leaf that requires grad and whose id is not in `own`."""
+def depends_on_others(roots: list[Tensor], own: list[Tensor]) -> bool:
+    """Whether tensors were computed from something that requires grad by itself and is not in `own`: a leaf, or the
+    variable of a function transform (a clone that requires grad of what does not)."""
+    leaves = {id(x) for x in own if x._leaf}
+    places = [locate(x) for x in own if not x._leaf]
+    variables = {(place[0].id, place[1]) for place in places if place is not None}
     stack: list[tuple[History, int]] = []
     seen: set[tuple[int, int]] = set()
 
@@ -362,7 +366,7 @@ def depends_on_others(roots: list[Tensor], own: set[int]) -> bool:
         if not x._aval.requires_grad:
             return False
         if x._leaf:
-            return id(x) not in own
+            return id(x) not in leaves
         place = locate(x)
         if place is not None:
             stack.append(place)
@@ -382,10 +386,13 @@ def depends_on_others(roots: list[Tensor], own: set[int]) -> bool:
             origin = h.origins.get(step.inputs_before)
             if origin is not None:
                 stack.append(origin)
-            elif id(h.inputs[step.inputs_before]) not in own:
+            elif id(h.inputs[step.inputs_before]) not in leaves:
                 return True
         elif step.prim == "custom":
             if any([follow(x) for x in h.payload[slot].call.inputs if isinstance(x, Tensor)]):
+                return True
+        elif step.prim == "clone" and not h.steps()[step.args[0]].aval.requires_grad:
+            if (h.id, slot) not in variables:
                 return True
         else:
             stack.extend((h, a) for a in step.args if type(a) is int)
@@ -395,72 +402,94 @@ def depends_on_others(roots: list[Tensor], own: set[int]) -> bool:
 # --- forward ----------------------------------------------------------------------------------------------------------------
 
 
-def forward(
-    roots: list[Tensor], starts: list[Tensor], tangents: list[Tensor]
-) -> list[Tensor | None]:
-    """Tangents of `roots` when the tensors `starts` have the given tangents."""
-    places = [locate(r) for r in roots]
-    past = ancestors([p for p in places if p is not None])
-    known: dict[int, dict[int, Any]] = {h.id: {} for h, _ in past}
-    by_leaf = {id(x): t for x, t in zip(starts, tangents, strict=True) if x._leaf}
-    by_place = {}
-    for x, t in zip(starts, tangents, strict=True):
-        if not x._leaf:
-            place = locate(x)
+class Forward:
+    """Forward walks from the same tensors `starts` to the same `roots`, one for each set of tangents.
+
+    steps: those that tangents may pass, oldest first: history, slot, step, which of the starts it is, or None, and a
+    memory of what its rule needs whatever the tangents are (`forward_step`), good for the trace of number `memorised`.
+    """
+
+    def __init__(self, roots: list[Tensor], starts: list[Tensor]) -> None:
+        self.roots = roots
+        self.places = [locate(r) for r in roots]
+        self.leaves = [(id(x), k) for k, x in enumerate(starts) if x._leaf]
+        given: dict[tuple[int, int], int] = {}
+        for k, x in enumerate(starts):
+            place = None if x._leaf else locate(x)
             if place is not None:
-                by_place[(place[0].id, place[1])] = t
-    for h, slots in past:
-        mine = known[h.id]
-        for slot in slots:
-            step = h.steps()[slot]
-            if (h.id, slot) in by_place:
-                mine[slot] = by_place[(h.id, slot)]
-                continue
-            if step.prim == "input":
+                given[place[0].id, place[1]] = k
+        self.steps: list[tuple[History, int, Step, int | None, dict[Any, Any]]] = []
+        self.memorised = local.trace.id
+        for h, slots in ancestors([p for p in self.places if p is not None]):
+            steps = h.steps()
+            for slot in slots:
+                step = steps[slot]
+                start = given.get((h.id, slot))
+                if start is not None or step.prim in ("input", "custom") or getattr(step.aval, "requires_grad", False):
+                    self.steps.append((h, slot, step, start, {}))
+
+    def push(self, tangents: list[Tensor]) -> list[Tensor | None]:
+        """Tangents of the roots when the starts have these."""
+        by_leaf = {leaf: tangents[k] for leaf, k in self.leaves}
+        known: dict[int, dict[int, Any]] = {}
+        if local.trace.id != self.memorised:
+            self.memorised = local.trace.id
+            for *_, memory in self.steps:
+                memory.clear()
+        for h, slot, step, start, memory in self.steps:
+            mine = known.setdefault(h.id, {})
+            t: Any
+            if start is not None:
+                t = tangents[start]
+            elif step.prim == "input":
                 origin = h.origins.get(step.inputs_before)
                 if origin is not None:
-                    tangent = known.get(origin[0].id, {}).get(origin[1])
+                    t = known.get(origin[0].id, {}).get(origin[1])
                 else:
-                    tangent = by_leaf.get(id(h.inputs[step.inputs_before]))
-                if tangent is not None:
-                    mine[slot] = tangent
-                continue
-            if step.prim == "custom":
+                    t = by_leaf.get(id(h.inputs[step.inputs_before]))
+            elif step.prim == "custom":
                 t = h.payload[slot].call.forward_tangent(h.payload[slot].position, known, by_leaf)
-                if t is not None:
-                    mine[slot] = t
-                continue
-            if not getattr(step.aval, "requires_grad", False):
-                continue
-            incoming = tuple(mine.get(a) if type(a) is int else None for a in step.args)
-            if all(t is None for t in incoming):
-                continue
-            t = forward_step(h, step, incoming)
+            else:
+                incoming = tuple([mine.get(a) if type(a) is int else None for a in step.args])
+                t = None
+                if any([x is not None for x in incoming]):
+                    t = forward_step(h, step, incoming, memory)
             if t is not None:
                 mine[slot] = t
-    out = []
-    for root, place in zip(roots, places, strict=True):
-        if root._leaf:
-            out.append(by_leaf.get(id(root)))
-        else:
-            out.append(None if place is None else known[place[0].id].get(place[1]))
-    return out
+        out = []
+        for root, place in zip(self.roots, self.places, strict=True):
+            if root._leaf:
+                out.append(by_leaf.get(id(root)))
+            else:
+                out.append(None if place is None else known.get(place[0].id, {}).get(place[1]))
+        return out
 
 
-def forward_step(hist: History, step: Step, tangents: tuple) -> Any:
-    """The tangent of one step's result."""
+def forward(roots: list[Tensor], starts: list[Tensor], tangents: list[Tensor]) -> list[Tensor | None]:
+    """Tangents of `roots` when the tensors `starts` have the given tangents."""
+    return Forward(roots, starts).push(tangents)
+
+
+def forward_step(hist: History, step: Step, tangents: tuple, memory: dict[Any, Any]) -> Any:
+    """The tangent of one step's result. memory: its operands, and its partial derivatives by operand, once they are known."""
     prim = step.prim
-    args = operand_handles(hist, step)
+    args = memory.get("args")
+    if args is None:
+        args = memory["args"] = operand_handles(hist, step)
     row = PARTIALS.get(prim)
     if row is not None:
         compute = _derived_in(step)
-        out, operands = _computed(hist.handle(step.slot), args, compute)
-        extra = () if step.attrs is None else (step.attrs,)
         total: Tensor | None = None
-        for t, partial in zip(tangents, row, strict=True):
+        for k, t in enumerate(tangents):
             if t is None:
                 continue
-            part = scale(cast(t, compute) if compute is not None else t, partial(out, *operands, *extra))
+            if k not in memory:
+                if "computed" not in memory:
+                    memory["computed"] = _computed(hist.handle(step.slot), args, compute)
+                out, operands = memory["computed"]
+                extra = () if step.attrs is None else (step.attrs,)
+                memory[k] = row[k](out, *operands, *extra)
+            part = scale(cast(t, compute) if compute is not None else t, memory[k])
             if part is not None:
                 total = part if total is None else total + part
         if total is None:

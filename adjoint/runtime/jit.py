@@ -45,7 +45,7 @@ from typing import Any
 
 from adjoint import config
 from adjoint._version import __version__
-from adjoint.runtime import disk_cache, llvm_lock
+from adjoint.runtime import disk_cache, half_calls, llvm_lock
 
 __all__ = [
     "CodegenError",
@@ -68,13 +68,15 @@ class Target:
     """The machine that code is generated for.
 
     cpu, features: as LLVM names them.  vector_bytes: width of the registers that generated code
-    uses (64, 32 or 16).  triple: LLVM's name of architecture, vendor, system and ABI.
+    uses (64, 32 or 16).  triple: LLVM's name of architecture, vendor, system and ABI.  halves: whether
+    there are instructions that convert float16.
     """
 
     cpu: str
     features: str
     vector_bytes: int
     triple: str
+    halves: bool = True
 
     def lanes(self, itemsize: int) -> int:
         """How many elements of `itemsize` bytes fill one register."""
@@ -305,6 +307,8 @@ def _compile_group(group: dict[bytes, tuple[str, tuple[str, ...]]], level: int) 
             name = re.search(r"@[\w.$]+", line)  # metadata has none
             declared.setdefault(name.group() if name else line, line)
         lines.append(text.replace("@kernel(", f"@kernel{number}(", 1))
+    if not target().halves and any(" half" in text for text, _ in group.values()):
+        lines.append(half_calls.SOURCE)
     module = compile_module("\n".join([*lines, *declared.values()]), level)
     if module.compiled:
         counters.kernels_compiled += len(group)
@@ -371,6 +375,7 @@ def _describe_machine(llvm: Any) -> tuple[Target, Any]:
     wanted = config.get("ADJOINT_TARGET")
     if wanted == "native":
         cpu, features = llvm.get_host_cpu_name(), host.flatten()
+        halves = bool(host.get("f16c")) or triple.startswith(("aarch64", "arm64"))
         if all(host.get(f) for f in ("avx512f", "avx512vl", "avx512bw", "avx512dq")):
             width = 64
             # LLVM splits 512-bit vectors in two on machines where wide code used to lower the
@@ -380,7 +385,7 @@ def _describe_machine(llvm: Any) -> tuple[Target, Any]:
             width = 32 if host.get("avx2") and host.get("fma") else 16
     elif wanted in _FORCED and triple.startswith("x86_64"):
         cpu, width = _FORCED[wanted]
-        features = ""
+        features, halves = "", wanted == "avx2"
         if wanted == "avx2" and not (host.get("avx2") and host.get("fma")):
             raise ValueError("ADJOINT_TARGET=avx2, but this machine has no AVX2 with FMA")
     else:
@@ -392,7 +397,7 @@ def _describe_machine(llvm: Any) -> tuple[Target, Any]:
             cpu=cpu, features=features, opt=level, reloc=_RELOCATION, codemodel=_CODE_MODEL, jit=True
         )
 
-    return Target(cpu, features, width, triple), create
+    return Target(cpu, features, width, triple, halves), create
 
 
 def _after_fork() -> None:

@@ -47,9 +47,9 @@ def run(program: Program, buffers: list[Buffer], scalars: list[Any], note: Note)
         frame = _Frame(built)
     try:
         inputs = buffers[: built.n_inputs]
-        frame.fill(built, inputs, out, scalars)
+        built.fill(frame, inputs, out, scalars)
         stages = [(k, _stage(built, k, frame, inputs, out)) for k in range(len(built.steps))]
-        wrong = frame.went_wrong()
+        wrong = frame.failed()
     finally:
         program._frames.append(frame)
     note(program, built, began, now(), stages)

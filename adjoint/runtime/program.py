@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,10 @@ class Program:
     kernels: names of the machine-code kernels in order, n_kernels their number.  bytes_moved, flops: estimates for one
     run.  text: the scheduled loops.  The counts compile the program if its first run has not.  runs: how often it has
     run.  last: how many runs of any program there had been at its last one.  seconds: that scheduling, and LLVM, took.
+    apart: whether every kernel is a step of its own, for those who watch them.
     """
+
+    apart = False
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -75,7 +79,7 @@ class Program:
                 built = self._built
                 if built is None:
                     began, llvm = time.perf_counter(), jit.counters.compile_seconds
-                    built = _Build(self.graph, self.n_inputs)
+                    built = _Build(self.graph, self.n_inputs, self.apart)
                     llvm = jit.counters.compile_seconds - llvm
                     self.seconds = {"schedule": time.perf_counter() - began - llvm, "LLVM": llvm}
                     self._frames = [_Frame(built)]
@@ -147,10 +151,10 @@ class Program:
         built: _Build, frame: _Frame, buffers: list[Buffer], out: list[Buffer], scalars: list[Any]
     ) -> int:
         """Fill the table and run step by step: where there are host steps, or a number needs NumPy's conversion."""
-        frame.fill(built, buffers, out, scalars)
+        built.fill(frame, buffers, out, scalars)
         for step in built.steps:
             step(frame, buffers, out)
-        return WRONG if frame.went_wrong() else 0
+        return WRONG if frame.failed() else 0
 
     def interpret(self, buffers: list[Buffer], scalars: list[Any]) -> list[Buffer]:
         """The same through the NumPy reference."""
@@ -174,6 +178,10 @@ def compile_graph(
 
     recorded, places: for ADJOINT_VERIFY, the graph before it was simplified, and where its outputs were recorded.
     """
+    if config.get("ADJOINT_GUARD") and jit.available():
+        from adjoint.runtime.guard import GuardedProgram
+
+        return GuardedProgram(graph)
     every = config.get("ADJOINT_VERIFY")
     if every and jit.available():
         from adjoint.runtime.verify import VerifiedProgram
@@ -204,22 +212,26 @@ def _report(graph: Graph, built: _Build) -> None:
 
 class _Frame:
     """What one run writes: a header for `runtime.entry`, the table of buffer addresses and scalar words, and the arena
-    they point into."""
+    they point into.
 
-    __slots__ = ("table", "header", "buffers", "scalars", "arena", "status")
+    arena, offsets: memory for what is neither input nor output, and where each of it lies.
+    """
 
-    def __init__(self, built: _Build) -> None:
-        self.arena = memory.allocate(built.arena_bytes)
+    __slots__ = ("table", "header", "buffers", "scalars", "arena", "offsets", "status")
+
+    def __init__(self, built: _Build, arena: Buffer | None = None, offsets: Sequence[int] | None = None) -> None:
+        self.arena = memory.allocate(built.arena_bytes) if arena is None else arena
+        self.offsets = built.fixed_offsets if offsets is None else offsets
         self.table = np.zeros(HEADER + built.n_words, np.int64)
         self.header = self.table.__array_interface__["data"][0]
         self.buffers = self.header + 8 * HEADER
         self.scalars = self.buffers + 8 * (built.n_inputs + built.n_outputs)
-        first = HEADER + built.n_inputs + built.n_outputs + len(built.scalar_keys)
-        for k, offset in enumerate(built.fixed_offsets):
+        first = HEADER + built.first_fixed
+        for k, offset in enumerate(self.offsets):
             self.table[first + k] = self.arena + offset
         self.status: np.ndarray | None = None
-        if built.status_offset is not None:
-            self.status = self.arena.mem[built.status_offset : built.status_offset + 8].view(np.int64)
+        if built.status is not None:
+            self.status = self.block(built.status, 8).view(np.int64)
             self.status[0] = 0
         if built.enter is not None:
             self.table[:HEADER] = (
@@ -229,19 +241,16 @@ class _Frame:
                 built.n_outputs,
                 len(built.scalar_keys),
                 built.scalar_spec.__array_interface__["data"][0],
-                0 if built.status_offset is None else self.arena + built.status_offset,
+                0 if built.status is None else self.arena + self.offsets[built.status],
                 built.is_long,
             )
 
-    def fill(self, built: _Build, buffers: list[Buffer], out: list[Buffer], scalars: list[Any]) -> None:
-        """Write the addresses and numbers of one run into the table."""
-        try:
-            built.pack(self.table, 8 * HEADER, *buffers, *out, *[scalars[i] for i in built.scalar_indices])
-        except (struct.error, IndexError):
-            built.pack(self.table, 8 * HEADER, *buffers, *out, *built.words(scalars))
+    def block(self, k: int, nbytes: int) -> np.ndarray:
+        """The beginning of the k-th thing in the arena."""
+        return self.arena.mem[self.offsets[k] : self.offsets[k] + nbytes]
 
-    def went_wrong(self) -> bool:
-        """Whether a kernel has met an index that is out of range; forgets it."""
+    def failed(self) -> bool:
+        """Whether a kernel has set the status word, which is cleared."""
         if self.status is None or not self.status[0]:
             return False
         self.status[0] = 0
@@ -251,14 +260,30 @@ class _Frame:
 Step = Callable[[_Frame, list[Buffer], list[Buffer]], None]
 
 
+@dataclass(frozen=True)
+class Piece:
+    """One step of a program that is taken apart.
+
+    name: of the kernel, or host step.  unit: what was scheduled.  slots: of the memory it uses.
+    """
+
+    name: str
+    unit: Any
+    slots: tuple[int, ...]
+
+
 class _Build:
     """The way from a graph to steps.
 
     The table of one run holds, in this order: addresses of inputs, addresses of outputs, scalar words, addresses of
     everything in the arena. `slots` says where a node's address stands.
+
+    apart: every kernel becomes a step of its own, described by the piece of the same number in `pieces`.
     """
 
-    def __init__(self, graph: Graph, n_inputs: int) -> None:
+    def __init__(self, graph: Graph, n_inputs: int, apart: bool = False) -> None:
+        self.apart = apart
+        self.pieces: list[Piece] = []
         self.n_inputs, self.n_outputs = n_inputs, len(graph.outputs)
         graph = prepare(graph)
         grouping = Grouping(graph)
@@ -357,17 +382,18 @@ class _Build:
                 size = next(ks[0].scratch_bytes for u, ks in made if u.id == key[1])
             blocks.append((key, size, start, end))
         offsets, top = plan_memory(blocks)
-        self.status_offset = top if uses_status else None
         if uses_status:
             offsets[STATUS] = top
+            blocks.append((STATUS, 8, 0, len(made)))
             top += 64
         self.arena_bytes = top
-        base = self.n_inputs + self.n_outputs + len(self.scalar_keys)
-        self.fixed_offsets: list[int] = []
-        self.offset_of = offsets
-        for key, offset in offsets.items():
-            self.slots[key] = base + len(self.fixed_offsets)
-            self.fixed_offsets.append(offset)
+        self.first_fixed = base = self.n_inputs + self.n_outputs + len(self.scalar_keys)
+        for k, key in enumerate(offsets):
+            self.slots[key] = base + k
+        self.fixed_offsets = list(offsets.values())
+        sizes = {key: nbytes for key, nbytes, _, _ in blocks}
+        self.fixed_bytes = [sizes[key] for key in offsets]
+        self.status = self.slots[STATUS] - base if uses_status else None
         self.n_words = base + len(self.fixed_offsets)
         words = "".join("d" if d.is_floating_point else "q" for _, d in self.scalar_keys)
         self.pack: Callable[..., None] = struct.Struct(
@@ -376,6 +402,13 @@ class _Build:
         self.scalar_indices = [i for i, _ in self.scalar_keys]
         spec = [(i % IMAGINARY, int(d.is_floating_point)) for i, d in self.scalar_keys]
         self.scalar_spec = np.array(spec or [(0, 0)], np.int32)
+
+    def fill(self, frame: _Frame, buffers: list[Buffer], out: list[Buffer], scalars: list[Any]) -> None:
+        """Write the addresses and numbers of one run into the frame's table."""
+        try:
+            self.pack(frame.table, 8 * HEADER, *buffers, *out, *[scalars[i] for i in self.scalar_indices])
+        except (struct.error, IndexError):
+            self.pack(frame.table, 8 * HEADER, *buffers, *out, *self.words(scalars))
 
     def words(self, scalars: list[Any]) -> list[Any]:
         """Scalars converted to what the table holds, as NumPy would convert them."""
@@ -402,6 +435,7 @@ class _Build:
         entry = pool.entries()[self.is_long]
 
         timed = config.get("ADJOINT_DEBUG") >= 2
+        names = iter(self.names)
         kernels_of = iter(zip(self.names, self.work, strict=True))
 
         def flush() -> None:
@@ -421,6 +455,9 @@ class _Build:
                 flush()
                 self.steps.append(self._host_step(unit))
                 self.stages.append((None, [number]))
+                if self.apart:
+                    used = [self.slots[n] for n in (*unit.node.args, *unit.results) if n in self.slots]
+                    self.pieces.append(Piece(unit.node.prim.name, unit, tuple(used)))
             elif isinstance(unit, Special):
                 keys: list[Any] = [*(source for source, _ in unit.layouts), unit.node]
                 if kernels[0].scratch_bytes:
@@ -430,6 +467,9 @@ class _Build:
                 for phase in kernels[0].phases:
                     records.append((next(at), index, phase.nblocks, parallel))
                     units.append(number)
+                    if self.apart:
+                        flush()
+                        self.pieces.append(Piece(next(names), unit, tuple(int(i) for i in index)))
             else:
                 kernel: Kernel = kernels[0]
                 numbers = [self.slots[b] for b in kernel.buffers]
@@ -439,6 +479,9 @@ class _Build:
                     (next(at), np.array(numbers or [0], np.int32), kernel.nblocks, kernel.parallel)
                 )
                 units.append(number)
+                if self.apart:
+                    flush()
+                    self.pieces.append(Piece(next(names), unit, tuple(self.slots[b] for b in kernel.buffers)))
         flush()
         for source, target in self.copies:
             self.steps.append(_copy_step(source, target, self.out_bytes[source]))
@@ -454,10 +497,8 @@ class _Build:
         if slot < self.n_inputs + self.n_outputs:
             k = slot - self.n_inputs
             return lambda frame, buffers, out: out[k].array(dtype, shape)
-        start, nbytes = self.offset_of[node], node.size * node.dtype.itemsize
-        return lambda frame, buffers, out: (
-            frame.arena.mem[start : start + nbytes].view(dtype).reshape(shape)
-        )
+        k, nbytes = slot - self.first_fixed, node.size * node.dtype.itemsize
+        return lambda frame, buffers, out: frame.block(k, nbytes).view(dtype).reshape(shape)
 
     def _host_step(self, unit: Special) -> Step:
         node = unit.node
@@ -526,20 +567,16 @@ def describe(graph: Graph) -> str:
     stored: set[Node] = set(graph.outputs)
     for unit in order:
         stored.update(unit.reads)
-    parts = []
-    for unit in order:
-        if isinstance(unit, Special):
-            strides = f" strides {[s for _, s in unit.layouts]}" if unit.layouts else ""
-            parts.append(f"{unit.kind} {unit.node!r}{strides}")
-        elif any(r.target in stored for r in unit.roots):
-            loops = ", ".join(
-                f"{v!r}<{v.extent}{' reduced' if v.reduced else ''}" for v in unit.vars
-            )
-            lines = [f"nest [{loops}]", *(f"  {v!r}" for v in unit.values)]
-            lines += [
-                f"  {r.kind} {r.target!r} <- v{r.value.id}"
-                for r in unit.roots
-                if r.target in stored
-            ]
-            parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+    made = [u for u in order if isinstance(u, Special) or any(r.target in stored for r in u.roots)]
+    return "\n\n".join(describe_unit(unit, stored) for unit in made)
+
+
+def describe_unit(unit: Any, stored: Container[Node]) -> str:
+    """One step of a schedule for people; stored: the nodes that have memory."""
+    if isinstance(unit, Special):
+        strides = f" strides {[s for _, s in unit.layouts]}" if unit.layouts else ""
+        return f"{unit.kind} {unit.node!r}{strides}"
+    loops = ", ".join(f"{v!r}<{v.extent}{' reduced' if v.reduced else ''}" for v in unit.vars)
+    lines = [f"nest [{loops}]", *(f"  {v!r}" for v in unit.values)]
+    lines += [f"  {r.kind} {r.target!r} <- v{r.value.id}" for r in unit.roots if r.target in stored]
+    return "\n".join(lines)

@@ -20,9 +20,12 @@ from .mlp784 import MLP784_ADAM, MLP784_SGD
 from .orders import SCANS, SEARCH, SORT, TOPK, UNIQUE
 from .pointwise20 import POINTWISE20
 from .pools import ADAPTIVE_POOL, AVG_POOL, MAX_POOL, MAX_POOL_OVERLAPPING
+from .products import MATMULS
 from .reads import ELEMENT_READS, ELEMENT_WRITES, MARKOV_CHAIN
 from .rows import CROSS_ENTROPY, LAYER_NORM, SOFTMAX
 from .scalar1000 import SCALAR1000
+from .streams import STREAMS
+from .transforms import HESSIAN, PER_SAMPLE
 
 ALL: tuple[Workload, ...] = (
     POINTWISE20,
@@ -51,6 +54,10 @@ ALL: tuple[Workload, ...] = (
     UNIQUE,
     SEARCH,
     *SCANS,
+    *MATMULS,
+    *STREAMS,
+    HESSIAN,
+    PER_SAMPLE,
     HAND,
     DIAGONAL_LSTM,
     ELEMENT_READS,

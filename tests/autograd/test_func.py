@@ -10,6 +10,8 @@ import pytest
 
 import adjoint as torch
 from adjoint.autograd.check import numeric_jacobian
+from adjoint.grad.walk import Forward
+from adjoint.runtime import program
 
 func, functional = torch.func, torch.autograd.functional
 
@@ -208,3 +210,57 @@ def test_vmap_of_a_gradient() -> None:
 def test_vmap_says_what_is_wrong(call) -> None:
     with pytest.raises(ValueError, match="vmap"):
         call()
+
+
+def looking(x: Any) -> Any:
+    """Ends the trace twice on its way: at a number that is read, and at a decision."""
+    y = x * x
+    scale = 2.0 if y.sum().item() > 0 else 3.0
+    z = (y * x).sin() * scale
+    if z[0].item() > 10:
+        z = z * 2
+    return (z * x).sum()
+
+
+def test_functions_that_look_at_values() -> None:
+    x = vector(*POINT)
+
+    def plain(x: Any) -> Any:
+        return ((x * x * x).sin() * 2.0 * x).sum()
+
+    for transform in (func.grad, func.hessian, func.jacrev, func.jacfwd, lambda f: func.grad(lambda v: func.grad(f)(v).sin().sum())):
+        np.testing.assert_allclose(transform(looking)(x).numpy(), transform(plain)(x).numpy(), atol=1e-12)
+    inner = func.grad(lambda a: func.grad(lambda b: (looking(b) * a).sum())(x).sum())(vector(1.5))
+    assert inner.tolist() == pytest.approx([func.grad(plain)(x).sum().item()])
+
+
+def test_variables_inside_of_other_derivatives() -> None:
+    """A transform within a function that is differentiated by `backward`, and one of a tensor that requires grad."""
+    x = vector(*POINT).requires_grad_()
+    func.grad(scalar)(x).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), func.hessian(scalar)(x.detach()).sum(0).numpy(), atol=1e-12)
+    assert not func.grad(scalar)(x.detach()).requires_grad
+    with torch.no_grad():
+        assert not func.grad(scalar)(x).requires_grad
+
+
+@pytest.mark.skipif(torch.is_eager(), reason="counts programs")
+def test_a_hessian_is_one_program() -> None:
+    x = vector(*POINT)
+    func.hessian(scalar)(x).tolist()
+    before = program.counters["runs"]
+    func.hessian(scalar)(x).tolist()
+    assert program.counters["runs"] == before + 1
+
+
+def test_columns_of_a_jacobian_after_the_trace_has_ended() -> None:
+    """What a walk remembers of one trace is not used in the next."""
+    x = vector(*POINT)
+    leaf = x.clone().requires_grad_()
+    out = (leaf.exp() * leaf.sin()).cumsum(0)
+    out.tolist()
+    walk = Forward([out], [leaf])
+    for k, column in enumerate(func.jacfwd(lambda t: (t.exp() * t.sin()).cumsum(0))(x).t().tolist()):
+        unit = vector(*(float(i == k) for i in range(3)))
+        (got,) = walk.push([unit])
+        assert got.tolist() == pytest.approx(column)

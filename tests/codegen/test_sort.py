@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -134,19 +130,3 @@ def test_any_number_of_threads() -> None:
                 check(x, False, 5, 6)
     finally:
         pool.set_num_threads(before)
-
-
-@pytest.mark.parametrize("target", ["avx2", "sse2"])
-def test_narrower_targets(target: str) -> None:
-    """The same tests in a process that generates code for an older machine."""
-    code = (
-        "import sys; sys.path.insert(0, 'tests/codegen'); import test_sort as t\n"
-        "for name in ('short', 'rows', 'rows of blocks'):\n"
-        "    for dtype in ('float32', 'int64'):\n"
-        "        x = t.draw(dtype, t.SHAPES[name], 'few')\n"
-        "        t.check(x, True, 0, x.shape[1]); t.check(x, False, 1, 2)\n"
-    )
-    environment = os.environ | {"ADJOINT_TARGET": target}
-    root = __file__.rsplit("/tests/", 1)[0]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

@@ -1,0 +1,66 @@
+"""Matrix products from 16x16, where calling costs more than computing, to 2048x2048, where arithmetic is everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+
+from ..record import Arrays, Builder, Case, Workload, repeatable
+
+
+def _maker(*shape: int, dtype: str = "float32") -> Callable[[np.random.Generator], Arrays]:
+    return lambda rng: {name: rng.standard_normal(shape).astype(dtype) for name in ("a", "b")}
+
+
+def eager(torch: ModuleType, data: Arrays) -> Case:
+    a, b = torch.tensor(data["a"]), torch.tensor(data["b"])
+    return repeatable(lambda: [(a @ b).numpy()])
+
+
+def compiled(torch: ModuleType, data: Arrays) -> Case:
+    a, b = torch.tensor(data["a"]), torch.tensor(data["b"])
+    product = torch.compile(lambda a, b: a @ b)
+    return repeatable(lambda: [product(a, b).numpy()])
+
+
+def by_hand(np: ModuleType, data: Arrays) -> Case:
+    a, b = data["a"], data["b"]
+    return repeatable(lambda: [a @ b])
+
+
+def jitted(jax: ModuleType, data: Arrays) -> Case:
+    a, b = jax.numpy.asarray(data["a"]), jax.numpy.asarray(data["b"])
+    if a.dtype != data["a"].dtype:
+        raise TypeError("float64 is switched off")
+    product = jax.jit(lambda a, b: a @ b)
+    return repeatable(lambda: [np.asarray(jax.block_until_ready(product(a, b)))])
+
+
+_BUILDERS: dict[str, Builder] = {"adjoint": eager, "numpy": by_hand, "torch": eager, "torch.compile": compiled, "jax": jitted}
+
+
+def _product(n: int, dtype: str = "float32", batch: int = 0) -> Workload:
+    shape = (batch, n, n) if batch else (n, n)
+    name = f"matmul{n}{'_float64' if dtype == 'float64' else ''}{f'_batch{batch}' if batch else ''}"
+    title = f"product of {f'{batch} times ' if batch else ''}{n}x{n} matrices, {dtype}"
+    return Workload(
+        name=name,
+        title=title,
+        target=1.0,
+        peers=("numpy", "torch", "torch.compile", "jax"),
+        make=_maker(*shape, dtype=dtype),
+        builders=_BUILDERS,
+        rtol=1e-4 if dtype == "float32" else 1e-11,
+        atol=(1e-3 if dtype == "float32" else 1e-11,),
+        flops=2 * max(batch, 1) * n**3,
+        dtype=dtype,
+    )
+
+
+MATMULS = (
+    *(_product(n) for n in (16, 64, 256, 1024, 2048)),
+    _product(1024, "float64"),
+    _product(128, batch=64),
+)
