@@ -25,6 +25,7 @@ class Library:
 
 LIBRARIES = (
     Library("adjoint", "adjoint", "ordinary eager code, no decorator"),
+    Library("adjoint.compile", "adjoint", "the step, or the part named in the title, through `adjoint.compile`"),
     Library("numpy", "numpy", "values and gradients derived by hand, a fresh array per operation"),
     Library("torch", "torch", "the same text as Adjoint, eager"),
     Library(

@@ -46,10 +46,20 @@ Builder = Callable[[ModuleType, Arrays], Case]
 
 
 @dataclass(frozen=True)
+class Ask:
+    """What is wanted: the fastest of `peers` takes at least `target` times as long as `subject`, a column of Adjoint's."""
+
+    target: float
+    peers: tuple[str, ...]
+    subject: str = "adjoint"
+
+
+@dataclass(frozen=True)
 class Workload:
     """A row of the table: what is computed, by whom, and how fast it has to be.
 
-    Adjoint passes when the fastest of `peers` takes at least `target` times as long. `check_steps`
+    Adjoint (its column `subject`) passes when the fastest of `peers` takes at least `target` times as long, and `further`
+    asks are met. `check_steps`
     steps are run and compared before anything is timed; with `repeats` (every step computes the
     same values) the comparison is made once more after the timing. `bytes_touched` is the least
     memory traffic one step can have, each input read once and each output written once; zero means
@@ -72,6 +82,12 @@ class Workload:
     traffic: str = "read"
     flops: int = 0
     dtype: str = "float32"
+    subject: str = "adjoint"
+    further: tuple[Ask, ...] = ()
+
+    @property
+    def asks(self) -> tuple[Ask, ...]:
+        return (Ask(self.target, self.peers, self.subject), *self.further)
 
 
 @dataclass
@@ -93,28 +109,30 @@ class Row:
         times = self.batches.get(library)
         return float(np.median(times)) if times else None
 
-    def peer(self) -> str | None:
-        """The fastest of the workload's peers that were measured."""
-        found = [name for name in self.workload.peers if name in self.batches]
+    def peer(self, ask: Ask | None = None) -> str | None:
+        """The fastest of the peers that were measured; of the workload's first ask if none is named."""
+        found = [name for name in (ask or self.workload.asks[0]).peers if name in self.batches]
         return min(found, key=lambda name: np.median(self.batches[name]), default=None)
 
-    def ratio(self) -> tuple[float, float, float] | None:
+    def ratio(self, ask: Ask | None = None) -> tuple[float, float, float] | None:
         """Ratio of medians, and the 10th and 90th percentile of the ratio within single rounds."""
-        peer = self.peer()
-        if peer is None or not self.batches.get("adjoint"):
+        ask = ask or self.workload.asks[0]
+        peer = self.peer(ask)
+        if peer is None or not self.batches.get(ask.subject):
             return None
-        ours, theirs = np.array(self.batches["adjoint"]), np.array(self.batches[peer])
+        ours, theirs = np.array(self.batches[ask.subject]), np.array(self.batches[peer])
         low, high = np.percentile(theirs / ours, (10, 90))
         return float(np.median(theirs) / np.median(ours)), float(low), float(high)
 
-    def verdict(self) -> str:
+    def verdict(self, ask: Ask | None = None) -> str:
         """`pass`, `MISS`, or why there is no verdict."""
-        if "adjoint" in self.absent:
+        ask = ask or self.workload.asks[0]
+        if ask.subject in self.absent:
             return "MISS"  # installed, and either failed or computed something else
-        ratio = self.ratio()
+        ratio = self.ratio(ask)
         if ratio is not None:
-            return "pass" if ratio[0] >= self.workload.target else "MISS"
-        if "adjoint" in self.batches:
+            return "pass" if ratio[0] >= ask.target else "MISS"
+        if ask.subject in self.batches:
             return "no peer installed"
         return "not measured"
 

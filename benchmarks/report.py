@@ -33,7 +33,7 @@ class Run:
         """Names of the lines that did not reach what was asked of them."""
         return [
             name
-            for name, verdict in [(r.workload.name, r.verdict()) for r in self.rows]
+            for name, verdict in [(r.workload.name, r.verdict(ask)) for r in self.rows for ask in r.workload.asks]
             + [(limit.name, limit.verdict()) for limit in self.limits]
             if verdict == "MISS"
         ]
@@ -67,9 +67,11 @@ def terminal_line(row: Row) -> str:
         for library in LIBRARIES
         if library.name in row.batches
     )
-    ratio = row.ratio()
-    against = f"  {ratio[0]:.2f}x of {row.workload.target:g}x" if ratio else ""
-    return f"{row.workload.name:14s} {row.verdict():13s}{against}  {times}"
+    asks = [(ask, row.ratio(ask)) for ask in row.workload.asks]
+    verdicts = [row.verdict(ask) for ask, _ in asks]
+    verdict = next((v for v in verdicts if v != "pass"), "pass")
+    against = ", ".join(f"{ratio[0]:.2f}x of {ask.target:g}x {row.peer(ask)}" for ask, ratio in asks if ratio)
+    return f"{row.workload.name:14s} {verdict:13s} {against}  {times}"
 
 
 def markdown(run: Run) -> str:
@@ -123,16 +125,19 @@ def _speed(run: Run) -> list[str]:
     ]
     lines = []
     for row in run.rows:
-        ratio, peer = row.ratio(), row.peer()
-        lines.append(
-            [
-                f"**{row.workload.name}**: {row.workload.title}",
-                *(duration(row.median(name)) for name in columns),
-                f"{row.workload.target:g}x {_named(row.workload.peers)}",
-                f"{ratio[0]:.2f}x {peer} ({ratio[1]:.2f} to {ratio[2]:.2f})" if ratio else "-",
-                row.verdict(),
-            ]
-        )
+        for ask in row.workload.asks:
+            first = ask is row.workload.asks[0]
+            ratio, peer = row.ratio(ask), row.peer(ask)
+            through = "" if ask.subject == "adjoint" else f"`{ask.subject}`: "
+            lines.append(
+                [
+                    f"**{row.workload.name}**: {row.workload.title}" if first else "",
+                    *(duration(row.median(name)) if first else "" for name in columns),
+                    f"{through}{ask.target:g}x {_named(ask.peers)}",
+                    f"{ratio[0]:.2f}x {peer} ({ratio[1]:.2f} to {ratio[2]:.2f})" if ratio else "-",
+                    row.verdict(ask),
+                ]
+            )
     meanings = "\n".join(
         f"- `{library.name}`: {library.meaning}."
         for library in LIBRARIES
@@ -251,10 +256,10 @@ def as_json(run: Run) -> dict:
         "rows": [
             {
                 "name": row.workload.name,
-                "target": row.workload.target,
-                "peer": row.peer(),
-                "ratio": row.ratio(),
-                "verdict": row.verdict(),
+                "asks": [
+                    {**asdict(ask), "peer": row.peer(ask), "ratio": row.ratio(ask), "verdict": row.verdict(ask)}
+                    for ask in row.workload.asks
+                ],
                 "median_s": {name: row.median(name) for name in row.batches},
                 "batches_s": row.batches,
                 "absent": row.absent,

@@ -82,9 +82,9 @@ def _reference_first(
     workload: Workload, modules: dict[str, ModuleType], peers_only: bool
 ) -> list[str]:
     """Builders in the order of the check: Adjoint is never the library that others are held to."""
-    wanted = ("adjoint", *workload.peers) if peers_only else workload.builders
-    names = [name for name in wanted if name in modules]
-    return sorted(names, key=lambda name: (name == "adjoint", name != "torch"))
+    wanted = {n for ask in workload.asks for n in (ask.subject, *ask.peers)} if peers_only else set(workload.builders)
+    names = [name for name in workload.builders if name in wanted and name in modules]
+    return sorted(names, key=lambda name: (name.startswith("adjoint"), name != "torch"))
 
 
 def compare(

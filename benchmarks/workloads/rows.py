@@ -10,7 +10,7 @@ from types import ModuleType
 
 import numpy as np
 
-from ..record import Arrays, Case, Results, Workload, repeatable
+from ..record import Arrays, Ask, Case, Results, Workload, repeatable
 
 ROWS, COLUMNS = 4096, 1024
 MATRIX_BYTES = 4 * ROWS * COLUMNS
@@ -178,8 +178,9 @@ def by_hand_cross_entropy(np: ModuleType, data: Arrays) -> Case:
 SOFTMAX = Workload(
     name="softmax",
     title="softmax at 4096x1024, forward and backward",
-    target=1.2,
+    target=1.3,
     peers=("torch",),
+    further=(Ask(1.0, ("torch", "torch.compile", "jax", "numpy")),),
     make=make,
     builders={
         "adjoint": eager_softmax,
@@ -196,8 +197,9 @@ SOFTMAX = Workload(
 LAYER_NORM = Workload(
     name="layernorm",
     title="layer norm at 4096x1024, forward and backward",
-    target=1.2,
+    target=1.3,
     peers=("torch",),
+    further=(Ask(1.0, ("torch", "torch.compile", "jax", "numpy")),),
     make=make,
     builders={
         "adjoint": eager_layer_norm,
@@ -215,8 +217,9 @@ LAYER_NORM = Workload(
 CROSS_ENTROPY = Workload(
     name="cross_entropy",
     title="cross-entropy at 4096x1024, forward and backward",
-    target=1.2,
+    target=1.3,
     peers=("torch",),
+    further=(Ask(1.0, ("torch", "torch.compile", "jax", "numpy")),),
     make=make,
     builders={
         "adjoint": eager_cross_entropy,
