@@ -53,6 +53,37 @@ def _attention(
     return weights.matmul(value), weights
 
 
+@composite("ScaledDotProductAttentionBackward0")
+def _attention_in_blocks(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool, scale: float
+) -> Tensor:
+    """The same without the matrix of scores."""
+    dtype = query.dtype
+    query, key, value = (x.float() if dtype.is_half else x for x in (query, key, value))
+    batches = [x.shape[:-2] for x in (query, key, value, mask) if x is not None]
+    batch = broadcast_shapes(*batches)
+    query, key, value = (x.expand(*batch, *x.shape[-2:]) for x in (query * scale, key, value))
+    if mask is not None:
+        mask = mask.float() if mask.dtype.is_half else mask
+        mask = mask.expand(*batch, query.shape[-2], key.shape[-2])
+    out = torch._attention(query, key, value, mask, is_causal)
+    return out.to(dtype) if dtype.is_half else out
+
+
+def _suits_blocks(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
+    """Whether `_attention_in_blocks` computes this, and in less time than with the scores in memory: by shapes alone."""
+    dtype = query.dtype
+    if not dtype.is_floating_point or key.dtype is not dtype or value.dtype is not dtype:
+        return False
+    if mask is not None and (mask.requires_grad or mask.dtype not in (torch.bool, dtype) or mask.dim() == 0):
+        return False
+    queries, keys = query.shape[-2], key.shape[-2]
+    return queries * keys >= _LEAST_SCORES and queries >= _LEAST_QUERIES and query.shape[-1] * value.shape[-1] > 0
+
+
+_LEAST_SCORES, _LEAST_QUERIES = 64 * 64, 16
+
+
 def _attend(
     query: Tensor,
     key: Tensor,
@@ -116,8 +147,23 @@ def scaled_dot_product_attention(
             )
         key = key.repeat_interleave(heads // shared, -3)
         value = value.repeat_interleave(heads // shared, -3)
-    out, _ = _attend(query, key, value, attn_mask, dropout_p, is_causal, scale)
-    return out
+    return _output(query, key, value, attn_mask, dropout_p, is_causal, scale)
+
+
+def _output(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float | None,
+) -> Tensor:
+    """The first result of `_attend`, where nobody wants the weights."""
+    if dropout_p == 0.0 and _suits_blocks(query, key, value, mask):
+        scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+        return _attention_in_blocks(query, key, value, mask, is_causal, scale)
+    return _attend(query, key, value, mask, dropout_p, is_causal, scale)[0]
 
 
 def _as_scores(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -204,12 +250,16 @@ def multi_head_attention_forward(
         k, v = torch.cat([k, nothing], 2), torch.cat([v, nothing], 2)
 
     mask = _combined_mask(attn_mask, key_padding_mask, q, k, num_heads)
-    out, attention = _attend(q, k, v, mask, dropout_p if training else 0.0, False, None)
+    dropout_p, attention = dropout_p if training else 0.0, None
+    if need_weights:
+        out, attention = _attend(q, k, v, mask, dropout_p, False, None)
+    else:
+        out = _output(q, k, v, mask, dropout_p, False, None)
     out = linear(
         out.permute(2, 0, 1, 3).reshape(length, batch, width), out_proj_weight, out_proj_bias
     )
     out = out if batched else out.squeeze(1)
-    if not need_weights:
+    if attention is None:
         return out, None
     attention = attention.mean(1) if average_attn_weights else attention
     return out, attention if batched else attention.squeeze(0)
