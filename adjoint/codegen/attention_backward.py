@@ -99,7 +99,7 @@ class _Backward:
         self.sums = Operand(self.results, 0, 0, 1)
 
     def write(self, name: str, used: int) -> tuple[Phase, int]:
-        p, b, em = self.p, self.b, self.b.em
+        b, em = self.b, self.b.em
         itemsize = b.shape.itemsize
         if not self.direct:
             self.sums = Operand(self.scratch, 0, 0, 1, offset=used)

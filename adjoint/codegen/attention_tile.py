@@ -39,7 +39,7 @@ from adjoint.codegen.gemm_words import (
 )
 from adjoint.codegen.vecmath_lanes import Lanes
 
-QUERIES = 64  # rows of a block of scores
+QUERIES = 32  # rows of a block of scores
 KEYS = 128  # its columns
 PANEL = 2  # vectors of columns that one tile of scores holds
 MOST_BLOCKS = 64  # that share the work, each with scratch memory of its own
@@ -275,7 +275,10 @@ def _pieces(vectors: int) -> list[tuple[int, int, int]]:
 # --- copies -----------------------------------------------------------------------------------------------------------
 
 
-def padded_rows(name: str, problem: Attention, buffer: int, length: int, width: int, place: Place, scratch: tuple[int, int], vector_bytes: int, whole: bool) -> tuple[list[Phase], Operand, int]:
+def padded_rows(
+    name: str, problem: Attention, buffer: int, length: int, width: int, place: Place, scratch: tuple[int, int],
+    vector_bytes: int, whole: bool,
+) -> tuple[list[Phase], Operand, int]:  # fmt: skip
     """Rows of whole vectors: the operand itself where it has such, else a copy in scratch memory, and its bytes.
 
     whole: whether there must be a multiple of QUERIES rows.  scratch: the buffer and where in it the copy begins.
@@ -302,7 +305,9 @@ def padded_rows(name: str, problem: Attention, buffer: int, length: int, width: 
     return [phase_of(name, em, -(-total // group))], copy, matrices * count * across * itemsize
 
 
-def panels(name: str, problem: Attention, buffer: int, width: int, place: Place, scratch: tuple[int, int], vector_bytes: int) -> tuple[Phase, Operand, int]:
+def panels(
+    name: str, problem: Attention, buffer: int, width: int, place: Place, scratch: tuple[int, int], vector_bytes: int
+) -> tuple[Phase, Operand, int]:
     """Keys or values, transposed, in panels of keys; the packed operand and its bytes."""
     element, itemsize = ELEMENTS[problem.dtype]
     shape = Shape(element, itemsize, vector_bytes // itemsize, problem.batch, 0, problem.keys, width)

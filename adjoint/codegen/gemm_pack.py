@@ -59,15 +59,15 @@ def pack_columns(
             start = plus(em, matrix_start(em, b, matrix), times(em, column, b.column))
             from_ = element_address(em, shape, source, start)
             to = element_address(em, shape, scratch, times(em, panel, k * width))
-            last = None  # the last column that exists, counted from the panel's first
+            final: str | None = None  # the last column that exists, counted from the panel's first
             if past:
-                last = em.op(f"sub i64 {shape.n - 1}, {column}") if aligned else str(shape.n - 1)
+                final = em.op(f"sub i64 {shape.n - 1}, {column}") if aligned else str(shape.n - 1)
             if b.column == 1 and not (past and aligned):
                 _copy_rows(em, shape, b, from_, to, vectors)
             elif b.row == 1 and k >= lanes and lanes & (lanes - 1) == 0:
-                _copy_transposed(em, shape, b, from_, to, vectors, last)
+                _copy_transposed(em, shape, b, from_, to, vectors, final)
             else:
-                _copy_elements(em, shape, b, from_, to, vectors, last)
+                _copy_elements(em, shape, b, from_, to, vectors, final)
     size = panels * k * width * shape.itemsize
     return phase_of(name, em, -(-panels // group)), packed, size
 

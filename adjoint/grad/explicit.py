@@ -15,7 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from adjoint.grad.attention import attention_forward, attention_reverse, backward_forward, backward_reverse
+from adjoint.grad.attention import (
+    attention_forward,
+    attention_reverse,
+    backward_forward,
+    backward_reverse,
+)
 from adjoint.grad.transposes import inverse_order, swap, zeros
 from adjoint.ops.complex_numbers import conj
 from adjoint.ops.elementwise import cast, where

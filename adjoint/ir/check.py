@@ -349,27 +349,24 @@ def _check_convolve(node: Node) -> None:
 
 def _check_attention(node: Node) -> None:
     q, k, v, *mask = node.args
-    batch = q.shape[:-2]
-    _need(type(node.attrs) is bool and len(q.shape) >= 2, node, "matrices, and whether the mask is causal")
-    _need(k.shape == (*batch, *k.shape[-2:]) and k.shape[-1] == q.shape[-1], node, "(B..., L, E) with (B..., S, E)")
-    _need(v.shape == (*batch, *v.shape[-2:]) and v.shape[-2] == k.shape[-2], node, "(B..., S, E) with (B..., S, V)")
-    _need(all(x.dtype is q.dtype for x in (k, v)), node, "one dtype")
-    _check_mask(node, q, k, mask)
+    _check_attended(node, q, k, v, tuple(mask))
 
 
 def _check_attention_backward(node: Node) -> None:
     g, q, k, v, lse, delta, *mask = node.args
-    batch, rows = q.shape[:-2], q.shape[:-1]
-    _need(type(node.attrs) is bool and len(q.shape) >= 2, node, "matrices, and whether the mask is causal")
-    _need(k.shape == (*batch, *k.shape[-2:]) and k.shape[-1] == q.shape[-1], node, "(B..., L, E) with (B..., S, E)")
-    _need(v.shape == (*batch, *v.shape[-2:]) and v.shape[-2] == k.shape[-2], node, "(B..., S, E) with (B..., S, V)")
+    _check_attended(node, q, k, v, tuple(mask))
+    rows = q.shape[:-1]
     _need(g.shape == (*rows, v.shape[-1]), node, "a cotangent of (B..., L, V)")
     _need(lse.shape == rows and delta.shape == rows, node, "numbers of (B..., L)")
-    _need(all(x.dtype is q.dtype for x in (g, k, v, lse, delta)), node, "one dtype")
-    _check_mask(node, q, k, mask)
+    _need(all(x.dtype is q.dtype for x in (g, lse, delta)), node, "one dtype")
 
 
-def _check_mask(node: Node, q: Node, k: Node, mask: list[Node]) -> None:
+def _check_attended(node: Node, q: Node, k: Node, v: Node, mask: tuple[Node, ...]) -> None:
+    rank, batch = len(q.shape), q.shape[:-2]
+    _need(type(node.attrs) is bool, node, "whether the mask is causal")
+    _need(rank >= 2 and all(len(x.shape) == rank and x.shape[:-2] == batch for x in (k, v)), node, "equal batches of matrices")
+    _need(k.shape[-1] == q.shape[-1] and v.shape[-2] == k.shape[-2], node, "(L, E) with (S, E) and (S, V)")
+    _need(k.dtype is q.dtype and v.dtype is q.dtype, node, "one dtype")
     for m in mask:
         _need(m.dtype in (dtypes.bool, q.dtype), node, "a mask of bool or the operands' dtype")
         _need(m.shape == (*q.shape[:-1], k.shape[-2]), node, "a mask of (B..., L, S)")

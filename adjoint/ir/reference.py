@@ -258,7 +258,7 @@ def _spread(x: np.ndarray, lo: tuple, hi: tuple, steps: tuple) -> np.ndarray:
     return out
 
 
-def _weights(q: np.ndarray, k: np.ndarray, mask: list[np.ndarray], causal: bool) -> np.ndarray:
+def attention_scores(q: np.ndarray, k: np.ndarray, mask: list[np.ndarray], causal: bool) -> np.ndarray:
     """Scores, with -inf where a key is not seen."""
     scores = np.matmul(q, k.swapaxes(-1, -2))
     if causal:
@@ -270,7 +270,7 @@ def _weights(q: np.ndarray, k: np.ndarray, mask: list[np.ndarray], causal: bool)
 
 def _attention(a: Arrays, causal: bool) -> tuple[np.ndarray, ...]:
     q, k, v, *mask = a
-    scores = _weights(q, k, mask, causal)
+    scores = attention_scores(q, k, mask, causal)
     largest = np.max(scores, axis=-1, keepdims=True, initial=-np.inf)
     largest = np.where(largest == -np.inf, 0, largest).astype(q.dtype)
     weights = np.exp(scores - largest)
@@ -281,7 +281,7 @@ def _attention(a: Arrays, causal: bool) -> tuple[np.ndarray, ...]:
 
 def _attention_backward(a: Arrays, causal: bool) -> tuple[np.ndarray, ...]:
     g, q, k, v, lse, delta, *mask = a
-    weights = np.exp(_weights(q, k, mask, causal) - lse[..., None])
+    weights = np.exp(attention_scores(q, k, mask, causal) - lse[..., None])
     ds = weights * (np.matmul(g, v.swapaxes(-1, -2)) - delta[..., None])
     return np.matmul(ds, k), np.matmul(ds.swapaxes(-1, -2), q), np.matmul(weights.swapaxes(-1, -2), g)
 
