@@ -112,6 +112,7 @@ for _module, _names in _PUBLIC.items():
         globals()[_name] = _checked(getattr(_module, _name), _name)
 globals().update(_elementwise.functions)
 _window, _pad, _convolve = _rearrange.window, _rearrange.zero_pad, _rearrange.convolve
+_attention = _products.attention
 for _new, _old in dict(
     absolute="abs", negative="neg", subtract="sub", multiply="mul", divide="div", true_divide="div", arcsin="asin",
     arccos="acos", arctan="atan", arctan2="atan2", arcsinh="asinh", arccosh="acosh", arctanh="atanh", clip="clamp",

@@ -30,18 +30,21 @@ from adjoint.codegen.gemm_words import (
 
 
 def pack_columns(
-    name: str, shape: Shape, b: Operand, vectors: int, batch: int
+    name: str, shape: Shape, b: Operand, vectors: int, batch: int, scratch_at: tuple[int, int] = (3, 0), aligned: bool = False
 ) -> tuple[Phase, Operand, int]:
     """A kernel that copies B into panels in the scratch buffer; the packed operand; its bytes.
 
     Panel p of a matrix holds, for each k in turn, the elements of the columns that tile column p
-    covers. Columns past the end (only of a matrix narrower than one tile) hold copies of others.
+    covers: the last one those of a tile that was moved back, or (`aligned`) of one that was not. Columns past the
+    end (else only of a matrix narrower than one tile) hold copies of others.  scratch_at: the scratch memory's buffer,
+    and how many bytes behind its beginning the panels start.
     """
     em = Emitter()
     lanes, k = shape.lanes, shape.k
     width = vectors * lanes
     across = -(-shape.n // width)
-    packed = Operand(3, k * width * across if b.batch else 0, width, 1, width)
+    packed = Operand(scratch_at[0], k * width * across if b.batch else 0, width, 1, width, scratch_at[1])
+    past = shape.n % width != 0 if aligned else shape.n < width  # whether there are columns past the end
     # Blocks as in `_divide`: a copied element costs about as much as 16 multiply-adds.
     group = max(1, LEAST_WORK // 16 // (k * width))
     panels = batch * across
@@ -52,16 +55,19 @@ def pack_columns(
         last = minimum(em, em.op(f"add i64 {first}, {group}"), panels)
         with loop(em, first, last) as panel:
             matrix, column_tile = divide(em, panel, across)
-            column = tile_start(em, column_tile, width, shape.n)
+            column = times(em, column_tile, width) if aligned else tile_start(em, column_tile, width, shape.n)
             start = plus(em, matrix_start(em, b, matrix), times(em, column, b.column))
             from_ = element_address(em, shape, source, start)
             to = element_address(em, shape, scratch, times(em, panel, k * width))
-            if b.column == 1:
+            final: str | None = None  # the last column that exists, counted from the panel's first
+            if past:
+                final = em.op(f"sub i64 {shape.n - 1}, {column}") if aligned else str(shape.n - 1)
+            if b.column == 1 and not (past and aligned):
                 _copy_rows(em, shape, b, from_, to, vectors)
             elif b.row == 1 and k >= lanes and lanes & (lanes - 1) == 0:
-                _copy_transposed(em, shape, b, from_, to, vectors)
+                _copy_transposed(em, shape, b, from_, to, vectors, final)
             else:
-                _copy_elements(em, shape, b, from_, to, vectors)
+                _copy_elements(em, shape, b, from_, to, vectors, final)
     size = panels * k * width * shape.itemsize
     return phase_of(name, em, -(-panels // group)), packed, size
 
@@ -111,7 +117,7 @@ def _copy_rows(em: Emitter, shape: Shape, b: Operand, source: str, to: str, vect
 
 
 def _copy_elements(
-    em: Emitter, shape: Shape, b: Operand, source: str, to: str, vectors: int
+    em: Emitter, shape: Shape, b: Operand, source: str, to: str, vectors: int, last: str | None
 ) -> None:
     """One panel from anywhere, an element at a time."""
     width = vectors * shape.lanes
@@ -119,7 +125,7 @@ def _copy_elements(
         row = element_address(em, shape, source, times(em, k, b.row))
         packed = element_address(em, shape, to, times(em, k, width))
         with loop(em, "0", str(width)) as j:
-            column = minimum(em, j, shape.n - 1) if shape.n < width else j
+            column = minimum(em, j, last) if last else j
             at = element_address(em, shape, row, times(em, column, b.column))
             value = em.op(f"load {shape.element}, ptr {at}, align {shape.itemsize}")
             into = element_address(em, shape, packed, j)
@@ -127,7 +133,7 @@ def _copy_elements(
 
 
 def _copy_transposed(
-    em: Emitter, shape: Shape, b: Operand, source: str, to: str, vectors: int
+    em: Emitter, shape: Shape, b: Operand, source: str, to: str, vectors: int, last: str | None
 ) -> None:
     """One panel from contiguous columns: squares of `lanes` x `lanes`, transposed in registers."""
     lanes = shape.lanes
@@ -140,8 +146,8 @@ def _copy_transposed(
             lines = []
             for c in range(lanes):
                 column = plus(em, columns, str(c))
-                if shape.n < width:
-                    column = minimum(em, column, shape.n - 1)
+                if last:
+                    column = minimum(em, column, last)
                 at = element_address(em, shape, source, times(em, column, b.column), k)
                 lines.append(load(em, shape, at))
             start = plus(em, times(em, k, width), columns)

@@ -6,7 +6,7 @@ Read `tile_kernel` first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from adjoint.codegen.gemm_words import (
@@ -115,6 +115,60 @@ def tile_kernel(
     return phase_of(name, em, blocks.nblocks)
 
 
+def sum_over_k(
+    em: Emitter,
+    shape: Shape,
+    rows: int,
+    a_tile: str,
+    a_strides: tuple[int, int],
+    b_tile: str,
+    b_row: int,
+    masks: Sequence[str | None],
+    k_from: str,
+    k_to: str,
+) -> list[str]:
+    """The loop over k of one tile, which must run at least once; its sums by row and vector.
+
+    a_tile, b_tile: addresses of the tile's first row of A and first column of B, at k = 0.  a_strides: elements from
+    one row of A, and from one k, to the next.  masks: for each vector of a row of B the lanes that exist (None: all).
+    """
+    vec, vectors = vector_type(shape.element, shape.lanes), len(masks)
+    count = rows * vectors
+    before, head, after = em.block, em.fresh_label("k"), em.fresh_label("summed")
+    em.line(f"br label %{head}")
+    em.label(head)
+    k = em.name("k")
+    sums = [em.name("c") for _ in range(count)]
+    nexts = [em.name("d") for _ in range(count)]
+    at = len(em.lines)
+    b_k = element_address(em, shape, b_tile, times(em, k, b_row))
+    a_k = element_address(em, shape, a_tile, times(em, k, a_strides[1]))
+    lines = []
+    for v, mask in enumerate(masks):
+        pointer = element_address(em, shape, b_k, str(v * shape.lanes)) if v else b_k
+        lines.append(load(em, shape, pointer, mask))
+    for r in range(rows):
+        distance = r * a_strides[0]
+        pointer = element_address(em, shape, a_k, str(distance)) if distance else a_k
+        scalar = em.op(f"load {shape.element}, ptr {pointer}, align {shape.itemsize}")
+        splat = em.splat(shape.element, shape.lanes, scalar)
+        for v in range(vectors):
+            i = r * vectors + v
+            multiply_add(em, shape, shape.lanes, splat, lines[v], sums[i], nexts[i])
+    following = em.op(f"add i64 {k}, 1")
+    again = em.op(f"icmp slt i64 {following}, {k_to}")
+    em.lines[at:at] = [
+        f"  {k} = phi i64 [ {k_from}, %{before} ], [ {following}, %{head} ]",
+        *(
+            f"  {c} = phi {vec} [ zeroinitializer, %{before} ], [ {d}, %{head} ]"
+            for c, d in zip(sums, nexts, strict=True)
+        ),
+    ]
+    em.line(f"br i1 {again}, label %{head}, label %{after}")
+    em.label(after)
+    return nexts
+
+
 class _Tile:
     """Writes the code of one tile: its row and column are run-time values, its size is fixed."""
 
@@ -188,45 +242,15 @@ class _Tile:
 
     def _sum_over_k(self, matrix: str, row: str, k_from: str, k_to: str) -> list[str]:
         """The loop over k; its sums by row and vector."""
-        em, shape, a, b, vec = self.em, self.shape, self.a, self.b, self.vec
-        count = self.rows * self.vectors
+        em, shape, a, b = self.em, self.shape, self.a, self.b
         if shape.k == 0:
-            return ["zeroinitializer"] * count
+            return ["zeroinitializer"] * (self.rows * self.vectors)
         start = plus(em, matrix_start(em, a, matrix), times(em, row, a.row))
         a_tile = element_address(em, shape, self.a_base, start)
-        b_row = b.panel or b.row
-        before, head, after = em.block, em.fresh_label("k"), em.fresh_label("summed")
-        em.line(f"br label %{head}")
-        em.label(head)
-        k = em.name("k")
-        sums = [em.name("c") for _ in range(count)]
-        nexts = [em.name("d") for _ in range(count)]
-        at = len(em.lines)
-        b_k = element_address(em, shape, self.b_column, times(em, k, b_row))
-        a_k = element_address(em, shape, a_tile, times(em, k, a.column))
-        lines = []
-        for v in range(self.vectors):
-            pointer = element_address(em, shape, b_k, str(v * shape.lanes)) if v else b_k
-            lines.append(load(em, shape, pointer, None if b.panel else self._mask(v)))
-        for r in range(self.rows):
-            pointer = element_address(em, shape, a_k, str(r * a.row)) if r * a.row else a_k
-            scalar = em.op(f"load {shape.element}, ptr {pointer}, align {shape.itemsize}")
-            splat = em.splat(shape.element, shape.lanes, scalar)
-            for v in range(self.vectors):
-                i = r * self.vectors + v
-                multiply_add(em, shape, shape.lanes, splat, lines[v], sums[i], nexts[i])
-        following = em.op(f"add i64 {k}, 1")
-        again = em.op(f"icmp slt i64 {following}, {k_to}")
-        em.lines[at:at] = [
-            f"  {k} = phi i64 [ {k_from}, %{before} ], [ {following}, %{head} ]",
-            *(
-                f"  {c} = phi {vec} [ zeroinitializer, %{before} ], [ {d}, %{head} ]"
-                for c, d in zip(sums, nexts, strict=True)
-            ),
-        ]
-        em.line(f"br i1 {again}, label %{head}, label %{after}")
-        em.label(after)
-        return nexts
+        masks = [None if b.panel else mask for mask in self.masks]
+        return sum_over_k(
+            em, shape, self.rows, a_tile, (a.row, a.column), self.b_column, b.panel or b.row, masks, k_from, k_to
+        )
 
     def _each(self) -> Iterator[tuple[int, int, int]]:
         """Index, row and vector of every register of the tile."""

@@ -20,6 +20,8 @@ LN2 = {
 # Below the first the result rounds to 0, above the second it overflows.
 EXP_RANGE = {"float": (-104.0, 89.0), "double": (-745.2, 710.0)}
 EXP2_RANGE = {"float": (-151.0, 129.0), "double": (-1076.0, 1025.0)}
+# Below this the result is no normal number.
+EXP_NORMAL = {"float": -87.0, "double": -708.0}
 # 1 - tanh(x), and expm1(-x) + 1, vanish beyond these.
 TANH_LIMIT = {"float": 10.0, "double": 20.0}
 EXPM1_LOW = {"float": -18.0, "double": -39.0}
@@ -73,6 +75,13 @@ def exp(x: Lanes) -> Lanes:
     low, high = EXP_RANGE[x.element]
     r, shifted, _ = reduce_by_log2(x.at_most(high).at_least(low))
     return times_power_of_two(exp_polynomial(r), shifted)
+
+
+def exp_falling(x: Lanes) -> Lanes:
+    """exp(x) for x up to some tens, as sums of weights relative to the largest need it: 0 where it is no normal number."""
+    low = EXP_NORMAL[x.element]
+    r, shifted, _ = reduce_by_log2(x.at_least(low))
+    return (x < low).choose(0.0, exp_polynomial(r) * power_of_two(shifted))
 
 
 def exp2(x: Lanes) -> Lanes:

@@ -15,6 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from adjoint.grad.attention import (
+    attention_forward,
+    attention_reverse,
+    backward_forward,
+    backward_reverse,
+)
 from adjoint.grad.transposes import inverse_order, swap, zeros
 from adjoint.ops.complex_numbers import conj
 from adjoint.ops.elementwise import cast, where
@@ -409,6 +415,8 @@ REVERSE: dict[str, Callable[..., tuple]] = {
     "eigh": _eigh_reverse,
     "svd": _svd_reverse,
     "qr": _qr_reverse,
+    "attention": attention_reverse,
+    "attention_backward": backward_reverse,
 }
 
 FORWARD: dict[str, Callable[..., Any]] = {
@@ -428,6 +436,8 @@ FORWARD: dict[str, Callable[..., Any]] = {
     "eigh": _eigh_forward,
     "svd": _svd_forward,
     "qr": _qr_forward,
+    "attention": attention_forward,
+    "attention_backward": backward_forward,
 }
 
 __all__ = ["FORWARD", "REVERSE", "zeros"]

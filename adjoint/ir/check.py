@@ -34,7 +34,8 @@ ARITY |= {
 ARITY |= dict.fromkeys(_BINARY.split(), 2)
 ARITY |= {"where": 3, "input": 0, "scalar": 0, "const": 0, "full": 1, "iota": 0, "random_bits": 2}
 ARITY |= {"slice_update": 2, "recurrence": 2, "matmul": 2, "convolve": 2, "take": 2, "put_add": 2, "put": 3, "put_fold": 3, "solve": 2, "position": 1}
-ARITY |= {"as_real": 1, "as_complex": 1}
+ARITY |= {"as_real": 1, "as_complex": 1, "attention": 3, "attention_backward": 6}
+_OPTIONAL = {"convolve": 1, "attention": 1, "attention_backward": 1}  # operands that may be left out: bias, masks
 _STARTS = {"slice": 0, "place": 1, "slice_update": 0}  # where in attrs the starts of a region are
 
 _FLOAT_ONLY = [
@@ -75,6 +76,8 @@ _FLOAT_ONLY = [
     "qr",
     "eigh",
     "svd",
+    "attention",
+    "attention_backward",
 ]
 _INTEGER_ONLY = {"shift_left", "shift_right"}
 _INTEGER_OR_BOOL = {"bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"}
@@ -344,6 +347,31 @@ def _check_convolve(node: Node) -> None:
     _need(all(b.shape == w.shape[:1] for b in bias), node, "one number for each output channel")
 
 
+def _check_attention(node: Node) -> None:
+    q, k, v, *mask = node.args
+    _check_attended(node, q, k, v, tuple(mask))
+
+
+def _check_attention_backward(node: Node) -> None:
+    g, q, k, v, lse, delta, *mask = node.args
+    _check_attended(node, q, k, v, tuple(mask))
+    rows = q.shape[:-1]
+    _need(g.shape == (*rows, v.shape[-1]), node, "a cotangent of (B..., L, V)")
+    _need(lse.shape == rows and delta.shape == rows, node, "numbers of (B..., L)")
+    _need(all(x.dtype is q.dtype for x in (g, lse, delta)), node, "one dtype")
+
+
+def _check_attended(node: Node, q: Node, k: Node, v: Node, mask: tuple[Node, ...]) -> None:
+    rank, batch = len(q.shape), q.shape[:-2]
+    _need(type(node.attrs) is bool, node, "whether the mask is causal")
+    _need(rank >= 2 and all(len(x.shape) == rank and x.shape[:-2] == batch for x in (k, v)), node, "equal batches of matrices")
+    _need(k.shape[-1] == q.shape[-1] and v.shape[-2] == k.shape[-2], node, "(L, E) with (S, E) and (S, V)")
+    _need(k.dtype is q.dtype and v.dtype is q.dtype, node, "one dtype")
+    for m in mask:
+        _need(m.dtype in (dtypes.bool, q.dtype), node, "a mask of bool or the operands' dtype")
+        _need(m.shape == (*q.shape[:-1], k.shape[-2]), node, "a mask of (B..., L, S)")
+
+
 _CHECKS: dict[str, Callable[[Node], None]] = {
     "input": _check_boundary,
     "scalar": _check_boundary,
@@ -368,6 +396,8 @@ _CHECKS: dict[str, Callable[[Node], None]] = {
     "argselect": _check_argselect,
     "matmul": _check_matmul,
     "convolve": _check_convolve,
+    "attention": _check_attention,
+    "attention_backward": _check_attention_backward,
     "take": _check_take,
     "put_add": _check_put_add,
     "put": _check_put,
@@ -410,8 +440,8 @@ def _check_arity(node: Node) -> None:
             "starts are 0-d int64",
         )
         return
-    more = name == "convolve" and len(node.args) == 3  # the bias
-    _need(len(node.args) == expected or more, node, f"{expected} operands")
+    most = expected + _OPTIONAL.get(name, 0)
+    _need(expected <= len(node.args) <= most, node, f"{expected} operands")
 
 
 def check_node(node: Node) -> None:

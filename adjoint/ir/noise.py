@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from adjoint.ir.graph import Graph, Node
-from adjoint.ir.reference import REFERENCE, apply, every_value
+from adjoint.ir.reference import REFERENCE, apply, attention_scores, every_value
 
 ULPS = 16  # that are forgiven without asking
 SAMPLES = 16  # disturbed evaluations, until all differences are explained
@@ -107,6 +107,9 @@ def run_noisy(
             if node.prim.name in _COMPARISONS and args[0].dtype.kind in "fc":
                 undecided = _undecided(args, [plain[a.index] for a in node.args], motion, node.index)
                 out = np.where(undecided, rng.random(out.shape) < yes, out)
+            elif node.prim.name in _SCALES_OF_PARTS:
+                scales = _SCALES_OF_PARTS[node.prim.name](args, out, node.attrs)
+                out = tuple(_disturbed(o, s, rng, amplitude) for o, s in zip(out, scales, strict=True))
             elif node.parts is None and _is_inexact(node):
                 out = _disturbed(out, _scale(node, args, out), rng, amplitude)
             values.append(out)
@@ -136,6 +139,26 @@ def _scale(node: Node, args: list[Any], out: np.ndarray) -> np.ndarray:
     if name in _NEAR_ROOTS:
         return np.abs(out) + 1
     return np.abs(out)
+
+
+def _attention_scales(args: list[Any], out: Any, causal: bool) -> tuple[np.ndarray, ...]:
+    """A score's error is relative to the sum of its products' sizes, and moves weights by as large a part."""
+    q, k, v, *mask = args
+    sizes = np.matmul(np.abs(q), np.abs(k).swapaxes(-1, -2)).max(-1, initial=0) + 1
+    mean = REFERENCE["attention"]([q, k, np.abs(v), *mask], causal)[0]
+    return mean * sizes[..., None], np.abs(out[1]) + sizes
+
+
+def _attention_backward_scales(args: list[Any], out: Any, causal: bool) -> tuple[np.ndarray, ...]:
+    g, q, k, v, lse, delta, *mask = args
+    sizes = np.matmul(np.abs(q), np.abs(k).swapaxes(-1, -2)) + np.abs(lse)[..., None] + 1
+    weights = np.exp(attention_scores(q, k, mask, causal) - lse[..., None]) * sizes
+    ds = weights * (np.matmul(np.abs(g), np.abs(v).swapaxes(-1, -2)) + np.abs(delta)[..., None])
+    turned = (x.swapaxes(-1, -2) for x in (ds, weights))
+    return np.matmul(ds, np.abs(k)), *(np.matmul(x, np.abs(y)) for x, y in zip(turned, (q, g), strict=True))
+
+
+_SCALES_OF_PARTS = {"attention": _attention_scales, "attention_backward": _attention_backward_scales}
 
 
 def _terms(node: Node) -> float:

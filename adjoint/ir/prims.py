@@ -169,6 +169,15 @@ def _convolve(args: list[Aval], attrs: tuple) -> Aval:
     return (n, outputs, *positions), dtype
 
 
+def _attention(args: list[Aval], attrs: bool) -> tuple[Aval, ...]:
+    (query, dtype), _, (value, _) = args[:3]
+    return ((*query[:-1], value[-1]), dtype), (query[:-1], dtype)
+
+
+def _attention_backward(args: list[Aval], attrs: bool) -> tuple[Aval, ...]:
+    return args[1], args[2], args[3]
+
+
 def _take(args: list[Aval], attrs: Any) -> Aval:
     (x, dtype), (index, _) = args
     return (*index, *x[1:]), dtype
@@ -304,6 +313,13 @@ _declare("contract", "matmul", _matmul)  # (B..., m, k) with (B..., k, n), equal
 # y[n, g, o, p] = sum over c and k of w[g, o, c, k] x[n, g, c, p stride + k dilation - lo]. Both its derivatives are
 # convolutions, too.
 _declare("contract", "convolve", _convolve)
+# attention: softmax(Q K^T + mask) V of query (B..., L, E), key (B..., S, E), value (B..., S, V) and, where given, a mask
+# (B..., L, S), added or (bool) true where a key is seen; attrs: whether query i sees only keys up to i. The second result
+# is the logarithm of each row's sum of exponentials; rows that see nothing are 0 in both. attention_backward: cotangents of
+# query, key and value, given that of the output, query, key, value, those logarithms and, for each row, what is taken from
+# the cotangents of its weights (the sum of output times cotangent, less the cotangent of the logarithm), then the mask.
+_declare("tuple", "attention", _attention)
+_declare("tuple", "attention_backward", _attention_backward)
 
 # position: an index into an axis of length n as counted from the front, or an IndexError when run; attrs (n, whether
 # negative ones count from the end, which axis the message names: -1 for a flattened tensor).

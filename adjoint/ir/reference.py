@@ -258,6 +258,34 @@ def _spread(x: np.ndarray, lo: tuple, hi: tuple, steps: tuple) -> np.ndarray:
     return out
 
 
+def attention_scores(q: np.ndarray, k: np.ndarray, mask: list[np.ndarray], causal: bool) -> np.ndarray:
+    """Scores, with -inf where a key is not seen."""
+    scores = np.matmul(q, k.swapaxes(-1, -2))
+    if causal:
+        scores = np.where(np.tril(np.ones(scores.shape[-2:], bool)), scores, -np.inf)
+    for m in mask:
+        scores = np.where(m, scores, -np.inf) if m.dtype == bool else scores + m
+    return scores.astype(q.dtype, copy=False)
+
+
+def _attention(a: Arrays, causal: bool) -> tuple[np.ndarray, ...]:
+    q, k, v, *mask = a
+    scores = attention_scores(q, k, mask, causal)
+    largest = np.max(scores, axis=-1, keepdims=True, initial=-np.inf)
+    largest = np.where(largest == -np.inf, 0, largest).astype(q.dtype)
+    weights = np.exp(scores - largest)
+    total = weights.sum(-1, keepdims=True, dtype=q.dtype)
+    total = np.where(total == 0, 1, total).astype(q.dtype)
+    return np.matmul(weights, v) / total, (largest + np.log(total))[..., 0]
+
+
+def _attention_backward(a: Arrays, causal: bool) -> tuple[np.ndarray, ...]:
+    g, q, k, v, lse, delta, *mask = a
+    weights = np.exp(attention_scores(q, k, mask, causal) - lse[..., None])
+    ds = weights * (np.matmul(g, v.swapaxes(-1, -2)) - delta[..., None])
+    return np.matmul(ds, k), np.matmul(ds.swapaxes(-1, -2), q), np.matmul(weights.swapaxes(-1, -2), g)
+
+
 # --- reductions and indexing -------------------------------------------------------------------------------------
 
 
@@ -464,6 +492,8 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "recurrence": _recurrence,
     "matmul": _simple(np.matmul),
     "convolve": _convolve,
+    "attention": _attention,
+    "attention_backward": _attention_backward,
     "take": _take,
     "put_add": _put_add,
     "put": _put,

@@ -41,6 +41,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "cat": ("axis",),
     "window": ("dims", "sizes", "strides", "dilations"),
     "convolve": ("strides", "lo", "hi", "steps", "dilations", "groups"),
+    **dict.fromkeys(("attention", "attention_backward"), ("causal",)),
     "pick": ("result",),
     **dict.fromkeys(("sum", "prod", "amax", "amin"), ("axes",)),
     **dict.fromkeys(("argmax", "argmin", "cumsum", "cumprod", "cummax", "cummin", "recurrence"), ("axis",)),

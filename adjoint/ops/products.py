@@ -384,3 +384,9 @@ def _pair(x: Tensor, a: str, y: Tensor, b: str, later: set[str]) -> tuple[Tensor
     right = right.reshape((*shape(batch), math.prod(shape(inner)), math.prod(shape(columns))))
     out = matmul(left, right).reshape((*shape(batch), *shape(rows), *shape(columns)))
     return out, "".join((*batch, *rows, *columns))
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """The first result of the primitive `attention`, which `ir/prims.py` explains."""
+    both = record("attention", (query, key, value) if mask is None else (query, key, value, mask), causal)
+    return record("pick", (both,), 0)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from adjoint.codegen.attention import Attention, attention_kernels
+from adjoint.codegen.attention_backward import backward_kernels
 from adjoint.codegen.conv import Problem, conv_kernel
 from adjoint.codegen.gemm import Gemm, gemm_kernel
 from adjoint.codegen.sort import Order, order_kernels
@@ -21,6 +23,11 @@ def operations(node: Node) -> int:
         return 2 * node.size * node.args[0].shape[-1]
     if node.prim.name == "convolve":
         return 2 * node.size * math.prod(node.args[1].shape[1:])
+    if node.prim.name in ("attention", "attention_backward"):
+        query, key, value = node.args[1:4] if node.prim.name == "attention_backward" else node.args[:3]
+        products = (1, 1) if node.prim.name == "attention" else (3, 2)
+        each = products[0] * query.shape[-1] + products[1] * value.shape[-1]
+        return 2 * each * math.prod(query.shape[:-1]) * key.shape[-2] // (2 if node.attrs else 1)
     return _MOVES * node.args[0].size
 
 
@@ -61,9 +68,29 @@ def order(unit: Special, vector_bytes: int) -> Gemm:
     return order_kernels("kernel", problem, vector_bytes=vector_bytes)
 
 
+def attention(unit: Special, vector_bytes: int) -> Gemm:
+    """The kernels of attention, or of its derivative."""
+    node = unit.node
+    backward = node.prim.name == "attention_backward"
+    places = [layout for _, layout in unit.layouts]
+    matrices = (1, 2, 3, 0) if backward else (0, 1, 2)
+    mask = 6 if backward else 3
+    query, key, value = (node.args[i] for i in matrices[:3])
+    *batch, queries, width = query.shape
+    masked = len(node.args) > mask
+    problem = Attention(
+        node.dtype.name, math.prod(batch), queries, key.shape[-2], width, value.shape[-1], node.attrs,
+        tuple(places[i] for i in matrices), places[mask] if masked else None, node.args[mask].dtype.name if masked else None,
+    )  # fmt: skip
+    make = backward_kernels if backward else attention_kernels
+    return make("kernel", problem, vector_bytes=vector_bytes)
+
+
 KERNELS: dict[str, Callable[[Special, int], Gemm]] = {
     "matmul": product,
     "convolve": convolution,
     "argsort": order,
     "argselect": order,
+    "attention": attention,
+    "attention_backward": attention,
 }

@@ -8,6 +8,7 @@ Start at `Program.run`, then `_Build`.
 
 from __future__ import annotations
 
+import math
 import struct
 import sys
 import threading
@@ -337,7 +338,7 @@ class _Build:
         node = unit.node
         made = KERNELS[unit.kind](unit, width)
         flops = operations(node)
-        moved = sum([a.size * a.dtype.itemsize for a in (*node.args, node)])
+        moved = sum([a.size * a.dtype.itemsize for a in (*node.args, *unit.results)])
         self.flops += flops
         self.bytes += moved
         for phase in made.phases:
@@ -367,8 +368,11 @@ class _Build:
                 for n in unit.results:
                     if n.parts is None:
                         touch(n, at)
-                if unit.layouts and kernels[0].scratch_bytes:
-                    touch(("scratch", unit.id), at)
+                if unit.layouts:
+                    for key in _results(unit):
+                        touch(key, at)
+                    if kernels[0].scratch_bytes:
+                        touch(("scratch", unit.id), at)
             else:
                 for b in kernels[0].buffers:
                     if b == STATUS:
@@ -377,9 +381,13 @@ class _Build:
                         touch(b, at)
         blocks = []
         for key, (start, end) in life.items():
-            size = key.size * key.dtype.itemsize if isinstance(key, Node) else 0
-            if not isinstance(key, Node):
+            if isinstance(key, Node):
+                size = key.size * key.dtype.itemsize
+            elif key[0] == "scratch":
                 size = next(ks[0].scratch_bytes for u, ks in made if u.id == key[1])
+            else:
+                shape, dtype = key[2]
+                size = math.prod(shape) * dtype.itemsize
             blocks.append((key, size, start, end))
         offsets, top = plan_memory(blocks)
         if uses_status:
@@ -459,7 +467,7 @@ class _Build:
                     used = [self.slots[n] for n in (*unit.node.args, *unit.results) if n in self.slots]
                     self.pieces.append(Piece(unit.node.prim.name, unit, tuple(used)))
             elif isinstance(unit, Special):
-                keys: list[Any] = [*(source for source, _ in unit.layouts), unit.node]
+                keys: list[Any] = [*(source for source, _ in unit.layouts), *_results(unit)]
                 if kernels[0].scratch_bytes:
                     keys.append(("scratch", unit.id))
                 index = np.array([self.slots[k] for k in keys], np.int32)
@@ -520,6 +528,15 @@ class _Build:
                 np.copyto(target(frame, buffers, out), encode(value, node.dtype))
 
         return step
+
+
+def _results(unit: Special) -> list[Any]:
+    """Whose memory a special step with kernels writes; of several results those that nobody reads have memory as well."""
+    parts = unit.node.parts
+    if parts is None:
+        return [unit.node]
+    read = {node.attrs: node for node in unit.results[1:]}
+    return [read.get(k, ("unread", unit.id, part, k)) for k, part in enumerate(parts)]
 
 
 def _empty(node: Node) -> Callable[[_Frame, list[Buffer], list[Buffer]], np.ndarray]:

@@ -25,6 +25,8 @@ _MOST_TRIALS = 6
 INLINE_CAT = 4096
 MOST_RANKED = 1 << 31  # elements of an axis whose order has a kernel
 
+FLOATS = ("float32", "float64")  # for which there are kernels of attention
+
 _SELECTS = ("place", "slice_update", "cat")
 _SCANS = ("cumsum", "cumprod", "cummax", "cummin", "recurrence")
 _SCATTERS = ("put", "put_add")
@@ -58,6 +60,8 @@ class Choices:
 
 def is_host(node: Node) -> bool:
     """Whether the node is computed by the NumPy reference, between native segments."""
+    if node.prim.kind == "tuple" and node.prim.name in LAYOUTS:
+        return node.dtype.name not in FLOATS or any(x.size == 0 for x in node.args)
     if node.prim.kind in ("host", "tuple") or is_complex(node):
         return True
     if node.prim.name in ("amax", "amin", "argmax", "argmin") and node.args[0].size == 0:
@@ -210,22 +214,23 @@ def _reshape_strides(
 
 def product_layouts(node: Node) -> list[tuple[Node, tuple]]:
     """For each operand of a matrix product: whose memory, (batch, row, column) strides and where it begins there."""
-    out: list[tuple[Node, tuple]] = []
-    for x in node.args:
-        found = layout_of(x, parts=True)
-        if found is not None and found[0].prim.kind == "movement" and not _is_joined(found[0]):
-            # windows and the like are copied anyway: then in the order in which the product reads them
-            source = x
-            while source.prim.name in ("permute", "expand"):
-                source = source.args[0]
-            found = layout_of(x, source)
-        if found is None:
-            m, n = x.shape[-2:]
-            out.append((x, (m * n, n, 1, 0)))
-        else:
-            *batch, row, column = found[1]
-            out.append((found[0], (_batch_strides(x.shape[:-2], batch), row, column, found[2])))
-    return out
+    return [matrix_layout(x) for x in node.args]
+
+
+def matrix_layout(x: Node) -> tuple[Node, tuple]:
+    """Whose memory a batch of matrices is read from, its (batch, row, column) strides and where it begins there."""
+    found = layout_of(x, parts=True)
+    if found is not None and found[0].prim.kind == "movement" and not _is_joined(found[0]):
+        # windows and the like are copied anyway: then in the order in which the product reads them
+        source = x
+        while source.prim.name in ("permute", "expand"):
+            source = source.args[0]
+        found = layout_of(x, source)
+    if found is None:
+        m, n = x.shape[-2:]
+        return x, (m * n, n, 1, 0)
+    *batch, row, column = found[1]
+    return found[0], (_batch_strides(x.shape[:-2], batch), row, column, found[2])
 
 
 def _batch_strides(shape: tuple[int, ...], strides: list[int]) -> int | tuple[tuple[int, int], ...]:
@@ -269,14 +274,32 @@ def convolution_layouts(node: Node) -> list[tuple[Node, tuple[int, ...]]]:
     return out
 
 
+def attention_layouts(node: Node) -> list[tuple[Node, tuple]]:
+    """Matrices as for a product, but with contiguous rows (those of a mask may also be one element); the rest is contiguous."""
+    out: list[tuple[Node, tuple]] = []
+    forward = node.prim.name == "attention"
+    for k, x in enumerate(node.args):
+        if not forward and k in (4, 5):  # a number for each row
+            out.append(contiguous_layout(x))
+            continue
+        source, strides = matrix_layout(x)
+        is_mask = k == (3 if forward else 6)
+        m, n = x.shape[-2:]
+        if strides[2] != 1 and not (is_mask and strides[2] == 0) and n > 1:
+            source, strides = x, (m * n, n, 1, 0)
+        out.append((source, strides))
+    return out
+
+
 def contiguous_layouts(node: Node) -> list[tuple[Node, tuple[int, ...]]]:
     """For each operand: whose memory, where it lies in it as if it had been computed there."""
-    out = []
-    for x in node.args:
-        found = layout_of(x)
-        in_place = found is not None and math.prod(found[0].shape) == x.size and _is_contiguous(x.shape, found[1])
-        out.append((found[0] if found is not None and in_place else x, tuple(_contiguous(x.shape))))
-    return out
+    return [contiguous_layout(x) for x in node.args]
+
+
+def contiguous_layout(x: Node) -> tuple[Node, tuple[int, ...]]:
+    found = layout_of(x)
+    in_place = found is not None and math.prod(found[0].shape) == x.size and _is_contiguous(x.shape, found[1])
+    return found[0] if found is not None and in_place else x, tuple(_contiguous(x.shape))
 
 
 def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
@@ -289,6 +312,8 @@ LAYOUTS: dict[str, Callable[[Node], list]] = {
     "convolve": convolution_layouts,
     "argsort": contiguous_layouts,
     "argselect": contiguous_layouts,
+    "attention": attention_layouts,
+    "attention_backward": attention_layouts,
 }
 
 
@@ -331,7 +356,7 @@ def choose_roots(graph: Graph) -> Choices:
         total = sum([cost[a] for a in node.args])
         deep = 1 + max([depth[a] for a in node.args], default=0)
         if (
-            kind in ("reduce", "scan", "contract", "order")
+            kind in ("reduce", "scan", "contract", "order", "tuple")
             or is_host(node)
             or name == "pick"
             or name in _SCATTERS

@@ -514,6 +514,31 @@ def _make_convolve(s: Sketch) -> Node | None:
     return s.add("convolve", x, w, *bias, attrs=(strides, lo, hi, steps, dilations, groups))
 
 
+def _make_attention(s: Sketch) -> Node:
+    """Of finite numbers: what is masked may be left out of sums, whatever it is."""
+    dtype, batch = s.dtype((2,)), s.rng.choice(((), (2,), (1, 2)))
+    queries, keys, width, out_width = (s.rng.choice((1, 2, 3)) for _ in range(4))
+    shapes = ((queries, width), (keys, width), (keys, out_width))
+    three = [s.input((*batch, *shape), dtype, (-2.0, 2.0)) for shape in shapes]
+    mask = []
+    if s.rng.random() < 0.5:
+        kind = s.rng.choice((dtype, dtypes.bool))
+        mask = [s.input((*batch, queries, keys), kind, None if kind is dtypes.bool else (-2.0, 2.0))]
+    return s.add("attention", *three, *mask, attrs=s.rng.random() < 0.5)
+
+
+def _make_attention_part(s: Sketch) -> Node:
+    return s.add("pick", _make_attention(s), attrs=s.rng.randrange(2))
+
+
+def _make_attention_backward(s: Sketch) -> Node:
+    node = _make_attention(s)
+    out, lse = (s.add("pick", node, attrs=k) for k in range(2))
+    g, delta = (s.input(x.shape, x.dtype, (-2.0, 2.0)) for x in (out, lse))
+    three = s.add("attention_backward", g, *node.args[:3], lse, delta, *node.args[3:], attrs=node.attrs)
+    return s.add("pick", three, attrs=s.rng.randrange(3))
+
+
 def _index(s: Sketch, n: int) -> Node | None:
     """An int64 node whose values are positions on an axis of length n, from the end too."""
     found = s.find(
@@ -629,6 +654,8 @@ MAKERS: dict[str, Callable[[Sketch], Node | None]] = {
     "argselect": _make_argselect,
     "matmul": _make_matmul,
     "convolve": _make_convolve,
+    "attention": _make_attention_part,
+    "attention_backward": _make_attention_backward,
     "take": _make_take,
     "put_add": _make_put_add,
     "put": _make_put,

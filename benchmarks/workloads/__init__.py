@@ -6,6 +6,7 @@ To add one: a file with a `Workload` record, and its name in `ALL`.
 from __future__ import annotations
 
 from ..record import Workload
+from .attention import ATTENTION
 from .convolution import CONV2D, CONV2D_GRAD
 from .diagonal_lstm import DIAGONAL_LSTM
 from .embedding import EMBEDDING
@@ -44,6 +45,7 @@ ALL: tuple[Workload, ...] = (
     MLP784_ADAM,
     LSTM,
     GPT,
+    *ATTENTION,
     MAX_POOL,
     MAX_POOL_OVERLAPPING,
     AVG_POOL,

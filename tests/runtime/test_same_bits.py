@@ -89,6 +89,7 @@ LARGE: dict[str, Callable[[], Any]] = {
     "max pool": lambda: gradients(lambda x: F.max_pool2d(x, 2), normal(7, 11, 82, 86)),
     "batch norm": lambda: gradients(lambda x: F.batch_norm(x, None, None, training=True), normal(13, 11, 61, 59)),
     "attention": lambda: gradients(F.scaled_dot_product_attention, normal(3, 5, 97, 33), normal(3, 5, 97, 33, seed=3), normal(3, 5, 97, 33, seed=4)),
+    "causal attention": lambda: gradients(lambda *x: F.scaled_dot_product_attention(*x, is_causal=True), normal(2, 2, 403, 17), normal(2, 2, 407, 17, seed=3), normal(2, 2, 407, 19, seed=4)),
     "cross entropy": lambda: gradients(F.cross_entropy, normal(601, 1511), integers(1511, 601)),
     "gather": lambda: gradients(lambda x, i: x.gather(1, i), normal(601, 1013), integers(1013, 601, 907)),
     "scatter_add": lambda: torch.zeros(601, 97).scatter_add(1, integers(97, 601, 1013), normal(601, 1013)),

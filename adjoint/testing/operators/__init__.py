@@ -7,6 +7,7 @@ names public functions, methods and primitives that no row covers.
 from __future__ import annotations
 
 from adjoint.testing.operators import (
+    attention,
     complex_numbers,
     convolutions,
     creation,
@@ -22,7 +23,7 @@ from adjoint.testing.operators import (
 from adjoint.testing.operators.record import OpRecord
 
 RECORDS: dict[str, OpRecord] = {}
-for _table in (complex_numbers, pointwise, reductions, movement, indexing, places, linear, convolutions, measurements, creation, numbers):
+for _table in (complex_numbers, pointwise, reductions, movement, indexing, places, linear, convolutions, attention, measurements, creation, numbers):
     for _record in _table.RECORDS:
         assert _record.name not in RECORDS, f"two records are named {_record.name}"
         RECORDS[_record.name] = _record
