@@ -172,6 +172,12 @@ class Tiling:
             while lanes < self.width and extent % (2 * lanes) == 0:
                 lanes *= 2
             return 1 if any(self._index_uses(r, self.vec) for r in self.roots) else lanes
+        if self.cols and not self.scan:
+            # Columns are read row by row: the wider, the fewer jumps from page to page; as far as registers reach.
+            most = self.width if len(self.needed) <= 3 else 4 if len(self.needed) <= 6 else 1
+            for abreast in (16, 8, 4):
+                if abreast <= most and extent % (abreast * self.width) == 0:
+                    return abreast * self.width
         return min(self.width, 1 << (extent.bit_length() - 1))
 
     def _index_uses(self, root: Root, group: Group | None) -> bool:
