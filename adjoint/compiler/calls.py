@@ -62,8 +62,11 @@ class Compiled:
 
     def __reduce__(self) -> Any:
         """A copy knows no calls; one that stands for a name of a module is found there."""
-        module, name = getattr(self, "__module__", None), getattr(self, "__qualname__", None)
-        if module in sys.modules and functools.reduce(lambda o, part: getattr(o, part, None), str(name).split("."), sys.modules[module]) is self:
+        found: Any = sys.modules.get(getattr(self, "__module__", None) or "")
+        name = getattr(self, "__qualname__", "?")
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is self:
             return name
         return Compiled, (self._function, self._fullgraph)
 

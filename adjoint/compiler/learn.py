@@ -17,6 +17,7 @@ from adjoint.methods import Tensor
 from adjoint.trace.macro import bind_all
 from adjoint.trace.state import ALIVE
 
+
 class Before:
     """How things stood before a watched call; `learn` compares."""
 

@@ -31,6 +31,8 @@ def impure(function: Any) -> bool:
     if isinstance(owner, types.ModuleType):
         name = owner.__name__
         return name not in _MODULES and not (name == "builtins" and function.__name__ in _BUILTINS)
+    if isinstance(owner, type):
+        return owner not in _TYPES and owner is not object
     if owner is not None:
         return not isinstance(owner, _TYPES) and not isinstance(owner, Tensor)
     return module not in _MODULES and not isinstance(function, types.MethodDescriptorType)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 import adjoint
-from adjoint.compiler.guards import ABSENT, Guard, entries_of
+from adjoint.compiler.guards import ABSENT, Guard
 from adjoint.compiler.pure import BY_COMPUTED_NAME, STANDARD, impure
 from adjoint.dtypes import DType
 from adjoint.methods import create_device

@@ -31,6 +31,14 @@ def _asked_by_user(frame: types.FrameType | None) -> bool:
     return frame is not None and is_user_code(frame.f_code)
 
 
+def _generated(frame: types.FrameType) -> bool:
+    """Whether code without a file was made by Python for a class of a library (dataclasses), or for a named tuple."""
+    if not frame.f_code.co_filename.startswith("<"):
+        return False
+    name = frame.f_globals.get("__name__", "")
+    return name.startswith(("namedtuple_", "adjoint.", "numpy.", "llvmlite."))
+
+
 class Watch:
     """One watched call: what the profiler's hook and the library tell of it.
 
@@ -53,7 +61,8 @@ class Watch:
                     self.problem = self.problem or f"{code.co_name!r} runs with two sets of global names"
                 return
             if is_user_code(code):
-                self.codes[code] = frame.f_globals
+                if not _generated(frame):
+                    self.codes[code] = frame.f_globals
             elif self.problem:
                 return
             elif of_python(code.co_filename):

@@ -796,8 +796,8 @@ def failures_inside(wrap: Callable) -> Any:
     f = wrap(lambda i: w[i] * 2)
     log: list = []
     for k in (0, 1, 2, 3, 0, 1, 9, 2):
-        out = f(torch.tensor([k, 0]))
         try:
+            out = f(torch.tensor([k, 0]))
             log.append(numbers(out))
         except Exception as error:
             log.append((type(error).__name__, str(error)))
@@ -875,6 +875,70 @@ def compiled_in_a_class(wrap: Callable) -> Any:
     for k in range(20):
         log.append(numbers(Own(float(k))(x_of())))
     return log
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+@dataclasses.dataclass
+class Options:
+    gain: float = 2.0
+    items: list = dataclasses.field(default_factory=lambda: [1.0])
+
+
+def test_ordinary_functions_are_known() -> None:
+    """Refusing everything would be right, too."""
+    options, net = Options(), nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(3, 3) for _ in range(2)])
+            self.options = types.SimpleNamespace(gain=2.0)
+
+        def forward(self, x: Any, scale: float = 1.0) -> Any:
+            for layer in self.layers:
+                x = F.relu(layer(x)) * self.options.gain
+            return x * scale
+
+    net = torch.compile(Net())
+
+    def several(x: Any) -> Any:
+        values, indices = x.max(0)
+        return Pair(values * options.gain, indices), {"a": [x + t for t in options.items]}
+
+    def stepped(x: Any) -> Any:
+        optimizer.zero_grad()
+        loss = net(x).sum()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    optimizer = torch.optim.Adam(net.parameters())
+    for f in (torch.compile(several), torch.compile(stepped), net, torch.compile(Net(), fullgraph=False)):
+        for k in range(8):
+            with torch.no_grad() if isinstance(f, nn.Module) else torch.enable_grad():
+                numbers(f(x_of(k, 2, 3)))
+        f = getattr(f, "_call", f)
+        assert f.replays > 2 or torch.is_eager(), repr(f)
+
+
+def test_what_a_compiled_function_was_called_with_is_not_kept_for_ever() -> None:
+    f = torch.compile(lambda net, x: net(x).sum())
+    models = [nn.Linear(3, 3) for _ in range(100)]
+    living = [weakref.ref(m.weight) for m in models]
+    for m in models:
+        for _ in range(4):
+            f(m, x_of()).item()
+    del m, models
+    x_of().tolist()
+    gc.collect()
+    assert sum([r() is not None for r in living]) <= 33
+    del f
+    gc.collect()
+    assert sum([r() is not None for r in living]) <= 1
 
 
 @pytest.mark.parametrize("name", STORIES)
