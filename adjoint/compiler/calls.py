@@ -29,6 +29,7 @@ from adjoint.trace.aval import aval
 from adjoint.trace.handle import blank
 from adjoint.trace.macro import bind_all, make_handle, static_key
 from adjoint.trace.recorder import flush, local
+from adjoint.trace.state import rebased
 from adjoint.trace.views import Views, point
 
 WATCHED = 32  # calls watched in a row without success before the function is left alone
@@ -110,6 +111,9 @@ class Compiled:
         leaves = [*state.leaves, *[t for t in tensors if t._leaf and t._aval.requires_grad]]
         layout = state.layouts.get(tuple([t.grad is None for t in leaves]))
         if layout is None or not layout.settled:
+            return False, None
+        if layout.rebased != rebased[0] and layout.moved():
+            state.layouts = {}
             return False, None
         if (containers or state.tags or state.reads_grad) and not state.fits(tensors, containers):
             return False, None

@@ -9,6 +9,7 @@ from adjoint.compiler.direct import Direct, plain
 from adjoint.compiler.reach import Reach, attributes_of
 from adjoint.methods import Tensor
 from adjoint.trace.handle import Parameter
+from adjoint.trace.state import rebased
 
 MAX_REPLAYS = 1024  # per layout
 
@@ -38,15 +39,23 @@ class Layout:
     runs without a trace, by arguments and root of the trie.
     """
 
-    __slots__ = ("captured", "direct", "gradients", "places", "replays", "settled")
+    __slots__ = ("bases", "captured", "direct", "gradients", "places", "rebased", "replays", "settled")
 
     def __init__(
         self, around: Sequence[Tensor], captured: Sequence[Tensor] = (), gradients: Sequence[int] = (), settled: bool = False
     ) -> None:
         self.captured, self.gradients, self.settled = list(captured), list(gradients), settled
         self.places = {id(t): k for k, t in enumerate((*around, *captured))}
+        self.bases, self.rebased = [(t._base, t._chain) for t in self.captured], rebased[0]
         self.replays: dict[tuple, Replay] = {}
         self.direct: dict[tuple, tuple[Replay, Direct]] = {}
+
+    def moved(self) -> bool:
+        """Whether a tensor that is read shows other memory than it did (`t.data = view`)."""
+        if any([t._base is not base or t._chain is not chain for t, (base, chain) in zip(self.captured, self.bases, strict=True)]):
+            return True
+        self.rebased = rebased[0]
+        return False
 
     def aliases(self, tensors: list[Tensor]) -> tuple[int, ...]:
         """Which arguments are tensors that the call can reach in another way, too; empty where all are different ones."""

@@ -9,7 +9,7 @@ import pytest
 
 import adjoint as torch
 
-PROGRAMS, CALLS = 25, 28  # per seed; calls of one program, most of them after a change
+PROGRAMS, CALLS = 16, 28  # per seed; calls of one program, most of them after a change
 
 
 class Holder:

@@ -818,6 +818,24 @@ def transformed(wrap: Callable) -> Any:
     return log
 
 
+@story
+def memory_of_another(wrap: Callable) -> Any:
+    a, base = torch.zeros(3), torch.zeros(2, 3)
+    log: list = []
+
+    def f(x: Any) -> Any:
+        a.add_(x)
+        return a
+
+    f = wrap(f)
+    for data in (x_of(1), base[0], base[1], x_of(2)):
+        a.data = data
+        base.tolist(), a.tolist()
+        for _ in range(CALLS):
+            log.append(numbers([f(x_of()), a, base, a[1:]]))
+    return log
+
+
 # ---- the compiled function itself ----------------------------------------------------------------------------------------
 
 
