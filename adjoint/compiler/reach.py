@@ -301,7 +301,7 @@ class Reach:
 
     def _dict(self, d: dict) -> None:
         self.guard.whole(d)
-        if isinstance(d, OrderedDict):
+        if isinstance(d, OrderedDict) and len(d) > 1:
             self.guard.order(d)
         elif isinstance(d, defaultdict):
             self._pending.append(d.default_factory)

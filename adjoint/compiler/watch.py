@@ -33,7 +33,7 @@ def _asked_by_user(frame: types.FrameType | None) -> bool:
 
 def _generated(frame: types.FrameType) -> bool:
     """Whether code without a file was made by Python for a class of a library (dataclasses), or for a named tuple."""
-    if not frame.f_code.co_filename.startswith("<"):
+    if frame.f_code.co_filename != "<string>" and not frame.f_code.co_filename.startswith("<__"):
         return False
     name = frame.f_globals.get("__name__", "")
     return name.startswith(("namedtuple_", "adjoint.", "numpy.", "llvmlite."))
