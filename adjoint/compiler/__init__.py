@@ -34,6 +34,15 @@ class OptimizedModule(Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(*args, **kwargs)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("training", "_orig_mod", "_call") or name in vars(self):
+            super().__setattr__(name, value)
+        else:
+            setattr(self._orig_mod, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._orig_mod, name)
+
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)

@@ -17,21 +17,25 @@ import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
+
 from adjoint.compiler.direct import Direct, Quick
 from adjoint.compiler.known import MAX_REPLAYS, Layout, Replay, State
-from adjoint.compiler.learn import NUMBERS, Before
-from adjoint.compiler.reach import Reach, Unwatched
+from adjoint.compiler.learn import Before
+from adjoint.compiler.reach import PRIMITIVES, Unwatched, reach
 from adjoint.compiler.watch import Unrepeatable, Watch
 from adjoint.methods import Tensor
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import blank
 from adjoint.trace.macro import bind_all, make_handle, static_key
 from adjoint.trace.recorder import flush, local
+from adjoint.trace.state import rebased
 from adjoint.trace.views import Views, point
 
 WATCHED = 32  # calls watched in a row without success before the function is left alone
 LEARNT = 1 / 32  # what a watched call counts that became known, in case none like it ever comes again
 MAX_STATES = 8  # states of its surroundings in which a function is known
+MAX_OBJECTS = 32  # arguments that are objects, for which that many states each are kept
 
 
 class Compiled:
@@ -59,6 +63,16 @@ class Compiled:
         self._failures = 0.0
         self.reason = "it has not been called often enough to be known"
 
+    def __reduce__(self) -> Any:
+        """A copy knows no calls; one that stands for a name of a module is found there."""
+        found: Any = sys.modules.get(getattr(self, "__module__", None) or "")
+        name = getattr(self, "__qualname__", "?")
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is self:
+            return name
+        return Compiled, (self._function, self._fullgraph)
+
     def __repr__(self) -> str:
         return f"<compiled {getattr(self._function, '__qualname__', self._function)}: {self.replays} calls in one look-up{'; ' * bool(self.reason)}{self.reason}>"
 
@@ -79,44 +93,59 @@ class Compiled:
         tensors: list[Tensor] = []
         shape: list[Any] = []
         objects: list[Any] = []
+        containers: list[int] = []
         for a in args:
             if isinstance(a, Tensor):
                 tensors.append(a)
-                shape.append(a._leaf)
+                shape.append(a._leaf if a._base is None else _place(a))
             else:
-                _flatten(a, tensors, shape, objects)
+                _flatten(a, tensors, shape, objects, containers)
         if kwargs:
             for name, a in kwargs.items():
                 shape.append(name)
-                _flatten(a, tensors, shape, objects)
+                _flatten(a, tensors, shape, objects, containers)
         surroundings = tuple([id(o) for o in objects])
         for state in self._states.get(surroundings, ()):
             if state.guard.holds():
-                known, out = self._again(tr, state, tensors, tuple(shape))
+                known, out = self._again(tr, state, tensors, tuple(shape), containers)
                 if known:
                     return out
-                return self._watched(state, surroundings, tensors, tuple(shape), objects, args, kwargs)
-        return self._watched(None, surroundings, tensors, tuple(shape), objects, args, kwargs)
+                return self._watched(state, surroundings, tensors, tuple(shape), objects, containers, args, kwargs)
+        return self._watched(None, surroundings, tensors, tuple(shape), objects, containers, args, kwargs)
 
     # ---- a known call --------------------------------------------------------------------------------------------------
 
-    def _again(self, tr: Any, state: State, tensors: list[Tensor], shape: tuple) -> tuple[bool, Any]:
+    def _again(self, tr: Any, state: State, tensors: list[Tensor], shape: tuple, containers: list[int]) -> tuple[bool, Any]:
         """(True, the results) if the call is known here."""
         leaves = [*state.leaves, *[t for t in tensors if t._leaf and t._aval.requires_grad]]
         layout = state.layouts.get(tuple([t.grad is None for t in leaves]))
         if layout is None or not layout.settled:
             return False, None
+        if layout.rebased != rebased[0] and layout.moved():
+            state.layouts = {}
+            return False, None
+        if (containers or state.tags or state.reads_grad) and not state.fits(tensors, containers):
+            return False, None
         sources = [*tensors, *layout.captured]
         if layout.gradients:
-            sources += [sources[k].grad for k in layout.gradients]
+            gradients = [sources[k].grad for k in layout.gradients]
+            if any([g._base is not None for g in gradients]):
+                return False, None
+            sources += gradients
         buffers = [t._data for t in sources if not t._special]
         if len(buffers) < len(sources):
             return False, None
         if tr.node.boundary or tr.node.cut:
             flush(tr)
         key = None
-        if tr.node.parent is None and None not in buffers and layout.distinct(tensors):
+        aliases = layout.aliases(tensors)
+        if aliases:
+            shape += aliases
+        elif tr.node.parent is None and None not in buffers:
             key = (shape, tr.node, *[t._aval for t in tensors])
+            if layout.gradients:
+                key = (*key, *[g._aval for g in gradients]) if len({*map(id, sources)}) == len(sources) else None
+        if key is not None:
             known = layout.direct.get(key)
             if known is not None:
                 replay, direct = known
@@ -124,15 +153,18 @@ class Compiled:
                     numbers = _asked(replay.scalars, replay.asks)
                     if numbers is None:
                         return False, None
-                    out = direct.run(sources, leaves, buffers, numbers)
-                    if len(sources) == len(tensors) == len(shape) and not replay.asks:
+                    try:
+                        out = direct.run(sources, leaves, buffers, numbers)
+                    except Exception:  # what cannot be computed says so when it is read, as it would without `compile`
+                        bind_all(tr, sources)
+                        return True, self._jump(tr, replay, layout, None, numbers, sources, leaves)
+                    if len(sources) == len(tensors) == len(shape) and not (replay.asks or containers or state.tags or state.reads_grad):
                         self._quicken(tr.node, state, replay, direct, tensors)
                     self.replays += 1
                     self._failures = 0.0
                     return True, _build(direct.maker(out, sources, numbers), replay.result, sources, leaves, {})
         slots = bind_all(tr, sources)
-        macros = tr.node.macros
-        here: Replay | None = macros.get((layout, slots, shape)) if macros is not None else None
+        here = layout.replays.get((tr.node, slots, shape))
         if here is None or tr.flush_after:
             return False, None
         scalars = _asked(here.scalars, here.asks)
@@ -184,8 +216,9 @@ class Compiled:
     # ---- a call that is watched ----------------------------------------------------------------------------------------
 
     def _watched(
-        self, state: State | None, surroundings: tuple, tensors: list[Tensor], shape: tuple, objects: list, args: tuple, kwargs: dict
-    ) -> Any:
+        self, state: State | None, surroundings: tuple, tensors: list[Tensor], shape: tuple, objects: list, containers: list[int],
+        args: tuple, kwargs: dict,
+    ) -> Any:  # fmt: skip
         """Run the function; learn from it what can be learnt."""
         if sys.getprofile() is not None:
             return self._function(*args, **kwargs)
@@ -194,12 +227,15 @@ class Compiled:
         before: Before | None = None
         try:
             if state is None and self._seen:
-                state = State(Reach(self._codes, (self._function, *objects)))
+                roots = (self._function, *objects)
+                state = State(reach(self._codes, roots), roots)
+                if surroundings not in self._states and len(self._states) >= MAX_OBJECTS:
+                    self._states.pop(next(iter(self._states)))
                 known = self._states.setdefault(surroundings, [])
                 known.insert(0, state)
                 del known[MAX_STATES:]
             if state is not None:
-                before = Before(tr, state, tensors)
+                before = Before(tr, state, tensors, containers)
         except (Unwatched, Unrepeatable) as reason:
             self._refuse(str(reason))
         watch = Watch()
@@ -215,15 +251,20 @@ class Compiled:
             if collecting:
                 gc.enable()
         fresh = [code for code in watch.codes if code not in self._codes]
-        self._codes.update(watch.codes)
+        self._codes = {**watch.codes, **self._codes}
         self._seen = True
         try:
+            if any([self._codes.get(code, names) is not names for code, names in watch.codes.items()]):
+                self.forget()
+                raise Unrepeatable("code runs with two sets of global names")
             if watch.problem:
                 raise Unrepeatable(watch.problem)
             if before is not None and state is not None and not fresh:
                 if not state.codes.issuperset(watch.codes):
                     self._states.pop(surroundings, None)
                     raise Unrepeatable("it ran code that it had not run before")
+                if _shape_of(args, kwargs) != (shape, containers, [id(t) for t in tensors]):
+                    raise Unrepeatable("it changes what it was given")
                 before.learn(tr, watch, out, shape)
                 self._failures -= 1 - LEARNT
                 self.reason = ""
@@ -260,24 +301,50 @@ def _asked(scalars: list, asks: list) -> list | None:
     return scalars
 
 
-def _flatten(a: Any, tensors: list, shape: list, objects: list) -> None:
-    """An argument that is no tensor, or may be: its tensors, what it is made of, and the objects in it."""
+def _place(t: Tensor) -> Any:
+    """What a view is of its base: part of what is known of an argument, once it has memory of its own."""
+    return t._leaf if t._data is None else (t._chain, t._base._aval)
+
+
+def _flatten(a: Any, tensors: list, shape: list, objects: list, containers: list) -> None:
+    """An argument that is no tensor, or may be: its tensors, what it is made of, the objects in it, and its lists and dicts."""
+    kind = type(a)
     if isinstance(a, Tensor):
         tensors.append(a)
-        shape.append(a._leaf)
-    elif isinstance(a, NUMBERS):
+        shape.append(a._leaf if a._base is None else _place(a))
+    elif kind in PRIMITIVES:
         shape.append(static_key(a))
-    elif type(a) in (list, tuple):
-        shape.append((type(a), len(a)))
+    elif kind is list or kind is tuple:
+        containers.append(id(a)) if a or kind is list else None
+        shape.append((kind, len(a)))
         for x in a:
-            _flatten(x, tensors, shape, objects)
-    elif type(a) is dict:
-        shape.append((dict, tuple(a)))
+            _flatten(x, tensors, shape, objects, containers)
+    elif kind is dict and all([type(key) in PRIMITIVES for key in a]):
+        containers.append(id(a))
+        shape.append((dict, *[static_key(key) for key in a]))
         for x in a.values():
-            _flatten(x, tensors, shape, objects)
+            _flatten(x, tensors, shape, objects, containers)
+    elif isinstance(a, (np.number, np.bool_)):
+        shape.append((kind, a.tobytes()))
+    elif kind is types.MethodType:
+        shape.append(types.MethodType)
+        objects += (a.__func__, a.__self__)
     else:
-        shape.append(id(a))
+        shape.append((object, id(a)))
         objects.append(a)
+
+
+def _shape_of(args: tuple, kwargs: dict) -> tuple:
+    """What the arguments of a call are made of."""
+    tensors: list[Tensor] = []
+    shape: list[Any] = []
+    containers: list[int] = []
+    for a in args:
+        _flatten(a, tensors, shape, [], containers)
+    for name, a in kwargs.items():
+        shape.append(name)
+        _flatten(a, tensors, shape, [], containers)
+    return tuple(shape), containers, [id(t) for t in tensors]
 
 
 def _build(make: Callable[[int, Any], Tensor], tree: tuple, sources: list, leaves: list, made: dict) -> Any:
@@ -293,7 +360,7 @@ def _build(make: Callable[[int, Any], Tensor], tree: tuple, sources: list, leave
     if kind == "dict":
         return {key: _build(make, x, sources, leaves, made) for key, x in tree[1]}
     if kind == "fields":
-        return tree[1](*[_build(make, x, sources, leaves, made) for x in tree[2]])
+        return tuple.__new__(tree[1], [_build(make, x, sources, leaves, made) for x in tree[2]])
     if kind == "constant":
         return tree[1]
     if kind == "source":

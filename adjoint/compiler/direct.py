@@ -115,14 +115,14 @@ class Quick:
     def of(root: Any, guard: Guard, replay: Any, direct: Direct, tensors: list[Tensor]) -> Quick | None:
         """None where there is more to the call."""
         new = replay.result[0] == "new" and not replay.result[2].requires_grad
-        if not new or direct.mutated or direct.grads or any([t._aval.requires_grad for t in tensors]):
+        if not new or direct.mutated or direct.grads or any([t._aval.requires_grad or t._leaf for t in tensors]):
             return None
         watched = guard if guard.places or guard.sets else None
         return Quick(root, watched, direct, replay.scalars, replay.result[2], direct.places[replay.result[1]])
 
     def call(self, args: tuple) -> Tensor | None:
         """The result; None where an argument has no memory of its own, or the surroundings have changed."""
-        buffers = [t._data for t in args if not t._special]
+        buffers = [t._data for t in args if not t._special and t._base is None and t.__class__ is Tensor]
         count = len(buffers)
         if count < len(args) or None in buffers or (count > 1 and len({*map(id, args)}) < count):
             return None

@@ -10,7 +10,8 @@ keeps every object that its table names.
 from __future__ import annotations
 
 import ctypes
-from types import CellType
+from collections import OrderedDict
+from types import CellType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -20,19 +21,21 @@ from adjoint.runtime import cpython, jit
 from adjoint.trace.handle import Tensor
 from adjoint.trace.native import offsets
 
-_KEY, _DICT, _LIST, _CELL, _TENSOR = 0, 1, 2, 3, 4
+_KEY, _DICT, _LIST, _CELL, _TENSOR, _FUNCTION, _OBJECT = 0, 1, 2, 3, 4, 5, 6
 _ABSENT = object()  # in place of what is not there
 
 _API = ("PyDict_GetItemWithError", "PyDict_Next", "PyList_Size", "PyList_GetItem", "PyCell_Get", "Py_DecRef", "PyLong_FromLong",
-        "PyLong_AsLongLong")  # fmt: skip
+        "PyLong_AsLongLong", "PyFunction_GetCode", "PyFunction_GetDefaults", "PyFunction_GetKwDefaults", "PyObject_GenericGetDict",
+        "PyDict_Size")  # fmt: skip
 
 # A record: kind, address of the container, number of words that follow, and those: (key, value), pairs, items, the content,
-# or the description of a tensor. The table begins with the number of records.
+# the description of a tensor, what a function consists of, or class, dict and number of entries of an object. The table begins
+# with the number of records.
 _SOURCE = """
-@guard.api = internal global [8 x ptr] zeroinitializer
+@guard.api = internal global [13 x ptr] zeroinitializer
 
 define void @adjoint_guard_connect(i64 %k, ptr %function) {
-  %at = getelementptr [8 x ptr], ptr @guard.api, i64 0, i64 %k
+  %at = getelementptr [13 x ptr], ptr @guard.api, i64 0, i64 %k
   store ptr %function, ptr %at
   ret void
 }
@@ -55,7 +58,7 @@ entry:
   %key = alloca ptr
   %value = alloca ptr
   store i64 0, ptr %position
-  %next = load ptr, ptr getelementptr ([8 x ptr], ptr @guard.api, i64 0, i64 1)
+  %next = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 1)
   br label %loop
 loop:
   %i = phi i64 [ 0, %entry ], [ %j, %values ]
@@ -89,8 +92,8 @@ no:
 
 define internal i1 @same.list(ptr %l, i64 %n, ptr %words) {
 entry:
-  %size = load ptr, ptr getelementptr ([8 x ptr], ptr @guard.api, i64 0, i64 2)
-  %get = load ptr, ptr getelementptr ([8 x ptr], ptr @guard.api, i64 0, i64 3)
+  %size = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 2)
+  %get = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 3)
   %length = call i64 %size(ptr %l)
   %fits = icmp eq i64 %length, %n
   br i1 %fits, label %loop, label %no
@@ -114,8 +117,8 @@ no:
 
 define internal i1 @same.cell(ptr %c, ptr %words) {
 entry:
-  %get = load ptr, ptr getelementptr ([8 x ptr], ptr @guard.api, i64 0, i64 4)
-  %release = load ptr, ptr getelementptr ([8 x ptr], ptr @guard.api, i64 0, i64 5)
+  %get = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 4)
+  %release = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 5)
   %found = call ptr %get(ptr %c)
   %word = ptrtoint ptr %found to i64
   %wanted = load i64, ptr %words
@@ -129,11 +132,63 @@ answer:
   ret i1 %same
 }
 
+define internal i1 @same.function(ptr %f, ptr %words) {
+  %get.code = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 8)
+  %get.defaults = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 9)
+  %get.named = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 10)
+  %code = call i64 %get.code(ptr %f)
+  %defaults = call i64 %get.defaults(ptr %f)
+  %named = call i64 %get.named(ptr %f)
+  %at.1 = getelementptr i64, ptr %words, i64 1
+  %at.2 = getelementptr i64, ptr %words, i64 2
+  %code.wanted = load i64, ptr %words
+  %defaults.wanted = load i64, ptr %at.1
+  %named.wanted = load i64, ptr %at.2
+  %a = icmp eq i64 %code, %code.wanted
+  %b = icmp eq i64 %defaults, %defaults.wanted
+  %c = icmp eq i64 %named, %named.wanted
+  %ab = and i1 %a, %b
+  %abc = and i1 %ab, %c
+  ret i1 %abc
+}
+
+define internal i1 @same.object(ptr %o, ptr %words) {
+entry:
+  %at.type = getelementptr i8, ptr %o, i64 8
+  %type = load i64, ptr %at.type
+  %type.wanted = load i64, ptr %words
+  %a = icmp eq i64 %type, %type.wanted
+  br i1 %a, label %alike, label %no
+alike:
+  %get = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 11)
+  %d = call ptr %get(ptr %o, ptr null)
+  %d.word = ptrtoint ptr %d to i64
+  %at.1 = getelementptr i64, ptr %words, i64 1
+  %d.wanted = load i64, ptr %at.1
+  %b = icmp eq i64 %d.word, %d.wanted
+  br i1 %b, label %sized, label %other
+sized:
+  %release = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 5)
+  call void %release(ptr %d)
+  %size = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 12)
+  %n = call i64 %size(ptr %d)
+  %at.2 = getelementptr i64, ptr %words, i64 2
+  %n.wanted = load i64, ptr %at.2
+  %c = icmp eq i64 %n, %n.wanted
+  ret i1 %c
+other:
+  %release.2 = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 5)
+  call void %release.2(ptr %d)
+  ret i1 false
+no:
+  ret i1 false
+}
+
 ; holds(address of a table): 1 or 0.
 define ptr @adjoint_guard_holds(ptr %self, ptr %argument) {
 entry:
-  %as = load ptr, ptr getelementptr ([8 x ptr], ptr @guard.api, i64 0, i64 7)
-  %result = load ptr, ptr getelementptr ([8 x ptr], ptr @guard.api, i64 0, i64 6)
+  %as = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 7)
+  %result = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 6)
   %address = call i64 %as(ptr %argument)
   %table = inttoptr i64 %address to ptr
   %count = load i64, ptr %table
@@ -153,7 +208,7 @@ record:
   %n = load i64, ptr %at.n
   %words = getelementptr i64, ptr %at, i64 3
   switch i64 %kind, label %entries [ i64 1, label %dict i64 2, label %list i64 3, label %cell
-                                       i64 4, label %tensor ]
+                                       i64 4, label %tensor i64 5, label %function i64 6, label %instance ]
 entries:
   %same.0 = call i1 @same.entry(ptr %object, ptr %words)
   br label %judge
@@ -172,8 +227,15 @@ tensor:
   %field.wanted = load i64, ptr %words
   %same.4 = icmp eq i64 %field, %field.wanted
   br label %judge
+function:
+  %same.5 = call i1 @same.function(ptr %object, ptr %words)
+  br label %judge
+instance:
+  %same.6 = call i1 @same.object(ptr %object, ptr %words)
+  br label %judge
 judge:
-  %same = phi i1 [ %same.0, %entries ], [ %same.1, %dict ], [ %same.2, %list ], [ %same.3, %cell ], [ %same.4, %tensor ]
+  %same = phi i1 [ %same.0, %entries ], [ %same.1, %dict ], [ %same.2, %list ], [ %same.3, %cell ], [ %same.4, %tensor ],
+                 [ %same.5, %function ], [ %same.6, %instance ]
   br i1 %same, label %again, label %no
 again:
   %k.next = add i64 %k, 1
@@ -208,12 +270,50 @@ def _connected() -> Any:
     return _native
 
 
+class _Count(int):
+    """A word of a table that is a number."""
+
+
+def entries_of(o: Any) -> dict:
+    """The `__dict__` of an object, whatever its class makes of that name."""
+    return object.__getattribute__(o, "__dict__")
+
+
+def _now(kind: int, where: Any, found: list[Any]) -> list[Any]:
+    """The words of a place as they would be now."""
+    if kind == _KEY:
+        return [found[0], dict.get(where, found[0], _ABSENT)]
+    if kind == _DICT:
+        return [x for pair in dict.items(where) for x in pair]
+    if kind == _LIST:
+        return list(where)
+    if kind == _TENSOR:
+        return [where._aval]
+    if kind == _FUNCTION:
+        return [where.__code__, *[_ABSENT if x is None else x for x in (where.__defaults__, where.__kwdefaults__)]]
+    if kind == _OBJECT:
+        entries = entries_of(where)
+        return [type(where), entries, _Count(len(entries))]
+    try:
+        return [where.cell_contents]
+    except ValueError:
+        return [_ABSENT]
+
+
+def _differ(now: list[Any], found: list[Any]) -> bool:
+    return len(now) != len(found) or any(
+        [a is not b and not (type(a) is _Count and a == b) for a, b in zip(now, found, strict=True)]
+    )
+
+
 class Guard:
     """Places and what lay there; `seal` ends the making, `holds` asks whether it all is still so."""
 
     def __init__(self) -> None:
         self.places: list[tuple[int, Any, list[Any]]] = []
         self.sets: list[tuple[set, frozenset]] = []
+        self.orders: list[tuple[OrderedDict, list]] = []
+        self.classes: list[tuple[type, tuple, dict, int]] = []
         self.size = 0
         self._table: np.ndarray | None = None
         self._address = 0
@@ -249,6 +349,24 @@ class Guard:
         """Watch shape, dtype and gradient requirement of a tensor."""
         self._add(_TENSOR, t, [t._aval])
 
+    def function(self, f: FunctionType) -> None:
+        """Watch code and default values of a function."""
+        self._add(_FUNCTION, f, _now(_FUNCTION, f, []))
+
+    def object(self, o: Any) -> dict:
+        """Watch the class of an object, which dict its attributes lie in, and how many they are; that dict."""
+        words = _now(_OBJECT, o, [])
+        self._add(_OBJECT, o, words)
+        return words[1]
+
+    def order(self, d: OrderedDict) -> None:
+        """Watch the order of a dict that keeps one of its own."""
+        self.orders.append((d, list(d)))
+
+    def bases(self, cls: type, entries: dict) -> None:
+        """Watch the bases of a class, and that it has no entries more than now."""
+        self.classes.append((cls, cls.__mro__, entries, len(entries)))
+
     def members(self, s: set) -> None:
         """Watch the members of a set, which are numbers or text."""
         self.sets.append((s, frozenset(s)))
@@ -257,7 +375,7 @@ class Guard:
         words = [len(self.places)]
         for kind, where, found in self.places:
             words += kind, id(where), len(found)
-            words += [0 if x is _ABSENT else id(x) for x in found]
+            words += [0 if x is _ABSENT else int(x) if type(x) is _Count else id(x) for x in found]
         self._table = np.array(words, np.int64)
         self._address = self._table.__array_interface__["data"][0]
         return self
@@ -266,28 +384,24 @@ class Guard:
         """Whether every place still has the object it had."""
         native = _native if _native is not None else _connected()
         same = native(self._address) if native else self._holds_in_python()
-        if same and self.sets:
-            return all([s == members for s, members in self.sets])
+        if same and (self.sets or self.orders or self.classes):
+            return not self._changed_in_python()
         return bool(same)
 
+    def _changed_in_python(self) -> str:
+        for c, mro, entries, n in self.classes:
+            if c.__mro__ is not mro or len(entries) != n:
+                return f"the class {c.__qualname__}"
+        for d, keys in self.orders:
+            if _differ(list(d), keys):
+                return "the order of a dict"
+        for s, members in self.sets:
+            if s != members or {type(x) for x in s} != {type(x) for x in members}:
+                return f"a set of {len(members)} members"
+        return ""
+
     def _holds_in_python(self) -> bool:
-        for kind, where, found in self.places:
-            if kind == _KEY:
-                now: list[Any] = [found[0], dict.get(where, found[0], _ABSENT)]
-            elif kind == _DICT:
-                now = [x for pair in dict.items(where) for x in pair]
-            elif kind == _LIST:
-                now = where
-            elif kind == _TENSOR:
-                now = [where._aval]
-            else:
-                try:
-                    now = [where.cell_contents]
-                except ValueError:
-                    now = [_ABSENT]
-            if len(now) != len(found) or any([a is not b for a, b in zip(now, found, strict=True)]):
-                return False
-        return True
+        return not any([_differ(_now(kind, where, found), found) for kind, where, found in self.places])
 
     def changed(self) -> str:
         """What is no longer the same, in words; empty if all is."""
@@ -305,9 +419,9 @@ class Guard:
                 return f"a list of {len(where)} items"
             if kind == _TENSOR and where._aval is not found[0]:
                 return "the shape or the gradient requirement of a tensor"
-            if kind == _CELL and (where.cell_contents if found[0] is not _ABSENT else _ABSENT) is not found[0]:
-                return "a variable of an enclosing function"
-        return next((f"a set of {len(s)} members" for s, members in self.sets if s != members), "")
+            if kind in (_CELL, _FUNCTION, _OBJECT) and _differ(_now(kind, where, found), found):
+                return {_CELL: "a variable of an enclosing function", _FUNCTION: "a function", _OBJECT: "which attributes an object has"}[kind]
+        return self._changed_in_python()
 
 
 ABSENT = _ABSENT

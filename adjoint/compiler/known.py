@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from adjoint.compiler.direct import Direct, plain
-from adjoint.compiler.reach import Reach
+from adjoint.compiler.reach import Reach, attributes_of
 from adjoint.methods import Tensor
+from adjoint.trace.handle import Parameter
+from adjoint.trace.state import rebased
 
-MAX_REPLAYS = 1024  # per place of the trie and function
+MAX_REPLAYS = 1024  # per layout
 
 
 class Replay:
@@ -33,20 +35,40 @@ class Layout:
     """The tensors of a call besides its arguments, for one pattern of missing gradients: those it was found to read, and
     of which of these and the arguments it reads `.grad` (by position).
 
-    direct: what runs without a trace, by arguments and root of the trie.
+    around: the other tensors that the call can read.  replays: by place in the trie, slots and arguments.  direct: what
+    runs without a trace, by arguments and root of the trie.
     """
 
-    __slots__ = ("captured", "direct", "gradients", "ids", "settled")
+    __slots__ = ("bases", "captured", "direct", "gradients", "places", "rebased", "replays", "settled")
 
-    def __init__(self, captured: Sequence[Tensor] = (), gradients: Sequence[int] = (), settled: bool = False) -> None:
+    def __init__(
+        self, around: Sequence[Tensor], captured: Sequence[Tensor] = (), gradients: Sequence[int] = (), settled: bool = False
+    ) -> None:
         self.captured, self.gradients, self.settled = list(captured), list(gradients), settled
-        self.ids = frozenset(map(id, captured))
+        self.places = {id(t): k for k, t in enumerate((*around, *captured))}
+        self.bases, self.rebased = [(t._base, t._chain) for t in self.captured], rebased[0]
+        self.replays: dict[tuple, Replay] = {}
         self.direct: dict[tuple, tuple[Replay, Direct]] = {}
 
-    def distinct(self, tensors: list[Tensor]) -> bool:
-        """Whether all tensors of a call are different ones."""
-        count = len(tensors)
-        return count == 0 or (self.ids.isdisjoint(map(id, tensors)) and (count == 1 or len({*map(id, tensors)}) == count))
+    def moved(self) -> bool:
+        """Whether a tensor that is read shows other memory than it did (`t.data = view`)."""
+        if any([t._base is not base or t._chain is not chain for t, (base, chain) in zip(self.captured, self.bases, strict=True)]):
+            return True
+        self.rebased = rebased[0]
+        return False
+
+    def aliases(self, tensors: list[Tensor]) -> tuple[int, ...]:
+        """Which arguments are tensors that the call can reach in another way, too; empty where all are different ones."""
+        count, places = len(tensors), self.places
+        if count == 0 or (places.keys().isdisjoint(map(id, tensors)) and (count == 1 or len({*map(id, tensors)}) == count)):
+            return ()
+        first: dict[int, int] = {}
+        return tuple([places.get(id(t), -1 - first.setdefault(id(t), k)) for k, t in enumerate(tensors)])
+
+    def know(self, key: tuple, replay: Replay) -> None:
+        if len(self.replays) >= MAX_REPLAYS:
+            self.replays.pop(next(iter(self.replays)))
+        self.replays[key] = replay
 
     def remember(self, key: tuple, replay: Replay, direct: Direct) -> None:
         if len(self.direct) >= MAX_REPLAYS:
@@ -55,12 +77,30 @@ class Layout:
 
 
 class State:
-    """A state of the surroundings: the guard, the code it was made for, and the leaves whose `.grad` may be missing."""
+    """A state of the surroundings: the guard, the code it was made for, and the leaves whose `.grad` may be missing.
 
-    def __init__(self, reach: Reach) -> None:
+    roots: the objects it was found from, of which the ids are compared.  containers: ids of the dicts and lists it can read.
+    tags: names of attributes of tensors whose absence the code may notice.  reads_grad: whether it names `.grad` itself.
+    """
+
+    def __init__(self, reach: Reach, roots: Sequence[Any]) -> None:
         self.guard = reach.guard
+        self.roots = list(roots)
         self.codes = frozenset(reach.codes)
+        self.names = reach.names
         self.tensors = reach.tensors
         self.optimizers = reach.optimizers
-        self.leaves = [t for t in reach.tensors if t._leaf and t._aval.requires_grad]
+        self.tags = reach.tags
+        self.reads_grad = "grad" in reach.names
+        self.containers = frozenset(id(o) for _, where, found in reach.guard.places for o in (where, *found) if isinstance(o, (dict, list, tuple)))
+        stepped = {id(p) for o in reach.optimizers for group in o.param_groups for p in group["params"]}
+        self.leaves = [t for t in reach.tensors if self.reads_grad or (t._leaf and t._aval.requires_grad) or type(t) is Parameter or id(t) in stepped]
         self.layouts: dict[tuple, Layout] = {}
+
+    def fits(self, tensors: list[Tensor], containers: list[int]) -> bool:
+        """Whether arguments are of the kind that a known call may have."""
+        if containers and not (self.containers.isdisjoint(containers) and len({*containers}) == len(containers)):
+            return False
+        if self.tags and any([attributes_of(t).keys() & self.tags for t in tensors]):
+            return False
+        return not (self.reads_grad and any([t.grad is not None and not (t._leaf and t._aval.requires_grad) for t in tensors]))

@@ -10,28 +10,34 @@ import functools
 from sys import getrefcount
 from typing import Any
 
-from adjoint.compiler.known import MAX_REPLAYS, Layout, Replay, State
+from adjoint.compiler.known import Layout, Replay, State
+from adjoint.compiler.reach import PRIMITIVES, attributes_of
 from adjoint.compiler.watch import Unrepeatable, Watch
 from adjoint.methods import Tensor
 from adjoint.trace.macro import bind_all
 from adjoint.trace.state import ALIVE
 
-NUMBERS = (int, float, bool, complex, str, bytes, type(None))
-
 
 class Before:
     """How things stood before a watched call; `learn` compares."""
 
-    def __init__(self, tr: Any, state: State, tensors: list[Tensor]) -> None:
-        self.state, self.tensors = state, tensors
+    def __init__(self, tr: Any, state: State, tensors: list[Tensor], containers: list[int]) -> None:
+        self.state, self.tensors, self.containers = state, tensors, containers
+        if not state.fits(tensors, containers):
+            raise Unrepeatable("its arguments are read in another way, too, or have attributes or gradients of their own")
+        if any([attributes_of(t).keys() & state.names for t in tensors]):
+            raise Unrepeatable("it can read attributes that were given to its arguments")
         self.leaves = [*state.leaves, *[t for t in tensors if t._leaf and t._aval.requires_grad]]
         self.kinds = tuple([t.grad is None for t in self.leaves])
-        self.layout = state.layouts.setdefault(self.kinds, Layout())
+        self.layout = state.layouts.setdefault(self.kinds, Layout(state.tensors))
         base = [*tensors, *self.layout.captured]
         self.sources: list[Any] = base + [base[k].grad for k in self.layout.gradients]
         if any([t._special for t in self.sources]):
             raise Unrepeatable("one of its tensors shares memory with NumPy, has hooks, or was computed in an earlier step")
+        if any([base[k].grad._base is not None for k in self.layout.gradients]):
+            raise Unrepeatable("it reads a gradient that is a view")
         self.slots = bind_all(tr, self.sources)
+        self.modes = tr.grad, tr.default_dtype
         self.node, self.tid = tr.node, tr.id
         self.counts = len(tr.inputs), len(tr.scalars), len(tr.handles)
         self.bound = {id(t) for t in state.tensors if t._tid in (tr.id, -tr.id)}
@@ -39,6 +45,7 @@ class Before:
         self.payload, self.origins = len(tr.payload), len(tr.origins)
         everything = {id(t): t for t in (*self.sources, *state.tensors, *[g for g in self.grads if g is not None])}
         self.versions = [(t, t._version, t._aval, t._leaf) for t in everything.values()]
+        self.attached = [(t, attributes_of(t)) for t in everything.values()]
         self.placed = [(t._tid, t._slot, t._version) for t in self.sources]
         self.views = {id(v) for views in tr.viewed for v in views.recent}
         self.groups = [(g, dict(g)) for o in state.optimizers for g in o.param_groups]
@@ -65,11 +72,7 @@ class Before:
             asks.append((at, count, ask))
         asks.sort(key=lambda ask: type(ask[2]) is not functools.partial)
         replay = Replay(tr.node, scalars, asks, mutated, grads, result)
-        if self.node.macros is None:
-            self.node.macros = {}
-        elif len(self.node.macros) >= MAX_REPLAYS:
-            self.node.macros.pop(next(iter(self.node.macros)))
-        self.node.macros[(self.layout, self.slots, shape)] = replay
+        self.layout.know((self.node, self.slots, (*shape, *self.layout.aliases(self.tensors))), replay)
 
     def _check(self, tr: Any) -> None:
         if tr.id != self.tid:
@@ -78,6 +81,12 @@ class Before:
             raise Unrepeatable("it uses hooks, a custom autograd function, or memory shared with NumPy")
         if not self.state.guard.holds():
             raise Unrepeatable(f"it changes {self.state.guard.changed()}")
+        if (tr.grad, tr.default_dtype) != self.modes:
+            raise Unrepeatable("it changes the mode of gradients, or the default dtype")
+        for t, attached in self.attached:
+            now = attributes_of(t)
+            if now.keys() != attached.keys() or any([now[k] is not v for k, v in attached.items()]):
+                raise Unrepeatable("it changes attributes of a tensor")
         for group, entries in self.groups:
             if len(group) != len(entries) or any([group.get(k) is not v for k, v in entries.items()]):
                 raise Unrepeatable("it changes the options of an optimizer")
@@ -104,6 +113,8 @@ class Before:
                 found.append(t)
                 if id(t) not in reached and t._tid == 0 and t._base is not None:
                     raise Unrepeatable("it reads a part of a tensor that is made anew at every call")
+                if id(t) not in reached and not any(s._base is t for s in self.state.tensors):
+                    raise Unrepeatable("it reads a tensor that is made of numbers at every call, or found nowhere that can be watched")
         for t in found:
             if not any(t is s for s in base):
                 base.append(t)
@@ -120,7 +131,7 @@ class Before:
                 gradients.add(next(i for i, s in enumerate(base) if s is self.leaves[k]))
         if layout.settled and len(base) == len(self.tensors) + len(layout.captured) and gradients == set(layout.gradients):
             raise Unrepeatable("it reads different tensors at every call")
-        fresh = Layout(base[len(self.tensors) :], sorted(gradients), True)
+        fresh = Layout(self.state.tensors, base[len(self.tensors) :], sorted(gradients), True)
         self.state.layouts[self.kinds] = fresh
         if not more and not fresh.captured:  # nothing but its arguments: known at once
             self.layout = fresh
@@ -164,17 +175,24 @@ class Before:
         """The tree by which `_build` makes the results anew."""
         if isinstance(o, Tensor):
             return self._describe_tensor(tr, o, handles, bases)
-        if isinstance(o, NUMBERS):
-            return ("constant", o)
         kind = type(o)
+        if kind in PRIMITIVES or o is NotImplemented or o is ...:
+            return ("constant", o)
+        if any(o is x for x in self.state.optimizers):
+            return ("constant", o)
+        if isinstance(o, (tuple, list, dict)):
+            if id(o) in bases or id(o) in self.containers or id(o) in self.state.containers:
+                raise Unrepeatable(f"it returns a {kind.__name__} that is also found elsewhere")
+            if o or kind is not tuple:
+                bases[id(o)] = o
         if kind in (tuple, list):
             return (kind.__name__, [self._describe(tr, x, handles, bases) for x in o])
         if kind is dict:
+            if not all(type(key) in PRIMITIVES for key in o):
+                raise Unrepeatable("it returns a dict with keys that are neither numbers nor text")
             return ("dict", [(key, self._describe(tr, x, handles, bases)) for key, x in o.items()])
-        if isinstance(o, tuple) and hasattr(o, "_fields"):
+        if isinstance(o, tuple) and hasattr(o, "_fields") and not getattr(o, "__dict__", None):
             return ("fields", kind, [self._describe(tr, x, handles, bases) for x in o])
-        if any(o is x for x in self.state.optimizers):
-            return ("constant", o)
         raise Unrepeatable(f"it returns an object of type {kind.__qualname__}")
 
     def _describe_tensor(self, tr: Any, t: Tensor, handles: dict, bases: dict) -> tuple:

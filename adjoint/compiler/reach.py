@@ -8,14 +8,17 @@ file, an iterator, an array, an object of a type unknown here) raises `Unwatched
 
 from __future__ import annotations
 
+import abc
+import builtins
+import contextlib
 import dis
 import enum
 import functools
 import gc
 import os
-import sysconfig
 import types
-import weakref
+import typing
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -23,54 +26,103 @@ import numpy as np
 
 import adjoint
 from adjoint.compiler.guards import ABSENT, Guard
+from adjoint.compiler.pure import BY_COMPUTED_NAME, STANDARD, impure
 from adjoint.dtypes import DType
 from adjoint.methods import create_device
 from adjoint.nn.module import Module
 from adjoint.ops.generators import Generator
-from adjoint.optim.optimizer import FormulaOptimizer
+from adjoint.optim.optimizer import FormulaOptimizer, Optimizer
 from adjoint.trace.handle import Tensor
 
 PACKAGE = os.path.dirname(os.path.abspath(adjoint.__file__)) + os.sep
 _PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(np.__file__))) + os.sep
 BELOW = tuple(_PACKAGES + name + os.sep for name in ("numpy", "llvmlite", "ml_dtypes"))  # what this package calls itself
-STANDARD = sysconfig.get_paths()["stdlib"] + os.sep
 LIMIT = 20_000  # references watched for one call
 
+PRIMITIVES = frozenset((type(None), bool, int, float, complex, str, bytes))
 ATOMS: tuple[type, ...] = (
-    type(None), bool, int, float, complex, str, bytes, range, slice, type(...), type(NotImplemented), DType, np.generic, np.dtype, np.ufunc,
-    types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodWrapperType,
-    types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType, types.GenericAlias, types.UnionType,
-    types.CodeType, enum.Enum, weakref.ref, Generator, create_device,
+    range, slice, type(...), type(NotImplemented), DType, np.number, np.bool_, np.character, np.dtype, np.ufunc,
+    types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType, types.GetSetDescriptorType,
+    types.MemberDescriptorType, types.GenericAlias, types.UnionType, types.CodeType, Generator, create_device,
 )  # fmt: skip
+_BOUND = (types.BuiltinFunctionType, types.MethodWrapperType)
+_BUILTIN_CONTAINERS = frozenset((dict, list, tuple, set, frozenset, OrderedDict, defaultdict))
+# Bases that come with Python and keep nothing beside the `__dict__` of an instance, or only what never changes.
+_TRANSPARENT: frozenset[Any] = frozenset(
+    (object, type, int, float, complex, str, bytes, typing.Generic, typing.Protocol, abc.ABC, abc.ABCMeta, enum.Enum, enum.IntEnum, enum.Flag,
+     enum.IntFlag, enum.EnumMeta, contextlib.ContextDecorator, contextlib.AbstractContextManager, types.SimpleNamespace,
+     *[c for name in ("StrEnum", "ReprEnum") for c in [getattr(enum, name, object)]])
+)  # fmt: skip
+_COMPUTE_NAMES = frozenset(f.__name__ for f in BY_COMPUTED_NAME) | {
+    "attrgetter", "methodcaller", "__getattribute__", "__setattr__", "__delattr__", "__dict__",
+}  # fmt: skip
+_CATCHING = frozenset(("PUSH_EXC_INFO", "CHECK_EXC_MATCH", "JUMP_IF_NOT_EXC_MATCH", "SETUP_FINALLY", "SETUP_EXCEPT"))
 _MODULE_KEYS = frozenset(("training", "_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks"))
+_TENSOR_FIELDS = frozenset(Tensor.__annotations__) | {"_error"}
+
+
+def attributes_of(t: Tensor) -> dict[str, Any]:
+    """What somebody has attached to a tensor."""
+    return {name: value for name, value in vars(t).items() if name not in _TENSOR_FIELDS}
 
 
 class Unwatched(Exception):
     """The call reads something whose changes cannot be noticed."""
 
 
+class _Computed(Exception):
+    """Attributes may be read under names that are computed, as was found on the way."""
+
+
 class Code:
     """The names a code object uses: of globals it reads, of globals it writes, of everything else, and whether it may read
-    attributes under names that are computed."""
+    attributes under names that are computed; whether it goes on where an attribute is missing; builtin functions it passes on."""
 
     def __init__(self, code: types.CodeType) -> None:
         self.globals: set[str] = set()
         self.stored: set[str] = set()
         self.names: set[str] = set(code.co_names) | {c for c in code.co_consts if type(c) is str and c.isidentifier()}
         self.imports: set[str] = set()
+        self.passed: set[str] = set()
+        self.computed = not self.names.isdisjoint(_COMPUTE_NAMES)
+        self.tolerant = self.computed
         for op in dis.get_instructions(code):
             if op.opname in ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"):
                 self.globals.add(op.argval)
+                if "NULL" not in op.argrepr:  # loaded, but not to be called at once
+                    self.passed.add(op.argval)
             elif op.opname in ("STORE_ATTR", "DELETE_ATTR"):
                 self.stored.add(op.argval)
             elif op.opname == "IMPORT_NAME":
                 self.imports.add(op.argval)
-        self.computed = not self.globals.isdisjoint(("getattr", "hasattr", "vars")) or "__dict__" in self.names
+            elif op.opname == "MATCH_CLASS":
+                self.computed = True
+            elif op.opname in _CATCHING:
+                self.tolerant = True
 
 
 @functools.lru_cache(maxsize=4096)
 def code_of(code: types.CodeType) -> Code:
     return Code(code)
+
+
+def reach(codes: dict[types.CodeType, dict], roots: Iterable[Any]) -> Reach:
+    """What the code can read, beginning with `roots`."""
+    try:
+        return Reach(codes, roots)
+    except _Computed:
+        return Reach(codes, roots, computed=True)
+
+
+def _made_in(codes: Iterable[types.CodeType]) -> set[types.CodeType]:
+    """The code of functions and classes that are made where some code runs."""
+    made: set[types.CodeType] = set()
+    rest = list(codes)
+    while rest:
+        inner = [c for c in rest.pop().co_consts if isinstance(c, types.CodeType) and c not in made]
+        made.update(inner)
+        rest += inner
+    return made
 
 
 def is_library(o: Any) -> bool:
@@ -92,8 +144,9 @@ class Reach:
     codes: the user's code objects that ran, with the globals of each.  roots: the function, and arguments that are objects.
     """
 
-    def __init__(self, codes: dict[types.CodeType, dict], roots: Iterable[Any]) -> None:
+    def __init__(self, codes: dict[types.CodeType, dict], roots: Iterable[Any], computed: bool = False) -> None:
         self.codes = codes
+        self.reached: set[types.CodeType] = set()
         self.guard = Guard()
         self.tensors: list[Tensor] = []
         self.optimizers: list[FormulaOptimizer] = []
@@ -101,7 +154,10 @@ class Reach:
         used = [code_of(c) for c in codes]
         self.names = frozenset().union(*[c.names for c in used])
         self.stored = frozenset().union(*[c.stored for c in used])
-        self.computed = any([c.computed for c in used])
+        self.computed = computed or any([c.computed for c in used])
+        self.tolerant = self.computed or any([c.tolerant for c in used])
+        named = {name for c in used for name in c.globals}
+        self.tags = {name for name in self.names if not hasattr(Tensor, name) and name not in named} if self.tolerant else set()
         self._pending: list[Any] = list(roots)
         for code, names in codes.items():
             self._global_names(code, names)
@@ -117,12 +173,23 @@ class Reach:
                 found_in.setdefault(id(x), o)
             if self.guard.size > LIMIT:
                 raise Unwatched(f"it can read more than {LIMIT} objects")
+        if "_version" in self.names:
+            raise Unwatched("it reads the version of a tensor")
+        made = _made_in(codes)
+        for code in codes:
+            if code not in self.reached and code not in made:
+                raise Unwatched(f"it runs {code.co_name!r}, which is not found from what it can read")
         self.guard.seal()
 
     def _global_names(self, code: types.CodeType, names: dict) -> None:
         for name in sorted(code_of(code).globals):
             value = self.guard.key(names, name)
-            if value is not ABSENT:
+            if value is ABSENT:
+                value = self.guard.key(vars(builtins), name)
+            if isinstance(value, types.BuiltinFunctionType) and isinstance(value.__self__, types.ModuleType):
+                if name in code_of(code).passed:
+                    self._bound(value)
+            elif value is not ABSENT and not (isinstance(value, type) and value.__module__ == "builtins"):
                 self._pending.append(value)
         for name in code_of(code).imports:
             if name.partition(".")[0] not in ("adjoint", "math", "functools", "itertools", "operator", "collections", "typing"):
@@ -130,50 +197,83 @@ class Reach:
 
     def _visit(self, o: Any) -> None:
         kind = type(o)
-        if isinstance(o, ATOMS) and not isinstance(o, Tensor):
+        if kind in PRIMITIVES or issubclass(kind, ATOMS):
             return
         if id(o) in self._seen:
             return
         self._seen[id(o)] = o
-        if isinstance(o, Tensor):
-            self.tensors.append(o)
-            self.guard.description(o)
+        if issubclass(kind, Tensor):
+            self._tensor(o)
+            return
+        if issubclass(kind, _BOUND):
+            self._bound(o)
             return
         for types_, way in _WAYS:
-            if isinstance(o, types_):
+            if issubclass(kind, types_):
                 way(self, o)
+                if types_ in _CONTAINERS and kind not in _BUILTIN_CONTAINERS and not is_library(kind):
+                    self._own_container(o)
                 return
-        if hasattr(o, "__dict__") and not _has_slots(kind):
+        if kind.__dictoffset__ and not _has_slots(kind):
             self._object(o)
             return
         raise Unwatched(f"it can read an object of type {kind.__module__}.{kind.__qualname__}, whose changes cannot be noticed")
 
     # ---- what each kind of object leads to -----------------------------------------------------------------------------
 
+    def _tensor(self, t: Tensor) -> None:
+        self.tensors.append(t)
+        self.guard.description(t)
+        entries = vars(t)
+        for name in sorted((self.names | self.tags) & attributes_of(t).keys() | self.tags):
+            value = self.guard.key(entries, name)
+            if value is not ABSENT:
+                self._pending.append(value)
+        if not is_library(type(t)):
+            self._class(type(t))
+
     def _function(self, f: types.FunctionType) -> None:
-        if is_user_code(f.__code__):
+        own = is_user_code(f.__code__)
+        if own or f.__closure__ or f.__code__ in self.codes:
+            self._entries(f.__dict__, self.names & f.__dict__.keys() if not own else self.names)
+        if own:
             if f.__code__ not in self.codes:
                 return  # never ran
-        elif not f.__closure__:
-            return
+            self.reached.add(f.__code__)
+            self.guard.function(f)
+            self._pending += f.__defaults__ or ()
+            if f.__kwdefaults__:
+                self._dict(f.__kwdefaults__)
         for cell in f.__closure__ or ():
             value = self.guard.cell(cell)
             if value is not ABSENT:
                 self._pending.append(value)
-        if is_user_code(f.__code__):
-            self._pending += f.__defaults__ or ()
-            if f.__kwdefaults__:
-                self._dict(f.__kwdefaults__)
-            self._entries(f.__dict__, self.names)
+
+    def _bound(self, f: Any) -> None:
+        """A builtin function that is passed on, and so may be called where nobody watches."""
+        if f in BY_COMPUTED_NAME:
+            if not self.computed:
+                raise _Computed
+        elif impure(f):
+            raise Unwatched(f"it passes on {getattr(f, '__qualname__', f)}")
+        if f.__self__ is not None and not isinstance(f.__self__, types.ModuleType):
+            self._pending.append(f.__self__)
 
     def _method(self, m: types.MethodType) -> None:
         self._pending += (m.__func__, m.__self__)
 
     def _partial(self, p: functools.partial) -> None:
-        self._pending += (p.func, *p.args, *p.keywords.values())
+        if type(p) is not functools.partial:
+            raise Unwatched("it can read a partial of a class of its own")
+        self._pending += (p.func, p.args)
+        self._dict(p.keywords)
 
     def _module(self, m: types.ModuleType) -> None:
         if is_library(m):
+            for name in sorted(self.names & m.__dict__.keys()):  # somebody may put other functions there
+                value = self.guard.key(m.__dict__, name)
+                if isinstance(value, types.ModuleType) or (callable(value) and not is_library(value)):
+                    self._pending.append(value)
             return
         file = getattr(m, "__file__", None)
         if m.__name__.partition(".")[0] == "numpy":
@@ -181,7 +281,14 @@ class Reach:
                 raise Unwatched("it can draw random numbers from NumPy")
             return
         if file is None or (file.startswith(STANDARD) and "site-packages" not in file):
-            return  # of Python: its functions are judged when they are called
+            if file is None and m.__name__ == "__main__":
+                self._entries(m.__dict__, m.__dict__ if self.computed else self.names)
+                return
+            for name in sorted(self.names & m.__dict__.keys()):  # of Python: its functions are judged when they are called
+                value = self.guard.key(m.__dict__, name)
+                if not isinstance(value, types.BuiltinFunctionType | types.FunctionType | type):
+                    self._pending.append(value)
+            return
         self._entries(m.__dict__, m.__dict__ if self.computed else self.names)
 
     def _entries(self, d: dict, wanted: Iterable[str]) -> None:
@@ -194,23 +301,32 @@ class Reach:
 
     def _dict(self, d: dict) -> None:
         self.guard.whole(d)
+        if isinstance(d, OrderedDict) and len(d) > 1:
+            self.guard.order(d)
+        elif isinstance(d, defaultdict):
+            self._pending.append(d.default_factory)
         for key, value in dict.items(d):
-            if not isinstance(key, ATOMS) or isinstance(key, Tensor):
-                self._pending.append(key)
-            self._pending.append(value)
+            self._pending += (key, value)
 
     def _list(self, items: list) -> None:
         self.guard.items(items)
-        self._pending += items
+        self._pending += list.__iter__(items)
 
     def _tuple(self, items: tuple) -> None:
-        self._pending += items
+        self._pending += tuple.__iter__(items)
 
     def _set(self, s: set) -> None:
-        if not all(isinstance(x, ATOMS) for x in s):
+        if not all(type(x) in PRIMITIVES for x in s):
             raise Unwatched("it can read a set of objects")
         if isinstance(s, set):
             self.guard.members(s)
+
+    def _own_container(self, o: Any) -> None:
+        """An instance of the user's class of dicts, lists, ...: besides its contents its class and attributes."""
+        cls = type(o)
+        if cls.__dictoffset__:
+            self._entries(self.guard.object(o), set(vars(o)) if self.computed else self.names)
+        self._class(cls)
 
     def _class(self, cls: type) -> None:
         """The user's classes among the bases: the entries that ran or can be named, and whether one could come between."""
@@ -218,37 +334,58 @@ class Reach:
         known = {name for c in cls.__mro__ for name in vars(c)}
         for c in bases:
             entries = _entries_of(c)
-            for name in sorted(known & self.names):
+            self.guard.bases(c, entries)
+            names = known & self.names
+            if self.computed:
+                names |= {name for name in entries if not name.startswith("_")}
+            for name in sorted(names):
                 value = self.guard.key(entries, name)
                 if value is not ABSENT:
                     self._pending.append(value)
             for name, value in list(vars(c).items()):
-                if name not in self.names and any(f.__code__ in self.codes for f in _functions_in(value)):
+                if name not in names and any(f.__code__ in self.codes for f in _functions_in(value)):
                     self._pending.append(self.guard.key(entries, name))
+        if issubclass(cls, Module):
+            for c in cls.__mro__:
+                if is_library(c):
+                    for name in ("forward", "__call__"):  # somebody may put other functions there
+                        if name in vars(c):
+                            self._pending.append(self.guard.key(_entries_of(c), name))
+        if bases and id(type(cls)) not in self._seen and type(cls) not in (type, abc.ABCMeta, enum.EnumMeta):
+            self._pending.append(type(cls))
 
     def _wrapped(self, o: Any) -> None:
         self._pending += _functions_in(o)
 
     def _object(self, o: Any) -> None:
         cls = type(o)
-        if isinstance(o, FormulaOptimizer) and is_library(cls):
+        if cls.__name__ == "Compiled" and is_library(cls):  # counts its calls
+            self._entries(vars(o), {"_function"} | self.names & vars(o).keys())
+            return
+        if issubclass(cls, FormulaOptimizer):
             self._optimizer(o)
-            return
+            if is_library(cls):
+                return
         if is_library(cls):
-            own = {k: v for k, v in vars(o).items() if k != "_non_persistent_buffers_set"}
-            for name in own:
-                self._pending.append(self.guard.key(vars(o), name))
+            entries = self.guard.object(o)
+            self.guard.whole(entries)
+            self._pending += [v for k, v in entries.items() if k != "_non_persistent_buffers_set"]
+            if id(cls) not in self._seen:
+                self._pending.append(cls)
             return
-        if _standard(cls) and not issubclass(cls, Module):
-            raise Unwatched(f"it can read an object of type {cls.__module__}.{cls.__qualname__}, whose changes cannot be noticed")
-        entries = vars(o)
-        wanted = set(entries) if self.computed else {k for k in entries if k in self.names}
-        if isinstance(o, Module):
-            wanted |= _MODULE_KEYS & set(entries)
+        for c in cls.__mro__:
+            if c not in _TRANSPARENT and not is_library(c) and (c.__module__ == "builtins" or _standard(c)):
+                raise Unwatched(f"it can read an object of type {cls.__module__}.{cls.__qualname__}, whose changes cannot be noticed")
+        entries = self.guard.object(o)
+        everything = self.computed or any(is_library(c) and c not in (Module, FormulaOptimizer, Optimizer) for c in cls.__mro__)
+        wanted = set(entries) if everything and not isinstance(o, FormulaOptimizer) else {k for k in entries if k in self.names}
+        if issubclass(cls, Module):
+            wanted = (wanted | _MODULE_KEYS & set(entries)) - {"_non_persistent_buffers_set"}
         self._entries(entries, wanted | self.stored | (self.names if self.computed else frozenset()))
         for name in sorted(self.names.intersection([n for c in cls.__mro__ for n in vars(c)]) - set(entries) - self.stored):
             self.guard.key(entries, name)  # an entry here would hide the one of the class
-        self._class(cls)
+        if id(cls) not in self._seen:
+            self._pending.append(cls)
 
     def _optimizer(self, o: FormulaOptimizer) -> None:
         """All but the numbers of a step, which are asked for anew each time (`FormulaOptimizer.again`)."""
@@ -271,6 +408,7 @@ class Reach:
         self._dict(o._post_hooks)
 
 
+_CONTAINERS: tuple[Any, ...] = (dict, list, tuple, (set, frozenset))
 _WAYS: tuple[tuple[Any, Callable[[Reach, Any], None]], ...] = (
     (types.FunctionType, Reach._function),
     (types.MethodType, Reach._method),
@@ -324,4 +462,8 @@ def _standard(cls: type) -> bool:
 
 def _has_slots(cls: type) -> bool:
     """Whether instances keep fields beside their `__dict__`, where a guard does not look."""
-    return any("__slots__" in vars(c) and vars(c)["__slots__"] not in ((), "__dict__") for c in cls.__mro__ if c.__module__ != "builtins" and not is_library(c))
+    return any(
+        "__slots__" in vars(c) and vars(c)["__slots__"] not in ((), "__dict__")
+        for c in cls.__mro__
+        if c.__module__ != "builtins" and not is_library(c) and c not in _TRANSPARENT
+    )

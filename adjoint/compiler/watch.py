@@ -11,39 +11,32 @@ import functools
 import types
 from typing import Any
 
-from adjoint.compiler.reach import BELOW, STANDARD, is_user_code
-from adjoint.methods import Tensor
+from adjoint.compiler.pure import impure, known_module, of_python
+from adjoint.compiler.reach import BELOW, PACKAGE, is_user_code
+from adjoint.ops import generators
 from adjoint.trace.recorder import local
 
-_PURE_TYPES = (list, dict, tuple, str, set, frozenset, int, float, complex, bytes, bytearray, range, slice, type(None), types.ModuleType)
-_PURE_MODULES = frozenset(("math", "cmath", "_operator", "itertools", "_functools", "_collections", "_struct"))
-_PURE = frozenset(
-    "len isinstance issubclass getattr hasattr setattr callable abs min max sum round divmod pow sorted repr ord chr all any iter "
-    "next format hash id __build_class__ ascii bin hex oct delattr".split()
-)
+# Functions of this package whose answer hangs on more than what a guard holds of a tensor.
+_TELLING = frozenset("data_ptr untyped_storage grad_fn".split())
 
 
 class Unrepeatable(Exception):
     """A call did something that cannot be done again by a look-up."""
 
 
-def _impure(function: Any) -> bool:
-    """Whether a builtin function may do or read what nothing here watches."""
-    owner = getattr(function, "__self__", None)
-    module = getattr(function, "__module__", None)
-    if isinstance(owner, types.ModuleType):
-        name = owner.__name__
-        return name not in _PURE_MODULES and not (name == "builtins" and function.__name__ in _PURE)
-    if owner is not None:
-        return not isinstance(owner, _PURE_TYPES) and not isinstance(owner, Tensor)
-    return module not in _PURE_MODULES and not isinstance(function, types.MethodDescriptorType)
-
-
 def _asked_by_user(frame: types.FrameType | None) -> bool:
     """Whether a frame, or what called it through Python's own modules, is the user's."""
-    while frame is not None and frame.f_code.co_filename.startswith((STANDARD, "<frozen")) and not is_user_code(frame.f_code):
+    while frame is not None and of_python(frame.f_code.co_filename):
         frame = frame.f_back
     return frame is not None and is_user_code(frame.f_code)
+
+
+def _generated(frame: types.FrameType) -> bool:
+    """Whether code without a file was made by Python for a class of a library (dataclasses), or for a named tuple."""
+    if frame.f_code.co_filename != "<string>" and not frame.f_code.co_filename.startswith("<__"):
+        return False
+    name = frame.f_globals.get("__name__", "")
+    return name.startswith(("namedtuple_", "adjoint.", "numpy.", "llvmlite."))
 
 
 class Watch:
@@ -62,17 +55,33 @@ class Watch:
     def hook(self, frame: types.FrameType, event: str, arg: Any) -> None:
         if event == "call":
             code = frame.f_code
-            if code in self.codes:
+            known = self.codes.get(code)
+            if known is not None:
+                if known is not frame.f_globals:
+                    self.problem = self.problem or f"{code.co_name!r} runs with two sets of global names"
                 return
             if is_user_code(code):
-                self.codes[code] = frame.f_globals
+                if not _generated(frame):
+                    self.codes[code] = frame.f_globals
+            elif self.problem:
+                return
+            elif of_python(code.co_filename):
+                if not known_module(code.co_filename) and _asked_by_user(frame.f_back):
+                    self.problem = f"it calls {code.co_name} of Python's library"
+            elif code.co_filename.startswith(PACKAGE):
+                told = code.co_name in _TELLING or (code.co_filename == generators.__file__ and code.co_name not in ("next_call", "stream"))
+                if told and _asked_by_user(frame.f_back):
+                    self.problem = f"it calls {code.co_name}, whose answer may be another one for tensors that are alike"
             elif code.co_filename.startswith(BELOW) and not self.problem:
                 caller = frame.f_back
                 if caller is not None and is_user_code(caller.f_code):
                     self.problem = f"it calls {code.co_name} of NumPy"
         elif event == "c_call":
-            if not self.problem and _impure(arg) and _asked_by_user(frame):
+            if not self.problem and impure(arg) and _asked_by_user(frame):
                 self.problem = f"it calls {getattr(arg, '__qualname__', arg)!s}"
+
+    def set(self, generator: Any) -> None:
+        self.problem = self.problem or "it sets the state of a random generator"
 
     # What `ops.generators` and `optim.optimizer` tell, before they record the numbers.
 

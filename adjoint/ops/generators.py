@@ -47,6 +47,9 @@ class Generator:
         self._restart(_DEFAULT_SEED)
 
     def _restart(self, seed: int) -> None:
+        watch = local.trace.watch
+        if watch is not None:
+            watch.set(self)
         self._seed, self._key, self._calls = seed, seed - (seed >> 63 << 64), 0
         for name, stream in self._streams.items():
             stream._restart(_derived(seed, name))

@@ -20,6 +20,7 @@ from adjoint.trace.aval import aval, contiguous_strides
 from adjoint.trace.handle import Tensor, blank
 from adjoint.trace.moves import layout_of
 from adjoint.trace.recorder import flush, local, realize, refresh_special
+from adjoint.trace.state import rebased
 
 # --- where a tensor lies ----------------------------------------------------------------------------------------------
 
@@ -119,6 +120,7 @@ def hand_over(t: Tensor) -> Tensor:
     m._views, t._views = t._views, None
     for v in m._views.all() if m._views is not None else ():
         v._base = m
+        rebased[0] += 1
     clear(t)
     return m
 
@@ -130,6 +132,7 @@ def clear(t: Tensor) -> None:
         tr.handles = [h for h in tr.handles if h is not t]
         tr.mutated.pop(id(t), None)
     t._tid, t._slot, t._data, t._base, t._chain = 0, -1, None, None, ()
+    rebased[0] += 1
     t._hist, t._hslot, t._escape = None, -1, None
     t._version += 1
     refresh_special(t)
@@ -145,6 +148,7 @@ def become(t: Tensor, view: Tensor) -> Tensor:
     base, chain = view._base, view._chain
     clear(t)
     t._base, t._chain, t._aval = base, chain, a
+    rebased[0] += 1
     base._views.add(t)
     return t
 
@@ -184,6 +188,7 @@ def share_memory(t: Tensor, source: Tensor, requires_grad: bool) -> None:
         t._data = recorder.Buffer.from_array(realize(source).array(a.dtype.np, a.shape))
         clear(source)
         source._base, source._chain, source._aval = t, (_ALIAS,), aval(a.shape, a.dtype)
+        rebased[0] += 1
         t._views = views.Views()
         t._views.add(source)
     elif source._base is not None:
@@ -215,6 +220,7 @@ def take_memory(t: Tensor, base: Tensor, sizes: tuple[int, ...]) -> None:
     clear(base)
     base._views = None
     base._base, base._chain, base._aval = t, start, aval(a.shape, a.dtype)
+    rebased[0] += 1
     t._views = views.Views()
     t._views.add(base)
     for v in others.all() if others is not None else ():
@@ -243,6 +249,7 @@ _HELD_BY_A_VIEW = 3  # references to such a base: the view's, the local variable
 
 def become_alias(t: Tensor, source: Tensor) -> None:
     t._base, t._chain = source._base, (*source._chain, _ALIAS)
+    rebased[0] += 1
     t._aval = aval(source._aval.shape, source._aval.dtype, False, source._aval.strides)
     t._base._views.add(t)
 

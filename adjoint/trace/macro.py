@@ -71,6 +71,8 @@ def static_key(value: Any) -> Any:
         return tuple, tuple([static_key(v) for v in value])
     if type(value) is float and not value * value > 0.0:  # zeros, and NaN, which does not equal itself
         return float, repr(value)
+    if type(value) is complex:
+        return complex, repr(value)
     return type(value), value
 
 

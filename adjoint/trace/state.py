@@ -26,6 +26,7 @@ _ids = itertools.count(1)
 new_id = _ids.__next__
 _package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 counters = {"operations": 0, "traces": 0, "programs": 0, "flushes": 0, "nodes": 0}
+rebased = [0]  # how often a tensor that was there already became a view, or a view of another (`ops.storage`)
 look_at = 0  # number of new steps at which `bounds` looks whether the trie has become too large
 _roots: dict[tuple, Step] = {}
 _MODE_KEYS = {False: ("mode", False), True: ("mode", True)}
