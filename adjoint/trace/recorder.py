@@ -430,7 +430,7 @@ def alias(
         slots = tuple([x._slot if x._tid == tid else bind(tr, x) for x in operands])
         if tr.id == tid:
             break
-    key = (prim, *slots, attrs)
+    key = (prim, *slots, attrs, requires_grad)  # which neither the operands nor the mode decide alone: see `func.variable`
     step = tr.node.kids.get(key)
     if step is None:
         step = new_step(tr, key, prim, slots, attrs)

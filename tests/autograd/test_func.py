@@ -264,3 +264,13 @@ def test_columns_of_a_jacobian_after_the_trace_has_ended() -> None:
         unit = vector(*(float(i == k) for i in range(3)))
         (got,) = walk.push([unit])
         assert got.tolist() == pytest.approx(column)
+
+
+def test_a_variable_of_a_transform_is_another_step_than_a_clone() -> None:
+    for _ in range(3):
+        x = torch.tensor([1.0, 2.0])
+        assert not x.clone().requires_grad
+        x = torch.tensor([1.0, 2.0])
+        assert torch.func.grad(lambda v: (v * v).sum())(x).tolist() == [2.0, 4.0]
+        x = torch.tensor([1.0, 2.0])
+        assert not x.clone().requires_grad

@@ -34,6 +34,7 @@ OTHER_FUNCTIONS = {
     "tests/ops/test_types.py": "promote_types result_type can_cast",
     "tests/io": "load save",
     "tests/test_why.py": "why",
+    "tests/compiler": "compile",
     "tests/ops/test_exchange.py": "asarray from_dlpack frombuffer",
     "tests/nn": "dropout",
 }
