@@ -11,6 +11,8 @@ from typing import Any
 
 from adjoint.autograd.engine import grad as run_grad
 from adjoint.autograd.modes import enable_grad
+from adjoint.batch.trees import leaves_of, rebuild
+from adjoint.batch.vmap import vmap
 from adjoint.grad.walk import Forward, depends_on_others
 from adjoint.ops.create import zeros_like
 from adjoint.ops.elementwise import cast
@@ -25,31 +27,6 @@ __all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "ja
 def variable(x: Tensor) -> Tensor:
     """A handle of the same value, differentiable on its own and connected to where `x` came from."""
     return recorder.alias(x, "clone", True)
-
-
-def leaves_of(tree: Any) -> list[Tensor]:
-    """The tensors in a tree, in order."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    if isinstance(tree, (list, tuple)):
-        return [x for t in tree for x in leaves_of(t)]
-    if isinstance(tree, dict):
-        return [x for t in tree.values() for x in leaves_of(t)]
-    return []
-
-
-def rebuild(tree: Any, flat: Any) -> Any:
-    """The tree with its tensors replaced in order."""
-    if isinstance(tree, Tensor):
-        return next(flat)
-    if isinstance(tree, (list, tuple)):
-        parts = [rebuild(t, flat) for t in tree]
-        if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-            return type(tree)(*parts)
-        return type(tree)(parts)
-    if isinstance(tree, dict):
-        return {k: rebuild(t, flat) for k, t in tree.items()}
-    return tree
 
 
 def _variables(tree: Any) -> tuple[Any, list[Tensor]]:
@@ -327,65 +304,6 @@ def functional_call(module: Any, parameters_and_buffers: Any, args: Any = (), kw
     finally:
         for table, leaf, value in reversed(saved):
             table[leaf] = value
-
-
-def vmap(func: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = "error", *, chunk_size: int | None = None) -> Callable:
-    """`func` for every slice of its arguments along `in_dims`, the results stacked along `out_dims`.
-
-    in_dims, out_dims: an int for all, None for what is not mapped over, or a structure like that of the arguments. The
-    function is called once per slice and all calls are recorded into one trace, so mapping over many slices makes a
-    long program: where a batch axis can be written into the function itself, that is faster. Randomness is "different"
-    in every slice whatever is asked for. ValueError if the mapped sizes differ or nothing is mapped.
-
-    >>> import adjoint as torch
-    >>> torch.func.vmap(torch.dot)(torch.tensor([[1., 2.], [3., 4.]]), torch.tensor([[1., 1.], [2., 2.]]))
-    tensor([ 3., 14.])
-    """
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        dims = in_dims if isinstance(in_dims, (tuple, list)) else (in_dims,) * len(args)
-        if len(dims) != len(args):
-            raise ValueError(f"vmap: in_dims {in_dims} has {len(dims)} entries for {len(args)} arguments")
-        flat = [(x, d) for a, dim in zip(args, dims, strict=True) for x, d in _with_dims(a, dim)]
-        sizes = {x._aval.shape[d] for x, d in flat if d is not None}
-        if len(sizes) != 1:
-            raise ValueError(f"vmap: mapped-over sizes must be one and the same, got {sorted(sizes)} along in_dims {in_dims}")
-        results = []
-        for k in range(sizes.pop()):
-            parts = iter([x if d is None else x.select(d, k) for x, d in flat])
-            results.append(func(*[rebuild(a, parts) for a in args], **kwargs))
-        if not results:
-            raise ValueError("vmap: cannot map over an axis of size 0")
-        return _stacked(results, out_dims)
-
-    return call
-
-
-def _with_dims(tree: Any, dim: Any) -> list[tuple[Tensor, int | None]]:
-    """The tensors of an argument, each with the axis to map over."""
-    if isinstance(tree, Tensor):
-        if dim is not None and not -len(tree._aval.shape) <= dim < len(tree._aval.shape):
-            raise ValueError(f"vmap: in_dim {dim} for a tensor of shape {list(tree._aval.shape)}")
-        return [(tree, dim)]
-    if isinstance(tree, (tuple, list)):
-        dims = dim if isinstance(dim, (tuple, list)) else [dim] * len(tree)
-        return [pair for t, d in zip(tree, dims, strict=True) for pair in _with_dims(t, d)]
-    if isinstance(tree, dict):
-        return [pair for k, t in tree.items() for pair in _with_dims(t, dim[k] if isinstance(dim, dict) else dim)]
-    return []
-
-
-def _stacked(results: list[Any], dim: Any) -> Any:
-    """One structure of stacked tensors from the structures of every slice."""
-    first = results[0]
-    if isinstance(first, Tensor):
-        return first if dim is None else stack(results, dim)
-    if isinstance(first, (tuple, list)):
-        dims = dim if isinstance(dim, (tuple, list)) else [dim] * len(first)
-        return type(first)([_stacked([r[k] for r in results], d) for k, d in enumerate(dims)])
-    if isinstance(first, dict):
-        return {k: _stacked([r[k] for r in results], dim[k] if isinstance(dim, dict) else dim) for k in first}
-    raise ValueError(f"vmap: the function must return tensors, got {type(first).__name__}")
 
 
 def __getattr__(name: str) -> object:
