@@ -223,6 +223,9 @@ class _Traces:
         known = {id(x) for x, _ in pairs} | {id(x._base) for x, _ in pairs}
         if self.changes != self.count(tr):
             return False
+        for views in tr.viewed:  # a view that only the trace holds is none, and holds no base
+            views.recent = [v for v in views.recent if getrefcount(v) > ALIVE]
+        tr.viewed = [views for views in tr.viewed if views.recent]
         return not [h for h in islice(tr.handles, self.handles, None) if getrefcount(h) > ALIVE and id(h) not in known]
 
     def forget(self, tr: Trace, pairs: Pairs) -> None:
