@@ -17,6 +17,7 @@ from adjoint.batch.walk import Mapped, batched
 from adjoint.ops.joining import cat, stack
 from adjoint.ops.shape import narrow, select
 from adjoint.trace import recorder
+from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import bind_all
 from adjoint.trace.recorder import Trace, local
@@ -181,7 +182,7 @@ def _run(sample: Callable, flat: Pairs, size: int, out_dims: Any, draws: Draws) 
     tr.whole += 1
     try:
         bind_all(tr, [x for x, d in steady if d is not None])
-        given = [x if d is None else select(x, d, 0) for x, d in steady]
+        given = [x if d is None else _first(x, d) for x, d in steady]
         tid = tr.id
         mapped = [Mapped(s._slot, x._slot, d) for s, (x, d) in zip(given, steady, strict=True) if d is not None and x._tid == tid]
         complete = len(mapped) == sum(d is not None for _, d in flat)
@@ -194,8 +195,8 @@ def _run(sample: Callable, flat: Pairs, size: int, out_dims: Any, draws: Draws) 
         found = _walked(tr, pairs, mapped, size, traces)
         if found is not None:
             return tree, found
-    for s, (x, d), (own, _) in zip(given, flat, steady, strict=True):
-        if d is not None and own is not x and own._version:
+    for s, (x, d) in zip(given, flat, strict=True):
+        if d is not None and s._version:  # it was changed in place, and is no view
             select(x, d, 0).copy_(s)
     return _looped(sample, flat, size, out_dims, draws, [tree])
 
@@ -205,6 +206,16 @@ def _steady(x: Tensor) -> Tensor:
     write there."""
     base = x if x._base is None else x._base
     return x if base._escape is None or x._aval.requires_grad else recorder.alias(x, "alias", False)
+
+
+def _first(x: Tensor, dim: int) -> Tensor:
+    """The first sample: a tensor of its own and no view, so that only what uses it depends on it."""
+    shape = tuple(x._aval.shape)
+    rest = shape[:dim] + shape[dim + 1 :]
+    row = recorder.record("slice", (x,), ((0,) * len(shape), (*shape[:dim], 1, *shape[dim + 1 :]), (1,) * len(shape)))
+    out = recorder.record("reshape", (row,), rest)
+    out._aval = aval(rest, x._aval.dtype, out._aval.requires_grad)
+    return out
 
 
 class _Traces:

@@ -374,12 +374,16 @@ def depends_on_others(roots: list[Tensor], own: list[Tensor]) -> bool:
 
     if any([follow(t) for t in roots]):
         return True
+    steps_of: dict[int, dict[int, Step]] = {}  # nothing is recorded meanwhile, but by `locate` in the present trace
     while stack:
         h, slot = stack.pop()
         if (h.id, slot) in seen:
             continue
         seen.add((h.id, slot))
-        step = h.steps()[slot]
+        steps = steps_of.get(h.id)
+        if steps is None or slot not in steps:
+            steps = steps_of[h.id] = h.steps()
+        step = steps[slot]
         if slot != step.slot or not getattr(step.aval, "requires_grad", False):
             continue
         if step.prim == "input":
@@ -391,11 +395,11 @@ def depends_on_others(roots: list[Tensor], own: list[Tensor]) -> bool:
         elif step.prim == "custom":
             if any([follow(x) for x in h.payload[slot].call.inputs if isinstance(x, Tensor)]):
                 return True
-        elif step.prim == "clone" and not h.steps()[step.args[0]].aval.requires_grad:
+        elif step.prim == "clone" and not steps[step.args[0]].aval.requires_grad:
             if (h.id, slot) not in variables:
                 return True
         else:
-            stack.extend((h, a) for a in step.args if type(a) is int)
+            stack.extend([(h, a) for a in step.args if type(a) is int])
     return False
 
 
