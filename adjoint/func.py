@@ -14,9 +14,8 @@ from adjoint.autograd.modes import enable_grad
 from adjoint.batch.trees import leaves_of, rebuild
 from adjoint.batch.vmap import vmap
 from adjoint.grad.walk import Forward, depends_on_others
-from adjoint.ops.create import zeros_like
+from adjoint.ops.create import ones_like, zeros_like
 from adjoint.ops.elementwise import cast
-from adjoint.ops.joining import stack
 from adjoint.trace import recorder
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import local
@@ -190,13 +189,12 @@ def push(walk: Forward, starts: list[Tensor], tangents: list[Tensor], again: boo
     return [zeros_like(o.detach()) if t is None else t for t, o in zip(found, walk.roots, strict=True)]
 
 
-def _basis(x: Tensor) -> list[Tensor]:
-    """One unit tangent or cotangent per element."""
+def _basis(x: Tensor) -> Tensor:
+    """The unit tangents or cotangents of a tensor, one per element along a first axis."""
     import numpy as np
 
     n = x._aval.size
-    rows = np.eye(n, dtype=x._aval.dtype.values).reshape((n, *x._aval.shape))
-    return [recorder.tensor_from_array(r, dtype=x._aval.dtype) for r in rows]
+    return recorder.tensor_from_array(np.eye(n, dtype=x._aval.dtype.values).reshape((n, *x._aval.shape)), dtype=x._aval.dtype)
 
 
 def jacrev(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
@@ -218,17 +216,20 @@ def jacrev(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
         flat = [x for f in flats for x in f]
         jacobians = []
         for o in leaves_of(out):
-            rows = [_differentiate(o, flat, again, u) for u in _basis(o)]
-            found = [
-                stack([r[k] for r in rows]).reshape((*o._aval.shape, *x._aval.shape))
-                if rows else zeros_like(x).reshape((*o._aval.shape, *x._aval.shape))
-                for k, x in enumerate(flat)
-            ]  # fmt: skip
-            jacobians.append(_results(argnums, chosen, flats, found))
+            found = _rows_of(o, flat, again) if o._aval.size else [zeros_like(x) for x in flat]
+            shaped = [r.reshape((*o._aval.shape, *x._aval.shape)) for r, x in zip(found, flat, strict=True)]
+            jacobians.append(_results(argnums, chosen, flats, shaped))
         result = rebuild(out, iter(jacobians)) if not isinstance(out, Tensor) else jacobians[0]
         return (result, aux) if has_aux else result
 
     return call
+
+
+def _rows_of(o: Tensor, flat: list[Tensor], again: bool) -> list[Tensor]:
+    """The gradients of every element of a result, along a first axis."""
+    if o._aval.size == 1:
+        return _differentiate(o, flat, again, ones_like(o.detach()))
+    return list(vmap(lambda u: _differentiate(o, flat, again, u), randomness="different")(_basis(o)))
 
 
 def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
@@ -250,22 +251,29 @@ def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
         walk = Forward(outs, flat)
         per_output: list[list[Tensor]] = [[] for _ in outs]
         for k, x in enumerate(flat):
-            columns: list[list[Tensor]] = []
-            for u in _basis(x):
-                tangents = [u if j == k else zeros_like(y.detach()) for j, y in enumerate(flat)]
-                columns.append(push(walk, flat, tangents, again))
-            for i, o in enumerate(outs):
-                shape = (*o._aval.shape, *x._aval.shape)
-                if columns:
-                    last = len(o._aval.shape)
-                    per_output[i].append(stack([c[i] for c in columns], last).reshape(shape))
-                else:
-                    per_output[i].append(zeros_like(o.detach()).reshape(shape))
+            columns = _columns_of(walk, k, flat, again) if x._aval.size else [zeros_like(o.detach()) for o in outs]
+            for found, column, o in zip(per_output, columns, outs, strict=True):
+                found.append(column.reshape((*o._aval.shape, *x._aval.shape)))
         jacobians = [_results(argnums, chosen, flats, found) for found in per_output]
         result = jacobians[0] if isinstance(out, Tensor) else rebuild(out, iter(jacobians))
         return (result, aux) if has_aux else result
 
     return call
+
+
+def _columns_of(walk: Forward, k: int, flat: list[Tensor], again: bool) -> list[Tensor]:
+    """The derivatives of all results along every element of one variable, along a last axis."""
+    rest = [zeros_like(y.detach()) for y in flat]
+
+    def along(u: Tensor) -> list[Tensor]:
+        try:
+            return push(walk, flat, [u if j == k else t for j, t in enumerate(rest)], again)
+        finally:
+            walk.forget()  # else `vmap` would find tensors kept
+
+    if flat[k]._aval.size == 1:
+        return along(ones_like(flat[k].detach()))
+    return list(vmap(along, out_dims=-1, randomness="different")(_basis(flat[k])))
 
 
 def hessian(func: Callable, argnums: Any = 0) -> Callable:

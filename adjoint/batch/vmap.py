@@ -260,7 +260,17 @@ def _walked(tr: Trace, pairs: Pairs, mapped: list[Mapped], size: int, traces: _T
     out = []
     for x, d in pairs:
         made = x if d is None else next(results)
-        out.append(stack([x] * size, d) if made is None else made)
+        out.append(_repeated(x, size, d) if made is None else made)
+    return out
+
+
+def _repeated(x: Tensor, size: int, axis: int) -> Tensor:
+    """A result that is the same for all samples."""
+    shape = list(x._aval.shape)
+    at = axis % (len(shape) + 1)
+    one = recorder.record("reshape", (x,), (*shape[:at], 1, *shape[at:]))
+    out = recorder.record("expand", (one,), (*shape[:at], size, *shape[at:]))
+    out._aval = aval(tuple(out._aval.shape), x._aval.dtype, out._aval.requires_grad)
     return out
 
 

@@ -432,14 +432,17 @@ class Forward:
                 if start is not None or step.prim in ("input", "custom") or getattr(step.aval, "requires_grad", False):
                     self.steps.append((h, slot, step, start, {}))
 
+    def forget(self) -> None:
+        for *_, memory in self.steps:
+            memory.clear()
+
     def push(self, tangents: list[Tensor]) -> list[Tensor | None]:
         """Tangents of the roots when the starts have these."""
         by_leaf = {leaf: tangents[k] for leaf, k in self.leaves}
         known: dict[int, dict[int, Any]] = {}
         if local.trace.id != self.memorised:
             self.memorised = local.trace.id
-            for *_, memory in self.steps:
-                memory.clear()
+            self.forget()
         for h, slot, step, start, memory in self.steps:
             mine = known.setdefault(h.id, {})
             t: Any
