@@ -18,7 +18,9 @@ from adjoint.ops.create import ones_like, zeros_like
 from adjoint.ops.elementwise import cast
 from adjoint.trace import recorder
 from adjoint.trace.handle import Tensor
+from adjoint.trace.macro import bind_all, make_handle, remember
 from adjoint.trace.recorder import local
+from adjoint.trace.trie import Macro
 
 __all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "vjp", "vmap"]
 
@@ -54,7 +56,24 @@ def _apply(func: Callable, args: tuple, kwargs: dict, argnums: tuple[int, ...]) 
     with enable_grad():
         out = func(*replaced, **kwargs)
     own = [x for flat in flats for x in flat]
-    return out, chosen, flats, local.trace.grad and depends_on_others(leaves_of(out), own)
+    return out, chosen, flats, local.trace.grad and _is_of_others(leaves_of(out), own)
+
+
+def _is_of_others(outs: list[Tensor], own: list[Tensor]) -> bool:
+    """`depends_on_others`; within one trace that is known at a known place."""
+    tr = local.trace
+    tid = tr.id
+    if tr.eager or tr.origins or tr.payload or not all([x._tid == tid for x in (*outs, *own)]):
+        return depends_on_others(outs, own)
+    key = ("others", tuple([x._slot for x in outs]), tuple([x._slot for x in own]))
+    macro = tr.node.macros.get(key) if tr.node.macros is not None else None
+    if macro is None:
+        start = tr.node
+        found = depends_on_others(outs, own)
+        if tr.node is start:
+            remember(start, key, Macro(start, [found], True))
+        return found
+    return macro.results[0]
 
 
 def _results(argnums: Any, chosen: list[Any], flats: list[list[Tensor]], found: list[Tensor]) -> Any:
@@ -167,7 +186,7 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) 
     flat = [x for f in flats for x in f]
     given = [t for t, x in zip(leaves_of(list(tangents)), leaves_of(list(primals)), strict=True) if x._aval.dtype.is_floating_point]
     outs = leaves_of(out)
-    found = push(Forward(outs, flat), flat, given, again)
+    found = pushed(outs, flat, given, again)
     values = rebuild(out, iter([_outward(o, again) for o in outs]))
     result = rebuild(out, iter(found))
     return (values, result, aux) if has_aux else (values, result)
@@ -187,6 +206,31 @@ def push(walk: Forward, starts: list[Tensor], tangents: list[Tensor], again: boo
         tr.static -= 1
         tr.set_mode(grad)
     return [zeros_like(o.detach()) if t is None else t for t, o in zip(found, walk.roots, strict=True)]
+
+
+def pushed(outs: list[Tensor], starts: list[Tensor], tangents: list[Tensor], again: bool) -> list[Tensor]:
+    """`push` along the steps from variables to results; a known path of one trace is one look-up."""
+    tr = local.trace
+    if tr.eager:
+        return push(Forward(outs, starts), starts, tangents, again)
+    slots = bind_all(tr, (*outs, *starts, *tangents))
+    key = ("push", slots, len(outs), len(starts), again)
+    macro = tr.node.macros.get(key) if tr.node.macros is not None else None
+    if macro is not None:
+        tr.node = macro.end
+        return [make_handle(tr, *r) for r in macro.results]
+    start, tid = tr.node, tr.id
+    handles, before = len(tr.handles), (len(tr.inputs), len(tr.scalars))
+    walk = Forward(outs, starts)
+    found = push(walk, starts, tangents, again)
+    plain = walk.is_plain(tr) and not tr.flush_after and all(t._tid == tid for t in found)
+    if tr.id == tid and plain and before == (len(tr.inputs), len(tr.scalars)):
+        results = [(t._slot, t._aval) for t in found]
+        remember(start, key, Macro(tr.node, results, False))
+        walk.forget()
+        del tr.handles[handles:]
+        found = [make_handle(tr, *r) for r in results]
+    return found
 
 
 def _basis(x: Tensor) -> Tensor:
@@ -248,10 +292,9 @@ def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
             out, aux = out
         flat = [x for f in flats for x in f]
         outs = leaves_of(out)
-        walk = Forward(outs, flat)
         per_output: list[list[Tensor]] = [[] for _ in outs]
         for k, x in enumerate(flat):
-            columns = _columns_of(walk, k, flat, again) if x._aval.size else [zeros_like(o.detach()) for o in outs]
+            columns = _columns_of(outs, k, flat, again) if x._aval.size else [zeros_like(o.detach()) for o in outs]
             for found, column, o in zip(per_output, columns, outs, strict=True):
                 found.append(column.reshape((*o._aval.shape, *x._aval.shape)))
         jacobians = [_results(argnums, chosen, flats, found) for found in per_output]
@@ -261,15 +304,12 @@ def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
     return call
 
 
-def _columns_of(walk: Forward, k: int, flat: list[Tensor], again: bool) -> list[Tensor]:
+def _columns_of(outs: list[Tensor], k: int, flat: list[Tensor], again: bool) -> list[Tensor]:
     """The derivatives of all results along every element of one variable, along a last axis."""
-    rest = [zeros_like(y.detach()) for y in flat]
+    rest = [None if j == k else zeros_like(y.detach()) for j, y in enumerate(flat)]
 
     def along(u: Tensor) -> list[Tensor]:
-        try:
-            return push(walk, flat, [u if j == k else t for j, t in enumerate(rest)], again)
-        finally:
-            walk.forget()  # else `vmap` would find tensors kept
+        return pushed(outs, flat, [u if t is None else t for t in rest], again)
 
     if flat[k]._aval.size == 1:
         return along(ones_like(flat[k].detach()))

@@ -22,7 +22,7 @@ from adjoint.trace import recorder
 from adjoint.trace.handle import Tensor
 from adjoint.trace.history import History
 from adjoint.trace.lower import KEEP_NOTHING
-from adjoint.trace.recorder import local, record
+from adjoint.trace.recorder import Trace, local, record
 from adjoint.trace.trie import Num, Step
 
 REAL_RULES = frozenset("cholesky slogdet eigh svd qr".split())  # derivative rules without the conjugates
@@ -431,6 +431,10 @@ class Forward:
                 start = given.get((h.id, slot))
                 if start is not None or step.prim in ("input", "custom") or getattr(step.aval, "requires_grad", False):
                     self.steps.append((h, slot, step, start, {}))
+
+    def is_plain(self, tr: Trace) -> bool:
+        """Whether all of it lies in the present trace, and its rules are those of the tables."""
+        return all([h.trace is tr and step.prim != "custom" for h, _, step, _, _ in self.steps]) and not tr.origins
 
     def forget(self) -> None:
         for *_, memory in self.steps:
