@@ -231,7 +231,7 @@ class _Traces:
 
     def none_left(self, tr: Trace, pairs: Pairs) -> bool:
         """Whether no tensor was changed, and no new one is held by anybody but the result."""
-        known = {id(x) for x, _ in pairs} | {id(x._base) for x, _ in pairs}
+        known = {id(t) for x, _ in pairs for t in (x, x._base, *[s for move in x._chain for s in move[2]])}
         if self.changes != self.count(tr):
             return False
         for views in tr.viewed:  # a view that only the trace holds is none, and holds no base

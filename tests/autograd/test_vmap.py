@@ -12,7 +12,7 @@ from adjoint.batch import vmap as mapping
 from adjoint.batch.rules import RULES
 from adjoint.ir.prims import PRIMS
 from adjoint.testing.operators import RECORDS, OpRecord
-from adjoint.testing.operators.record import Sample, flat, tensors
+from adjoint.testing.operators.record import Sample, flat
 
 func = torch.func
 compiled = pytest.mark.skipif(torch.is_eager(), reason="reference mode computes sample by sample")
