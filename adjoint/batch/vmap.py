@@ -182,7 +182,7 @@ def _run(sample: Callable, flat: Pairs, size: int, out_dims: Any, draws: Draws) 
     tr.whole += 1
     try:
         bind_all(tr, [x for x, d in steady if d is not None])
-        given = [x if d is None else _first(x, d) for x, d in steady]
+        given = [x if d is None else _sample(x, d, 0) for x, d in steady]
         tid = tr.id
         mapped = [Mapped(s._slot, x._slot, d) for s, (x, d) in zip(given, steady, strict=True) if d is not None and x._tid == tid]
         complete = len(mapped) == sum(d is not None for _, d in flat)
@@ -195,9 +195,7 @@ def _run(sample: Callable, flat: Pairs, size: int, out_dims: Any, draws: Draws) 
         found = _walked(tr, pairs, mapped, size, traces)
         if found is not None:
             return tree, found
-    for s, (x, d) in zip(given, flat, strict=True):
-        if d is not None and s._version:  # it was changed in place, and is no view
-            select(x, d, 0).copy_(s)
+    _write_back(given, flat, 0)
     return _looped(sample, flat, size, out_dims, draws, [tree])
 
 
@@ -208,14 +206,21 @@ def _steady(x: Tensor) -> Tensor:
     return x if base._escape is None or x._aval.requires_grad else recorder.alias(x, "alias", False)
 
 
-def _first(x: Tensor, dim: int) -> Tensor:
-    """The first sample: a tensor of its own and no view, so that only what uses it depends on it."""
+def _sample(x: Tensor, dim: int, k: int) -> Tensor:
+    """One sample: a tensor of its own and no view, so that only what uses it depends on it."""
     shape = tuple(x._aval.shape)
     rest = shape[:dim] + shape[dim + 1 :]
-    row = recorder.record("slice", (x,), ((0,) * len(shape), (*shape[:dim], 1, *shape[dim + 1 :]), (1,) * len(shape)))
+    row = recorder.record("slice", (x,), (tuple([k if a == dim else 0 for a in range(len(shape))]), (*shape[:dim], 1, *shape[dim + 1 :]), (1,) * len(shape)))
     out = recorder.record("reshape", (row,), rest)
     out._aval = aval(rest, x._aval.dtype, out._aval.requires_grad)
     return out
+
+
+def _write_back(given: list[Tensor], flat: Pairs, k: int) -> None:
+    """What a function changed in its sample is changed in the batch."""
+    for s, (x, d) in zip(given, flat, strict=True):
+        if d is not None and s._version:
+            select(x, d, k).copy_(s)
 
 
 class _Traces:
@@ -280,7 +285,9 @@ def _looped(sample: Callable, flat: Pairs, size: int, out_dims: Any, draws: Draw
     loops += size > 1
     for k in range(len(trees), size):
         draws.next()
-        trees.append(sample([x if d is None else select(x, d, k) for x, d in flat]))
+        given = [x if d is None else _sample(x, d, k) for x, d in flat]
+        trees.append(sample(given))
+        _write_back(given, flat, k)
     axes = [d for _, d in _placed(trees[0], out_dims)]
     columns = zip(*[leaves_of(tree) for tree in trees], strict=True)
     return trees[0], [column[0] if d is None else stack(list(column), d) for column, d in zip(columns, axes, strict=True)]
