@@ -11,13 +11,16 @@ from typing import Any
 
 from adjoint.autograd.engine import grad as run_grad
 from adjoint.autograd.modes import enable_grad
+from adjoint.batch.trees import leaves_of, rebuild
+from adjoint.batch.vmap import vmap
 from adjoint.grad.walk import Forward, depends_on_others
-from adjoint.ops.create import zeros_like
+from adjoint.ops.create import ones_like, zeros_like
 from adjoint.ops.elementwise import cast
-from adjoint.ops.joining import stack
 from adjoint.trace import recorder
 from adjoint.trace.handle import Tensor
+from adjoint.trace.macro import bind_all, make_handle, remember
 from adjoint.trace.recorder import local
+from adjoint.trace.trie import Macro
 
 __all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "vjp", "vmap"]
 
@@ -25,31 +28,6 @@ __all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "ja
 def variable(x: Tensor) -> Tensor:
     """A handle of the same value, differentiable on its own and connected to where `x` came from."""
     return recorder.alias(x, "clone", True)
-
-
-def leaves_of(tree: Any) -> list[Tensor]:
-    """The tensors in a tree, in order."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    if isinstance(tree, (list, tuple)):
-        return [x for t in tree for x in leaves_of(t)]
-    if isinstance(tree, dict):
-        return [x for t in tree.values() for x in leaves_of(t)]
-    return []
-
-
-def rebuild(tree: Any, flat: Any) -> Any:
-    """The tree with its tensors replaced in order."""
-    if isinstance(tree, Tensor):
-        return next(flat)
-    if isinstance(tree, (list, tuple)):
-        parts = [rebuild(t, flat) for t in tree]
-        if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-            return type(tree)(*parts)
-        return type(tree)(parts)
-    if isinstance(tree, dict):
-        return {k: rebuild(t, flat) for k, t in tree.items()}
-    return tree
 
 
 def _variables(tree: Any) -> tuple[Any, list[Tensor]]:
@@ -78,7 +56,24 @@ def _apply(func: Callable, args: tuple, kwargs: dict, argnums: tuple[int, ...]) 
     with enable_grad():
         out = func(*replaced, **kwargs)
     own = [x for flat in flats for x in flat]
-    return out, chosen, flats, local.trace.grad and depends_on_others(leaves_of(out), own)
+    return out, chosen, flats, local.trace.grad and _is_of_others(leaves_of(out), own)
+
+
+def _is_of_others(outs: list[Tensor], own: list[Tensor]) -> bool:
+    """`depends_on_others`; within one trace that is known at a known place."""
+    tr = local.trace
+    tid = tr.id
+    if tr.eager or tr.origins or tr.payload or not all([x._tid == tid for x in (*outs, *own)]):
+        return depends_on_others(outs, own)
+    key = ("others", tuple([x._slot for x in outs]), tuple([x._slot for x in own]))
+    macro = tr.node.macros.get(key) if tr.node.macros is not None else None
+    if macro is None:
+        start = tr.node
+        found = depends_on_others(outs, own)
+        if tr.node is start:
+            remember(start, key, Macro(start, [found], True))
+        return found
+    return macro.results[0]
 
 
 def _results(argnums: Any, chosen: list[Any], flats: list[list[Tensor]], found: list[Tensor]) -> Any:
@@ -191,7 +186,7 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) 
     flat = [x for f in flats for x in f]
     given = [t for t, x in zip(leaves_of(list(tangents)), leaves_of(list(primals)), strict=True) if x._aval.dtype.is_floating_point]
     outs = leaves_of(out)
-    found = push(Forward(outs, flat), flat, given, again)
+    found = pushed(outs, flat, given, again)
     values = rebuild(out, iter([_outward(o, again) for o in outs]))
     result = rebuild(out, iter(found))
     return (values, result, aux) if has_aux else (values, result)
@@ -213,13 +208,37 @@ def push(walk: Forward, starts: list[Tensor], tangents: list[Tensor], again: boo
     return [zeros_like(o.detach()) if t is None else t for t, o in zip(found, walk.roots, strict=True)]
 
 
-def _basis(x: Tensor) -> list[Tensor]:
-    """One unit tangent or cotangent per element."""
+def pushed(outs: list[Tensor], starts: list[Tensor], tangents: list[Tensor], again: bool) -> list[Tensor]:
+    """`push` along the steps from variables to results; a known path of one trace is one look-up."""
+    tr = local.trace
+    if tr.eager:
+        return push(Forward(outs, starts), starts, tangents, again)
+    slots = bind_all(tr, (*outs, *starts, *tangents))
+    key = ("push", slots, len(outs), len(starts), again)
+    macro = tr.node.macros.get(key) if tr.node.macros is not None else None
+    if macro is not None:
+        tr.node = macro.end
+        return [make_handle(tr, *r) for r in macro.results]
+    start, tid = tr.node, tr.id
+    handles, before = len(tr.handles), (len(tr.inputs), len(tr.scalars))
+    walk = Forward(outs, starts)
+    found = push(walk, starts, tangents, again)
+    plain = walk.is_plain(tr) and not tr.flush_after and all(t._tid == tid for t in found)
+    if tr.id == tid and plain and before == (len(tr.inputs), len(tr.scalars)):
+        results = [(t._slot, t._aval) for t in found]
+        remember(start, key, Macro(tr.node, results, False))
+        walk.forget()
+        del tr.handles[handles:]
+        found = [make_handle(tr, *r) for r in results]
+    return found
+
+
+def _basis(x: Tensor) -> Tensor:
+    """The unit tangents or cotangents of a tensor, one per element along a first axis."""
     import numpy as np
 
     n = x._aval.size
-    rows = np.eye(n, dtype=x._aval.dtype.values).reshape((n, *x._aval.shape))
-    return [recorder.tensor_from_array(r, dtype=x._aval.dtype) for r in rows]
+    return recorder.tensor_from_array(np.eye(n, dtype=x._aval.dtype.values).reshape((n, *x._aval.shape)), dtype=x._aval.dtype)
 
 
 def jacrev(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
@@ -241,17 +260,20 @@ def jacrev(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
         flat = [x for f in flats for x in f]
         jacobians = []
         for o in leaves_of(out):
-            rows = [_differentiate(o, flat, again, u) for u in _basis(o)]
-            found = [
-                stack([r[k] for r in rows]).reshape((*o._aval.shape, *x._aval.shape))
-                if rows else zeros_like(x).reshape((*o._aval.shape, *x._aval.shape))
-                for k, x in enumerate(flat)
-            ]  # fmt: skip
-            jacobians.append(_results(argnums, chosen, flats, found))
+            found = _rows_of(o, flat, again) if o._aval.size else [zeros_like(x) for x in flat]
+            shaped = [r.reshape((*o._aval.shape, *x._aval.shape)) for r, x in zip(found, flat, strict=True)]
+            jacobians.append(_results(argnums, chosen, flats, shaped))
         result = rebuild(out, iter(jacobians)) if not isinstance(out, Tensor) else jacobians[0]
         return (result, aux) if has_aux else result
 
     return call
+
+
+def _rows_of(o: Tensor, flat: list[Tensor], again: bool) -> list[Tensor]:
+    """The gradients of every element of a result, along a first axis."""
+    if o._aval.size == 1:
+        return _differentiate(o, flat, again, ones_like(o.detach()))
+    return list(vmap(lambda u: _differentiate(o, flat, again, u), randomness="different")(_basis(o)))
 
 
 def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
@@ -270,25 +292,28 @@ def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
             out, aux = out
         flat = [x for f in flats for x in f]
         outs = leaves_of(out)
-        walk = Forward(outs, flat)
         per_output: list[list[Tensor]] = [[] for _ in outs]
         for k, x in enumerate(flat):
-            columns: list[list[Tensor]] = []
-            for u in _basis(x):
-                tangents = [u if j == k else zeros_like(y.detach()) for j, y in enumerate(flat)]
-                columns.append(push(walk, flat, tangents, again))
-            for i, o in enumerate(outs):
-                shape = (*o._aval.shape, *x._aval.shape)
-                if columns:
-                    last = len(o._aval.shape)
-                    per_output[i].append(stack([c[i] for c in columns], last).reshape(shape))
-                else:
-                    per_output[i].append(zeros_like(o.detach()).reshape(shape))
+            columns = _columns_of(outs, k, flat, again) if x._aval.size else [zeros_like(o.detach()) for o in outs]
+            for found, column, o in zip(per_output, columns, outs, strict=True):
+                found.append(column.reshape((*o._aval.shape, *x._aval.shape)))
         jacobians = [_results(argnums, chosen, flats, found) for found in per_output]
         result = jacobians[0] if isinstance(out, Tensor) else rebuild(out, iter(jacobians))
         return (result, aux) if has_aux else result
 
     return call
+
+
+def _columns_of(outs: list[Tensor], k: int, flat: list[Tensor], again: bool) -> list[Tensor]:
+    """The derivatives of all results along every element of one variable, along a last axis."""
+    rest = [None if j == k else zeros_like(y.detach()) for j, y in enumerate(flat)]
+
+    def along(u: Tensor) -> list[Tensor]:
+        return pushed(outs, flat, [u if t is None else t for t in rest], again)
+
+    if flat[k]._aval.size == 1:
+        return along(ones_like(flat[k].detach()))
+    return list(vmap(along, out_dims=-1, randomness="different")(_basis(flat[k])))
 
 
 def hessian(func: Callable, argnums: Any = 0) -> Callable:
@@ -327,65 +352,6 @@ def functional_call(module: Any, parameters_and_buffers: Any, args: Any = (), kw
     finally:
         for table, leaf, value in reversed(saved):
             table[leaf] = value
-
-
-def vmap(func: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = "error", *, chunk_size: int | None = None) -> Callable:
-    """`func` for every slice of its arguments along `in_dims`, the results stacked along `out_dims`.
-
-    in_dims, out_dims: an int for all, None for what is not mapped over, or a structure like that of the arguments. The
-    function is called once per slice and all calls are recorded into one trace, so mapping over many slices makes a
-    long program: where a batch axis can be written into the function itself, that is faster. Randomness is "different"
-    in every slice whatever is asked for. ValueError if the mapped sizes differ or nothing is mapped.
-
-    >>> import adjoint as torch
-    >>> torch.func.vmap(torch.dot)(torch.tensor([[1., 2.], [3., 4.]]), torch.tensor([[1., 1.], [2., 2.]]))
-    tensor([ 3., 14.])
-    """
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        dims = in_dims if isinstance(in_dims, (tuple, list)) else (in_dims,) * len(args)
-        if len(dims) != len(args):
-            raise ValueError(f"vmap: in_dims {in_dims} has {len(dims)} entries for {len(args)} arguments")
-        flat = [(x, d) for a, dim in zip(args, dims, strict=True) for x, d in _with_dims(a, dim)]
-        sizes = {x._aval.shape[d] for x, d in flat if d is not None}
-        if len(sizes) != 1:
-            raise ValueError(f"vmap: mapped-over sizes must be one and the same, got {sorted(sizes)} along in_dims {in_dims}")
-        results = []
-        for k in range(sizes.pop()):
-            parts = iter([x if d is None else x.select(d, k) for x, d in flat])
-            results.append(func(*[rebuild(a, parts) for a in args], **kwargs))
-        if not results:
-            raise ValueError("vmap: cannot map over an axis of size 0")
-        return _stacked(results, out_dims)
-
-    return call
-
-
-def _with_dims(tree: Any, dim: Any) -> list[tuple[Tensor, int | None]]:
-    """The tensors of an argument, each with the axis to map over."""
-    if isinstance(tree, Tensor):
-        if dim is not None and not -len(tree._aval.shape) <= dim < len(tree._aval.shape):
-            raise ValueError(f"vmap: in_dim {dim} for a tensor of shape {list(tree._aval.shape)}")
-        return [(tree, dim)]
-    if isinstance(tree, (tuple, list)):
-        dims = dim if isinstance(dim, (tuple, list)) else [dim] * len(tree)
-        return [pair for t, d in zip(tree, dims, strict=True) for pair in _with_dims(t, d)]
-    if isinstance(tree, dict):
-        return [pair for k, t in tree.items() for pair in _with_dims(t, dim[k] if isinstance(dim, dict) else dim)]
-    return []
-
-
-def _stacked(results: list[Any], dim: Any) -> Any:
-    """One structure of stacked tensors from the structures of every slice."""
-    first = results[0]
-    if isinstance(first, Tensor):
-        return first if dim is None else stack(results, dim)
-    if isinstance(first, (tuple, list)):
-        dims = dim if isinstance(dim, (tuple, list)) else [dim] * len(first)
-        return type(first)([_stacked([r[k] for r in results], d) for k, d in enumerate(dims)])
-    if isinstance(first, dict):
-        return {k: _stacked([r[k] for r in results], dim[k] if isinstance(dim, dict) else dim) for k in first}
-    raise ValueError(f"vmap: the function must return tensors, got {type(first).__name__}")
 
 
 def __getattr__(name: str) -> object:

@@ -22,6 +22,7 @@ ORDER = (
     ("adjoint",),  # the public names
     ("methods", "printing", "linalg", "random", "special", "cuda", "backends"),
     ("autograd", "func"),
+    ("batch",),
     ("grad",),
     ("ops",),
     ("trace",),

@@ -22,7 +22,7 @@ from adjoint.trace import recorder
 from adjoint.trace.handle import Tensor
 from adjoint.trace.history import History
 from adjoint.trace.lower import KEEP_NOTHING
-from adjoint.trace.recorder import local, record
+from adjoint.trace.recorder import Trace, local, record
 from adjoint.trace.trie import Num, Step
 
 REAL_RULES = frozenset("cholesky slogdet eigh svd qr".split())  # derivative rules without the conjugates
@@ -374,12 +374,16 @@ def depends_on_others(roots: list[Tensor], own: list[Tensor]) -> bool:
 
     if any([follow(t) for t in roots]):
         return True
+    steps_of: dict[int, dict[int, Step]] = {}  # nothing is recorded meanwhile, but by `locate` in the present trace
     while stack:
         h, slot = stack.pop()
         if (h.id, slot) in seen:
             continue
         seen.add((h.id, slot))
-        step = h.steps()[slot]
+        steps = steps_of.get(h.id)
+        if steps is None or slot not in steps:
+            steps = steps_of[h.id] = h.steps()
+        step = steps[slot]
         if slot != step.slot or not getattr(step.aval, "requires_grad", False):
             continue
         if step.prim == "input":
@@ -391,11 +395,11 @@ def depends_on_others(roots: list[Tensor], own: list[Tensor]) -> bool:
         elif step.prim == "custom":
             if any([follow(x) for x in h.payload[slot].call.inputs if isinstance(x, Tensor)]):
                 return True
-        elif step.prim == "clone" and not h.steps()[step.args[0]].aval.requires_grad:
+        elif step.prim == "clone" and not steps[step.args[0]].aval.requires_grad:
             if (h.id, slot) not in variables:
                 return True
         else:
-            stack.extend((h, a) for a in step.args if type(a) is int)
+            stack.extend([(h, a) for a in step.args if type(a) is int])
     return False
 
 
@@ -428,14 +432,21 @@ class Forward:
                 if start is not None or step.prim in ("input", "custom") or getattr(step.aval, "requires_grad", False):
                     self.steps.append((h, slot, step, start, {}))
 
+    def is_plain(self, tr: Trace) -> bool:
+        """Whether all of it lies in the present trace, and its rules are those of the tables."""
+        return all([h.trace is tr and step.prim != "custom" for h, _, step, _, _ in self.steps]) and not tr.origins
+
+    def forget(self) -> None:
+        for *_, memory in self.steps:
+            memory.clear()
+
     def push(self, tangents: list[Tensor]) -> list[Tensor | None]:
         """Tangents of the roots when the starts have these."""
         by_leaf = {leaf: tangents[k] for leaf, k in self.leaves}
         known: dict[int, dict[int, Any]] = {}
         if local.trace.id != self.memorised:
             self.memorised = local.trace.id
-            for *_, memory in self.steps:
-                memory.clear()
+            self.forget()
         for h, slot, step, start, memory in self.steps:
             mine = known.setdefault(h.id, {})
             t: Any

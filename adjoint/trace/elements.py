@@ -19,7 +19,7 @@ from adjoint.storage import decode
 from adjoint.trace.handle import Tensor
 from adjoint.trace.moves import move_array
 from adjoint.trace.recorder import refresh_special
-from adjoint.trace.state import Trace, local
+from adjoint.trace.state import ALIVE, Trace, local
 from adjoint.trace.trie import above
 from adjoint.trace.views import OWNED, UNSHARED, Views
 
@@ -60,6 +60,14 @@ def take_back(tr: Trace, t: Tensor) -> None:
         if node.prim != move[0] or len(node.scalars) != len(move[2]):
             return
         node = above(node)
+    recent, first = views.recent, len(views.recent) - 1
+    while first:  # views on the way to this one: taken back with it, unless somebody holds them
+        v = recent[first - 1]
+        if v._tid != tr.id or v._slot <= node.slot:
+            break
+        if getrefcount(v) > ALIVE:
+            return
+        first -= 1
     count = node.scalars_before + len(node.scalars)
     bound = node.prim == "input" and not base._special and base._tid == tr.id and base._slot == node.slot and tr.inputs[-1] is base
     scalars, inputs, buffers = tr.scalars, tr.inputs, tr.buffers
@@ -72,8 +80,8 @@ def take_back(tr: Trace, t: Tensor) -> None:
         tr.node = node
         del scalars[count:]
     t._tid = 0
-    views.recent.pop()
-    if not views.recent and tr.viewed and tr.viewed[-1] is views:
+    del recent[first:]
+    if not recent and tr.viewed and tr.viewed[-1] is views:
         tr.viewed.pop()
     keep_stale(views, t)
 

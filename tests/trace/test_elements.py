@@ -150,3 +150,13 @@ def test_numbers_that_do_not_fit_and_places_that_are_not_there():
     version = x._version
     x[0] = 1.0
     assert x._version == version + 1
+
+
+def test_an_element_of_a_part_that_is_used_afterwards() -> None:
+    """Reading takes back the steps of the view that was read, but not those of a part that somebody holds."""
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    rows = []
+    for k in range(3):
+        row = x.select(0, k)
+        rows.append(row * row[0].item())
+    assert torch.stack(rows).tolist() == [[1, 2], [9, 12], [25, 30]]

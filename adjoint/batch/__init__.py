@@ -1,0 +1,1 @@
+"""Functions of one sample, run for a batch: the rules (`rules`), the walk that applies them, and `vmap` itself."""
