@@ -331,6 +331,11 @@ def put(call: Call) -> Tensor:
     return permute(out, (1, 0, *range(2, len(shape_of(out)))))
 
 
+def attended(call: Call) -> Any:
+    """Attention, whose operands may have any number of axes in front."""
+    return record(call.step.prim, tuple([call.front(k) for k in range(len(call.args))]), call.attrs)
+
+
 # --- the table ----------------------------------------------------------------------------------------------------------
 
 
@@ -370,6 +375,8 @@ RULES: dict[str, Callable[[Call], Any]] = {
     "window": windowed,
     "matmul": product,
     "convolve": convolved,
+    "attention": attended,
+    "attention_backward": attended,
     "solve": solved,
     "take": taken,
     "put_add": put_added,
