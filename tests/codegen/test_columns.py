@@ -24,8 +24,8 @@ def test_columns_are_those_of_narrow_pieces(name: str, dtype: str) -> None:
     if dtype == "int64" and name not in ("sum", "amax", "argmin"):
         pytest.skip("of floating tensors")
     rng = np.random.default_rng(0)
-    for rows in (1, 2, 7, 65, 300):
-        for columns in (64, 128, 256, 320, 1024):
+    for rows in (1, 7, 65, 300):
+        for columns in (64, 256, 320):
             values = (rng.normal(size=(rows, columns)) * 8).astype(dtype)
             x = torch.tensor(values)
             whole = REDUCED[name](x).numpy()
