@@ -1,6 +1,6 @@
 """From a scheduled matrix product, convolution or order to its kernels: shapes and strides put in order for `codegen`.
 
-`KERNELS` is the table, `operations` says how much there is to do.
+`KERNELS` is the table, `operations` says how much there is to do. What few programs need is loaded by the first that does.
 """
 
 from __future__ import annotations
@@ -8,11 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjoint.codegen.attention import Attention, attention_kernels
-from adjoint.codegen.attention_backward import backward_kernels
-from adjoint.codegen.conv import Problem, conv_kernel
 from adjoint.codegen.gemm import Gemm, gemm_kernel
-from adjoint.codegen.sort import Order, order_kernels
 from adjoint.ir.graph import Node
 from adjoint.schedule.group import Special
 
@@ -48,6 +44,8 @@ def product(unit: Special, vector_bytes: int) -> Gemm:
 
 def convolution(unit: Special, vector_bytes: int) -> Gemm:
     """The kernels of a convolution whose elements of x are not moved apart."""
+    from adjoint.codegen.conv import Problem, conv_kernel
+
     node = unit.node
     x, w, *bias = node.args
     strides, lo, _, _, dilations, groups = node.attrs
@@ -60,6 +58,8 @@ def convolution(unit: Special, vector_bytes: int) -> Gemm:
 
 def order(unit: Special, vector_bytes: int) -> Gemm:
     """The kernels of an order along the last axis that has more than one element."""
+    from adjoint.codegen.sort import Order, order_kernels
+
     node = unit.node
     x, (axis, descending, *ranks) = node.args[0], node.attrs
     n = x.shape[axis]
@@ -70,6 +70,9 @@ def order(unit: Special, vector_bytes: int) -> Gemm:
 
 def attention(unit: Special, vector_bytes: int) -> Gemm:
     """The kernels of attention, or of its derivative."""
+    from adjoint.codegen.attention import Attention, attention_kernels
+    from adjoint.codegen.attention_backward import backward_kernels
+
     node = unit.node
     backward = node.prim.name == "attention_backward"
     places = [layout for _, layout in unit.layouts]
