@@ -126,6 +126,8 @@ class Compiled:
             return False, None
         if (containers or state.tags or state.reads_grad) and not state.fits(tensors, containers):
             return False, None
+        if tr.node.boundary or tr.node.cut:  # first, so that what it computes has its memory
+            flush(tr)
         sources = [*tensors, *layout.captured]
         if layout.gradients:
             gradients = [sources[k].grad for k in layout.gradients]
@@ -135,8 +137,6 @@ class Compiled:
         buffers = [t._data for t in sources if not t._special]
         if len(buffers) < len(sources):
             return False, None
-        if tr.node.boundary or tr.node.cut:
-            flush(tr)
         key = None
         aliases = layout.aliases(tensors)
         if aliases:

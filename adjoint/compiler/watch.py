@@ -39,6 +39,18 @@ def _generated(frame: types.FrameType) -> bool:
     return name.startswith(("namedtuple_", "adjoint.", "numpy.", "llvmlite."))
 
 
+def _importing(frame: types.FrameType | None) -> bool:
+    """Whether a frame is inside an import: this package loads parts of itself late, and finders of others look for them."""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.startswith("<frozen importlib"):
+            return True
+        if file.startswith(PACKAGE):
+            return False
+        frame = frame.f_back
+    return False
+
+
 class Watch:
     """One watched call: what the profiler's hook and the library tell of it.
 
@@ -61,7 +73,7 @@ class Watch:
                     self.problem = self.problem or f"{code.co_name!r} runs with two sets of global names"
                 return
             if is_user_code(code):
-                if not _generated(frame):
+                if not _generated(frame) and not _importing(frame.f_back):
                     self.codes[code] = frame.f_globals
             elif self.problem:
                 return
@@ -77,7 +89,7 @@ class Watch:
                 if caller is not None and is_user_code(caller.f_code):
                     self.problem = f"it calls {code.co_name} of NumPy"
         elif event == "c_call":
-            if not self.problem and impure(arg) and _asked_by_user(frame):
+            if not self.problem and impure(arg) and _asked_by_user(frame) and not _importing(frame):
                 self.problem = f"it calls {getattr(arg, '__qualname__', arg)!s}"
 
     def set(self, generator: Any) -> None:

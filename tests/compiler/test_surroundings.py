@@ -17,6 +17,7 @@ import itertools
 import logging
 import operator
 import os
+import sys
 import types
 import weakref
 from collections.abc import Callable
@@ -964,3 +965,20 @@ def test_what_a_compiled_function_was_called_with_is_not_kept_for_ever() -> None
 def test_a_story_reads_the_same_with_compiled_functions(name: str) -> None:
     wanted = STORIES[name](lambda f: f)
     assert STORIES[name](torch.compile) == wanted
+
+
+@pytest.mark.skipif(torch.is_eager(), reason="nothing is remembered in reference mode")
+def test_a_finder_of_modules_that_runs_while_a_part_is_loaded_late_is_no_code_of_the_function(monkeypatch) -> None:
+    asked = []
+
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+            asked.append(name)
+
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "adjoint.codegen.sort", raising=False)
+    f = torch.compile(lambda x: x.sort()[0])
+    for k in range(8):
+        assert f(torch.tensor([3.0, 1.0, 2.0] * 2000) + k).tolist()[0] == 1.0 + k
+    assert asked and f.replays > 0, f
