@@ -19,9 +19,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from adjoint.compiler.direct import Direct, Quick
+from adjoint.compiler.direct import Direct
 from adjoint.compiler.known import MAX_REPLAYS, Layout, Replay, State
 from adjoint.compiler.learn import Before
+from adjoint.compiler.quick import Quick, link
 from adjoint.compiler.reach import PRIMITIVES, Unwatched, reach
 from adjoint.compiler.watch import Unrepeatable, Watch
 from adjoint.methods import Tensor
@@ -34,6 +35,7 @@ from adjoint.trace.views import Views, point
 
 WATCHED = 32  # calls watched in a row without success before the function is left alone
 LEARNT = 1 / 32  # what a watched call counts that became known, in case none like it ever comes again
+PLACES = 64  # places of the trie at which a call is learnt before it is only asked for at the beginning of a trace
 MAX_STATES = 8  # states of its surroundings in which a function is known
 MAX_OBJECTS = 32  # arguments that are objects, for which that many states each are kept
 
@@ -44,13 +46,16 @@ class Compiled:
     reason: why its last watched call could not be remembered, "" if it could.  replays: calls that were one look-up.
     """
 
+    __slots__ = ("_record", "__dict__", "__weakref__")  # the first as native code reads it
+
     living: ClassVar[weakref.WeakSet[Compiled]] = weakref.WeakSet()
 
     def __init__(self, function: Callable[..., Any], fullgraph: bool = False) -> None:
         functools.update_wrapper(self, function, updated=())
         self._function = function
         self._fullgraph = fullgraph
-        self.replays = 0
+        self._replays = 0
+        self._quick: dict[tuple, Quick] = {}
         self.forget()
         Compiled.living.add(self)
 
@@ -58,10 +63,16 @@ class Compiled:
         """Watch again what the function does."""
         self._codes: dict[types.CodeType, dict] = {}
         self._states: dict[tuple, list[State]] = {}
-        self._quick: dict[tuple, Quick] = {}
+        self._replays = self.replays
+        self._quick = {}
+        self._record: Any = None  # the first of the records of `_quick`
         self._seen = False  # whether a call was watched, so that its code is known
         self._failures = 0.0
         self.reason = "it has not been called often enough to be known"
+
+    @property
+    def replays(self) -> int:
+        return self._replays + sum([q.replays for q in self._quick.values()])
 
     def __reduce__(self) -> Any:
         """A copy knows no calls; one that stands for a name of a module is found there."""
@@ -82,11 +93,14 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         tr = local.trace
         if self._quick and not kwargs:
-            found = self._quick.get(tuple([getattr(a, "_aval", None) for a in args]))
-            if found is not None and tr.node is found.root and not tr.static and tr.watch is None:
+            found = self._quick.get((tr.node, *[getattr(a, "_aval", None) for a in args]))
+            if found is not None and not (tr.static or tr.whole) and tr.watch is None:
+                new = found.record is False
                 out = found.call(args)
                 if out is not None:
-                    self.replays += 1
+                    if new:
+                        self._record = link(self._quick.values())
+                    self._replays += 1
                     return out
         if tr.eager or tr.static or tr.whole or tr.watch is not None or (self._failures >= WATCHED and not self._fullgraph):
             return self._function(*args, **kwargs)
@@ -115,8 +129,11 @@ class Compiled:
 
     # ---- a known call --------------------------------------------------------------------------------------------------
 
-    def _again(self, tr: Any, state: State, tensors: list[Tensor], shape: tuple, containers: list[int]) -> tuple[bool, Any]:
-        """(True, the results) if the call is known here."""
+    def _again(
+        self, tr: Any, state: State, tensors: list[Tensor], shape: tuple, containers: list[int], ended: bool = False
+    ) -> tuple[bool, Any]:
+        """(True, the results) if the call is known here. ended: the trace was ended for it."""
+        arguments = shape
         leaves = [*state.leaves, *[t for t in tensors if t._leaf and t._aval.requires_grad]]
         layout = state.layouts.get(tuple([t.grad is None for t in leaves]))
         if layout is None or not layout.settled:
@@ -158,13 +175,16 @@ class Compiled:
                     except Exception:  # what cannot be computed says so when it is read, as it would without `compile`
                         bind_all(tr, sources)
                         return True, self._jump(tr, replay, layout, None, numbers, sources, leaves)
-                    if len(sources) == len(tensors) == len(shape) and not (replay.asks or containers or state.tags or state.reads_grad):
-                        self._quicken(tr.node, state, replay, direct, tensors)
-                    self.replays += 1
+                    if len(tensors) == len(shape) and not (replay.asks or containers or state.tags or state.reads_grad):
+                        self._quicken(tr.node, state, layout, replay, direct, tensors)
+                    self._replays += 1
                     self._failures = 0.0
                     return True, _build(direct.maker(out, sources, numbers), replay.result, sources, leaves, {})
         slots = bind_all(tr, sources)
         here = layout.replays.get((tr.node, slots, shape))
+        if here is None and not ended and len(layout.replays) >= PLACES:
+            flush(tr)
+            return self._again(tr, state, tensors, arguments, containers, True)
         if here is None or tr.flush_after:
             return False, None
         scalars = _asked(here.scalars, here.asks)
@@ -195,7 +215,7 @@ class Compiled:
             leaves[k].grad = None if found is None else make_handle(tr, *found)
         for t, value in shared:
             point(t, value)
-        self.replays += 1
+        self._replays += 1
         self._failures = 0.0
         out = _build(functools.partial(make_handle, tr), replay.result, sources, leaves, {})
         if key is not None and not replay.lasting:
@@ -207,11 +227,19 @@ class Compiled:
                 layout.remember(key, replay, direct)
         return out
 
-    def _quicken(self, root: Any, state: State, replay: Replay, direct: Direct, tensors: list[Tensor]) -> None:
+    def _quicken(self, root: Any, state: State, layout: Layout, replay: Replay, direct: Direct, tensors: list[Tensor]) -> None:
         """Let a call of tensors that makes one tensor, and is nothing else, take the shortest way."""
-        quick = Quick.of(root, state.guard, replay, direct, tensors)
-        if quick is not None and len(self._quick) < MAX_REPLAYS:
-            self._quick[tuple([t._aval for t in tensors])] = quick
+        key = (root, *[t._aval for t in tensors])
+        known = self._quick.get(key)
+        if known is not None and known.direct is direct:
+            return  # it does not fit just now
+        quick = Quick.of(root, state.guard, replay, direct, layout, tensors)
+        if quick is not None:
+            if len(self._quick) >= MAX_REPLAYS:
+                self._replays, self._quick = self.replays, {}
+            self._replays += known.replays if known is not None else 0
+            self._quick[key] = quick
+            self._record = link(self._quick.values())
 
     # ---- a call that is watched ----------------------------------------------------------------------------------------
 

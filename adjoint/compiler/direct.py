@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from adjoint.compiler.guards import Guard
 from adjoint.methods import Tensor
 from adjoint.trace import lower
 from adjoint.trace.aval import Aval
@@ -17,7 +16,7 @@ from adjoint.trace.handle import blank, pending
 from adjoint.trace.history import History
 from adjoint.trace.state import counters, new_id
 
-__all__ = ["Direct", "Quick"]
+__all__ = ["Direct", "plain"]
 
 
 class Direct:
@@ -100,40 +99,6 @@ class Direct:
         past = History(new_id(), None, inputs, self.nothing, scalars, {}, {}, {})
         past._node = self.end
         return past
-
-
-class Quick:
-    """A call of tensors alone that makes one tensor and changes nothing: the program, for arguments of known descriptions."""
-
-    __slots__ = ("direct", "guard", "out", "place", "program", "root", "scalars")
-
-    def __init__(self, root: Any, guard: Guard | None, direct: Direct, scalars: list, out: Aval, place: int) -> None:
-        self.root, self.guard, self.direct, self.program = root, guard, direct, direct.program
-        self.scalars, self.out, self.place = scalars, out, place
-
-    @staticmethod
-    def of(root: Any, guard: Guard, replay: Any, direct: Direct, tensors: list[Tensor]) -> Quick | None:
-        """None where there is more to the call."""
-        new = replay.result[0] == "new" and not replay.result[2].requires_grad
-        if not new or direct.mutated or direct.grads or any([t._aval.requires_grad or t._leaf for t in tensors]):
-            return None
-        watched = guard if guard.places or guard.sets else None
-        return Quick(root, watched, direct, replay.scalars, replay.result[2], direct.places[replay.result[1]])
-
-    def call(self, args: tuple) -> Tensor | None:
-        """The result; None where an argument has no memory of its own, or the surroundings have changed."""
-        buffers = [t._data for t in args if not t._special and t._base is None and t.__class__ is Tensor]
-        count = len(buffers)
-        if count < len(args) or None in buffers or (count > 1 and len({*map(id, args)}) < count):
-            return None
-        if self.guard is not None and not self.guard.holds():
-            return None
-        out = pending(0, -1, self.out)
-        out._data = self.program.run(buffers, self.scalars)[self.place]
-        counters["traces"] += 1
-        counters["flushes"] += 1
-        counters["operations"] += self.direct.depth
-        return out
 
 
 def plain(tree: tuple, made: dict[int, Aval]) -> bool:

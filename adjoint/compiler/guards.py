@@ -19,7 +19,6 @@ import numpy as np
 from adjoint import config
 from adjoint.runtime import cpython, jit
 from adjoint.trace.handle import Tensor
-from adjoint.trace.native import offsets
 
 _KEY, _DICT, _LIST, _CELL, _TENSOR, _FUNCTION, _OBJECT = 0, 1, 2, 3, 4, 5, 6
 _ABSENT = object()  # in place of what is not there
@@ -184,13 +183,9 @@ no:
   ret i1 false
 }
 
-; holds(address of a table): 1 or 0.
-define ptr @adjoint_guard_holds(ptr %self, ptr %argument) {
+; Whether everything that a table names is as it says.
+define i1 @adjoint_guard_check(ptr %table) {
 entry:
-  %as = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 7)
-  %result = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 6)
-  %address = call i64 %as(ptr %argument)
-  %table = inttoptr i64 %address to ptr
   %count = load i64, ptr %table
   %first = getelementptr i64, ptr %table, i64 1
   br label %loop
@@ -242,30 +237,42 @@ again:
   %at.next = getelementptr i64, ptr %words, i64 %n
   br label %loop
 yes:
-  %one = call ptr %result(i64 1)
-  ret ptr %one
+  ret i1 true
 no:
-  %zero = call ptr %result(i64 0)
-  ret ptr %zero
+  ret i1 false
+}
+
+; holds(address of a table): 1 or 0.
+define ptr @adjoint_guard_holds(ptr %self, ptr %argument) {
+  %as = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 7)
+  %result = load ptr, ptr getelementptr ([13 x ptr], ptr @guard.api, i64 0, i64 6)
+  %address = call i64 %as(ptr %argument)
+  %table = inttoptr i64 %address to ptr
+  %same = call i1 @adjoint_guard_check(ptr %table)
+  %word = zext i1 %same to i64
+  %answer = call ptr %result(i64 %word)
+  ret ptr %answer
 }
 """
 
 _native: Any = None  # the native function; False where there is none
+_check = 0  # where the same lies for other modules of native code
 _kept: list[Any] = []
 
 
 def _connected() -> Any:
     """The native comparison, or False."""
-    global _native
+    global _native, _check
     if _native is None:
         _native = False
         if cpython.plain() and jit.available() and config.get("ADJOINT_NATIVE_RECORDER"):
-            source = _SOURCE.replace("{Tensor._aval}", str(offsets(Tensor, "_aval")["Tensor._aval"]))
+            source = _SOURCE.replace("{Tensor._aval}", str(cpython.offsets(Tensor, "_aval")["Tensor._aval"]))
             module = jit.compile_module(source, level=0)
             _kept.append(module)
             give = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(module.address("adjoint_guard_connect"))
             for k, name in enumerate(_API):
                 give(k, cpython.address_of(name))
+            _check = module.address("adjoint_guard_check")
             _native = cpython.function("holds", module.address("adjoint_guard_holds"), cpython.ONE_ARGUMENT)
     return _native
 
@@ -387,6 +394,15 @@ class Guard:
         if same and (self.sets or self.orders or self.classes):
             return not self._changed_in_python()
         return bool(same)
+
+    def native(self) -> tuple[int, int] | None:
+        """The function that compares and its table, for native code; None where there is more to compare, or no such function.
+        (0, 0) where there is nothing to compare."""
+        if self.sets or self.orders or self.classes:
+            return None
+        if not self.places:
+            return 0, 0
+        return (_check, self._address) if _connected() else None
 
     def _changed_in_python(self) -> str:
         for c, mro, entries, n in self.classes:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from adjoint import nn
 from adjoint import rewrite as _rewrite
-from adjoint.runtime import jit, observe
+from adjoint.runtime import jit, observe, tally
 from adjoint.runtime.program import Program
 from adjoint.trace import ending, lower, recorder
 from adjoint.trace.aval import Aval
@@ -96,12 +96,14 @@ class Session:
             self._undo.append((owner, name, known))
             setattr(owner, name, wrap(known))
         ending.watching = _trace_ends
+        tally.pause(1)
         self.begin = now()
 
     def close(self) -> None:
         """Put them back."""
         self.end = now()
         ending.watching = None
+        tally.pause(-1)
         for owner, name, known in reversed(self._undo):
             setattr(owner, name, known)
         self._undo.clear()

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from adjoint.runtime import disk_cache
+from adjoint.runtime import disk_cache, tally
 
 
 def collect(recorded: dict[str, int]) -> dict[str, Any]:
@@ -20,6 +20,9 @@ def collect(recorded: dict[str, int]) -> dict[str, Any]:
     cache: what the machine code on disk gave.
     """
     out: dict[str, Any] = dict(recorded)
+    _, runs, operations, moved = map(int, tally.words)
+    for name, more in (("operations", operations), ("traces", runs), ("flushes", runs)):
+        out[name] += more
     bounds = sys.modules.get("adjoint.trace.bounds")
     evicted = bounds.counters if bounds is not None else {}
     out["nodes_evicted"] = evicted.get("nodes_evicted", 0)
@@ -33,8 +36,8 @@ def collect(recorded: dict[str, int]) -> dict[str, Any]:
     out["compilations"] = counters.modules if counters is not None else 0
     out["compile_seconds"] = counters.compile_seconds if counters is not None else 0.0
     program = sys.modules.get("adjoint.runtime.program")
-    out["bytes_moved"] = program.counters["bytes_moved"] if program is not None else 0
-    out["runs"] = program.counters["runs"] if program is not None else 0
+    out["bytes_moved"] = moved + (program.counters["bytes_moved"] if program is not None else 0)
+    out["runs"] = runs + (program.counters["runs"] if program is not None else 0)
     out["living_programs"] = len(program.living) if program is not None else 0
     memory = sys.modules.get("adjoint.runtime.memory")
     if memory is not None:

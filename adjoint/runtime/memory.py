@@ -224,6 +224,18 @@ class Outputs:
                 out[k] = allocate(self.sizes[k])
         return out
 
+    def keep_ready(self) -> list[Buffer]:
+        """The one set of somebody who looks for himself which of its buffers are free; those in use are replaced."""
+        if not self.sets:
+            self.sets.append(_Set(self.rings))
+        ready = self.sets[0]
+        ready.fill(self.sizes)
+        return ready
+
+    def any_free(self) -> bool:
+        """Whether `keep_ready` has left something that is free now."""
+        return bool(self.sets) and any(_free(self.sets[0], _LISTED))
+
     def _new_set(self) -> _Set:
         ready = _Set(self.rings)
         ready.fill([self.sizes[k] for k in self.small])

@@ -101,6 +101,13 @@ def native_entry() -> Callable[..., int] | None:
     return _driver.enter
 
 
+def address_of_run() -> int:
+    """Where the driver's function `run` lies, for native code."""
+    entries()
+    assert _driver is not None
+    return _driver.module.address("run")
+
+
 def get_num_threads() -> int:
     """Threads that share the work of one program, the caller's included.
 

@@ -51,27 +51,11 @@ OPERATORS = {
 }  # fmt: skip
 
 
-def offsets(cls: type, *names: str) -> dict[str, int]:
-    """Where the slots of a class lie in its instances, in bytes; found by writing them and looking."""
-    found = {}
-    for name in names:
-        one: Any = object.__new__(cls)
-        mark = object()
-        setattr(one, name, mark)
-        words = (ctypes.c_void_p * (cls.__basicsize__ // 8)).from_address(id(one))
-        places = [k for k, word in enumerate(words) if word == id(mark)]
-        if len(places) != 1:
-            raise LookupError(f"slot {name} of {cls.__name__} was not found once but {len(places)} times")
-        found[f"{cls.__name__}.{name}"] = 8 * places[0]
-        delattr(one, name)
-    return found
-
-
 def _source() -> str:
     """The module's IR for this interpreter."""
-    where = offsets(Tensor, "_tid", "_slot", "_aval", "_data", "_special")
-    where |= offsets(Trace, "id", "node", "inputs", "buffers", "scalars", "handles", "static")
-    where |= offsets(Step, "children", "hot", "k0", "k1", "k2", "slot", "aval")
+    where = cpython.offsets(Tensor, "_tid", "_slot", "_aval", "_data", "_special")
+    where |= cpython.offsets(Trace, "id", "node", "inputs", "buffers", "scalars", "handles", "static")
+    where |= cpython.offsets(Step, "children", "hot", "k0", "k1", "k2", "slot", "aval")
     one = object()
     header = (ctypes.c_void_p * 2).from_address(id(one))
     where["type"] = 8 * list(header).index(id(object))
@@ -104,6 +88,7 @@ def _source() -> str:
 
 _kept: list[Any] = []  # what native code refers to without counting
 installed = False
+mine = 0  # where the native function lies that gives this thread's trace, or null; 0 where there is none
 
 
 def possible() -> bool:
@@ -113,7 +98,7 @@ def possible() -> bool:
 
 def install() -> None:
     """Put the native versions in place of the Python ones, where they prove to work in this interpreter."""
-    global installed
+    global installed, mine
     if installed:
         return
     installed = True
@@ -124,6 +109,7 @@ def install() -> None:
         _kept.append(module)
         made = _connect(module.address)
         _rehearse(*made[:3])
+        mine = module.address("adjoint_mine")
     except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as problem:
         warnings.warn(f"recording stays in Python, which is slower: {problem!r}", RuntimeWarning, stacklevel=2)
         return

@@ -102,6 +102,12 @@ define internal ptr @mine() alwaysinline {
   %found = select i1 %same, ptr %trace, ptr null
   ret ptr %found
 }
+
+; The same for other modules of native code.
+define ptr @adjoint_mine() {
+  %trace = call ptr @mine()
+  ret ptr %trace
+}
 """
 
 # A tensor's slot in the trace, binding it if it is plainly concrete and known to follow; null where Python must look.

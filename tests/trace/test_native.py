@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import adjoint as torch
+from adjoint.runtime import cpython
 from adjoint.trace import native, recorder
 from adjoint.trace.handle import Tensor
 from adjoint.trace.state import Trace, fast, local
@@ -35,7 +36,7 @@ def test_offsets_are_where_the_slots_are() -> None:
     import ctypes
 
     for cls, names in ((Tensor, ("_tid", "_data")), (Trace, ("id", "handles")), (Step, ("hot", "slot"))):
-        for key, offset in native.offsets(cls, *names).items():
+        for key, offset in cpython.offsets(cls, *names).items():
             one, mark = cls.__new__(cls), object()
             setattr(one, key.split(".")[1], mark)
             assert ctypes.c_void_p.from_address(id(one) + offset).value == id(mark)
@@ -295,17 +296,18 @@ REFUSED = """
 import sys
 import warnings
 import adjoint as torch
+from adjoint.runtime import cpython
 from adjoint.trace import native, recorder
 warnings.simplefilter("ignore")
 how = sys.argv[1]
 def stop(*_):
     raise {"layout": LookupError("no such slot"), "interrupt": KeyboardInterrupt}[how]
 if how == "rehearsal":
-    names = native.offsets(native.Step, "slot", "aval")
+    names = cpython.offsets(native.Step, "slot", "aval")
     swapped = {"Step.slot": names["Step.aval"], "Step.aval": names["Step.slot"]}
-    native.offsets = lambda cls, *n, given=native.offsets: {**given(cls, *n), **(swapped if "slot" in n else {})}
+    cpython.offsets = lambda cls, *n, given=cpython.offsets: {**given(cls, *n), **(swapped if "slot" in n else {})}
 else:
-    native.offsets = stop
+    cpython.offsets = stop
 x = torch.zeros(3)
 stopped = 0
 for _ in range(100):
