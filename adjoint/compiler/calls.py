@@ -10,7 +10,6 @@ function runs. Everything else runs as it always does. Read `Compiled.__call__`,
 from __future__ import annotations
 
 import functools
-import gc
 import sys
 import types
 import weakref
@@ -26,6 +25,7 @@ from adjoint.compiler.quick import Quick, link
 from adjoint.compiler.reach import PRIMITIVES, Unwatched, reach
 from adjoint.compiler.watch import Unrepeatable, Watch
 from adjoint.methods import Tensor
+from adjoint.runtime.garbage import NoCollections
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import blank
 from adjoint.trace.macro import bind_all, make_handle, static_key
@@ -267,17 +267,14 @@ class Compiled:
         except (Unwatched, Unrepeatable) as reason:
             self._refuse(str(reason))
         watch = Watch()
-        collecting = gc.isenabled()
-        gc.disable()  # a collection runs what others have left behind, and keeps what this call leaves
-        tr.watch = watch
-        sys.setprofile(watch.hook)
-        try:
-            out = self._function(*args, **kwargs)
-        finally:
-            sys.setprofile(None)
-            tr.watch = None
-            if collecting:
-                gc.enable()
+        with NoCollections():  # a collection runs what others have left behind, and keeps what this call leaves
+            tr.watch = watch
+            sys.setprofile(watch.hook)
+            try:
+                out = self._function(*args, **kwargs)
+            finally:
+                sys.setprofile(None)
+                tr.watch = None
         fresh = [code for code in watch.codes if code not in self._codes]
         self._codes = {**watch.codes, **self._codes}
         self._seen = True

@@ -29,6 +29,7 @@ from adjoint.ir.reference import REFERENCE, run_graph, scalar_of
 from adjoint.runtime import jit, memory, pool
 from adjoint.runtime.contractions import KERNELS, operations
 from adjoint.runtime.entry import HEADER, REFUSED, WANTED, WRONG
+from adjoint.runtime.garbage import NoCollections
 from adjoint.runtime.memory import Buffer
 from adjoint.schedule.group import Grouping, Special
 from adjoint.schedule.memory_plan import plan_memory
@@ -76,7 +77,7 @@ class Program:
     def _build(self) -> _Build:
         built = self._built
         if built is None:
-            with self._lock:
+            with self._lock, NoCollections():
                 built = self._built
                 if built is None:
                     began, llvm = time.perf_counter(), jit.counters.compile_seconds

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from adjoint.runtime.garbage import NoCollections
 from adjoint.runtime.memory import Buffer
 from adjoint.storage import encode
 from adjoint.trace import bounds, lower, why
@@ -82,7 +83,8 @@ def flush(tr: Trace) -> None:
     compiled = programs.get(key) if programs is not None else None
     if compiled is None:
         try:
-            compiled = build(tr, key, alive)
+            with NoCollections():
+                compiled = build(tr, key, alive)
         except Exception as error:
             fail(tr, alive, error)
             return
