@@ -523,6 +523,7 @@ def adopt(self: Tensor, source: Tensor, requires_grad: bool) -> None:
             f"Only Tensors of floating point and complex dtype can require gradients (got {source._aval.dtype.name})"
         )
     self._tid, self._slot, self._data, self._special = 0, -1, None, False
+    self._base, self._chain, self._views = None, (), None
     self._leaf = requires_grad
     self.grad = None
     storage.share_memory(self, source, requires_grad)
@@ -672,6 +673,7 @@ def attach() -> None:
         prim = {"itruediv": "div"}.get(name, name[1:])
         setattr(T, f"__{name}__", augmented(f"{name[1:]}_", function, prim if prim in ("add", "sub", "mul", "div") else ""))
     T.__getitem__, T.__setitem__ = index.getitem, index.setitem
+    recorder.operators["__getitem__"] = index.getitem
     T.__len__, T.__iter__, T.__contains__ = length, iterate, contains
     T.__bool__, T.__index__ = truth, to_index
     T.__float__ = lambda self: float(number_of(self))

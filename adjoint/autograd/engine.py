@@ -130,8 +130,9 @@ def distinct(pairs: list[tuple[Tensor, Tensor]], taken: list[Any]) -> list[tuple
         if id(g) in seen:
             twin = blank()
             twin._tid, twin._slot, twin._aval, twin._data = g._tid, g._slot, g._aval, g._data
+            twin._base, twin._chain = g._base, g._chain
             twin.__dict__.update(g.__dict__)
-            twin._views = twin._escape = None
+            twin._escape = None
             refresh_special(twin)
             if g._base is not None:
                 twin._base._views.hold(tr, twin)

@@ -202,7 +202,7 @@ def _install() -> bool:
 
     if not cpython.where_counts_lie():
         return False
-    where = cpython.offsets(Tensor, "_tid", "_slot", "_aval", "_data", "_special")
+    where = cpython.offsets(Tensor, "_tid", "_slot", "_aval", "_data", "_special", "_base", "_chain", "_views")
     where |= cpython.offsets(Trace, "node", "static", "whole", "watch")
     where |= cpython.offsets(Compiled, "_record")
     text = source()

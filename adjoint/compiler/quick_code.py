@@ -376,6 +376,15 @@ run_it:
   %o.special = getelementptr i8, ptr %out, i64 {Tensor._special}
   call void %keep.at(ptr %false.object)
   store ptr %false.object, ptr %o.special
+  %o.base = getelementptr i8, ptr %out, i64 {Tensor._base}
+  call void %keep.at(ptr %none.object)
+  store ptr %none.object, ptr %o.base
+  %o.chain = getelementptr i8, ptr %out, i64 {Tensor._chain}
+  call void %keep.at(ptr %nothing)
+  store ptr %nothing, ptr %o.chain
+  %o.views = getelementptr i8, ptr %out, i64 {Tensor._views}
+  call void %keep.at(ptr %none.object)
+  store ptr %none.object, ptr %o.views
   %at.calls = getelementptr i64, ptr %r, i64 {calls}
   call void @count(ptr %at.calls, i64 1)
   %at.runs = getelementptr i64, ptr %words, i64 1

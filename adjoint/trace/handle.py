@@ -31,22 +31,23 @@ class Tensor(Typed):
         `-_tid` marks a leaf that was updated in this trace.
     _data: the Buffer with the value, once known.
     _special: binding needs the slow path (memory handed out, history in an older trace, hooks on a leaf).
-    _base, _chain: this is a view: `_chain` of movement operations applied to `_base`.
+    _base, _chain: this is a view: `_chain` of movement operations applied to `_base`.  _views: the views of this tensor.
     _loose: made for a derivative rule, and not in the trace's list of handles.
     _leaf: created by the user as a variable to differentiate with respect to.
     _hist, _hslot: the History in which the value was computed, and its slot there, for a non-leaf that outlived its trace.
     """
 
-    __slots__ = ("_tid", "_slot", "_aval", "_data", "_special", "__dict__", "__weakref__")  # as `trace.native` reads them
+    # as `trace.native` reads them
+    __slots__ = ("_tid", "_slot", "_aval", "_data", "_special", "_base", "_chain", "_views", "__dict__", "__weakref__")
 
     _tid: int
     _slot: int
     _aval: Aval
     _data: Any
     _special: bool
-    _base: Any = None
-    _chain: tuple = ()
-    _views: Any = None
+    _base: Any
+    _chain: tuple
+    _views: Any
     _hist: Any = None
     _hslot: int = -1
     _leaf: bool = False
@@ -77,6 +78,9 @@ def pending(tid: int, slot: int, a: Aval) -> Tensor:
     t._aval = a
     t._data = None
     t._special = False
+    t._base = None
+    t._chain = ()
+    t._views = None
     return t
 
 
@@ -84,4 +88,5 @@ def blank(cls: type[Tensor] = Tensor) -> Tensor:
     """A handle of nothing yet."""
     t = new_object(cls)
     t._tid, t._slot, t._data, t._special = 0, -1, None, False
+    t._base, t._chain, t._views = None, (), None
     return t

@@ -1,9 +1,9 @@
 """The recorder's fast path in native code.
 
 Recording an operation that is known at this place of the trace is a dozen loads, stores and reference counts: as Python
-some 300 ns, here about 80. The functions below do just what `recorder.unary_in_python`, `one_in_python`, `two_in_python`
-and the operators of `ops.elementwise` do on their fast path, and call those for everything else: another thread's turn,
-a subclass, a first time, a tensor that is not plainly bound, reference mode.
+some 300 ns, here about 80. The functions below do just what `recorder.unary_in_python`, `one_in_python`, `two_in_python`,
+the operators of `ops.elementwise` and `x[i]` for an int do on their fast path, and call those for everything else: another
+thread's turn, a subclass, a first time, a tensor that is not plainly bound, reference mode.
 
 They are written in LLVM IR, like all native code here, against functions of CPython's stable interface. The fields of
 `Tensor`, `Trace` and `Step` are read at the places where their slots lie, which `offsets` finds by looking; the
@@ -33,14 +33,24 @@ from adjoint.runtime import cpython, jit
 from adjoint.trace import recorder
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Parameter, Tensor, pending
-from adjoint.trace.native_code import CHILD, COMMON, FUNCTION, FUNCTIONS, KNOWN, OPERATION, SLOT
+from adjoint.trace.native_code import (
+    CHILD,
+    COMMON,
+    FUNCTION,
+    FUNCTIONS,
+    KNOWN,
+    OPERATION,
+    ROW,
+    SLOT,
+)
 from adjoint.trace.state import Trace, fast
 from adjoint.trace.trie import Step
+from adjoint.trace.views import Views
 
 _API = (
     "Py_IncRef", "Py_DecRef", "PyTuple_New", "PyTuple_SetItem", "PyDict_GetItemWithError", "PyList_Append",
     "PyLong_AsLongLong", "PyErr_Occurred", "PyObject_Vectorcall", "PyThreadState_Get", "PyThreadState_GetID",
-    "PyList_Size", "PyList_SetSlice",
+    "PyList_Size", "PyList_SetSlice", "PyTuple_GetItem", "PyObject_RichCompareBool",
 )  # fmt: skip
 _OBJECTS = (None, False, 0, Tensor, Parameter, float, int, ())
 
@@ -53,14 +63,15 @@ OPERATORS = {
 
 def _source() -> str:
     """The module's IR for this interpreter."""
-    where = cpython.offsets(Tensor, "_tid", "_slot", "_aval", "_data", "_special")
+    where = cpython.offsets(Tensor, "_tid", "_slot", "_aval", "_data", "_special", "_base", "_chain", "_views")
     where |= cpython.offsets(Trace, "id", "node", "inputs", "buffers", "scalars", "handles", "static")
-    where |= cpython.offsets(Step, "children", "hot", "k0", "k1", "k2", "slot", "aval")
+    where |= cpython.offsets(Step, "children", "hot", "k0", "k1", "k2", "slot", "aval", "row")
+    where |= cpython.offsets(Views, "recent", "owner")
     one = object()
     header = (ctypes.c_void_p * 2).from_address(id(one))
     where["type"] = 8 * list(header).index(id(object))
     where["n_api"], where["n_objects"] = len(_API), len(_OBJECTS)
-    where["n_operators"], where["n_fallbacks"] = len(OPERATORS), len(OPERATORS) + len(FUNCTIONS)
+    where["n_operators"], where["n_fallbacks"] = len(OPERATORS), len(OPERATORS) + len(FUNCTIONS) + 1
 
     def fill(text: str, **more: Any) -> str:
         for name, value in {**where, **more}.items():
@@ -83,6 +94,7 @@ def _source() -> str:
                 number_second=places[1],
             )
         )
+    texts.append(fill(ROW, fallback=len(OPERATORS) + len(FUNCTIONS)))
     return "\n".join(texts)
 
 
@@ -125,7 +137,7 @@ def _connect(address: Callable[[str], int]) -> tuple[Any, list[Any], dict[str, A
         give(1, k, id(o))
     give(4, 0, cpython.address_of_new())
     fallbacks: list[Any] = [recorder.unary_in_python, recorder.one_in_python, recorder.two_in_python]
-    fallbacks += [recorder.operators[name] for name in OPERATORS]
+    fallbacks += [recorder.operators[name] for name in (*OPERATORS, "__getitem__")]
     prims = [sys.intern(prim) for prim, _ in OPERATORS.values()]
     _kept.append((fallbacks, prims))
     for k, prim in enumerate(prims):
@@ -142,20 +154,33 @@ def _connect(address: Callable[[str], int]) -> tuple[Any, list[Any], dict[str, A
 
 
 def _rehearse(claim: Any, records: list[Any], methods: dict[str, Any]) -> None:
-    """Record two operations in a trace of its own; RuntimeError where that does not do what it should."""
+    """Record two operations and `x[1]` in a trace of its own; RuntimeError where that does not do what it should."""
     a = aval((2,), dtypes.float32)
+    number = 0.5
     root = Step(None, None, "root")
     first = Step(root, ("neg", 0), "neg")
     second = Step(first, ("add", 1, float), "add")
     root.kids[first.key], first.kids[second.key] = first, second
     first.slot, second.slot, first.aval, second.aval = 1, 3, a, a
+    third = Step(second, ("reshape", 3, ()), "reshape")
+    third.slot, third.aval = 5, aval((), dtypes.float32)
+    chain = (("slice", (), (1,)), ("reshape", (), ()))
     trace = Trace()
     trace.node = root
-    number = 0.5
     claim(trace)
     x = pending(trace.id, 0, a)
     y = records[0]("neg", x)
     z = methods["__add__"](y, number)
+    views = y._views = Views()
+    views.hold(trace, z)
+    second.row = (3, (), 1, third, chain)
+    z._views = views
+    w = methods["__getitem__"](z, 1)
+    kept = views.recent.pop() is w and views.recent.pop() is z and w._base is z and w._chain is chain and trace.node is third
+    if not kept or (w._slot, w._aval, w._views, trace.scalars) != (5, third.aval, None, [number, 1]):
+        raise RuntimeError("native indexing gave something else")
+    del w, trace.scalars[-1]
+    trace.node, z._views = second, None
     steps = [(t._tid, t._slot, t._aval, t._data, t._special, type(t), getrefcount(t)) for t in (x, y, z)]
     count = steps[0][-1]
     wanted = [(trace.id, slot, a, None, False, Tensor, count + (slot > 0)) for slot in (0, 1, 3)]

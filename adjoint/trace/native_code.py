@@ -269,9 +269,10 @@ end:
   ret ptr %found.step
 }
 
-; Move on to a step, lending the trace a number or null, and make the handle of its result. Null with nothing changed
-; where memory is missing, or where the collection that a new object may start has moved the trace.
-define internal ptr @take(ptr %trace, ptr %step, ptr %number) {
+; Move on to a step, lending the trace a number or null, and make the handle of its result, which is kept in the list at
+; %list.at. Null with nothing changed where memory is missing, or where the collection that a new object may start has
+; moved the trace.
+define internal ptr @take(ptr %trace, ptr %step, ptr %number, ptr %list.at) {
 entry:
   %id.at = getelementptr i8, ptr %trace, i64 {Trace.id}
   %id = load ptr, ptr %id.at
@@ -315,8 +316,16 @@ fill:
   %o.special = getelementptr i8, ptr %out, i64 {Tensor._special}
   call void @keep(ptr %false)
   store ptr %false, ptr %o.special
-  %handles.at = getelementptr i8, ptr %trace, i64 {Trace.handles}
-  %handles = load ptr, ptr %handles.at
+  %o.base = getelementptr i8, ptr %out, i64 {Tensor._base}
+  call void @keep(ptr %none)
+  store ptr %none, ptr %o.base
+  %o.chain = getelementptr i8, ptr %out, i64 {Tensor._chain}
+  call void @keep(ptr %empty)
+  store ptr %empty, ptr %o.chain
+  %o.views = getelementptr i8, ptr %out, i64 {Tensor._views}
+  call void @keep(ptr %none)
+  store ptr %none, ptr %o.views
+  %handles = load ptr, ptr %list.at
   %append = load ptr, ptr getelementptr (ptr, ptr @py, i64 5)
   %e1 = call i32 %append(ptr %handles, ptr %out)
   %full.1 = icmp ne i32 %e1, 0
@@ -387,7 +396,8 @@ find:
   %unknown = icmp eq ptr %step, null
   br i1 %unknown, label %slow, label %go
 go:
-  %out = call ptr @take(ptr %trace, ptr %step, ptr null)
+  %handles.at = getelementptr i8, ptr %trace, i64 {Trace.handles}
+  %out = call ptr @take(ptr %trace, ptr %step, ptr null, ptr %handles.at)
   ret ptr %out
 slow:
   ret ptr null
@@ -412,7 +422,8 @@ find:
   %unknown = icmp eq ptr %step, null
   br i1 %unknown, label %slow, label %go
 go:
-  %out = call ptr @take(ptr %trace, ptr %step, ptr null)
+  %handles.at = getelementptr i8, ptr %trace, i64 {Trace.handles}
+  %out = call ptr @take(ptr %trace, ptr %step, ptr null, ptr %handles.at)
   ret ptr %out
 slow:
   ret ptr null
@@ -501,11 +512,149 @@ seek:
   %strange = icmp eq ptr %child, null
   br i1 %strange, label %slow, label %lend
 lend:
-  %result = call ptr @take(ptr %trace, ptr %child, ptr %b)
+  %handles.at = getelementptr i8, ptr %trace, i64 {Trace.handles}
+  %result = call ptr @take(ptr %trace, ptr %child, ptr %b, ptr %handles.at)
   %halted = icmp eq ptr %result, null
   br i1 %halted, label %slow, label %lent
 lent:
   ret ptr %result
+slow:
+  store ptr %self, ptr %both
+  %second.at = getelementptr [2 x ptr], ptr %both, i64 0, i64 1
+  %operand = load ptr, ptr %arguments
+  store ptr %operand, ptr %second.at
+  %p = call ptr @hand_over(i64 {fallback}, ptr %both, i64 2)
+  ret ptr %p
+wrong:
+  %q = call ptr @hand_over(i64 {fallback}, ptr %both, i64 0)
+  ret ptr %q
+}
+"""
+
+# `x[i]` for an int, where it was recorded at this place before with the same number: what followed then stands in
+# `Step.row`. The view goes into the list of its base's views.
+ROW = """
+define internal ptr @field(ptr %o, i64 %offset) alwaysinline {
+  %at = getelementptr i8, ptr %o, i64 %offset
+  %v = load ptr, ptr %at
+  ret ptr %v
+}
+
+define internal i1 @is_number(ptr %a, ptr %b) {
+entry:
+  %same = icmp eq ptr %a, %b
+  br i1 %same, label %yes, label %compare
+compare:
+  %equal = load ptr, ptr getelementptr (ptr, ptr @py, i64 14)
+  %answer = call i32 %equal(ptr %a, ptr %b, i32 2)
+  %good = icmp eq i32 %answer, 1
+  ret i1 %good
+yes:
+  ret i1 true
+}
+
+define internal ptr @row(ptr %x, ptr %i) {
+entry:
+  %none = load ptr, ptr @object
+  %false = load ptr, ptr getelementptr (ptr, ptr @object, i64 1)
+  %zero = load ptr, ptr getelementptr (ptr, ptr @object, i64 2)
+  %trace = call ptr @mine()
+  %foreign = icmp eq ptr %trace, null
+  br i1 %foreign, label %slow, label %live
+live:
+  %static = call ptr @field(ptr %trace, i64 {Trace.static})
+  %running = icmp eq ptr %static, %zero
+  br i1 %running, label %owner, label %slow
+owner:
+  %x.base = call ptr @field(ptr %x, i64 {Tensor._base})
+  %alone = icmp eq ptr %x.base, %none
+  %base = select i1 %alone, ptr %x, ptr %x.base
+  %special = call ptr @field(ptr %base, i64 {Tensor._special})
+  %plain = icmp eq ptr %special, %false
+  br i1 %plain, label %bind, label %slow
+bind:
+  %slot = call ptr @slot(ptr %trace, ptr %x)
+  %odd = icmp eq ptr %slot, null
+  br i1 %odd, label %slow, label %look
+look:
+  %node = call ptr @field(ptr %trace, i64 {Trace.node})
+  %known = call ptr @field(ptr %node, i64 {Step.row})
+  %never = icmp eq ptr %known, %none
+  br i1 %never, label %slow, label %compare
+compare:
+  %item = load ptr, ptr getelementptr (ptr, ptr @py, i64 13)
+  %k.slot = call ptr %item(ptr %known, i64 0)
+  %k.chain = call ptr %item(ptr %known, i64 1)
+  %k.i = call ptr %item(ptr %known, i64 2)
+  %step = call ptr %item(ptr %known, i64 3)
+  %chain = call ptr %item(ptr %known, i64 4)
+  %x.chain = call ptr @field(ptr %x, i64 {Tensor._chain})
+  %same.slot = icmp eq ptr %slot, %k.slot
+  %same.chain = icmp eq ptr %x.chain, %k.chain
+  %same = and i1 %same.slot, %same.chain
+  br i1 %same, label %number, label %slow
+number:
+  %same.i = call i1 @is_number(ptr %i, ptr %k.i)
+  br i1 %same.i, label %views, label %slow
+views:
+  %v = call ptr @field(ptr %base, i64 {Tensor._views})
+  %unseen = icmp eq ptr %v, %none
+  br i1 %unseen, label %slow, label %held
+held:
+  %v.owner = call ptr @field(ptr %v, i64 {Views.owner})
+  %ours = icmp eq ptr %v.owner, %trace
+  br i1 %ours, label %listed, label %slow
+listed:
+  %recent.at = getelementptr i8, ptr %v, i64 {Views.recent}
+  %recent = load ptr, ptr %recent.at
+  %size = load ptr, ptr getelementptr (ptr, ptr @py, i64 11)
+  %n = call i64 %size(ptr %recent)
+  %empty = icmp eq i64 %n, 0
+  br i1 %empty, label %slow, label %go
+go:
+  call void @keep(ptr %v)
+  call void @keep(ptr %base)
+  call void @keep(ptr %chain)
+  %out = call ptr @take(ptr %trace, ptr %step, ptr %k.i, ptr %recent.at)
+  call void @drop(ptr %v)
+  %failed = icmp eq ptr %out, null
+  br i1 %failed, label %undo, label %fill
+undo:
+  call void @drop(ptr %base)
+  call void @drop(ptr %chain)
+  ret ptr null
+fill:
+  %o.base = getelementptr i8, ptr %out, i64 {Tensor._base}
+  %o.chain = getelementptr i8, ptr %out, i64 {Tensor._chain}
+  call void @drop(ptr %none)
+  store ptr %base, ptr %o.base
+  %nothing = load ptr, ptr getelementptr (ptr, ptr @object, i64 7)
+  call void @drop(ptr %nothing)
+  store ptr %chain, ptr %o.chain
+  ret ptr %out
+slow:
+  ret ptr null
+}
+
+define ptr @getitem(ptr %self, ptr %arguments, i64 %count) {
+entry:
+  %both = alloca [2 x ptr]
+  %right = icmp eq i64 %count, 1
+  br i1 %right, label %start, label %wrong
+start:
+  %i = load ptr, ptr %arguments
+  %type = call ptr @field(ptr %i, i64 {type})
+  %int = load ptr, ptr getelementptr (ptr, ptr @object, i64 6)
+  %whole = icmp eq ptr %type, %int
+  %fits = call i1 @is_tensor(ptr %self)
+  %simple = and i1 %whole, %fits
+  br i1 %simple, label %try, label %slow
+try:
+  %out = call ptr @row(ptr %self, ptr %i)
+  %stopped = icmp eq ptr %out, null
+  br i1 %stopped, label %slow, label %done
+done:
+  ret ptr %out
 slow:
   store ptr %self, ptr %both
   %second.at = getelementptr [2 x ptr], ptr %both, i64 0, i64 1

@@ -348,7 +348,7 @@ def two_in_python(prim: str, x: Tensor, y: Tensor) -> Any:
 
 _unary, _one, _two = unary_in_python, one_in_python, two_in_python
 
-operators: dict[str, Any] = {}  # those of `Tensor` as `methods.attach` made them, for `trace.native` to replace
+operators: dict[str, Any] = {}  # those of `Tensor` as `methods.attach` made them (and `__getitem__`), for `trace.native` to replace
 
 
 def record_full(value: Any, shape: tuple[int, ...], dtype: DType) -> Any:

@@ -75,6 +75,11 @@ def known_part(t: Tensor, kind: str, begin: int, count: int) -> Tensor | None:
     step = tr.node.children.get((kind, slot, count))
     if step is None or tr.id != tid:
         return known_part(t, kind, begin, count) if tr.id != tid or ended(tr) else None
+    if kind == "rows":
+        chain = (*t._chain, ("slice", step.attrs, (begin,)))
+    else:
+        chain = (*t._chain, ("slice", step.parent.attrs, (begin,)), ("reshape", step.attrs, ()))  # type: ignore[union-attr]
+        tr.node.row = (slot, t._chain, begin, step, chain)
     tr.node = step
     tr.scalars.append(begin)
     out = new_object(Tensor)  # as `pending` does
@@ -84,11 +89,8 @@ def known_part(t: Tensor, kind: str, begin: int, count: int) -> Tensor | None:
     out._data = None
     out._special = False
     out._base = base
-    if kind == "rows":
-        moves: tuple = (("slice", step.attrs, (begin,)),)
-    else:
-        moves = (("slice", step.parent.attrs, (begin,)), ("reshape", step.attrs, ()))  # type: ignore[union-attr]
-    out._chain = moves if base is t else (*t._chain, *moves)
+    out._chain = chain
+    out._views = None
     views = base._views
     if views is None:
         base._views = views = Views()

@@ -367,3 +367,83 @@ print("done")
 """
     done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout == "done\n", done.stderr
+
+
+ROWS = """
+import sys
+import threading
+import numpy as np
+import adjoint as torch
+from adjoint.trace import native
+native.install()
+assert type(vars(torch.Tensor)["__getitem__"]).__name__ == "method_descriptor"
+
+def fill(n, *shape):
+    return torch.arange(n * int(np.prod(shape)), dtype=torch.float32).reshape(n, *shape).clone()
+
+def nested(x):
+    return sum(x[i][j] * (i + 2 * j) for i in range(3) for j in range(2))
+
+def changed(x):
+    x = x + 0
+    first = x[1]
+    x[1] += 1
+    second = x[1]
+    first[0] = 100
+    return torch.stack([x[1], second, first])
+
+def other_numbers(x):
+    order = changed.orders.pop() if changed.orders else [0, 1, 2]
+    return torch.stack([x[i] for i in order])
+
+def seen_by_numpy(x):
+    x = x.clone()
+    array = x.numpy()
+    array[1] = 7
+    return torch.stack([x[0], x[1], x[-1]])
+
+def wrong(x):
+    out = []
+    for index in (5, -9, 1 << 70, True, None, 1.0, "a", (0, 0)):
+        try:
+            out.append(float(x[index].sum()))
+        except Exception as error:
+            out.append(len(type(error).__name__))
+    return torch.tensor(out)
+
+class Other(torch.Tensor):
+    pass
+
+def of_a_subclass(x):
+    return torch.Tensor(x.tolist())[1] + Other(x.tolist())[1]
+
+def gradient(x):
+    x = x.clone().requires_grad_()
+    (x[0] * x[1] * x[1]).sum().backward()
+    return x.grad
+
+def in_a_thread(x):
+    out = []
+    t = threading.Thread(target=lambda: out.append((x[0] + x[2]).tolist()))
+    t.start(); t.join()
+    return torch.tensor(out[0]) + x[1]
+
+changed.orders = []
+for f in (nested, changed, other_numbers, seen_by_numpy, wrong, of_a_subclass, gradient, in_a_thread):
+    results = []
+    for run in range(6):
+        changed.orders = [[2, 0, 1]] if run % 2 else [[1, 1, 0]] if run == 4 else []
+        orders = list(changed.orders)
+        x = fill(3, 2)
+        got = f(x).tolist()
+        changed.orders = orders
+        with torch.eager():
+            expected = f(fill(3, 2)).tolist()
+        assert got == expected, (f.__name__, run, got, expected)
+print("same")
+"""
+
+
+def test_rows() -> None:
+    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", ROWS], capture_output=True, text=True)
+    assert done.stdout == "same\n", done.stderr
