@@ -18,7 +18,8 @@ from adjoint.ops.create import ones_like, zeros_like
 from adjoint.ops.elementwise import cast
 from adjoint.trace import recorder
 from adjoint.trace.handle import Tensor
-from adjoint.trace.macro import bind_all, make_handle, remember
+from adjoint.trace.macro import make_handle, remember
+from adjoint.trace.many import bind_all
 from adjoint.trace.recorder import local
 from adjoint.trace.trie import Macro
 

@@ -523,7 +523,7 @@ def adopt(self: Tensor, source: Tensor, requires_grad: bool) -> None:
             f"Only Tensors of floating point and complex dtype can require gradients (got {source._aval.dtype.name})"
         )
     self._tid, self._slot, self._data, self._special = 0, -1, None, False
-    self._base, self._chain, self._views = None, (), None
+    self._base, self._chain, self._views, self._version = None, (), None, 0
     self._leaf = requires_grad
     self.grad = None
     storage.share_memory(self, source, requires_grad)
@@ -663,7 +663,7 @@ def attach() -> None:
     T.__lshift__, T.__rshift__ = functions["shift_left"], functions["shift_right"]
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(T, f"__{name}__", _comparison(name))
-    T.__hash__ = lambda self: id(self)
+    T.__hash__ = object.__hash__
     for name, function in dict(
         iadd=elementwise.method_add, isub=elementwise.method_sub, imul=elementwise.method_mul,
         itruediv=elementwise.method_div, ipow=elementwise.pow, ifloordiv=elementwise.floor_divide,

@@ -16,7 +16,8 @@ from adjoint.ops.create import ones_like
 from adjoint.ops.elementwise import cast
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor, blank, pending
-from adjoint.trace.macro import bind_all, remember
+from adjoint.trace.macro import remember
+from adjoint.trace.many import bind_all
 from adjoint.trace.recorder import flush, local, record, refresh_special
 from adjoint.trace.trie import Macro, Sums
 from adjoint.trace.views import assign, point

@@ -17,7 +17,8 @@ from adjoint.grad.walk import Reverse
 from adjoint.trace.aval import Aval
 from adjoint.trace.handle import Tensor, blank
 from adjoint.trace.history import History
-from adjoint.trace.macro import bind_all, make_handle, remember
+from adjoint.trace.macro import make_handle, remember
+from adjoint.trace.many import bind_all
 from adjoint.trace.recorder import flush, local
 from adjoint.trace.trie import Step
 

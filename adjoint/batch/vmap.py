@@ -19,7 +19,7 @@ from adjoint.ops.shape import narrow, select
 from adjoint.trace import recorder
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor
-from adjoint.trace.macro import bind_all
+from adjoint.trace.many import bind_all
 from adjoint.trace.recorder import Trace, local
 from adjoint.trace.state import ALIVE
 

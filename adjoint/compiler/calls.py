@@ -28,7 +28,8 @@ from adjoint.methods import Tensor
 from adjoint.runtime.garbage import NoCollections
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import blank
-from adjoint.trace.macro import bind_all, make_handle, static_key
+from adjoint.trace.macro import make_handle, static_key
+from adjoint.trace.many import bind_all
 from adjoint.trace.recorder import flush, local
 from adjoint.trace.state import rebased
 from adjoint.trace.views import Views, point
@@ -64,8 +65,8 @@ class Compiled:
         self._codes: dict[types.CodeType, dict] = {}
         self._states: dict[tuple, list[State]] = {}
         self._replays = self.replays
-        self._quick = {}
         self._record: Any = None  # the first of the records of `_quick`
+        self._quick = {}
         self._seen = False  # whether a call was watched, so that its code is known
         self._failures = 0.0
         self.reason = "it has not been called often enough to be known"

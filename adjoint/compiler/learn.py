@@ -14,7 +14,7 @@ from adjoint.compiler.known import Layout, Replay, State
 from adjoint.compiler.reach import PRIMITIVES, attributes_of
 from adjoint.compiler.watch import Unrepeatable, Watch
 from adjoint.methods import Tensor
-from adjoint.trace.macro import bind_all
+from adjoint.trace.many import bind_all
 from adjoint.trace.state import ALIVE
 
 

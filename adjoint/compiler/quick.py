@@ -12,6 +12,7 @@ first: nothing that is compared can change before it is used. The code is in `qu
 from __future__ import annotations
 
 import ctypes
+import threading
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -113,6 +114,8 @@ class Record(int):
     memory: list[memory.Buffer]
     frame: _Frame
     quick: Quick
+    filling: threading.Lock
+    following: Record | None = None
 
     @staticmethod
     def of(quick: Quick) -> Record | None:
@@ -131,7 +134,7 @@ class Record(int):
             return None
         words = np.zeros(len(FIELDS) + PER_SOURCE * count + len(quick.around) + 2 * MOST_READY, np.int64)
         self = Record(words.__array_interface__["data"][0])
-        self.words, self.quick = words, quick
+        self.words, self.quick, self.filling = words, quick, threading.Lock()
         self.outputs = memory.Outputs(built.out_bytes)
         self.frame = _Frame(built)
         built.fill(self.frame, [memory.allocate(0)] * count, [memory.allocate(0)], quick.scalars)
@@ -156,17 +159,22 @@ class Record(int):
 
     def refill(self) -> None:
         """Where all memory for results is in use, take other, and more of it: who collects results goes on doing so."""
-        before = len(self.outputs.sizes) if self.words[FIELDS.index("ready")] else 0
-        if before and self.outputs.any_free():
+        if not self.filling.acquire(blocking=False):  # another thread is at it, or what a collection has run meanwhile
             return
-        self.write("ready", 0)  # should this be interrupted, nothing is ready
-        nbytes = self.outputs.sizes[0]
-        most = min(MOST_READY, MOST_READY_BYTES // max(nbytes, 1))
-        self.outputs = memory.Outputs([nbytes] * (min(2 * before, most) or READY))
-        self.memory = self.outputs.keep_ready()
-        at = len(self.words) - 2 * MOST_READY
-        self.words[at : at + 2 * len(self.memory)] = [id(o) for b in self.memory for o in (b, b.mem)]
-        self.write("ready", len(self.memory))
+        try:
+            before = len(self.outputs.sizes) if self.words[FIELDS.index("ready")] else 0
+            if before and self.outputs.any_free():
+                return
+            self.write("ready", 0)  # should this be interrupted, nothing is ready
+            nbytes = self.outputs.sizes[0]
+            most = min(MOST_READY, MOST_READY_BYTES // max(nbytes, 1))
+            self.outputs = memory.Outputs([nbytes] * (min(2 * before, most) or READY))
+            self.memory = self.outputs.keep_ready()
+            at = len(self.words) - 2 * MOST_READY
+            self.words[at : at + 2 * len(self.memory)] = [id(o) for b in self.memory for o in (b, b.mem)]
+            self.write("ready", len(self.memory))
+        finally:
+            self.filling.release()
 
     def write(self, field: Field, value: int) -> None:
         self.words[FIELDS.index(field)] = value
@@ -176,8 +184,10 @@ class Record(int):
         return int(self.words[FIELDS.index("calls")])
 
     def then(self, other: Record | None) -> None:
-        """Which record is looked at where this one does not fit."""
+        """Which record is looked at where this one does not fit; it lives as long as this one names it."""
+        before, self.following = self.following, other
         self.write("next", int(other or 0))
+        del before
 
 
 _kept: list[Any] = []  # what native code refers to without counting
@@ -202,7 +212,7 @@ def _install() -> bool:
 
     if not cpython.where_counts_lie():
         return False
-    where = cpython.offsets(Tensor, "_tid", "_slot", "_aval", "_data", "_special", "_base", "_chain", "_views")
+    where = cpython.offsets(Tensor, "_tid", "_slot", "_aval", "_data", "_special", "_base", "_chain", "_views", "_version")
     where |= cpython.offsets(Trace, "node", "static", "whole", "watch")
     where |= cpython.offsets(Compiled, "_record")
     text = source()

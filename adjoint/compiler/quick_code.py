@@ -385,6 +385,9 @@ run_it:
   %o.views = getelementptr i8, ptr %out, i64 {Tensor._views}
   call void %keep.at(ptr %none.object)
   store ptr %none.object, ptr %o.views
+  %o.version = getelementptr i8, ptr %out, i64 {Tensor._version}
+  call void %keep.at(ptr %zero.object)
+  store ptr %zero.object, ptr %o.version
   %at.calls = getelementptr i64, ptr %r, i64 {calls}
   call void @count(ptr %at.calls, i64 1)
   %at.runs = getelementptr i64, ptr %words, i64 1

@@ -206,7 +206,11 @@ class Module:
     def __getattr__(self, name: str) -> Any:
         # Reached only when the ordinary look-up failed, which is how parameters are always found.
         own = vars(self)
-        for table in ("_parameters", "_modules", "_buffers"):
+        try:
+            return own["_parameters"][name]
+        except KeyError:
+            pass
+        for table in ("_modules", "_buffers"):
             if table in own and name in own[table]:
                 return own[table][name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")

@@ -32,13 +32,16 @@ class Tensor(Typed):
     _data: the Buffer with the value, once known.
     _special: binding needs the slow path (memory handed out, history in an older trace, hooks on a leaf).
     _base, _chain: this is a view: `_chain` of movement operations applied to `_base`.  _views: the views of this tensor.
+    _version: how often it was changed in place.
     _loose: made for a derivative rule, and not in the trace's list of handles.
     _leaf: created by the user as a variable to differentiate with respect to.
     _hist, _hslot: the History in which the value was computed, and its slot there, for a non-leaf that outlived its trace.
     """
 
     # as `trace.native` reads them
-    __slots__ = ("_tid", "_slot", "_aval", "_data", "_special", "_base", "_chain", "_views", "__dict__", "__weakref__")
+    __slots__ = (
+        "_tid", "_slot", "_aval", "_data", "_special", "_base", "_chain", "_views", "_version", "__dict__", "__weakref__",
+    )  # fmt: skip
 
     _tid: int
     _slot: int
@@ -48,6 +51,7 @@ class Tensor(Typed):
     _base: Any
     _chain: tuple
     _views: Any
+    _version: int
     _hist: Any = None
     _hslot: int = -1
     _leaf: bool = False
@@ -55,7 +59,6 @@ class Tensor(Typed):
     _hooks: Any = None
     _retains: bool = False
     _loose: bool = False
-    _version: int = 0
     grad: Any = None
 
 
@@ -81,6 +84,7 @@ def pending(tid: int, slot: int, a: Aval) -> Tensor:
     t._base = None
     t._chain = ()
     t._views = None
+    t._version = 0
     return t
 
 
@@ -88,5 +92,5 @@ def blank(cls: type[Tensor] = Tensor) -> Tensor:
     """A handle of nothing yet."""
     t = new_object(cls)
     t._tid, t._slot, t._data, t._special = 0, -1, None, False
-    t._base, t._chain, t._views = None, (), None
+    t._base, t._chain, t._views, t._version = None, (), None, 0
     return t

@@ -10,14 +10,15 @@ tensors besides its arguments.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.trace import arguments, recorder
 from adjoint.trace.handle import Tensor, pending
-from adjoint.trace.recorder import Trace, bind, flush, local
+from adjoint.trace.many import bind_all, point_all
+from adjoint.trace.recorder import Trace, flush, local
 from adjoint.trace.trie import Macro, Scope, Step
 
 _WIDER = (dtypes.float32, dtypes.float64)
@@ -37,32 +38,6 @@ def make_handle(tr: Trace, slot: int, a: Any) -> Tensor:
     out = pending(tr.id, slot, a)
     tr.handles.append(out)
     return out
-
-
-def bind_all(tr: Trace, tensors: Sequence[Tensor]) -> tuple[int, ...]:
-    """Slots of several tensors, all in one trace (a new one if the present one ends here)."""
-    if tr.node.boundary or tr.node.cut:
-        flush(tr)
-    while True:
-        tid = tr.id
-        slots = []
-        for t in tensors:
-            if t._tid == tid:
-                slots.append(t._slot)
-                continue
-            step = None if t._special or t._data is None or tr.eager else tr.node.kids.get(t._aval)
-            if step is None:
-                slots.append(bind(tr, t))
-                continue
-            inputs, buffers = tr.inputs, tr.buffers
-            tr.node = step  # as in `bind`: no calls in these lines
-            inputs += (t,)
-            buffers += (t._data,)
-            t._tid = tid
-            t._slot = step.slot
-            slots.append(step.slot)
-        if tr.id == tid:
-            return tuple(slots)
 
 
 def static_key(value: Any) -> Any:
@@ -254,7 +229,7 @@ def update(
     grad = tr.grad
     tr.set_mode(False)
     try:
-        numbers = [recorder.record("full", (float(v),), ((), dtypes.float64)) for v in scalars]
+        numbers = [recorder.record_number(float(v)) for v in scalars]
         if tr.eager:
             for group in groups:
                 _apply(views, rule, group, numbers, static, outputs)
@@ -291,23 +266,9 @@ def update(
                 remember(start, key, Macro(end, [v._slot for v in flat_results], False))
             return
         tr.node = macro.end
-        tid = tr.id
-        mutated = tr.mutated
-        place = iter(macro.results)
-        shared = []
-        for group in groups:
-            for k in outputs:
-                t = group[k]
-                slot = next(place)
-                if t._special or t._views is not None:
-                    shared.append((t, make_handle(tr, slot, t._aval)))
-                    continue
-                if t._data is not None:
-                    mutated[id(t)] = t
-                    t._data = None
-                t._tid = -tid if t._leaf and t._aval.requires_grad else tid
-                t._slot = slot
-                t._version += 1
+        targets = [group[k] for group in groups for k in outputs]
+        left = point_all(tr, targets, macro.results)
+        shared = [(targets[k], make_handle(tr, macro.results[k], targets[k]._aval)) for k in left]
         for t, value in shared:  # after the others: writing shared memory ends the trace
             views.point(t, value)
     finally:

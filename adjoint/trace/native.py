@@ -30,8 +30,8 @@ from typing import Any
 
 from adjoint import config, dtypes
 from adjoint.runtime import cpython, jit
-from adjoint.trace import recorder
-from adjoint.trace.aval import aval
+from adjoint.trace import many, recorder
+from adjoint.trace.aval import Aval, aval
 from adjoint.trace.handle import Parameter, Tensor, pending
 from adjoint.trace.native_code import (
     CHILD,
@@ -39,6 +39,8 @@ from adjoint.trace.native_code import (
     FUNCTION,
     FUNCTIONS,
     KNOWN,
+    MANY,
+    NUMBER,
     OPERATION,
     ROW,
     SLOT,
@@ -50,9 +52,10 @@ from adjoint.trace.views import Views
 _API = (
     "Py_IncRef", "Py_DecRef", "PyTuple_New", "PyTuple_SetItem", "PyDict_GetItemWithError", "PyList_Append",
     "PyLong_AsLongLong", "PyErr_Occurred", "PyObject_Vectorcall", "PyThreadState_Get", "PyThreadState_GetID",
-    "PyList_Size", "PyList_SetSlice", "PyTuple_GetItem", "PyObject_RichCompareBool",
+    "PyList_Size", "PyList_SetSlice", "PyTuple_GetItem", "PyObject_RichCompareBool", "PySequence_Size",
+    "PySequence_GetItem", "PyLong_FromLongLong", "PyDict_SetItem", "PyObject_GetAttr",
 )  # fmt: skip
-_OBJECTS = (None, False, 0, Tensor, Parameter, float, int, ())
+_OBJECTS = (None, False, 0, Tensor, Parameter, float, int, (), True, "_leaf", "full", recorder.NUMBER)
 
 # name of the operator: (primitive, whether the operands are swapped)
 OPERATORS = {
@@ -63,15 +66,16 @@ OPERATORS = {
 
 def _source() -> str:
     """The module's IR for this interpreter."""
-    where = cpython.offsets(Tensor, "_tid", "_slot", "_aval", "_data", "_special", "_base", "_chain", "_views")
-    where |= cpython.offsets(Trace, "id", "node", "inputs", "buffers", "scalars", "handles", "static")
-    where |= cpython.offsets(Step, "children", "hot", "k0", "k1", "k2", "slot", "aval", "row")
+    where = cpython.offsets(Tensor, "_tid", "_slot", "_aval", "_data", "_special", "_base", "_chain", "_views", "_version")
+    where |= cpython.offsets(Trace, "id", "node", "inputs", "buffers", "scalars", "handles", "static", "mutated")
+    where |= cpython.offsets(Step, "children", "hot", "k0", "k1", "k2", "slot", "aval", "row", "boundary", "cut")
+    where |= cpython.offsets(Aval, "requires_grad")
     where |= cpython.offsets(Views, "recent", "owner")
     one = object()
     header = (ctypes.c_void_p * 2).from_address(id(one))
     where["type"] = 8 * list(header).index(id(object))
     where["n_api"], where["n_objects"] = len(_API), len(_OBJECTS)
-    where["n_operators"], where["n_fallbacks"] = len(OPERATORS), len(OPERATORS) + len(FUNCTIONS) + 1
+    where["n_operators"], where["n_fallbacks"] = len(OPERATORS), len(OPERATORS) + len(FUNCTIONS) + 3
 
     def fill(text: str, **more: Any) -> str:
         for name, value in {**where, **more}.items():
@@ -95,6 +99,8 @@ def _source() -> str:
             )
         )
     texts.append(fill(ROW, fallback=len(OPERATORS) + len(FUNCTIONS)))
+    texts.append(fill(MANY, fallback=len(OPERATORS) + len(FUNCTIONS) + 1))
+    texts.append(fill(NUMBER, fallback=len(OPERATORS) + len(FUNCTIONS) + 2))
     return "\n".join(texts)
 
 
@@ -138,6 +144,7 @@ def _connect(address: Callable[[str], int]) -> tuple[Any, list[Any], dict[str, A
     give(4, 0, cpython.address_of_new())
     fallbacks: list[Any] = [recorder.unary_in_python, recorder.one_in_python, recorder.two_in_python]
     fallbacks += [recorder.operators[name] for name in (*OPERATORS, "__getitem__")]
+    fallbacks += [many.bind_all_in_python, recorder.number_in_python]
     prims = [sys.intern(prim) for prim, _ in OPERATORS.values()]
     _kept.append((fallbacks, prims))
     for k, prim in enumerate(prims):
@@ -146,6 +153,7 @@ def _connect(address: Callable[[str], int]) -> tuple[Any, list[Any], dict[str, A
         give(3, k, id(function))
     claim = cpython.function("claim", address("claim"), cpython.ONE_ARGUMENT)
     records = [cpython.function(f"record_{name}", address(name)) for name in FUNCTIONS]
+    records += [cpython.function(name, address(name)) for name in ("bind_all", "point_all", "number")]
     methods = {
         name: cpython.method(Tensor, name, address(name.strip("_")), known.__doc__)
         for name, known in recorder.operators.items()
@@ -192,7 +200,7 @@ def _rehearse(claim: Any, records: list[Any], methods: dict[str, Any]) -> None:
 def _put_in_place(claim: Any, records: list[Any], methods: dict[str, Any]) -> None:
     fast.claim = claim
     fast.take_over()
-    recorder._unary, recorder._one, recorder._two = records
+    recorder._unary, recorder._one, recorder._two, many._bind_all, many._point_all, recorder._number = records
     for name, method in methods.items():
         if Tensor.__dict__.get(name) is recorder.operators[name]:  # not one that the user has replaced
             setattr(Tensor, name, method)

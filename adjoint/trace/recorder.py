@@ -366,6 +366,21 @@ def record_full(value: Any, shape: tuple[int, ...], dtype: DType) -> Any:
     return record("full", (value,), attrs)
 
 
+NUMBER = ((), dtypes.float64)
+
+
+def record_number(value: float) -> Any:
+    """A run-time number as a tensor of no axes in float64."""
+    return _number(value)
+
+
+def number_in_python(value: float) -> Any:
+    return record_full(value, *NUMBER)
+
+
+_number: Any = number_in_python
+
+
 def record_slice(x: Tensor, attrs: tuple, start: int) -> Any:
     """A slice with one run-time start."""
     tr = local.trace

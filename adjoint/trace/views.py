@@ -91,6 +91,7 @@ def known_part(t: Tensor, kind: str, begin: int, count: int) -> Tensor | None:
     out._base = base
     out._chain = chain
     out._views = None
+    out._version = 0
     views = base._views
     if views is None:
         base._views = views = Views()

@@ -1,6 +1,7 @@
 """Known calls that are native from end to end: that they are taken, and that nothing is taken for one that is not."""
 
 import gc
+import sys
 import threading
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import adjoint as torch
 from adjoint.compiler import quick
 from adjoint.compiler.quick import Record
-from adjoint.runtime import jit, tally
+from adjoint.runtime import jit, memory, tally
 from adjoint.trace import native
 from adjoint.trace.recorder import flush, local
 
@@ -79,8 +80,6 @@ def test_results_have_memory_of_their_own():
 
 
 def test_memory_given_back_to_the_system_is_not_written():
-    from adjoint.runtime import memory
-
     a, b = matrix(1), matrix(2)
     f = known(product, a, b)
     expected = product(a, b).numpy().copy()
@@ -277,6 +276,7 @@ def test_an_index_out_of_range_is_raised_where_it_is_read():
 
 
 def test_threads():
+    """Threads that keep their results and so need ever more memory for them, all at the same function."""
     a, b = matrix(1), matrix(2)
     f = known(product, a, b)
     expected = product(a, b).numpy().copy()
@@ -285,16 +285,39 @@ def test_threads():
     def work(seed):
         x = matrix(seed)
         want = product(a, x).numpy().copy()
-        for _ in range(400):
-            if not (np.array_equal(f(a, x).numpy(), want) and np.array_equal(f(a, b).numpy(), expected)):
+        for n in range(40):
+            kept = [(f(a, x), f(a, b)) for _ in range(n)]
+            if not all(np.array_equal(p.numpy(), want) and np.array_equal(q.numpy(), expected) for p, q in kept):
                 wrong.append(seed)
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    finally:
+        sys.setswitchinterval(interval)
     assert not wrong
+    for size, ring in memory._rings.items():  # no piece of memory is in two places
+        assert all(buffer.nbytes == size for buffer in ring)
+        assert len({int(buffer) for buffer in ring}) == len(ring)
+
+
+def test_records_die_with_what_they_stand_for():
+    a, b = matrix(1), matrix(2)
+    f = known(product, a, b)
+    for n in range(3, 40):
+        x = matrix(n, n)
+        for _ in range(5):
+            f(x, x.clone()).tolist()
+        if n % 7 == 0:
+            torch.compiler.reset()
+    gc.collect()
+    assert sum(isinstance(o, Record) for o in gc.get_objects()) <= 40
+    same(f, product, a, b)
 
 
 def test_a_profile_sees_them():
