@@ -11,6 +11,7 @@ import itertools
 import os
 import sys
 import threading
+from collections import Counter
 from sys import getrefcount
 from typing import Any
 
@@ -150,6 +151,14 @@ class Trace:
 default_eager = config.get("ADJOINT_EAGER")
 
 
+def is_wanted(tr: Trace) -> bool:
+    """Whether somebody besides the trace holds a tensor that it has made or changed."""
+    if any([getrefcount(h) > ALIVE for h in tr.handles]):
+        return True
+    bound = Counter(map(id, tr.inputs))
+    return any([getrefcount(t) > ALIVE + bound[id(t)] for t in tr.mutated.values() if t._data is None])
+
+
 _traces: dict[Trace, threading.Thread] = {}  # of all threads, and of ended ones whose tensors are still held
 
 
@@ -157,7 +166,7 @@ class _Local(threading.local):
     def __init__(self) -> None:
         self.trace = Trace()
         for known, thread in list(_traces.items()):
-            if not thread.is_alive() and not any(getrefcount(h) > ALIVE for h in known.handles):
+            if not thread.is_alive() and not is_wanted(known):
                 _traces.pop(known, None)  # another new thread may be at the same
         _traces[self.trace] = threading.current_thread()
 

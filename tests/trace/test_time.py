@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import adjoint as torch
-from adjoint.trace import recorder
+from adjoint.trace import recorder, state
 
 has_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 has_signals = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
@@ -223,6 +223,37 @@ def test_sixty_four_threads_at_once() -> None:
         got = results[k].tolist() if k % 2 else results[k]
         expected = np.arange(6.0) + (k - np.arange(6.0)) * 0.5**5
         np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["a leaf", "a tensor", "a view", "nothing"])
+def test_changed_in_a_thread_that_has_ended(kind: str) -> None:
+    """What a thread has changed in place is still wanted when it is gone and others have begun; not what nobody holds."""
+    kept: list[Any] = []
+
+    def change() -> None:
+        x = torch.full((6,), 3.0, requires_grad=kind == "a leaf")
+        x.tolist()
+        with torch.no_grad():
+            x -= 1
+            x *= 2
+        if kind != "nothing":
+            kept.append(x[1:3] if kind == "a view" else x)
+
+    def run(work: Any) -> None:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    for _ in range(3):
+        kept.clear()
+        run(change)
+        for _ in range(3):
+            run(lambda: torch.ones(2).tolist())
+        assert [x.tolist() for x in kept] == [[4.0] * (2 if kind == "a view" else 6)] * (kind != "nothing")
+    kept.clear()
+    run(lambda: torch.ones(2).tolist())
+    run(lambda: torch.ones(2).tolist())
+    assert len([t for t in state._traces.values() if not t.is_alive()]) <= 2
 
 
 def test_tensors_handed_on_through_a_queue() -> None:
