@@ -42,8 +42,9 @@ from adjoint.codegen.gemm_words import (
     store,
     times,
 )
+from adjoint.codegen.winograd_input import Inputs
+from adjoint.codegen.winograd_output import Outputs
 from adjoint.codegen.winograd_plan import FREQUENCIES, WinogradPlan
-from adjoint.codegen.winograd_tile import Inputs, Outputs
 from adjoint.codegen.winograd_weights import weights_kernel
 
 
@@ -65,14 +66,12 @@ class _Winograd:
         y, scratch = (3, 4) if p.bias else (2, 3)
         places = (0, plan.claims_at, plan.marks_at, plan.slabs_at)
         self.weights, claims, marks, slabs = (buffer_address(em, Operand(scratch, 0, 0, 1, offset=n)) for n in places)
-        self.inputs = Inputs(em, self.shape, p, plan)
         result = buffer_address(em, Operand(y, 0, 0, 1))
-        self.outputs = Outputs(em, self.shape, p, plan, self.inputs, result, marks)
         slab = _claim(em, claims)
         self.transformed = element_address(em, self.shape, slabs, times(em, slab, plan.slab_size))
-        self.products = element_address(em, self.shape, self.transformed, str(FREQUENCIES * plan.input_step))
-        self.inputs.begin(self.transformed, element_address(em, self.shape, self.products, str(FREQUENCIES * plan.product_step)))
-        self.outputs.begin(self.products)
+        self.products = element_address(em, self.shape, self.transformed, str(plan.products_at))
+        self.inputs = Inputs(em, self.shape, p, plan, self.transformed)
+        self.outputs = Outputs(em, self.shape, p, plan, self.inputs, self.products, result, marks)
         with loop(em, "%lo", "%hi") as block:
             first = times(em, block, plan.group)
             with loop(em, first, minimum(em, em.op(f"add i64 {first}, {plan.group}"), plan.units)) as unit:

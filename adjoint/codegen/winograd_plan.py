@@ -15,9 +15,8 @@ from adjoint.codegen.gemm_words import LEAST_WORK
 FREQUENCIES = 16  # products for a tile
 LINE = 16  # elements in a line of the cache
 SMALL = 1 << 21  # multiply-adds below which the direct kernel is as good
-LEAST_CHANNELS = 16  # of input and output; the rounding of transforms needs long sums to hide in
+LEAST_CHANNELS, LEAST_OUTPUTS = 32, 16  # sums must be long: sparse input of few channels is mostly computed by the definition
 LEAST_GAIN = 1.15  # over the direct kernel, as estimated
-LONGEST_ROW = 1 << 14  # elements of a row of x, of which there is one of zeros on the stack
 MOST_ROWS = 32  # of tiles in a unit
 MOST_INPUT = 1 << 20  # bytes of transformed input of a unit
 MOST_PRODUCTS = 1 << 18  # bytes of products held at a time
@@ -32,7 +31,7 @@ class WinogradPlan:
     """How a convolution is cut up.
 
     A tile is 2 x 2 positions. An image has `down` rows of `across` tiles; a unit of work is `tall` such rows, which may
-    belong to several images, and all output channels. For each of 16 frequencies it multiplies matrices: `rows`
+    belong to several images, and all output channels. A row of x has `wide` elements. For each of 16 frequencies it multiplies matrices: `rows`
     output channels by `channels` by as many tiles as in `groups`, vectors of tiles that one register tile takes.
     length: elements of a row of tiles in the transformed input and in the products, with room for the last vector.
     panels: of output channels, `bundle` of them at a time.  group units make one of nblocks blocks.
@@ -45,6 +44,7 @@ class WinogradPlan:
     down: int
     across: int
     tall: int
+    wide: int
     length: int
     panels: int
     bundle: int
@@ -70,10 +70,28 @@ class WinogradPlan:
         """Elements of a row of tiles, in whole vectors."""
         return -(-self.across // self.lanes) * self.lanes
 
+    # A slab: transformed input, products of a bundle, two numbers for each tile, one vector, a row of zeros.
+
+    @property
+    def products_at(self) -> int:
+        return FREQUENCIES * self.input_step
+
+    @property
+    def counts_at(self) -> int:
+        return self.products_at + FREQUENCIES * self.product_step
+
+    @property
+    def check_at(self) -> int:
+        return self.counts_at + 2 * self.tall * self.row_length
+
+    @property
+    def zeros_at(self) -> int:
+        return self.check_at + self.lanes
+
     @property
     def slab_size(self) -> int:
-        """Elements of scratch memory of one call: transformed input, products of a bundle, two numbers for each tile."""
-        return FREQUENCIES * (self.input_step + self.product_step) + -(-2 * self.tall * self.row_length // LINE) * LINE
+        """Elements."""
+        return -(-(self.zeros_at + self.wide) // LINE) * LINE
 
     # Scratch memory: transformed weights; a word with a bit for each slab that is in use; for each output channel whether
     # it is to be exact, with room for a whole panel; slabs.
@@ -97,17 +115,20 @@ class WinogradPlan:
 
 def winograd_plan(p: Problem, lanes: int, registers: int) -> WinogradPlan | None:
     """How to compute p with fewer products, or None where the direct kernel is better or the only one."""
-    if not can(p, lanes) or p.work < SMALL or min(p.channels, p.outputs) < LEAST_CHANNELS:
+    if not can(p, lanes) or p.work < SMALL or p.channels < LEAST_CHANNELS or p.outputs < LEAST_OUTPUTS:
         return None
+    most = 1.1 * p.work / (2 * lanes) / LEAST_GAIN
+    tiles = p.images * -(-p.positions[0] // 2) * -(-p.positions[1] // 2)
+    if tiles * FREQUENCIES * p.channels * p.outputs / (2 * lanes) > most:
+        return None  # whatever the plan
     cost, plan = best_plan(p, lanes, registers)
-    direct = 1.1 * p.work / (2 * lanes)
-    return plan if cost * LEAST_GAIN < direct else None
+    return plan if cost < most else None
 
 
 def can(p: Problem, lanes: int) -> bool:
     """Whether this way of computing is there for a problem: 3 x 3 taps side by side, rows of x that vectors can read."""
     simple = p.kernel == (3, 3) and p.stride == p.dilation == (1, 1) and p.groups == 1 and p.dtype == "float32"
-    return simple and lanes >= 8 and p.sizes[1] <= LONGEST_ROW and (p.x_strides[-1] == 1 or p.sizes[1] == 1)
+    return simple and lanes >= 8 and (p.x_strides[-1] == 1 or p.sizes[1] == 1)
 
 
 def best_plan(p: Problem, lanes: int, registers: int) -> tuple[float, WinogradPlan]:
@@ -131,7 +152,7 @@ def _plans(p: Problem, lanes: int, registers: int) -> Iterator[tuple[float, Wino
             length = (-(-(vectors + 1) * lanes // LINE) | 1) * LINE  # an odd number of lines, which spread over the cache
             bundle = max(1, min(panels, MOST_PRODUCTS // (FREQUENCIES * rows * length * p.itemsize)))
             plan = WinogradPlan(
-                lanes, p.channels, rows, groups, down, across, tall, length, panels, bundle, units, group, nblocks
+                lanes, p.channels, rows, groups, down, across, tall, p.sizes[1], length, panels, bundle, units, group, nblocks
             )  # fmt: skip
             # Lines that come from beyond the second cache: weights for each unit, input for each bundle.
             weights = plan.weight_step * FREQUENCIES * p.itemsize

@@ -28,7 +28,7 @@ from adjoint.codegen.gemm_words import (
     times,
 )
 from adjoint.codegen.winograd_plan import WinogradPlan
-from adjoint.codegen.winograd_tile import both_axes, larger, subtract
+from adjoint.codegen.winograd_words import both_axes, larger, subtract
 
 FEW_TAPS = 8.0  # sums of absolute weights below so many times the largest are exact
 
