@@ -11,12 +11,12 @@ kind (a *frequency*) over all channels are matrix products, which take nearly al
 `gemm_tile`. Tiles lie in the lanes throughout: of the vectors of a row of x the even and the odd elements are taken
 apart, and put together again in y.
 
-An output depends on its own window alone, as by the definition. But the transforms add elements that the definition
-multiplies first, by weights that may be small or zero: where one is infinite, or so large that a sum of two overflows, the
-result may be not finite or NaN where that of the definition is something else, and the rounding of a large one may
-exceed what the definition makes of it. So outputs that are not finite are computed again by the definition, and so are those
-of sums which a few products dominate (channels with few weights that count, tiles with few elements that do); in
-all others such roundings are small beside those of the sum.
+An output depends on its own window alone, as by the definition. But the transforms add elements before they are
+multiplied, by weights that may be small or zero. Where one is infinite, or so large that a sum of two overflows, the
+result may be NaN where that of the definition is not; and the rounding of a large one may exceed all that the definition
+makes of it. So outputs that are not finite are computed again by the definition, and so are sums that a few products
+dominate (channels with few weights that count, tiles with few elements that do). In all others these roundings are
+small beside those of the sum, which has fewer terms one behind the other than by the definition.
 
 Kernels: the weights are transformed, then units of tiles go through all three stages while what they hold stays in the
 L2 cache. Read `winograd_kernel`, then `_Winograd.write`.

@@ -129,5 +129,6 @@ class Inputs:
         for low, high in ((0, 1), (2, 3)):
             for odd in (0, 1):
                 order = ", ".join(f"i32 {2 * lane + odd}" for lane in range(lanes))
-                out.append(em.op(f"shufflevector {self.vec} {vectors[low]}, {self.vec} {vectors[high]}, <{lanes} x i32> <{order}>"))
+                pair = f"{self.vec} {vectors[low]}, {self.vec} {vectors[high]}"
+                out.append(em.op(f"shufflevector {pair}, <{lanes} x i32> <{order}>"))
         return out

@@ -52,42 +52,46 @@ class Outputs:
         self.check = element_address(em, shape, inputs.to, str(plan.check_at))
 
     def write(self, image: str, row: str, o: str, r: str, i: str) -> None:
-        """image, row: which row of tiles.  o, r: the output channel, and its number in the bundle.  i: the row's in the unit."""
-        em, shape, p, plan, lanes = self.em, self.shape, self.p, self.plan, self.shape.lanes
-        from_ = element_address(em, shape, self.products, times(em, r, plan.length), times(em, i, plan.across))
+        """image, row: which row of tiles, the i-th of the unit.  o: the output channel, the r-th of the bundle."""
+        em, shape, p, plan = self.em, self.shape, self.p, self.plan
         high, wide = p.positions
         place = plus(em, times(em, image, p.outputs * p.area), times(em, o, p.area), times(em, row, 2 * wide))
         self.to = element_address(em, shape, self.y, place)
-        self.extra = None
-        if self.bias:
-            self.extra = self._splat(element_address(em, shape, self.bias, o))
+        self.extra = self._splat(element_address(em, shape, self.bias, o)) if self.bias else None
         self.second = None  # whether there is a second row
         if high % 2:
-            self.second = em.splat("i1", lanes, em.op(f"icmp ult i64 {row}, {high // 2}"))
-        pieces = []
-        for n in range(-(-plan.across // lanes)):
-            columns = [2 * lanes * n + lane for lane in range(2 * lanes)]
-            pieces.append((tuple(c < wide for c in columns[:lanes]), tuple(c < wide for c in columns[lanes:])))
-        lost = None
-        if WRITTEN_OUT < len(pieces):
-            store(em, shape, "zeroinitializer", self.check)
-        for number, like in pieces_of(em, pieces):
-            check = self._piece(from_, scaled(em, number, lanes), pieces[like])
-            place = plus(em, times(em, i, plan.row_length), scaled(em, number, lanes))
-            check = add(em, shape, check, load(em, shape, element_address(em, shape, self.inputs.sums, place)))
-            if isinstance(number, int):
-                bits = self._lost(check, lanes_of([(*pieces[like][0], *pieces[like][1])[2 * lane] for lane in range(lanes)]))
-                lost = bits if lost is None else em.op(f"or <{lanes} x i1> {lost}, {bits}")
-            else:
-                store(em, shape, add(em, shape, load(em, shape, self.check), check), self.check)
-        if WRITTEN_OUT < len(pieces):
-            bits = self._lost(load(em, shape, self.check), None)
-            lost = bits if lost is None else em.op(f"or <{lanes} x i1> {lost}, {bits}")
+            self.second = em.splat("i1", shape.lanes, em.op(f"icmp ult i64 {row}, {high // 2}"))
+        from_ = element_address(em, shape, self.products, times(em, r, plan.length), times(em, i, plan.across))
+        lost = self._pieces(from_, times(em, i, plan.row_length))
         byte = em.op(f"load i8, ptr {em.op(f'getelementptr i8, ptr {self.exact}, i64 {o}')}, align 1")
         exact = em.op(f"icmp ne i8 {byte}, 0")
-        assert lost is not None
         with self._if(em.op(f"or i1 {self._any(lost)}, {exact}")):
             self._again(image, row, o, i, exact)
+
+    def _pieces(self, from_: str, counts: str) -> str:
+        """All tiles of the row; lanes in which some are to be computed by the definition."""
+        em, shape, lanes, wide = self.em, self.shape, self.shape.lanes, self.p.positions[1]
+        columns = [tuple(c < wide for c in range(n, n + lanes)) for n in range(0, 2 * self.plan.row_length, lanes)]
+        pieces = list(zip(columns[::2], columns[1::2], strict=True))
+        looped = len(pieces) > WRITTEN_OUT
+        found = []
+        if looped:
+            store(em, shape, "zeroinitializer", self.check)
+        for number, like in pieces_of(em, pieces):
+            tile = scaled(em, number, lanes)
+            judged = load(em, shape, element_address(em, shape, self.inputs.sums, plus(em, counts, tile)))
+            check = add(em, shape, self._piece(from_, tile, pieces[like]), judged)
+            if isinstance(number, int):
+                exist = [(*pieces[like][0], *pieces[like][1])[2 * lane] for lane in range(lanes)]
+                found.append(self._lost(check, lanes_of(exist)))
+            else:
+                store(em, shape, add(em, shape, load(em, shape, self.check), check), self.check)
+        if looped:
+            found.append(self._lost(load(em, shape, self.check), None))
+        lost, *rest = found
+        for bits in rest:
+            lost = em.op(f"or <{lanes} x i1> {lost}, {bits}")
+        return lost
 
     def _any(self, bits: str) -> str:
         """Whether any lane is set."""
@@ -136,7 +140,8 @@ class Outputs:
                 value = em.op(f"shufflevector {self.vec} {pair[0]}, {self.vec} {pair[1]}, <{lanes} x i32> <{order}>")
                 if self.extra:
                     value = add(em, shape, value, self.extra)
-                where = element_address(em, shape, self.to, plus(em, scaled(em, tile, 2), str(k * self.p.positions[1] + half * lanes)))
+                distance = k * self.p.positions[1] + half * lanes
+                where = element_address(em, shape, self.to, plus(em, scaled(em, tile, 2), str(distance)))
                 store(em, shape, value, where, self._both(lanes_of(bits[half]), k))
         return add(em, shape, add(em, shape, *y[0]), add(em, shape, *y[1]))
 
@@ -147,7 +152,7 @@ class Outputs:
         return self.second if mask is None else self.em.op(f"and <{self.shape.lanes} x i1> {mask}, {self.second}")
 
     def _again(self, image: str, row: str, o: str, i: str, exact: str) -> None:
-        """By the definition: what is not finite in the two rows or of a tile that is not judged well, or all if `exact`."""
+        """By the definition: what is not finite in the two rows, or of a tile with few elements, or all if `exact`."""
         em, shape, p, lanes = self.em, self.shape, self.p, self.shape.lanes
         wide, numbers = p.positions[1], ", ".join(f"i64 {lane}" for lane in range(lanes))
         taps = element_address(em, shape, self.weights, times(em, o, p.w_strides[1]))

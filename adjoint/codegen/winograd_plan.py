@@ -31,10 +31,10 @@ class WinogradPlan:
     """How a convolution is cut up.
 
     A tile is 2 x 2 positions. An image has `down` rows of `across` tiles; a unit of work is `tall` such rows, which may
-    belong to several images, and all output channels. A row of x has `wide` elements. For each of 16 frequencies it multiplies matrices: `rows`
-    output channels by `channels` by as many tiles as in `groups`, vectors of tiles that one register tile takes.
-    length: elements of a row of tiles in the transformed input and in the products, with room for the last vector.
-    panels: of output channels, `bundle` of them at a time.  group units make one of nblocks blocks.
+    belong to several images, and all output channels. For each of 16 frequencies it multiplies matrices: `panels` of
+    `rows` output channels, by `channels`, by as many tiles as the `groups` say, vectors of tiles for each register tile.
+    The products of `bundle` panels are held at a time. length: elements of a row of tiles in the transformed input and in
+    the products, with room for the last vector.  wide: elements of a row of x.  group units make one of nblocks blocks.
     """
 
     lanes: int

@@ -1,8 +1,8 @@
 """The kernel with which `winograd` begins: it transforms the weights, and finds out which outputs should be exact.
 
-A sum of many products hides the rounding of the transforms; that of a few taps (a filter that only shifts or copies) does
-not, since the transforms add up neighbours that it does not ask for. Output channels of few weights that count are marked, to be
-computed by the definition. Read `weights_kernel`.
+A sum of many products hides the rounding of the transforms; that of a few taps (a filter that only shifts or copies)
+does not, since the transforms add neighbours that it does not ask for. Output channels of few weights that count are
+marked, to be computed by the definition. Read `weights_kernel`.
 """
 
 from __future__ import annotations
