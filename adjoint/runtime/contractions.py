@@ -45,6 +45,7 @@ def product(unit: Special, vector_bytes: int) -> Gemm:
 def convolution(unit: Special, vector_bytes: int) -> Gemm:
     """The kernels of a convolution whose elements of x are not moved apart."""
     from adjoint.codegen.conv import Problem, conv_kernel
+    from adjoint.codegen.winograd_plan import winograd_plan
 
     node = unit.node
     x, w, *bias = node.args
@@ -53,7 +54,12 @@ def convolution(unit: Special, vector_bytes: int) -> Gemm:
         node.dtype.name, x.shape[0], groups, w.shape[1], w.shape[0] // groups, x.shape[2:], w.shape[2:], node.shape[2:],
         strides, dilations, lo, unit.layouts[0][1], unit.layouts[1][1], bool(bias),
     )  # fmt: skip
-    return conv_kernel("kernel", problem, vector_bytes=vector_bytes)
+    plan = winograd_plan(problem, vector_bytes // problem.itemsize, 32 if vector_bytes == 64 else 16)
+    if plan is None:
+        return conv_kernel("kernel", problem, vector_bytes=vector_bytes)
+    from adjoint.codegen.winograd import winograd_kernel
+
+    return winograd_kernel("kernel", problem, plan)
 
 
 def order(unit: Special, vector_bytes: int) -> Gemm:

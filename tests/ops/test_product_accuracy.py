@@ -241,33 +241,44 @@ def drawn_convolution(seed: int) -> tuple | None:
     return (images, channels, *spatial), (outputs, channels // groups, *kernel), stride, padding, dilation, groups
 
 
+def check_convolution(seed: int, dtype: str, x_shape: tuple, w_shape: tuple, *options: Any) -> None:
+    stride, padding, dilation, groups = options
+    r, rng = random.Random(seed), np.random.default_rng(seed)
+    x, w = draw(rng, x_shape, dtype), draw(rng, w_shape, dtype)
+    if r.random() < 0.3:  # lies otherwise: channels last, or every other
+        x = draw(rng, (x_shape[0], *x_shape[2:], x_shape[1]), dtype).movedim(-1, 1)
+    elif r.random() < 0.3:
+        x = draw(rng, (*x_shape[:-1], 2 * x_shape[-1]), dtype)[..., ::2]
+    x, w = x.detach().requires_grad_(), w.detach().requires_grad_()
+    convolve = getattr(F, f"conv{len(stride)}d")
+    what = f"{dtype} {x_shape} by {w_shape}, stride {stride}, padding {padding}, dilation {dilation}, {groups} groups"
+
+    y = convolve(x, w, None, stride, padding, dilation, groups)
+    g = draw(rng, y.shape, dtype).detach()
+
+    def computed() -> list[Any]:
+        y = convolve(x, w, None, stride, padding, dilation, groups)
+        return [y, *torch.autograd.grad(y, [x, w], g)]
+
+    numbers = [wide(t) for t in (x, w, g)]
+    exact = convolution_by_taps(*numbers, *options)
+    sizes = convolution_by_taps(*map(np.abs, numbers), *options)
+    taps = math.prod(w_shape[2:])
+    lengths = (taps * w_shape[1], taps * w_shape[0] // groups, math.prod(g.shape) // w_shape[0])
+    for name, *rest in zip(("value", "gradient of x", "gradient of w"), with_threads(computed), exact, sizes, lengths, strict=True):
+        assert_within(*rest, f"{name}: {what}")
+
+
 @pytest.mark.parametrize("group", range(16))
 def test_convolutions(group: int) -> None:
     for seed in range(5 * group, 5 * group + 5):
-        x_shape, w_shape, *options = drawn_convolution(seed)
-        stride, padding, dilation, groups = options
-        r, rng = random.Random(seed), np.random.default_rng(seed)
-        dtype = r.choice(FLOATS)
-        x, w = draw(rng, x_shape, dtype), draw(rng, w_shape, dtype)
-        if r.random() < 0.3:  # lies otherwise: channels last, or every other
-            x = draw(rng, (x_shape[0], *x_shape[2:], x_shape[1]), dtype).movedim(-1, 1)
-        elif r.random() < 0.3:
-            x = draw(rng, (*x_shape[:-1], 2 * x_shape[-1]), dtype)[..., ::2]
-        x, w = x.detach().requires_grad_(), w.detach().requires_grad_()
-        convolve = getattr(F, f"conv{len(stride)}d")
-        what = f"{dtype} {x_shape} by {w_shape}, stride {stride}, padding {padding}, dilation {dilation}, {groups} groups"
+        check_convolution(seed, random.Random(seed).choice(FLOATS), *drawn_convolution(seed))
 
-        y = convolve(x, w, None, stride, padding, dilation, groups)
-        g = draw(rng, y.shape, dtype).detach()
 
-        def computed() -> list[Any]:
-            y = convolve(x, w, None, stride, padding, dilation, groups)  # noqa: B023
-            return [y, *torch.autograd.grad(y, [x, w], g)]  # noqa: B023
-
-        numbers = [wide(t) for t in (x, w, g)]
-        exact = convolution_by_taps(*numbers, *options)
-        sizes = convolution_by_taps(*map(np.abs, numbers), *options)
-        taps = math.prod(w_shape[2:])
-        lengths = (taps * w_shape[1], taps * w_shape[0] // groups, math.prod(g.shape) // w_shape[0])
-        for name, *rest in zip(("value", "gradient of x", "gradient of w"), with_threads(computed), exact, sizes, lengths, strict=True):
-            assert_within(*rest, f"{name}: {what}")
+@pytest.mark.parametrize("seed", range(8))
+def test_convolutions_with_fewer_products(seed: int) -> None:
+    """Of 3 x 3 taps and many channels, which are computed in another way (see `codegen/winograd.py`)."""
+    r = random.Random(seed)
+    x_shape = (r.choice((3, 8)), r.choice((32, 47, 64)), r.choice((15, 16, 28)), r.choice((14, 30, 41)))
+    padding = (r.choice((0, 1, 2)), r.choice((1, 1, 0)))
+    check_convolution(seed, "float32", x_shape, (r.choice((32, 50, 64)), x_shape[1], 3, 3), (1, 1), padding, (1, 1), 1)

@@ -86,6 +86,7 @@ LARGE: dict[str, Callable[[], Any]] = {
     "matmul in float64": lambda: normal(211, 503).double() @ normal(503, 223).double(),
     "linear and relu": lambda: gradients(lambda x, w, b: F.relu(F.linear(x, w, b)), normal(307, 401), normal(203, 401), normal(203)),
     "conv2d": lambda: gradients(lambda x, w: F.conv2d(x, w, padding=1), normal(7, 5, 41, 43), normal(11, 5, 3, 3)),
+    "conv2d with fewer products": lambda: gradients(lambda x, w: F.conv2d(x, w, padding=1), normal(3, 64, 23, 29), normal(35, 64, 3, 3)),
     "max pool": lambda: gradients(lambda x: F.max_pool2d(x, 2), normal(7, 11, 82, 86)),
     "batch norm": lambda: gradients(lambda x: F.batch_norm(x, None, None, training=True), normal(13, 11, 61, 59)),
     "attention": lambda: gradients(F.scaled_dot_product_attention, normal(3, 5, 97, 33), normal(3, 5, 97, 33, seed=3), normal(3, 5, 97, 33, seed=4)),
