@@ -152,11 +152,13 @@ default_eager = config.get("ADJOINT_EAGER")
 
 
 def is_wanted(tr: Trace) -> bool:
-    """Whether somebody besides the trace holds a tensor that it has made or changed."""
-    if any([getrefcount(h) > ALIVE for h in tr.handles]):
-        return True
-    bound = Counter(map(id, tr.inputs))
-    return any([getrefcount(t) > ALIVE + bound[id(t)] for t in tr.mutated.values() if t._data is None])
+    """Whether somebody besides the trace holds a tensor that is to be computed yet, or a derivative may lead back from."""
+    own = Counter(map(id, (*tr.handles, *tr.inputs, *tr.mutated.values())))
+    changed = [t for t in tr.mutated.values() if t._data is None]
+    own.update(map(id, changed))
+    made = [h for h in tr.handles if h._data is None or h._aval.requires_grad]
+    own.update(map(id, made))
+    return any([getrefcount(t) >= ALIVE + own[id(t)] for some in (made, changed) for t in some])
 
 
 _traces: dict[Trace, threading.Thread] = {}  # of all threads, and of ended ones whose tensors are still held
