@@ -288,14 +288,16 @@ def _asked(scalars: list, asks: list) -> list | None:
     scalars = scalars[:]
     before = []
     for position, count, ask in asks:  # optimizers come first, since they may refuse
-        if type(ask) is functools.partial:
-            if len(asks) > 1:
-                before += [(s, dict(s)) for part in ask.args[0] for s in part[3]]
+        if type(ask) is functools.partial and len(asks) > 1:
+            optimizer = ask.func.__self__
+            before.append((optimizer, optimizer.steps_taken, [(s, dict(s)) for part in ask.args[0] for s in part[3]]))
         numbers = ask()
         if numbers is None:
-            for state, old in before:
-                state.clear()
-                state.update(old)
+            for optimizer, steps, states in reversed(before):
+                optimizer.steps_taken = steps
+                for state, old in states:
+                    state.clear()
+                    state.update(old)
             return None
         scalars[position : position + count] = numbers
     return scalars
