@@ -856,6 +856,23 @@ def transformed(wrap: Callable) -> Any:
 
 
 @story
+def changes_are_counted(wrap: Callable) -> Any:
+    plain, viewed = torch.zeros(2, 3), torch.zeros(2, 3)
+    row = viewed[0]
+    log: list = []
+
+    def f(x: Any) -> Any:
+        plain.add_(x).mul_(2)
+        viewed.add_(x).mul_(2)
+        return (plain + viewed).sum()
+
+    f = wrap(f)
+    for _ in range(2 * CALLS):
+        log.append(numbers([f(x_of()), plain, row, plain._version, viewed._version]))
+    return log
+
+
+@story
 def memory_of_another(wrap: Callable) -> Any:
     a, base = torch.zeros(3), torch.zeros(2, 3)
     log: list = []
