@@ -247,6 +247,8 @@ def replay(t: Tensor) -> Tensor:
         tr.set_mode(t._aval.requires_grad)
     try:
         value = t._base
+        if t._aval.requires_grad and not value._aval.requires_grad:  # the base has been told to require none since
+            value = alias(value, "clone", True)
         for move in t._chain:
             value = apply_move(value, move)
     finally:
