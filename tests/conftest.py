@@ -1,7 +1,7 @@
 """What every test shares: where machine code is left, and which tests the reference mode leaves out.
 
-Machine code that tests leave on disk goes to a directory of this process, gone afterwards. So no test finds code of an
-earlier run (or of another worker of the same run), or touches the cache of the user.
+Machine code that tests leave on disk goes to a directory of this run, gone afterwards, which its workers share. So no test
+finds code of an earlier run, or touches the cache of the user. Tests of the cache itself have directories of their own.
 
 Tests marked `any_mode` record no operations in this process, so that the mode in which operations are recorded cannot
 matter to them: they run in compiled mode only, where it is checked that they do not.
@@ -16,8 +16,10 @@ from collections.abc import Generator
 
 import pytest
 
-_CODE = tempfile.mkdtemp(prefix="adjoint-tests-")
-os.environ["ADJOINT_CACHE_DIR"] = os.path.join(_CODE, "code")
+_CODE = None  # the directory, in the process that has made it
+if "PYTEST_XDIST_WORKER" not in os.environ:  # else the process that has started this one has named it
+    _CODE = tempfile.mkdtemp(prefix="adjoint-tests-")
+    os.environ["ADJOINT_CACHE_DIR"] = os.path.join(_CODE, "code")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,4 +48,5 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
 
 def pytest_unconfigure() -> None:
-    shutil.rmtree(_CODE, ignore_errors=True)
+    if _CODE is not None:
+        shutil.rmtree(_CODE, ignore_errors=True)
