@@ -10,7 +10,11 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
 import adjoint
+
+pytestmark = pytest.mark.any_mode
 
 PACKAGE = Path(adjoint.__file__).parent
 

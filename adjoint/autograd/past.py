@@ -13,7 +13,7 @@ from typing import Any
 from adjoint.trace.handle import Tensor
 from adjoint.trace.history import History
 from adjoint.trace.macro import make_handle, remember
-from adjoint.trace.trie import Step
+from adjoint.trace.trie import Step, bound_slots
 
 
 class Past:
@@ -94,6 +94,7 @@ def bring_back(tr: Any, hist: History, past: Past) -> bool:
             if t._data is None:
                 return False
             found.append((t, t._data, (hist, k) if t._aval.requires_grad else None))
+    slots = bound_slots(past.end, len(found))
     for t, data, origin in found:
         if origin is not None:
             tr.origins[len(tr.inputs)] = origin
@@ -101,21 +102,10 @@ def bring_back(tr: Any, hist: History, past: Past) -> bool:
         tr.buffers.append(data)
     tr.scalars.extend([hist.scalars[k] for k in past.lent])
     tr.node = past.end
-    mark_bound(tr, [t for t, _, _ in found])
+    for (t, _, _), slot in zip(found, slots, strict=True):
+        t._tid, t._slot = tr.id, slot
     hist.freed |= past.freed
     return True
-
-
-def mark_bound(tr: Any, tensors: list[Tensor]) -> None:
-    """Give the tensors just bound their slots: those of the last input steps of the path, in order."""
-    step: Step | None = tr.node
-    slots: list[int] = []
-    while step is not None and len(slots) < len(tensors):
-        if step.prim == "input":
-            slots.append(step.slot)
-        step = step.parent
-    for t, s in zip(reversed(tensors), slots, strict=True):
-        t._tid, t._slot = tr.id, s
 
 
 def gradients(tr: Any, hist: History, past: Past) -> list[tuple[Tensor, Tensor]]:

@@ -20,7 +20,7 @@ from adjoint.trace.history import History
 from adjoint.trace.macro import make_handle, remember
 from adjoint.trace.many import bind_all
 from adjoint.trace.recorder import flush, local
-from adjoint.trace.trie import Step
+from adjoint.trace.trie import Step, bound_slots
 
 LONG = 512  # steps of a trace beyond which it is not extended by the derivative of another long one
 
@@ -116,21 +116,14 @@ def note(walk: Reverse, hist: History, bound: list, numbers: int, passed: list, 
         if source is None:
             return None
         sources.append(source)
-    step: Step | None = tr.node
-    slots: list[int] = []
-    while step is not None and len(slots) < len(bound):
-        if step.prim == "input":
-            slots.append(step.slot)
-        step = step.parent
     sums = []
     for leaf, g in changed:
         if id(leaf) not in positions:
             return None
         sums.append((positions[id(leaf)], g._slot, g._aval))
     freed = frozenset(() if walk.keep else walk.freed.get(hist.id, ()))
-    return Segment(
-        tr.node, slots[::-1], sources, list(hist.lent), [(p, g._slot, g._aval) for p, g in passed], sums, freed
-    )  # fmt: skip
+    out = [(p, g._slot, g._aval) for p, g in passed]
+    return Segment(tr.node, bound_slots(tr.node, len(bound)), sources, list(hist.lent), out, sums, freed)
 
 
 def source_of(hist: History, positions: dict[int, int], t: Tensor, data: Any) -> tuple[str, int, Aval] | None:

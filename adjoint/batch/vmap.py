@@ -19,6 +19,7 @@ from adjoint.ops.shape import narrow, select
 from adjoint.trace import recorder
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor
+from adjoint.trace.listener import Listener
 from adjoint.trace.many import bind_all
 from adjoint.trace.recorder import Trace, local
 from adjoint.trace.state import ALIVE
@@ -114,17 +115,22 @@ def _placed(tree: Any, dim: Any) -> Pairs:
     raise ValueError(f"vmap: the function must return tensors, got {type(tree).__name__}")
 
 
-class Draws:
-    """Hears of random numbers that are drawn while a function is mapped (`Trace.watch`), and hands the news on.
+class Draws(Listener):
+    """Hears of random numbers that are drawn while a function is mapped, and sees to it that they are what was asked for.
 
-    first: generator -> its count of calls before the first sample drew from it.  seen: those this sample has drawn from.
+    first: generator -> where it was before the first sample drew from it.  seen: those this sample has drawn from.
+    mine: key of a generator -> how many of its calls this sample has seen; earlier: the same of the samples before, so
+    that a function that sets the seed still draws different numbers.
     """
 
-    def __init__(self, randomness: str, outer: Any) -> None:
-        self.randomness, self.outer = randomness, outer
+    def __init__(self, randomness: str, outer: Listener | None) -> None:
+        super().__init__(outer)
+        self.randomness = randomness
         self.any = False
-        self.first: dict[Any, int] = {}
+        self.first: dict[Any, tuple[int, int, int]] = {}
         self.seen: set[Any] = set()
+        self.mine: dict[int, int] = {}
+        self.earlier: dict[int, int] = {}
 
     def drawn(self, generator: Any) -> None:
         if self.randomness == "error":
@@ -135,27 +141,23 @@ class Draws:
         self.any = True
         if self.randomness == "same" and generator not in self.seen:
             self.seen.add(generator)
-            begin = self.first.setdefault(generator, generator._calls)
-            if generator._calls != begin:
-                generator._calls = begin
+            here = generator._seed, generator._key, generator._calls
+            begin = self.first.setdefault(generator, here)
+            if here != begin:
+                generator._seed, generator._key, generator._calls = begin
                 self.give_up("vmap draws the same random numbers again")
-        if self.outer is not None:
-            self.outer.drawn(generator)
-
-    def stepped(self, *args: Any) -> None:
-        if self.outer is not None:
-            self.outer.stepped(*args)
-
-    def give_up(self, problem: str) -> None:
-        """Tell whoever would repeat this call (`adjoint.compile`) that it cannot be."""
-        if isinstance(self.outer, Draws):
-            self.outer.give_up(problem)
-        elif self.outer is not None:
-            self.outer.problem = self.outer.problem or problem
+        elif self.randomness == "different":
+            key = generator._key
+            if generator._calls < self.earlier.get(key, 0):
+                generator._calls = self.earlier[key]
+                self.give_up("vmap draws other random numbers than the seed asks for")
+            self.mine[key] = max(self.mine.get(key, 0), generator._calls + 1)
+        super().drawn(generator)
 
     def next(self) -> None:
         """Another sample begins."""
         self.seen.clear()
+        self.earlier.update(self.mine)
 
 
 def _chunked(sample: Callable, flat: Pairs, size: int, out_dims: Any, draws: Draws, most: int) -> tuple[Any, list[Tensor]]:

@@ -28,6 +28,7 @@ from adjoint.codegen.gemm_words import (
     tile_start,
     times,
 )
+from adjoint.schedule.expr import merged_axes
 
 
 def _runs(p: Problem) -> tuple[list[tuple[int, int]], int, int]:
@@ -35,14 +36,7 @@ def _runs(p: Problem) -> tuple[list[tuple[int, int]], int, int]:
 
     The innermost is returned apart.
     """
-    axes: list[tuple[int, int]] = []
-    for n, s in zip((p.channels, *p.kernel), p.w_strides[2:], strict=True):
-        if n == 1:
-            continue
-        if axes and axes[-1][1] == n * s:
-            axes[-1] = (axes[-1][0] * n, s)
-        else:
-            axes.append((n, s))
+    axes = merged_axes((p.channels, *p.kernel), p.w_strides[2:])
     length, step = axes.pop() if axes else (1, 1)
     return axes, length, step
 

@@ -197,25 +197,13 @@ class Compiled:
         """Move on in the trie, change what the call changes, and make the results."""
         tr.scalars += scalars
         tr.node = replay.end
-        tid, mutated, shared = tr.id, tr.mutated, []
-        for k, slot, changes in replay.mutated:
-            t = sources[k]
-            t._version += changes
-            if t._views is not None:
-                a = t._aval
-                shared.append((t, make_handle(tr, slot, aval(a.shape, a.dtype) if t._leaf and a.requires_grad else a)))
-                continue
-            if t._data is not None:
-                mutated[id(t)] = t
-                t._data = None
-            elif t._tid != tid and t._tid != -tid:
-                mutated[id(t)] = t
-            t._tid = -tid if t._leaf and t._aval.requires_grad else tid
-            t._slot = slot
         for k, found in replay.grads:
             leaves[k].grad = None if found is None else make_handle(tr, *found)
-        for t, value in shared:
-            point(t, value)
+        for k, slot, changes in replay.mutated:
+            t = sources[k]
+            a = t._aval
+            point(t, make_handle(tr, slot, aval(a.shape, a.dtype) if t._leaf and a.requires_grad else a))
+            t._version += changes - 1
         self._replays += 1
         self._failures = 0.0
         out = _build(functools.partial(make_handle, tr), replay.result, sources, leaves, {})
@@ -314,14 +302,16 @@ def _asked(scalars: list, asks: list) -> list | None:
     scalars = scalars[:]
     before = []
     for position, count, ask in asks:  # optimizers come first, since they may refuse
-        if type(ask) is functools.partial:
-            if len(asks) > 1:
-                before += [(s, dict(s)) for part in ask.args[0] for s in part[3]]
+        if type(ask) is functools.partial and len(asks) > 1:
+            optimizer = ask.func.__self__  # type: ignore[attr-defined]
+            before.append((optimizer, optimizer.steps_taken, [(s, dict(s)) for part in ask.args[0] for s in part[3]]))
         numbers = ask()
         if numbers is None:
-            for state, old in before:
-                state.clear()
-                state.update(old)
+            for optimizer, steps, states in reversed(before):
+                optimizer.steps_taken = steps
+                for state, old in states:
+                    state.clear()
+                    state.update(old)
             return None
         scalars[position : position + count] = numbers
     return scalars

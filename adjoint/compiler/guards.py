@@ -313,6 +313,23 @@ def _differ(now: list[Any], found: list[Any]) -> bool:
     )
 
 
+def _in_words(kind: int, now: list[Any], found: list[Any]) -> str:
+    """What has changed at a place."""
+    if kind == _KEY:
+        return f"the value of {found[0]!r}"
+    if kind == _DICT:
+        if len(now) != len(found):
+            return f"a dict with the entries {', '.join(map(repr, now[:16:2]))}"
+        k = next(k for k, (a, b) in enumerate(zip(now, found, strict=True)) if a is not b)
+        return f"the value of {now[k - k % 2]!r}"
+    if kind == _LIST:
+        return f"a list of {len(now)} items"
+    return {
+        _TENSOR: "the shape or the gradient requirement of a tensor", _CELL: "a variable of an enclosing function",
+        _FUNCTION: "a function", _OBJECT: "which attributes an object has",
+    }[kind]  # fmt: skip
+
+
 class Guard:
     """Places and what lay there; `seal` ends the making, `holds` asks whether it all is still so."""
 
@@ -416,28 +433,21 @@ class Guard:
                 return f"a set of {len(members)} members"
         return ""
 
+    def _other(self) -> tuple[int, list[Any], list[Any]] | None:
+        """The first place that has changed: its kind, its words as they are now, and as they were found."""
+        for kind, where, found in self.places:
+            now = _now(kind, where, found)
+            if _differ(now, found):
+                return kind, now, found
+        return None
+
     def _holds_in_python(self) -> bool:
-        return not any([_differ(_now(kind, where, found), found) for kind, where, found in self.places])
+        return self._other() is None
 
     def changed(self) -> str:
         """What is no longer the same, in words; empty if all is."""
-        for kind, where, found in self.places:
-            if kind == _KEY and dict.get(where, found[0], _ABSENT) is not found[1]:
-                return f"the value of {found[0]!r}"
-            if kind == _DICT:
-                now = [x for pair in dict.items(where) for x in pair]
-                if len(now) != len(found):
-                    return f"a dict with the entries {', '.join(map(repr, list(where)[:8]))}"
-                for k in range(0, len(now), 2):
-                    if now[k] is not found[k] or now[k + 1] is not found[k + 1]:
-                        return f"the value of {now[k]!r}"
-            if kind == _LIST and (len(where) != len(found) or any([a is not b for a, b in zip(where, found, strict=True)])):
-                return f"a list of {len(where)} items"
-            if kind == _TENSOR and where._aval is not found[0]:
-                return "the shape or the gradient requirement of a tensor"
-            if kind in (_CELL, _FUNCTION, _OBJECT) and _differ(_now(kind, where, found), found):
-                return {_CELL: "a variable of an enclosing function", _FUNCTION: "a function", _OBJECT: "which attributes an object has"}[kind]
-        return self._changed_in_python()
+        other = self._other()
+        return _in_words(*other) if other is not None else self._changed_in_python()
 
 
 ABSENT = _ABSENT

@@ -16,6 +16,7 @@ import enum
 import functools
 import gc
 import os
+import sys
 import types
 import typing
 from collections import OrderedDict, defaultdict
@@ -26,7 +27,7 @@ import numpy as np
 
 import adjoint
 from adjoint.compiler.guards import ABSENT, Guard
-from adjoint.compiler.pure import BY_COMPUTED_NAME, STANDARD, impure
+from adjoint.compiler.pure import BY_COMPUTED_NAME, impure, of_python
 from adjoint.dtypes import DType
 from adjoint.methods import create_device
 from adjoint.nn.module import Module
@@ -133,9 +134,7 @@ def is_library(o: Any) -> bool:
 
 def is_user_code(code: types.CodeType) -> bool:
     file = code.co_filename
-    if file.startswith((PACKAGE, *BELOW, "<frozen")):
-        return False
-    return not file.startswith(STANDARD) or "site-packages" in file
+    return not (file.startswith((PACKAGE, *BELOW)) or of_python(file))
 
 
 class Reach:
@@ -280,7 +279,7 @@ class Reach:
             if "random" in self.names:
                 raise Unwatched("it can draw random numbers from NumPy")
             return
-        if file is None or (file.startswith(STANDARD) and "site-packages" not in file):
+        if file is None or of_python(file):
             if file is None and m.__name__ == "__main__":
                 self._entries(m.__dict__, m.__dict__ if self.computed else self.names)
                 return
@@ -453,11 +452,9 @@ def _entries_of(cls: type) -> dict:
 
 def _standard(cls: type) -> bool:
     """Whether a class comes with Python."""
-    import sys
-
     module = sys.modules.get(cls.__module__)
     file = getattr(module, "__file__", None)
-    return module is not None and module.__name__ != "__main__" and (file is None or (file.startswith(STANDARD) and "site-packages" not in file))
+    return module is not None and module.__name__ != "__main__" and (file is None or of_python(file))
 
 
 def _has_slots(cls: type) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from adjoint.compiler.pure import impure, known_module, of_python
 from adjoint.compiler.reach import BELOW, PACKAGE, is_user_code
 from adjoint.ops import generators
+from adjoint.trace.listener import Listener
 from adjoint.trace.recorder import local
 
 # Functions of this package whose answer hangs on more than what a guard holds of a tensor.
@@ -51,7 +52,7 @@ def _importing(frame: types.FrameType | None) -> bool:
     return False
 
 
-class Watch:
+class Watch(Listener):
     """One watched call: what the profiler's hook and the library tell of it.
 
     codes: the user's code objects that ran, with their globals.  fresh: (position among the trace's numbers, how many,
@@ -59,6 +60,7 @@ class Watch:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.codes: dict[types.CodeType, dict] = {}
         self.problem = ""
         self.fresh: list[tuple[int, int, Any]] = []
@@ -92,10 +94,13 @@ class Watch:
             if not self.problem and impure(arg) and _asked_by_user(frame) and not _importing(frame):
                 self.problem = f"it calls {getattr(arg, '__qualname__', arg)!s}"
 
-    def set(self, generator: Any) -> None:
-        self.problem = self.problem or "it sets the state of a random generator"
+    # What `ops.generators`, `optim.optimizer` and `batch.vmap` tell, before they record the numbers.
 
-    # What `ops.generators` and `optim.optimizer` tell, before they record the numbers.
+    def give_up(self, problem: str) -> None:
+        self.problem = self.problem or problem
+
+    def set(self, generator: Any) -> None:
+        self.give_up("it sets the state of a random generator")
 
     def drawn(self, generator: Any) -> None:
         self.fresh.append((len(local.trace.scalars), 2, generator.next_call))
@@ -108,11 +113,11 @@ class Watch:
             self.fresh.append((len(local.trace.scalars), 0, functools.partial(optimizer.again, parts)))
         position, before, ask = self.fresh[-1]
         if position + before != len(local.trace.scalars):
-            self.problem = self.problem or "an optimizer records numbers of its own"
+            self.give_up("an optimizer records numbers of its own")
         self.fresh[-1] = (position, before + count, ask)
         self.steps[-1][1].append((group, rule, switches, states))
 
     def stepped_on(self, optimizer: Any) -> None:
         if not self.steps or self.steps[-1][0] is not optimizer:
-            self.problem = self.problem or "an optimizer's step had nothing to update"
+            self.give_up("an optimizer's step had nothing to update")
         self.steps.append((None, []))  # another step of the same optimizer is another question

@@ -56,9 +56,10 @@ def require_leaf(t: Tensor, requires_grad: bool = True) -> Tensor:
         )
     if t._aval.requires_grad == requires_grad:
         return t
-    if t._base is not None:  # a view becomes a leaf of its own: it no longer follows its base under autograd
-        data = realize(t)
-        t._base, t._chain, t._data = None, (), data
+    if t._base is not None:
+        from adjoint.ops.storage import become_leaf
+
+        become_leaf(t)
     realize(t)
     if not requires_grad and t._tid == local.trace.id:  # a backward known in this trace would still find it
         flush(local.trace)

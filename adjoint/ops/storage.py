@@ -131,6 +131,8 @@ def clear(t: Tensor) -> None:
     if abs(t._tid) == tr.id or id(t) in tr.mutated:  # what is pending is no longer its business
         tr.handles = [h for h in tr.handles if h is not t]
         tr.mutated.pop(id(t), None)
+    if t._base is not None and t._base._views is not None:
+        t._base._views.drop(t)
     t._tid, t._slot, t._data, t._base, t._chain = 0, -1, None, None, ()
     rebased[0] += 1
     t._hist, t._hslot, t._escape = None, -1, None
@@ -295,6 +297,13 @@ def replace(t: Tensor, source: Tensor, requires_grad: bool) -> None:
     t._views = None
     t._version = version
     share_memory(t, source, requires_grad)
+
+
+def become_leaf(t: Tensor) -> None:
+    """Let a view have derivatives of its own, and still share the memory."""
+    source = views.alias_view(t)
+    clear(t)
+    share_memory(t, source, True)
 
 
 # --- set_ and resize_ -------------------------------------------------------------------------------------------------

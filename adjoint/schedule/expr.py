@@ -124,6 +124,19 @@ def text(a: Expr) -> str:
     return " + ".join(parts)
 
 
+def merged_axes(lengths: Iterable[int], strides: Iterable[int]) -> list[tuple[int, int]]:
+    """(Length, stride) of as few axes as will do: without those of one element, one where two lie one behind the other."""
+    axes: list[tuple[int, int]] = []
+    for n, s in zip(lengths, strides, strict=True):
+        if n == 1:
+            continue
+        if axes and axes[-1][1] == n * s:
+            axes[-1] = (axes[-1][0] * n, s)
+        else:
+            axes.append((n, s))
+    return axes
+
+
 def strides_of(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Element strides of a contiguous array."""
     out, step = [], 1

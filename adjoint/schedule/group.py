@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 
 from adjoint.ir.graph import Graph, Node
+from adjoint.schedule.expr import merged_axes
 from adjoint.schedule.lower import LOWERED, MOST_SPLITS, Lowering, Misaligned, Split
 from adjoint.schedule.values import WEIGHTS, Nest, Root
 
@@ -235,14 +236,7 @@ def matrix_layout(x: Node) -> tuple[Node, tuple]:
 
 def _batch_strides(shape: tuple[int, ...], strides: list[int]) -> int | tuple[tuple[int, int], ...]:
     """The stride from one matrix to the next; (length, stride) of as few axes as will do where there is no single one."""
-    axes: list[tuple[int, int]] = []
-    for n, s in zip(shape, strides, strict=True):
-        if n == 1:
-            continue
-        if axes and axes[-1][1] == n * s:
-            axes[-1] = (axes[-1][0] * n, s)
-        else:
-            axes.append((n, s))
+    axes = merged_axes(shape, strides)
     if len(axes) > 1:
         return tuple(axes)
     return axes[0][1] if axes else 0

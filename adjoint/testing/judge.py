@@ -7,6 +7,7 @@ observed.
 from __future__ import annotations
 
 from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -40,13 +41,19 @@ def run(program: Program, library: Any, seed: int, nudge: float = 0.0) -> list[A
     seen: list[Any] = []
     scope = {"torch": library, "np": np, "seen": seen, "SEED": seed, "NUDGE": nudge}
     exec(_prelude, scope)
-    code = compile(program.source, f"<program {program.seed}>", "exec")
+    code = _code_of(program.source, program.seed)
     try:
         with np.errstate(all="ignore"):
             exec(code, scope)
     except Exception as error:
         seen.append(("raised", type(error).__name__, str(error)))
     return seen
+
+
+@lru_cache(maxsize=1)
+def _code_of(source: str, seed: int) -> CodeType:
+    """The code of a program, which is run several times."""
+    return compile(source, f"<program {seed}>", "exec")
 
 
 _prelude = compile(PRELUDE, "<prelude>", "exec")

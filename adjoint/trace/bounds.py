@@ -54,8 +54,11 @@ def sweep(max_nodes: int, max_programs: int) -> None:
         return
     try:
         counters["sweeps"] += 1
-        _forget_programs(max_programs)
-        _forget_nodes(max_nodes)
+        steps = _all_steps()
+        # from here on the truth: threads that made the same step at the same time have counted it twice
+        counters["nodes_evicted"] = state.counters["nodes"] - len(steps)
+        _forget_programs(steps, max_programs)
+        _forget_nodes(steps, max_nodes)
     finally:
         _sweeping.release()
 
@@ -69,9 +72,9 @@ def _all_steps() -> list[Step]:
     return steps[roots:]
 
 
-def _forget_programs(limit: int) -> None:
+def _forget_programs(steps: list[Step], limit: int) -> None:
     known: dict[Any, list[tuple[Step, Any]]] = {}  # program -> where it hangs, under which keys
-    for step in _all_steps():
+    for step in steps:
         if step.programs:
             for key, compiled in list(step.programs.items()):
                 known.setdefault(compiled.program, []).append((step, key))
@@ -82,10 +85,7 @@ def _forget_programs(limit: int) -> None:
         counters["programs_evicted"] += 1
 
 
-def _forget_nodes(limit: int) -> None:
-    steps = _all_steps()
-    # from here on the truth: threads that made the same step at the same time have counted it twice
-    counters["nodes_evicted"] = state.counters["nodes"] - len(steps)
+def _forget_nodes(steps: list[Step], limit: int) -> None:
     if len(steps) < limit:
         return
     last = _last_uses(steps)

@@ -19,6 +19,7 @@ from adjoint import config, dtypes
 from adjoint.dtypes import DType
 from adjoint.trace.handle import Tensor
 from adjoint.trace.history import History
+from adjoint.trace.listener import Listener
 from adjoint.trace.trie import NO_CHILDREN, Step
 
 ALIVE = 3  # references to a handle that only the trace holds: the list, the loop variable, the argument
@@ -49,7 +50,7 @@ class Trace:
     mutated: concrete tensors that were given a new value here.  grad: gradient mode.  static: numbers are baked in.
     whole: a derivative is being recorded, of which the steps should stay together.
     values: in reference mode the value of each slot that a derivative may need.
-    watch: who is told of numbers that are new at every call, while a call is watched (`adjoint.compiler`).
+    watch: who is told of numbers that are new at every call, while one is watched (`compiler`) or mapped (`batch`).
     """
 
     __slots__ = (
@@ -65,7 +66,7 @@ class Trace:
         self.eager = default_eager
         self.default_dtype = dtypes.float32
         self.scope: Any = None
-        self.watch: Any = None
+        self.watch: Listener | None = None
         self.mutated: dict[int, Tensor] = {}
         self.origins: dict[int, tuple] = {}
         self.payload: dict[Any, Any] = {}

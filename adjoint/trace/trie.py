@@ -133,6 +133,17 @@ def path(step: Step | None) -> list[Step]:
     return out
 
 
+def bound_slots(step: Step | None, count: int) -> list[int]:
+    """The slots of the last `count` inputs of the path to `step`, in their order."""
+    slots: list[int] = []
+    while step is not None and len(slots) < count:
+        if step.prim == "input":
+            slots.append(step.slot)
+        step = step.parent
+    slots.reverse()
+    return slots
+
+
 class Scope:
     """One call of a composite, as the recorded steps remember it: the name its gradient node will carry."""
 

@@ -207,6 +207,12 @@ class Views:
             self.stale = {k: r for k, r in self.stale.items() if r() is not None}
             self.limit = max(32, 2 * len(self.stale))
 
+    def drop(self, view: Tensor) -> None:
+        """Forget a view that shows other memory from now on."""
+        self.recent = [v for v in self.recent if v is not view]
+        self.fresh.pop(id(view), None)
+        self.stale.pop(id(view), None)
+
     def gone(self) -> bool:
         """Whether it is known, after `forget`, that no view is left: their base is then as plain as one without."""
         return len(self.stale) <= 2 and not [r for r in self.stale.values() if r() is not None]
@@ -244,6 +250,8 @@ def replay(t: Tensor) -> Tensor:
         tr.set_mode(t._aval.requires_grad)
     try:
         value = t._base
+        if t._aval.requires_grad and not value._aval.requires_grad:  # the base has been told to require none since
+            value = alias(value, "clone", True)
         for move in t._chain:
             value = apply_move(value, move)
     finally:

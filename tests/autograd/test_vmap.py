@@ -303,6 +303,46 @@ def test_random_numbers() -> None:
     assert torch.rand(3).tolist() not in [same[0].tolist(), *different.tolist()]
 
 
+@pytest.mark.parametrize("randomness", ["same", "different"])
+@pytest.mark.parametrize("kind", ["seed", "generator", "state", "between"])
+def test_a_function_may_set_where_random_numbers_come_from(kind: str, randomness: str) -> None:
+    """Within a sample the seed decides; "different" samples still draw different numbers, the "same" ones equal ones."""
+
+    def draw(u: torch.Tensor) -> tuple:
+        g = torch.Generator() if kind == "generator" else torch.random.default_generator
+        before = u * 0 + torch.rand(3, generator=g) if kind == "between" else u
+        if kind == "state":
+            g.set_state(torch.Generator().manual_seed(5).get_state())
+        elif kind != "generator":
+            torch.manual_seed(5)
+        return before, u * 0 + torch.rand(3, generator=g)
+
+    rows = func.vmap(draw, randomness=randomness)(torch.arange(12.0).reshape(4, 3))
+    for drawn in rows[kind != "between" :]:
+        assert len({tuple(row.tolist()) for row in drawn}) == (1 if randomness == "same" else 4)
+    torch.manual_seed(5)
+    first = torch.rand(3) if kind != "generator" else torch.rand(3, generator=torch.Generator())
+    assert rows[1][0].tolist() == first.tolist()
+
+
+def test_a_function_may_step_an_optimizer() -> None:
+    """Sample after sample, as a loop would."""
+    x = torch.arange(6.0).reshape(2, 3)
+    results = []
+    for run in (func.vmap, lambda f: lambda batch: torch.stack([f(u) for u in batch])):
+        w = torch.ones(3, requires_grad=True)
+        optimizer = torch.optim.Adam([w], lr=0.1)
+
+        def step(u: torch.Tensor, w: torch.Tensor = w, optimizer: Any = optimizer) -> torch.Tensor:
+            optimizer.zero_grad()
+            (w * u).sum().backward()
+            optimizer.step()
+            return w.detach().clone()
+
+        results.append((run(step)(x).tolist(), optimizer.steps_taken))
+    assert results[0] == results[1]
+
+
 def test_chunks_are_parts_of_the_batch(at_once: Any) -> None:
     x, w = normal(2, 7), normal(2)
     got = func.vmap(lambda u, v: {"a": u * v, "b": v}, in_dims=(1, None), out_dims={"a": 1, "b": None}, chunk_size=3)(x, w)

@@ -120,6 +120,7 @@ def random_case(seed: int) -> Case | None:
     return made if min(made[0].positions) > 0 else None
 
 
+@pytest.mark.any_mode
 @pytest.mark.parametrize("seed", range(60))
 def test_random_problems(seed: int) -> None:
     made = random_case(seed)
@@ -151,6 +152,7 @@ METHODS = {
 }
 
 
+@pytest.mark.any_mode
 @pytest.mark.parametrize("name", METHODS)
 def test_methods(name: str) -> None:
     check(*METHODS[name])
@@ -167,6 +169,7 @@ def test_the_methods_are_what_they_are_called() -> None:
     assert plans["many panels, one image"].units[1] > 1
 
 
+@pytest.mark.any_mode
 @pytest.mark.parametrize("vector_bytes", [16, 32, 64])
 @pytest.mark.parametrize("name", ["padded", "few outputs", "pieces by channels, tiles moved back", "doubles"])
 def test_widths_of_vectors(name: str, vector_bytes: int) -> None:
@@ -174,6 +177,7 @@ def test_widths_of_vectors(name: str, vector_bytes: int) -> None:
     check(*METHODS[name], vector_bytes=vector_bytes)
 
 
+@pytest.mark.any_mode
 @pytest.mark.parametrize("name", ["padded", "few outputs", "pieces by channels", "gradient of weights"])
 def test_same_bits_for_any_number_of_threads(name: str) -> None:
     threads = pool.get_num_threads()
@@ -203,6 +207,7 @@ def _fenced(array: np.ndarray, front: bool) -> tuple[np.ndarray, mmap.mmap]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="fences memory with mprotect")
+@pytest.mark.any_mode
 @pytest.mark.parametrize("front", [True, False])
 @pytest.mark.parametrize("name", [n for n, (_, a) in METHODS.items() if a[0].flags.c_contiguous])
 def test_nothing_is_read_outside_of_the_operands(name: str, front: bool) -> None:

@@ -11,7 +11,7 @@ from adjoint.codegen.emitter import Emitter
 from adjoint.codegen.gemm import choose_tile, gemm_kernel
 from adjoint.runtime import jit, memory, pool
 
-pytestmark = pytest.mark.skipif(not jit.available(), reason="needs llvmlite")
+pytestmark = [pytest.mark.skipif(not jit.available(), reason="needs llvmlite"), pytest.mark.any_mode]
 
 DTYPES = ("float32", "float64", "int32", "int64")
 

@@ -21,6 +21,8 @@ from adjoint.ir.graph import Graph, GraphBuilder, Node
 from adjoint.ir.prims import PRIMS
 from adjoint.runtime.program import Program
 
+pytestmark = pytest.mark.any_mode
+
 SHAPES = [
     (),
     (0,),

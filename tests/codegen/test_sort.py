@@ -10,7 +10,7 @@ from adjoint.codegen.sort_words import sample_of
 from adjoint.ir.reference import REFERENCE
 from adjoint.runtime import jit, memory, pool
 
-pytestmark = pytest.mark.skipif(not jit.available(), reason="needs llvmlite")
+pytestmark = [pytest.mark.skipif(not jit.available(), reason="needs llvmlite"), pytest.mark.any_mode]
 
 DTYPES = ("float32", "float64", "bool", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)))
 SHAPES = {

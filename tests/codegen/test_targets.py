@@ -20,11 +20,12 @@ ROOT = Path(__file__).parents[2]
 CONTRACTIONS = ("tests/codegen/test_gemm.py", "tests/codegen/test_conv.py", "tests/codegen/test_sort.py")
 FILES = {
     "avx2": (*CONTRACTIONS, "tests/runtime/test_guards.py"),
-    "sse2": (*CONTRACTIONS, "tests/codegen/test_kernels.py", "tests/codegen/test_vecmath.py", "tests/ops/test_halves.py"),
-}
+    "sse2": (*CONTRACTIONS, "tests/codegen/test_kernels.py", "tests/ops/test_halves.py"),
+}  # not test_vecmath.py, which compiles for the processor that there is, whatever the target
 LEFT_OUT = (  # for their time: they ask nothing else of another machine
     "test_binary", "test_operators", "test_random_problems", "test_exact_unary", "test_lanes_do_not", "test_widths", "test_every_register",
     "test_three_thousand", "test_values_are_those", "test_compiled_is", "test_gradients", "test_arithmetic", "test_training",
+    "(test_layouts and (float64 or int32))", "(test_ranks and int64)", "(test_reductions and amin)", "(test_tails and (cumprod or amax))",
 )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ import pytest
 from adjoint.codegen import vecmath
 from adjoint.codegen.emitter import Emitter, vector_type
 
+pytestmark = pytest.mark.any_mode
+
 llvm = pytest.importorskip("llvmlite.binding")
 mpmath = pytest.importorskip("mpmath")
 mp, mpf = mpmath.mp, mpmath.mpf

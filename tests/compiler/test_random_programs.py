@@ -164,6 +164,7 @@ def told(seed: int, compiled: bool) -> tuple[list, int]:
         torch.set_grad_enabled(True)
 
 
+@pytest.mark.skipif(torch.is_eager(), reason="nothing is remembered in reference mode")
 @pytest.mark.parametrize("seed", range(10))
 def test_random_programs_show_the_same(seed: int) -> None:
     known = 0
@@ -172,4 +173,4 @@ def test_random_programs_show_the_same(seed: int) -> None:
         found, replays = told(k, True)
         assert found == wanted, f"program {k}"
         known += replays
-    assert known > PROGRAMS or torch.is_eager()
+    assert known > PROGRAMS

@@ -727,6 +727,42 @@ def frozen_with_gradient(wrap: Callable) -> Any:
 
 
 @story
+def second_optimizer_steps_otherwise(wrap: Callable) -> Any:
+    a, b = x_of(1).requires_grad_(), x_of(2).requires_grad_()
+    first, second = torch.optim.Adam([a], lr=0.1), torch.optim.SGD([b], lr=0.1, momentum=0.9)
+
+    def f(x: Any) -> Any:
+        loss = (a * x).sum() + (b * x * x).sum()
+        first.zero_grad()
+        second.zero_grad()
+        loss.backward()
+        first.step()
+        second.step()
+        return loss.detach()
+
+    f = wrap(f)
+    log: list = []
+    for momentum in (0.9, 0.0, 0.9):
+        second.param_groups[0]["momentum"] = momentum
+        for _ in range(CALLS):
+            log.append(numbers([f(x_of()), a, b, first.steps_taken, second.steps_taken, first.state[a]["step"]]))
+    return log
+
+
+@story
+def seeded_while_mapped(wrap: Callable) -> Any:
+    def draw(u: Any) -> Any:
+        torch.manual_seed(4)
+        return u + torch.rand(3)
+
+    f = wrap(lambda x: torch.func.vmap(draw, randomness="same")(x))
+    log: list = []
+    for _ in range(CALLS):
+        log.append(numbers([f(x_of(0, 2, 3)), torch.rand(2)]))
+    return log
+
+
+@story
 def modes_left_behind(wrap: Callable) -> Any:
     w = x_of(1).requires_grad_()
 
@@ -814,6 +850,23 @@ def transformed(wrap: Callable) -> Any:
         log.append(numbers(torch.func.grad(lambda x: f(x).sum())(x_of())))
         log.append(numbers(torch.func.hessian(lambda x: f(x).sum())(x_of())))
         log.append(numbers(f(x_of())))
+    return log
+
+
+@story
+def changes_are_counted(wrap: Callable) -> Any:
+    plain, viewed = torch.zeros(2, 3), torch.zeros(2, 3)
+    row = viewed[0]
+    log: list = []
+
+    def f(x: Any) -> Any:
+        plain.add_(x).mul_(2)
+        viewed.add_(x).mul_(2)
+        return (plain + viewed).sum()
+
+    f = wrap(f)
+    for _ in range(2 * CALLS):
+        log.append(numbers([f(x_of()), plain, row, plain._version, viewed._version]))
     return log
 
 

@@ -55,7 +55,9 @@ def test_outcome(family: str, good: str) -> None:
         warnings.simplefilter("ignore")
         for k, (text, letter, error) in enumerate(outcomes.attempts(torch, family, good, theirs)):
             assert letter == here[k], f"{text}: {letter} instead of {here[k]} ({error!r})"
-            small_program()
+            if not torch.is_eager():  # where nothing is pending that a bad call could damage
+                small_program()
+    small_program()
     assert k + 1 == len(here)
     assert pending.tolist() == [2, 2, 2]
 

@@ -10,6 +10,8 @@ from adjoint.ir.graph import Graph, GraphBuilder
 from adjoint.ir.prims import PRIMS
 from adjoint.testing.graphs import MAKERS, random_case
 
+pytestmark = pytest.mark.any_mode
+
 F, I, L, B = dtypes.float32, dtypes.int32, dtypes.int64, dtypes.bool
 
 

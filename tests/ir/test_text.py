@@ -13,6 +13,8 @@ from adjoint.ir.text import ATTRIBUTES, primitives, program_text
 from adjoint.testing.graphs import random_case
 from adjoint.testing.values import same_bits
 
+pytestmark = pytest.mark.any_mode
+
 
 def run_text(text: str, graph: Graph, inputs: list, scalars: list) -> list:
     namespace: dict = {}

@@ -212,7 +212,7 @@ def test_finds_the_minimum(kind: Any, kwargs: dict[str, Any]) -> None:
 def test_lbfgs_on_rosenbrock(search: str | None) -> None:
     w = adjoint.tensor([-1.2, 1.0], dtype=adjoint.float64, requires_grad=True)
     rate = 1.0 if search else 0.1
-    opt = optim.LBFGS([w], lr=rate, max_iter=20, tolerance_change=1e-15, line_search_fn=search)
+    opt = optim.LBFGS([w], lr=rate, max_iter=20, history_size=10, tolerance_change=1e-15, line_search_fn=search)
 
     def closure() -> Any:
         opt.zero_grad()

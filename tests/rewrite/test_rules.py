@@ -17,6 +17,8 @@ from adjoint.ir.graph import Graph, GraphBuilder, Node
 from adjoint.rewrite import PASSES, simplify
 from adjoint.testing.values import evaluate, same_bits
 
+pytestmark = pytest.mark.any_mode
+
 F, I, B = dtypes.float32, dtypes.int32, dtypes.bool
 
 

@@ -15,6 +15,8 @@ from adjoint.rewrite.rewriter import Rewriter, constant
 from adjoint.testing.graphs import Case, random_case
 from adjoint.testing.values import evaluate, same_bits
 
+pytestmark = pytest.mark.any_mode
+
 F = dtypes.float32
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from itertools import permutations, product
 
 import numpy as np
+import pytest
 
 from adjoint import dtypes
 from adjoint.ir.check import check_graph
 from adjoint.ir.graph import GraphBuilder, Node
 from adjoint.rewrite import simplify
 from adjoint.testing.values import evaluate, same_bits
+
+pytestmark = pytest.mark.any_mode
 
 F = dtypes.float32
 REAL = [d for d in dtypes.ALL if d.category <= 2]

@@ -20,6 +20,8 @@ import pytest
 from adjoint import cli
 from adjoint.runtime import disk_cache, jit
 
+pytestmark = pytest.mark.any_mode
+
 posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="owners and modes")
 needs_llvm = pytest.mark.skipif(not jit.available(), reason="needs llvmlite")
 KEY = disk_cache.key_of("a key")

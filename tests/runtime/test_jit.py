@@ -15,7 +15,7 @@ import pytest
 
 from adjoint.runtime import jit
 
-pytestmark = pytest.mark.skipif(not jit.available(), reason="needs llvmlite")
+pytestmark = [pytest.mark.skipif(not jit.available(), reason="needs llvmlite"), pytest.mark.any_mode]
 
 CONSTANT = """define double @{name}(double %x) {{
 entry:

@@ -12,6 +12,8 @@ import pytest
 from adjoint.runtime import memory
 from adjoint.runtime.memory import Buffer, allocate, size_class, stats, trim
 
+pytestmark = pytest.mark.any_mode
+
 
 @pytest.fixture(autouse=True)
 def empty_pool(monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 
 from adjoint.runtime import jit, pool
 
-pytestmark = pytest.mark.skipif(not jit.available(), reason="needs llvmlite")
+pytestmark = [pytest.mark.skipif(not jit.available(), reason="needs llvmlite"), pytest.mark.any_mode]
 
 # For each block b: data[b] = data[b] * scalar + b, with a loop that makes it last a while.
 STEP = """define void @step(ptr %bufs, ptr %idx, ptr %scalars, i64 %lo, i64 %hi) {

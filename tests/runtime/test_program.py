@@ -19,6 +19,8 @@ from adjoint.ir.reference import run_graph
 from adjoint.runtime import jit, pool
 from adjoint.runtime.program import compile_graph
 
+pytestmark = pytest.mark.any_mode
+
 
 def chain(n: int) -> Graph:
     """Several kernels with intermediates: sums of sums, a product, an output or two."""

@@ -14,6 +14,8 @@ from adjoint.runtime.program import compile_graph
 from adjoint.schedule.group import Grouping
 from adjoint.schedule.prepare import prepare
 
+pytestmark = pytest.mark.any_mode
+
 
 @pytest.mark.parametrize("block", range(20))
 def test_small(block: int) -> None:

@@ -546,3 +546,53 @@ def test_memory_of_a_loop_over_views_does_not_grow() -> None:
             x[0].item()
     assert x.tolist() == [30.0] * 100
     assert x._views is None or len(x._views.fresh) + len(x._views.stale) < 500
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_view_that_becomes_a_leaf_still_shares_its_memory(seen: bool) -> None:
+    """What changes the base changes it, and the other way round; derivatives are its own."""
+    base = torch.ones(4)
+    row, rest, whole = base[:2], base[1:], base.detach()
+    if seen:
+        row.tolist(), rest.tolist()
+    row.requires_grad_()
+    base.mul_(3)
+    assert row.requires_grad and row.is_leaf and row.tolist() == [3, 3]
+    (row * row).sum().backward()
+    with torch.no_grad():
+        row -= row.grad
+    assert base.tolist() == [-3, -3, 3, 3] and rest.tolist() == [-3, 3, 3] and whole.tolist() == base.tolist()
+
+    w = torch.ones(3, requires_grad=True)
+    twin = w.detach().requires_grad_()
+    with torch.no_grad():
+        w.mul_(2)
+    (w * twin).sum().backward()
+    assert twin.tolist() == [2, 2, 2] == w.grad.tolist() == twin.grad.tolist()
+
+
+def test_a_view_with_other_memory_no_longer_follows_its_base() -> None:
+    base = torch.zeros(2, 3)
+    row, column = base[0], base[:, 0]
+    row.data = torch.ones(3) * 2
+    column.set_(torch.ones(2))
+    base.add_(1)
+    assert row.tolist() == [2, 2, 2] and column.tolist() == [1, 1] and base.tolist() == [[1, 1, 1]] * 2
+
+
+@pytest.mark.parametrize("change", ["view", "base", "both"])
+def test_a_view_requires_grad_after_its_leaf_does_not(change: str) -> None:
+    """As in PyTorch it stays a result, of which the derivative leads nowhere."""
+    w = torch.ones(3, requires_grad=True)
+    part, rest = w[:1], w[1:]
+    w.requires_grad_(False)
+    with torch.no_grad():
+        if change != "base":
+            rest.mul_(2)
+            part.add_(1)
+        if change != "view":
+            w.mul_(2)
+    assert part.requires_grad and rest.requires_grad and part.grad_fn is not None and not w.requires_grad
+    x = torch.ones(1, requires_grad=True)
+    (part * x).sum().backward()
+    assert w.grad is None and x.grad.tolist() == part.tolist() == [{"view": 2.0, "base": 2.0, "both": 4.0}[change]]
