@@ -215,7 +215,11 @@ class Tiling:
             return 1 if any(self._index_uses(r, self.vec) for r in self.roots) else lanes
         if self.cols and not self.scan:
             # Columns are read row by row: the wider, the fewer jumps from page to page; as far as registers reach.
-            most = self.width if len(self.needed) <= 3 else 4 if len(self.needed) <= 6 else 1
+            # Loads and sums have all registers (there are 32 or 16), with simple work on the way half of them.
+            most = self.width if len(self.needed) == 2 else 4 if len(self.needed) <= 6 else 1
+            if 2 < len(self.needed) <= 4:
+                widest = max([v.dtype.itemsize for v in self.needed])
+                most = min(self.width, (16 if self.vector_bytes == 64 else 8) * 4 // widest)
             for abreast in (16, 8, 4):
                 if abreast <= most and extent % (abreast * self.width) == 0:
                     return abreast * self.width
