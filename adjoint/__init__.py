@@ -39,6 +39,7 @@ from adjoint.methods import attach as _attach
 from adjoint.methods import create_device as device
 from adjoint.ops import complex_numbers as _complex
 from adjoint.ops import create as _create
+from adjoint.ops import distinct as _distinct
 from adjoint.ops import elementwise as _elementwise
 from adjoint.ops import exchange as _exchange
 from adjoint.ops import gather as _gather
@@ -97,7 +98,8 @@ _PUBLIC = {
     "index_reduce",
     _masks: "masked_fill masked_select masked_scatter nonzero argwhere isin",
     _numeric: "positive fmax fmin clamp_min clamp_max signbit sgn isposinf isneginf float_power ldexp logaddexp2 rsub",
-    _sort: "argsort sort topk kthvalue unique bincount histc searchsorted bucketize quantile",
+    _distinct: "unique",
+    _sort: "argsort sort topk kthvalue bincount histc searchsorted bucketize quantile",
     _products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum inner vdot addr addbmm",
     _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve matrix_exp chain_matmul vander",
     _samples: "cov corrcoef cdist nansum nanmean diff trapezoid cumulative_trapezoid logcumsumexp renorm",

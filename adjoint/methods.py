@@ -19,6 +19,7 @@ from adjoint.dtypes import DType
 from adjoint.ops import (
     complex_numbers,
     create,
+    distinct,
     elementwise,
     exchange,
     gather,
@@ -545,7 +546,8 @@ SAME_NAME = {
     gather: "gather take_along_dim index_select take put scatter scatter_add scatter_reduce index_add index_copy index_fill "
     "index_reduce",
     masks: "masked_fill masked_select masked_scatter nonzero argwhere",
-    sort: "argsort sort topk kthvalue unique bincount histc quantile",
+    distinct: "unique",
+    sort: "argsort sort topk kthvalue bincount histc quantile",
     numeric: "positive fmax fmin signbit isposinf isneginf float_power ldexp logaddexp2",
     products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron inner vdot addr addbmm",
     linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve matrix_exp",

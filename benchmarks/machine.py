@@ -5,7 +5,6 @@ Figures without these cannot be compared with anybody else's. Read `describe` fi
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import sys
@@ -56,7 +55,7 @@ def describe(threads: int, quick: bool) -> Machine:
         python=sys.version.split()[0],
         load=load,
         bandwidth=_bandwidth(threads, rounds=5 if quick else 15),
-        peak={dtype: _peak(threads, dtype, rounds=10 if quick else 40) for dtype in ("float32", "float64")} if _has_jit() else {},
+        peak=_peak(threads),
     )
 
 
@@ -122,49 +121,15 @@ def _bandwidth(threads: int, rounds: int) -> Bandwidth:
     return Bandwidth(*rates)
 
 
-_CHAINS = 12  # multiply-adds under way at once: two units times four to five cycles, and registers for all
-
-
-def _has_jit() -> bool:
+def _peak(threads: int) -> dict[str, float]:
+    """As the profiler measures it, with kernels and workers of its own; a benchmark's threads would be half its time."""
     try:
+        import adjoint
+        from adjoint.profiler import machine
         from adjoint.runtime import jit
     except ImportError:
-        return False
-    return jit.available()
-
-
-def _peak(threads: int, dtype: str, rounds: int) -> float:
-    """Multiply-adds between registers, in loops that do nothing else, on every thread at once: the best of several."""
-    from adjoint.runtime import jit
-
-    element = {"float32": "float", "float64": "double"}[dtype]
-    lanes = jit.target().vector_bytes // np.dtype(dtype).itemsize
-    code = jit.compile_module(_loop_of_fma(element, lanes))
-    loop = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_int64)(code.address("fma_loop"))
-    turns = 200_000
-    best = float("inf")
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in range(rounds):
-            begin = time.perf_counter()
-            list(pool.map(loop, [turns] * threads))
-            best = min(best, time.perf_counter() - begin)
-    return 2 * _CHAINS * lanes * turns * threads / best / 1e9
-
-
-def _loop_of_fma(element: str, lanes: int) -> str:
-    """LLVM IR of a function that makes `turns` multiply-adds in each of several chains."""
-    vec, name = f"<{lanes} x {element}>", f"llvm.fma.v{lanes}f{'32' if element == 'float' else '64'}"
-    splat = "<" + ", ".join([f"{element} 0.5"] * lanes) + ">"
-    chains = range(_CHAINS)
-    starts = [f"  %a{k} = phi {vec} [ {splat}, %entry ], [ %b{k}, %turn ]" for k in chains]
-    turns = [f"  %b{k} = call {vec} @{name}({vec} %a{k}, {vec} {splat}, {vec} {splat})" for k in chains]
-    ends = [f"  %c{k + 1} = fadd {vec} {f'%c{k}' if k else splat}, %b{k}" for k in chains]
-    number = f"extractelement {vec} %c{_CHAINS}, i32 0"
-    return "\n".join([
-        "define double @fma_loop(i64 %turns) {", "entry:", "  br label %turn", "turn:",
-        "  %i = phi i64 [ 0, %entry ], [ %j, %turn ]", *starts, *turns,
-        "  %j = add i64 %i, 1", "  %more = icmp ult i64 %j, %turns", "  br i1 %more, label %turn, label %out", "out:",
-        *ends, f"  %first = {number}",
-        "  %sum = fpext float %first to double\n  ret double %sum" if element == "float" else "  ret double %first",
-        "}", f"declare {vec} @{name}({vec}, {vec}, {vec})",
-    ])  # fmt: skip
+        return {}
+    if not jit.available():
+        return {}
+    adjoint.set_num_threads(threads)
+    return {dtype: machine().peak(dtype == "float64", threads > 1) / 1e9 for dtype in ("float32", "float64")}

@@ -1,7 +1,8 @@
 """Loads and stores: whole vectors, masked tails, gathers, predicates, accumulation in memory.
 
 `_load` and `_store` choose by how an index moves from lane to lane: not at all, by one, by two, backwards,
-in a pattern that is the same for all vectors (as in what was spread or repeated), or irregularly.
+in a pattern that is the same for all vectors (as in what was spread or repeated), or irregularly. What `Tiling` wants
+turned is read a tile at a time (`_turn`).
 """
 
 from __future__ import annotations
@@ -13,24 +14,60 @@ from adjoint.codegen import scalars as sc
 from adjoint.codegen.addresses import Addresses
 from adjoint.codegen.emitter import vector_type
 from adjoint.codegen.reductions import fold_of
+from adjoint.codegen.squares import turned
+from adjoint.codegen.tiling import ROW_DEPTH, STREAM_BYTES
 from adjoint.ir.graph import Node
 from adjoint.schedule import expr as ex
 from adjoint.schedule.values import Nest, Root, Value
 
-_STREAM_BYTES = 48 << 20  # kernels that move more than this write past the caches
-
 
 class Accesses(Addresses):
-    """piece, block_of_rows, first_row: registers that say where partial results belong."""
+    """piece, block_of_rows, first_row: registers that say where partial results belong.
+
+    tile_start: the first row of a tile.
+    """
 
     def __init__(self, nest: Nest, stored: set[Node], vector_bytes: int) -> None:
         super().__init__(nest, stored, vector_bytes)
         self.streaming = False
         self.piece = self.block_of_rows = "0"
         self.first_row = "true"
+        self.tile_start = "0"
 
     def _mask(self, lanes: int) -> str | None:
         return self.levels.stack[-1].memo.get("mask") if self.row_mode and lanes > 1 else None
+
+    def _turn(self, v: Value) -> list[str]:
+        """Read a tile along memory and turn it: a register for each row."""
+        node, e, _ = v.attrs
+        em, element, size, lanes = self.em, v.dtype.llvm, v.dtype.itemsize, self.lanes
+        side = min(lanes, self.vector_bytes // size, self.tile)
+        kind, (row, vec) = vector_type(element, side), (self.rows[-1], self.vec)
+        assert vec is not None
+        base, e = self._displaced(node, e, element)
+        step = dict(e[1])[vec.last]
+        offset = self._scalar_index((e[0], tuple([t for t in e[1] if not t[0].mask & row.mask])))
+        self.levels.use(ROW_DEPTH)
+        first = em.op(f"getelementptr {element}, ptr {base}, i64 {em.op(f'add i64 {offset}, {self.tile_start}')}")
+        rows = []
+        for i in range(0, self.tile, side):
+            parts = []
+            for j in range(0, lanes, side):
+                places = [em.op(f"getelementptr {element}, ptr {first}, i64 {i + step * k}") for k in range(j, j + side)]
+                parts.append(turned(em, [em.op(f"load {kind}, ptr {p}, align {size}") for p in places], element, size))
+            rows += [self._joined(list(pieces), element, side) for pieces in zip(*parts, strict=True)]
+        if v.dtype is dtypes.bool:
+            rows = [em.op(f"icmp ne <{lanes} x i8> {x}, zeroinitializer") for x in rows]
+        return rows
+
+    def _joined(self, parts: list[str], element: str, lanes: int) -> str:
+        """Vectors of so many lanes, one after the other in a wide one."""
+        while len(parts) > 1:
+            kind, order = f"<{lanes} x {element}>", ", ".join(f"i32 {i}" for i in range(2 * lanes))
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            parts = [self.em.op(f"shufflevector {kind} {a}, {kind} {b}, <{2 * lanes} x i32> <{order}>") for a, b in pairs]
+            lanes *= 2
+        return parts[0]
 
     def _load(self, v: Value, lanes: int, depth: int) -> str:
         node, e, predicated = v.attrs
@@ -226,15 +263,15 @@ class Accesses(Addresses):
     def _streams(self, root: Root, nbytes: int) -> bool:
         """Whether a store should go past the caches: a kernel that moves more than they hold, whole aligned lines."""
         if (
-            self.bytes < _STREAM_BYTES
+            self.bytes < STREAM_BYTES
             or root.kind != "full"
             or nbytes % 64
             or self.vec is None
-            or self.swapped
+            or (self.swapped and not self.tile)
         ):
             return False
         size = root.node.dtype.itemsize
-        if root.node.size * size < _STREAM_BYTES // 8:
+        if root.node.size * size < STREAM_BYTES // 8:
             return False
         if not self.row_mode and self.n_vec % self.lanes:
             return False

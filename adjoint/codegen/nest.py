@@ -13,10 +13,11 @@ from typing import Any
 
 from adjoint.codegen import scalars as sc
 from adjoint.codegen.addresses import STATUS
+from adjoint.codegen.emitter import vector_type
 from adjoint.codegen.loops import Level
 from adjoint.codegen.reductions import Fold
 from adjoint.codegen.registers import Registers
-from adjoint.codegen.tiling import ROW_DEPTH
+from adjoint.codegen.tiling import ROW_DEPTH, TILE_DEPTH
 from adjoint.dtypes import DType
 from adjoint.schedule import expr as ex
 from adjoint.schedule.expr import Expr
@@ -25,6 +26,7 @@ from adjoint.schedule.values import Root, Value
 
 __all__ = ["STATUS", "Kernel", "NestKernel"]
 
+_LIGHT_ROW = 8  # additions: up to so many, the rows of a tile need no loop
 _UNROLL = 4  # vectors of a row that are kept in registers instead of a loop
 
 
@@ -78,7 +80,10 @@ class NestKernel(Registers):
         # depths 2 and 3: rows, and the vectorised loop over a row variable; the other way round when swapped
         openers = [lambda: self._open_rows(row_range), lambda: self._open_vectors(vec_range)]
         looped = [opener() for opener in (reversed(openers) if self.swapped else openers)]
-        self._stages()
+        if self.tile:  # depth 4
+            self._rows_of_tile()
+        else:
+            self._stages()
         for loop in reversed(looped):
             if loop:
                 levels.close([])
@@ -105,10 +110,59 @@ class NestKernel(Registers):
         else:
             self.levels.push()
         for g in reversed(self.rows):
-            quotient, value = self._divmod(row, g.extent) if g is not self.rows[0] else ("0", row)
-            self.levels.stack[-1].memo["var", g.last] = value
+            extent = -(-g.extent // self.tile) if g.depth == TILE_DEPTH else g.extent
+            quotient, value = self._divmod(row, extent) if g is not self.rows[0] else ("0", row)
+            if g.depth == TILE_DEPTH:
+                self.tile_start = self._overlapping(value, self.tile, g.extent)
+            else:
+                self.levels.stack[-1].memo["var", g.last] = value
             row = quotient
         return loop
+
+    def _rows_of_tile(self) -> None:
+        """Read and turn what a tile needs, then do its rows: one after the other, or in a loop where there is much to do."""
+        em, stack, row = self.em, self.levels.stack, self.rows[-1].last
+        tiles = {}
+        for v in self.needed:
+            if v in self.turned:
+                self._evaluate(list(v.args))  # where it starts
+                tiles[v] = self._turn(v)
+        if self.weight <= _LIGHT_ROW:
+            for k in range(self.tile):
+                self.levels.push(Level(stack[ROW_DEPTH].region))
+                stack[-1].memo["var", row] = em.op(f"add i64 {self.tile_start}, {k}")
+                stack[-1].memo.update({v: registers[k] for v, registers in tiles.items()})
+                self._stages()
+                self.levels.pop()
+            return
+        places = {v: self._stacked(registers, sc.register(v.dtype)) for v, registers in tiles.items()}
+        inside, _ = self.levels.open("0", str(self.tile), 1, [])
+        stack[-1].memo["var", row] = em.op(f"add i64 {self.tile_start}, {inside}")
+        for v, place in places.items():
+            kind = vector_type(sc.register(v.dtype), self.lanes)
+            p = em.op(f"getelementptr {kind}, ptr {place}, i64 {inside}")
+            stack[-1].memo[v] = em.op(f"load {kind}, ptr {p}")
+        self._stages()
+        self.levels.close([])
+
+    def _stacked(self, registers: list[str], element: str) -> str:
+        """An array of vectors on the stack."""
+        kind = vector_type(element, self.lanes)
+        self.levels.use(0)
+        place = self.em.op(f"alloca {kind}, i32 {len(registers)}", "tile")
+        self.levels.use(ROW_DEPTH)
+        for k, x in enumerate(registers):
+            self.em.line(f"store {kind} {x}, ptr {self.em.op(f'getelementptr {kind}, ptr {place}, i64 {k}')}")
+        return place
+
+    def _overlapping(self, number: str, step: int, extent: int) -> str:
+        """Where the vector or tile of this number starts: the last one overlaps the one before."""
+        em = self.em
+        start = em.op(f"mul i64 {number}, {step}") if number.startswith("%") else str(int(number) * step)
+        if extent % step:
+            em.declare("i64 @llvm.smin.i64(i64, i64)")
+            start = em.op(f"call i64 @llvm.smin.i64(i64 {start}, i64 {extent - step})")
+        return start
 
     def _open_vectors(self, vec_range: tuple[str, str]) -> bool:
         """Begin the vectorised loop over a row variable, if there is one."""

@@ -2,7 +2,8 @@
 
 `Tiling(nest, stored, vector_bytes)` decides, by shapes alone, and writes nothing. The loops, from outside: blocks of
 work, rows (the unreduced loops), the reduced loops. One loop is vectorised: the last of all, if it is reduced ("row
-mode"), else the last of the rows, which then comes after the other rows ("column mode"). Read `_choose_loops`.
+mode"), else the last of the rows, which then comes after the other rows ("column mode"). Where memory is read across
+the lanes, as in a transposition, the rows come inside ("swapped"), several at a time ("tiles"). Read `_choose_loops`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from adjoint.schedule.lower import dynamic_values
 from adjoint.schedule.values import WEIGHTS, Nest, Root, Value
 
 ROW_DEPTH = 3  # where everything outside the reduced loops is known
+TILE_DEPTH = 4  # of the rows of a tile
 ACCUMULATORS = 4  # running results of a long vectorised row, to hide the latency of an addition
+STREAM_BYTES = 48 << 20  # kernels that move more than this write past the caches
+_LINE = 64  # bytes of a cache line
+_SMALLEST_TILE = 4  # rows
+_WORTH_TURNING = 8192  # elements: below, compiling the longer code costs more than it saves
 
 
 class Group:
@@ -36,6 +42,8 @@ class Tiling:
 
     needed: the values that their roots need.  vec, lanes: the vectorised loop and how many elements at once.
     rows, cols: the other unreduced loops, and the reduced ones.  pieces, row_blocks, vec_blocks: how many blocks.
+    tile: how many rows are read at once (0: one after the other); turned: the loads whose tiles are turned in registers.
+    weight: of all values at one point of the loops.  n_rows: turns of the loop over rows, or over tiles.
     spills, spill_at, pass_number: the values kept in scratch rows, where `Registers` keeps its accounts.
     """
 
@@ -45,6 +53,7 @@ class Tiling:
 
     def __init__(self, nest: Nest, stored: set[Node], vector_bytes: int) -> None:
         self.nest = nest
+        self.vector_bytes = vector_bytes
         self.width = vector_bytes // 4
         self.roots = [r for r in nest.roots if r.target in stored]
         self.needed = self._reachable()
@@ -132,8 +141,11 @@ class Tiling:
             else:
                 self.rows = rows
         self.swapped = self._strided_across_rows()
+        self._choose_tile()
         for g in self.rows:
             g.depth = 3 if self.swapped else 2
+        if self.tile:
+            self.rows[-1].depth = TILE_DEPTH
         if self.vec is not None:
             self.vec.depth = 2 if self.swapped else 3
         for k, g in enumerate(self.cols):
@@ -157,6 +169,35 @@ class Tiling:
                     return True
         return False
 
+    def _choose_tile(self) -> None:
+        """Read several rows at once, where they lie side by side in memory and the lanes far apart.
+
+        Vectors of such a tile are read along memory and turned in registers: every cache line is read and written whole.
+        """
+        self.tile, self.turned = 0, set()
+        points = math.prod(v.extent for v in self.nest.vars)
+        if not self.swapped or self.lanes < _SMALLEST_TILE or points < _WORTH_TURNING:
+            return
+        assert self.vec is not None
+        row = self.rows[-1]
+        most = 1 << (row.extent.bit_length() - 1)
+        lanes = max(self.lanes, min(_LINE // 4, 1 << (self.vec.extent.bit_length() - 1)))
+        found = [v for v in self.needed if self._is_turned(v, self.vec, row)]
+        sizes = [min(lanes, self.vector_bytes // v.dtype.itemsize, most) for v in found]
+        if sizes and min(sizes) >= _SMALLEST_TILE:
+            self.tile, self.turned, self.lanes = max(sizes), set(found), lanes
+
+    @staticmethod
+    def _is_turned(v: Value, vec: Group, row: Group) -> bool:
+        """Whether a load goes from element to element with the rows, from anywhere to anywhere with the lanes."""
+        if v.op != "load" or v.attrs[2]:
+            return False
+        terms = v.attrs[1][1]
+        if any(var.kind != "loop" and var.mask & (vec.mask | row.mask) for var, _ in terms):
+            return False
+        steps = dict(terms)
+        return steps.get(row.last, 0) == 1 and steps.get(vec.last, 0) not in (0, 1)
+
     def _row_lanes(self, lengths: list[int]) -> int:
         full = self.width
         longest = max(lengths)
@@ -174,7 +215,11 @@ class Tiling:
             return 1 if any(self._index_uses(r, self.vec) for r in self.roots) else lanes
         if self.cols and not self.scan:
             # Columns are read row by row: the wider, the fewer jumps from page to page; as far as registers reach.
-            most = self.width if len(self.needed) <= 3 else 4 if len(self.needed) <= 6 else 1
+            # Loads and sums have all registers (there are 32 or 16), with simple work on the way half of them.
+            most = self.width if len(self.needed) == 2 else 4 if len(self.needed) <= 6 else 1
+            if 2 < len(self.needed) <= 4:
+                widest = max([v.dtype.itemsize for v in self.needed])
+                most = min(self.width, (16 if self.vector_bytes == 64 else 8) * 4 // widest)
             for abreast in (16, 8, 4):
                 if abreast <= most and extent % (abreast * self.width) == 0:
                     return abreast * self.width
@@ -187,11 +232,14 @@ class Tiling:
 
     def _choose_blocks(self) -> None:
         """Cut the work by shapes alone. blocks = pieces * row blocks * blocks of the vectorised loop."""
-        self.n_rows = math.prod(g.extent for g in self.rows)
+        self.n_rows = rows = math.prod(g.extent for g in self.rows)
+        if self.tile:
+            last = self.rows[-1].extent
+            self.n_rows = rows // last * -(-last // self.tile)
         self.n_vec = 1 if self.row_mode or self.vec is None else self.vec.extent
         n_cols = math.prod(g.extent for g in self.cols)
-        weight = sum([WEIGHTS.get(v.op, 1) for v in self.needed]) + len(self.roots)
-        elements = self.n_rows * self.n_vec * n_cols
+        self.weight = weight = sum([WEIGHTS.get(v.op, 1) for v in self.needed]) + len(self.roots)
+        elements = rows * self.n_vec * n_cols
         self.flops = elements * weight
         self.bytes = sum(
             [v.dtype.itemsize * self._extent(v.mask) for v in self.needed if v.op == "load"]
@@ -217,7 +265,11 @@ class Tiling:
                 self.row_block = 1
             else:
                 self.row_block = max(1, target // (self.n_vec * n_cols))
-        if self.swapped:  # tiles small enough for the first caches of lines and of pages
+        if self.tile and self.bytes >= STREAM_BYTES:  # four lines of each row read, 2 KiB of each that is written
+            self.row_block, self.vec_block = min(self.n_rows, 64 // self.tile), min(self.n_vec, 512)
+        elif self.tile:  # a line: the fewer in the cache at once the better, as they often lie a power of two apart
+            self.row_block, self.vec_block = min(self.n_rows, max(1, 16 // self.tile)), min(self.n_vec, 512)
+        elif self.swapped:  # small enough for the first caches of lines and of pages
             self.row_block = min(self.n_rows, 256)
             self.vec_block = min(self.n_vec, max(8 * self.lanes, 128))
         if self.nest.column:

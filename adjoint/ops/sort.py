@@ -105,23 +105,6 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sor
     return Sorted(values, order) if keepdim else Sorted(values.squeeze(axis), order.squeeze(axis))
 
 
-def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
-    """The distinct values in order; their number is known only by looking.
-
-    >>> import adjoint as torch
-    >>> torch.unique(torch.tensor([3, 1, 3]))
-    tensor([1, 3])
-    """
-    refuse("unique", (0, 1, 2), input)
-    values, inverse, counts = np.unique(array_of(input), return_inverse=True, return_counts=True)
-    out = [tensor_from_array(values, dtype=input._aval.dtype)]
-    if return_inverse:
-        out.append(tensor_from_array(inverse.reshape(input._aval.shape).astype(np.int64)))
-    if return_counts:
-        out.append(tensor_from_array(counts.astype(np.int64)))
-    return out[0] if len(out) == 1 else tuple(out)
-
-
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each of 0, 1, 2, … occurs among non-negative integers (or the sums of their `weights`).
 

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 # Products, convolutions, orders; loops and shapes that end within registers, between fences; every float16.
 CONTRACTIONS = ("tests/codegen/test_gemm.py", "tests/codegen/test_conv.py", "tests/codegen/test_sort.py")
 FILES = {
-    "avx2": (*CONTRACTIONS, "tests/runtime/test_guards.py"),
-    "sse2": (*CONTRACTIONS, "tests/codegen/test_kernels.py", "tests/ops/test_halves.py"),
+    "avx2": (*CONTRACTIONS, "tests/codegen/test_transpose.py", "tests/runtime/test_guards.py"),
+    "sse2": (*CONTRACTIONS, "tests/codegen/test_kernels.py", "tests/codegen/test_transpose.py", "tests/ops/test_halves.py"),
 }  # not test_vecmath.py, which compiles for the processor that there is, whatever the target
 LEFT_OUT = (  # for their time: they ask nothing else of another machine
     "test_binary", "test_operators", "test_random_problems", "test_exact_unary", "test_lanes_do_not", "test_widths", "test_every_register",

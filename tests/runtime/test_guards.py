@@ -171,6 +171,8 @@ TAILS: dict[str, Callable[[], Made]] = {
     "written past the caches": lambda: of(lambda x: x * 2 + 1, normal(1 << 10, 2049)),
     "attention": lambda: of(F.scaled_dot_product_attention, normal(2, 3, 37, 19), normal(2, 3, 41, 19), normal(2, 3, 41, 23)),
     "transpose": lambda: of(lambda x: x.t().contiguous(), normal(133, 259)),
+    "transpose of bytes": lambda: of(lambda x: x.t().contiguous(), integers(2, 133, 259).to(torch.uint8)),
+    "channels last": lambda: of(lambda x: x.permute(0, 2, 3, 1).exp() * 2, normal(3, 17, 29, 31, dtype="float64")),
 }  # fmt: skip
 
 

@@ -1,0 +1,113 @@
+"""Distinct elements: `unique`. How many there are is known only by looking, so each call ends the trace.
+
+Elements get a *slot* each, the number of their value among the distinct ones, in one program whose shapes depend on the
+operand's alone; what a slot holds is written at its place, and the slots that were not used are cut off afterwards.
+Whole numbers within a range not much wider than their number are counted; all others are sorted. Read `unique`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adjoint import dtypes
+from adjoint.ops.elementwise import cast, functions, refuse, where
+from adjoint.ops.reduce import amax, amin, cumsum
+from adjoint.ops.shape import narrow
+from adjoint.trace.handle import Tensor
+from adjoint.trace.macro import composite
+from adjoint.trace.recorder import array_of, record, tensor_from_array
+
+_FEWEST_BINS = 1 << 10
+_BINS_PER_ELEMENT = 2  # a wider range is sorted
+
+
+def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
+    """The distinct values in order; their number is known only by looking. All NaN are one value.
+
+    return_inverse: also where each element is among them, in the operand's shape.  return_counts: also how often each
+    occurs.
+
+    >>> import adjoint as torch
+    >>> torch.unique(torch.tensor([3, 1, 3]))
+    tensor([1, 3])
+    >>> torch.unique(torch.tensor([3, 1, 3]), return_inverse=True, return_counts=True)
+    (tensor([1, 3]), tensor([1, 0, 1]), tensor([1, 2]))
+    """
+    refuse("unique", (0, 1, 2), input)
+    x = record("reshape", (input.detach(),), (input._aval.size,))
+    bins = _bins(x)
+    used, values, slots, counts = _by_counting(x, *bins) if bins else _by_sorting(x)
+    if not return_inverse:
+        slots = None
+    if not return_counts:
+        counts = None
+    kept = int(array_of(used))  # here everything is computed that is still referred to
+    out = [_first(values, kept)]
+    if slots is not None:
+        out.append(record("reshape", (slots,), tuple(input._aval.shape)))
+    if counts is not None:
+        out.append(_first(counts, kept))
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+def _first(x: Tensor, count: int) -> Tensor:
+    return tensor_from_array(array_of(x)[:count], dtype=x._aval.dtype)
+
+
+def _bins(x: Tensor) -> tuple[Tensor, int] | None:
+    """The least of whole numbers and a power of two above their range, if that is not much wider than their number."""
+    n, dtype = x._aval.size, x._aval.dtype
+    if not n or dtype.is_floating_point:
+        return None
+    least, most = amin(x), amax(x)
+    bins = max(_FEWEST_BINS, 1 << (int(array_of(most)) - int(array_of(least))).bit_length())
+    return (least, bins) if bins <= max(_FEWEST_BINS, _BINS_PER_ELEMENT * n) else None
+
+
+@composite("UniqueBackward0")
+def _by_counting(x: Tensor, least: Tensor, bins: int) -> Any:
+    """For elements from `least` to less than `bins` above it: how many slots are used; the value of each slot; the slot of
+    each element; and how many elements each slot has."""
+    first = cast(least, dtypes.int64)
+    bin_of = cast(x, dtypes.int64) - first
+    found = record("put_add", (bin_of, record("full", (1,), ((x._aval.size,), dtypes.int64))), bins)
+    occurs = found > 0
+    slots = cumsum(occurs, 0)
+    place = where(occurs, slots - 1, bins)
+    values = cast(record("iota", (), bins) + first, x._aval.dtype)
+    return _last(slots), _kept(values, place), record("take", (slots - 1, bin_of)), _kept(found, place)
+
+
+@composite("UniqueBackward0")
+def _by_sorting(x: Tensor) -> Any:
+    """The same by sorting."""
+    n = x._aval.size
+    if not n:
+        return record("full", (0,), ((), dtypes.int64)), x, cast(x, dtypes.int64), cast(x, dtypes.int64)
+    order = record("argsort", (x,), (0, False))
+    ordered = record("take", (x, order))
+    if n > 1:
+        before, after = narrow(ordered, 0, 0, n - 1), narrow(ordered, 0, 1, n - 1)
+        differs = before != after
+        if x._aval.dtype.is_floating_point:
+            isnan = functions["isnan"]
+            differs = differs & ~(isnan(before) & isnan(after))
+        begins = record("cat", (record("full", (True,), ((1,), dtypes.bool)), differs), 0)
+    else:
+        begins = record("full", (True,), ((1,), dtypes.bool))
+    slots = cumsum(begins, 0)
+    place = where(begins, slots - 1, n)
+    inverse = record("put", (record("full", (0,), ((n,), dtypes.int64)), order, slots - 1))
+    starts = _kept(record("iota", (), n), place, n)
+    counts = narrow(starts, 0, 1, n) - narrow(starts, 0, 0, n)
+    return _last(slots), _kept(ordered, place), inverse, counts
+
+
+def _kept(values: Tensor, place: Tensor, rest: int = 0) -> Tensor:
+    """Each value at its place, `rest` where there is none; what is not kept is put behind all places."""
+    n = values._aval.size
+    return record("put", (record("full", (rest,), ((n + 1,), values._aval.dtype)), place, values))
+
+
+def _last(x: Tensor) -> Tensor:
+    return record("reshape", (narrow(x, 0, x._aval.size - 1, 1),), ())
