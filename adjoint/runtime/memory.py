@@ -408,6 +408,8 @@ def _aligned_bytes(capacity: int, number: int) -> np.ndarray:
     # Large arrays from the system all start at the same offset in their page, and kernels walk
     # through several at once; different offsets keep them out of each other's cache sets.
     shift = number % 8 * (5 * ALIGNMENT) if capacity >= 1 << 15 else 0
+    # From 4 MiB on NumPy asks the system for huge pages (measured: large kernels gain 5 to 20 %). Smaller buffers gain
+    # nothing once touched, and cut out of larger pieces to have them, no first training step was faster.
     raw = np.empty(capacity + ALIGNMENT + shift, np.uint8)
     start = -raw.__array_interface__["data"][0] % ALIGNMENT + shift
     # Through a memoryview: NumPy makes an array's views refer to the array that owns the memory,

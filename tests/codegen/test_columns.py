@@ -15,6 +15,8 @@ REDUCED = {
     "two at once": lambda x: x.sum(0) - x.amin(0),
     "variance": lambda x: x.var(0),
     "prod": lambda x: (x / x).prod(0),
+    "squares": lambda x: (x * x).sum(0),
+    "weighted": lambda x: (torch.arange(x.shape[0]).to(x.dtype)[:, None] * x).sum(0),
 }
 
 
