@@ -506,6 +506,11 @@ def export(t: Tensor) -> np.ndarray:
     """A NumPy array that shares the tensor's memory, both ways. TypeError for a dtype NumPy has not."""
     if t._aval.dtype is dtypes.bfloat16:
         raise TypeError("Got unsupported ScalarType BFloat16: NumPy has no bfloat16; use .float().numpy()")
+    return shared_array(t)
+
+
+def shared_array(t: Tensor) -> np.ndarray:
+    """The same for any dtype, as it is stored."""
     base = t._base if t._base is not None else t
     buffer = base._data
     if buffer is None:

@@ -221,7 +221,7 @@ MISTAKES = [
         added=True,
     ),
     Mistake(
-        "updated-leaf-goes-on", "missing cut", "trace/macro.py",
+        "updated-leaf-goes-on", "missing cut", "trace/many.py",
         "t._tid = -tid if t._leaf and t._aval.requires_grad else tid",
         "t._tid = tid",
         "after an optimizer step the next forward pass continues the update, so that leaves get no gradient",
@@ -277,9 +277,33 @@ MISTAKES = [
     ),
     Mistake(
         "native-reads-shared-memory", "stale value", "trace/native_code.py",
-        "%plain = icmp eq ptr %special, %false",
-        "%plain = icmp ne ptr %special, null",
+        "%plain = icmp eq ptr %special, %false\n  br i1 %plain, label %value, label %slow",
+        "%plain = icmp ne ptr %special, null\n  br i1 %plain, label %value, label %slow",
         "once recording is native, tensors with hooks, a past or shared memory are taken for plain ones",
+    ),
+    Mistake(
+        "native-updated-leaf", "missing cut", "trace/native_code.py",
+        "%tid = select i1 %negative, ptr %minus, ptr %id",
+        "%tid = select i1 %negative, ptr %id, ptr %id",
+        "once recording is native, the forward pass after an optimizer step continues the update",
+    ),
+    Mistake(
+        "native-row-of-another", "stale view", "trace/native_code.py",
+        "%same.i = call i1 @is_number(ptr %i, ptr %k.i)",
+        "%same.i = icmp eq i1 true, true",
+        "once recording is native, x[2] is the x[1] that was recorded at the same place before",
+    ),
+    Mistake(
+        "known-call-of-changed-code", "stale program", "compiler/quick_code.py",
+        "%holds = call i1 %check.at(ptr %guard.at)",
+        "%holds = icmp eq i1 true, true",
+        "a native known call does not ask whether what the function reads is still the same",
+    ),
+    Mistake(
+        "known-call-writes-held-memory", "memory used twice", "compiler/quick_code.py",
+        "%free = and i1 %once, %unseen",
+        "%free = and i1 %once, true",
+        "a result whose array outlives its tensor is overwritten by a later call",
     ),
     # --- what users call --------------------------------------------------------------------------
     Mistake(

@@ -10,7 +10,7 @@ from table import MISTAKES, Mistake
 import adjoint
 
 PACKAGE = Path(adjoint.__file__).parent
-LAYERS = {"grad", "rewrite", "schedule", "codegen", "runtime", "trace", "ops", "autograd", "nn", "optim"}
+LAYERS = {"compiler", "grad", "rewrite", "schedule", "codegen", "runtime", "trace", "ops", "autograd", "nn", "optim"}
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: m.name)

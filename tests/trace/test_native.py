@@ -56,18 +56,22 @@ b = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
 class Mine(torch.Tensor):
     pass
 mine = Mine([1.0, 2.0])
+scale = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+optimizer = torch.optim.Adam([scale], lr=0.01)
 for i in range(80):
-    h = x @ w + b
+    optimizer.zero_grad()
+    h = x @ w * scale + b
     h = (h * 2 - 1.5) / (3 + h * h) - 1 / (2.0 + h.exp())
     h = h + True + np.float64(0.5) + np.ones(1).sum() + mine.double() * i
     loss = (h ** 2).mean() + h.sigmoid().sum() - (i - h).abs().sum() * 1e-3
     loss.backward()
+    optimizer.step()
     with torch.no_grad():
         for p in (w, b):
             p -= 0.01 / (i + 1) * p.grad
             p.grad.zero_()
     if i % 7 == 0:
-        print(loss.item(), h[1:3].tolist())
+        print(loss.item(), h[1:3].tolist(), scale.tolist(), scale.grad.tolist())
     try:
         h + torch.ones(5)
     except RuntimeError as error:
