@@ -16,6 +16,8 @@ import numpy as np
 
 from adjoint import dtypes
 from adjoint.dtypes import DType
+from adjoint.ir.graph import GraphBuilder
+from adjoint.runtime import jit
 from adjoint.runtime.memory import Buffer
 from adjoint.trace import recorder, strides
 from adjoint.trace.aval import aval
@@ -544,8 +546,36 @@ def read_shared(t: Tensor) -> Tensor:
     array = base._data.array(base._aval.dtype.np, base._aval.shape)
     for move in t._chain:
         array = move_array(array, move)
-    copy = Buffer.from_array(np.ascontiguousarray(array))
+    copy = turned(array, t._aval.dtype) or Buffer.from_array(np.ascontiguousarray(array))
     return recorder.tensor_from_buffer(copy, t._aval.shape, t._aval.dtype)
+
+
+_LARGE = 1 << 18  # bytes of an array with its axes in another order from which a program copies it faster than NumPy
+_TURNS: dict[tuple, Any] = {}  # programs that copy, by sizes as they lie, order and dtype
+_MOST_TURNS = 64
+
+
+def turned(array: np.ndarray, dtype: DType) -> Buffer | None:
+    """A copy of a large array whose axes lie in another order than they are numbered; None where NumPy's is as good."""
+    if array.nbytes < _LARGE or dtype.is_complex or min(array.strides) <= 0 or local.trace.eager or not jit.available():
+        return None
+    order = tuple(sorted(range(array.ndim), key=lambda d: (-array.strides[d], d)))
+    lying = array.transpose(order)
+    if lying.shape[-1] == 1 or order == tuple(range(array.ndim)) or array.flags.c_contiguous:
+        return None
+    back = tuple([order.index(d) for d in range(array.ndim)])
+    key = lying.shape, back, dtype
+    program = _TURNS.get(key)
+    if program is None:
+        from adjoint.runtime.program import compile_graph
+
+        builder = GraphBuilder()
+        node = builder.node("input", attrs=(0, lying.shape, dtype))
+        program = compile_graph(builder.finish([builder.node("permute", node, attrs=back)]))
+        if len(_TURNS) >= _MOST_TURNS:
+            _TURNS.pop(next(iter(_TURNS)), None)
+        _TURNS[key] = program
+    return program.run([Buffer.wrap(np.ascontiguousarray(lying))], [])[0]
 
 
 def share(array: np.ndarray, dtype: DType) -> Tensor:

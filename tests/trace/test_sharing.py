@@ -256,3 +256,29 @@ def test_a_part_written_over_and_a_maximum_of_the_whole_in_one_loop(columns: int
         expected -= np.sin(expected.max()) - 1
         expected[1:3] /= 2
     assert np.allclose(x.numpy(), expected, rtol=1e-12)
+
+
+TURNED = {
+    "transposed": (lambda x: x.t(), lambda a: a.T),
+    "rows, transposed": (lambda x: x[10:290].t(), lambda a: a[10:290].T),
+    "columns, transposed": (lambda x: x[:, 3:280].t(), lambda a: a[:, 3:280].T),
+    "three axes": (lambda x: x.view(10, 30, 300).permute(2, 0, 1), lambda a: a.reshape(10, 30, 300).transpose(2, 0, 1)),
+    "steps, transposed": (lambda x: x[::1, ::2].t(), lambda a: a[::1, ::2].T),
+    "axis of one": (lambda x: x.view(300, 1, 300).permute(2, 1, 0), lambda a: a.reshape(300, 1, 300).transpose(2, 1, 0)),
+    "repeated": (lambda x: x[:1].expand(300, 300).t(), lambda a: np.broadcast_to(a[:1], (300, 300)).T),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint8, np.complex64])
+@pytest.mark.parametrize("kind", TURNED)
+def test_large_views_of_shared_memory_are_read_anew(kind: str, dtype: type) -> None:
+    """Views of an array of NumPy's with their axes in another order, large enough to be copied by a program."""
+    of_tensor, of_array = TURNED[kind]
+    array = (np.random.default_rng(0).random((300, 300)) * 200).astype(dtype)
+    x = torch.from_numpy(array)
+    for k in range(3):
+        array[20, 5 + k] = k
+        np.testing.assert_array_equal((of_tensor(x) + 0).numpy(), of_array(array))
+        np.testing.assert_array_equal(of_tensor(x).clone().numpy(), of_array(array))
+    of_tensor(x).mul_(2) if kind != "repeated" else x.mul_(2)
+    np.testing.assert_array_equal((of_tensor(x) + 0).numpy(), of_array(array))
