@@ -1,6 +1,7 @@
 """Memory of a training step: how far the resident memory of a new process rises above what model and data take.
 
-Adjoint and PyTorch run the same text in a process each, one after the other. Before the figure is taken both have done a
+Adjoint and PyTorch run the same text in a process each, in turns, and the medians are compared: when a library gives memory
+back, and in which pages it lies, differs from run to run. Before the figure is taken both have done a
 small training step, so that libraries, engine and worker threads are loaded; what is left is what the step itself needs:
 gradients, the optimizer's moments, what is kept for the backward pass, scratch memory, and for Adjoint its compiler's.
 Read `memory_limits`.
@@ -12,6 +13,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from statistics import median
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +23,7 @@ from .record import Limit
 from .startup import ChildFailed, run_child
 
 STEPS = 5
+ROUNDS = 5
 LIMIT = 1.0  # of PyTorch's
 
 
@@ -53,16 +56,17 @@ def memory_limits(missing: dict[str, str], wanted: Sequence[str]) -> list[Limit]
     limits = []
     for name in wanted:
         title = f"peak memory of a training step over PyTorch's: {NETWORKS[name][0]}"
-        grown: dict[str, float] = {}
+        found: dict[str, list[float]] = {}
         why = ""
-        for library in ("adjoint", "torch"):
+        for library in ("adjoint", "torch") * ROUNDS:
             if library in missing:
                 why = why or missing[library]
                 continue
             try:
-                grown[library] = run_child(["-m", __name__, library, name])
+                found.setdefault(library, []).append(run_child(["-m", __name__, library, name]))
             except ChildFailed as error:
                 why = str(error)
+        grown = {library: median(figures) for library, figures in found.items()}
         note = ", ".join(f"{library} {mib:.0f} MiB" for library, mib in grown.items()) or why
         ratio = grown["adjoint"] / grown["torch"] if len(grown) == 2 and grown["torch"] > 0 else None
         limits.append(Limit(name, title, ratio, LIMIT, "x", note, ratio is None and "adjoint" not in grown))
