@@ -51,6 +51,7 @@ def _l2_share(path: str = "/sys/devices/system/cpu/cpu0/cache/index2/size") -> i
 
 
 _L2_SHARE = _l2_share()
+_L3_SHARE = 1 << 22  # bytes of B that stay in the last cache, which others use, too, while all rows of A pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,14 @@ class _Blocks:
     """How the tiles of C are divided.
 
     A unit is up to `tall` x `wide` tiles of one matrix; `units` counts those of one matrix along
-    rows and columns. A block, what the pool hands out, is `group` units in a row.
+    rows and columns. All rows of units meet `abreast` units of columns before the next ones begin.
+    A block, what the pool hands out, is `group` units in a row.
     """
 
     tall: int
     wide: int
     units: tuple[int, int]
+    abreast: int
     group: int
     nblocks: int
 
@@ -84,9 +87,11 @@ def _divide(shape: Shape, rows: int, width: int) -> _Blocks:
         else:
             wide = -(-wide // 2)
     units = (-(-down // tall), -(-across // wide))
+    of_unit = wide * width * max(1, shape.k) * shape.itemsize
+    abreast = max([n for n in range(1, units[1] + 1) if units[1] % n == 0 and (n == 1 or n * of_unit <= _L3_SHARE)])
     group = max(1, target // (tall * wide * tile_work))
     all_units = shape.batch * units[0] * units[1]
-    return _Blocks(tall, wide, units, group, -(-all_units // group))
+    return _Blocks(tall, wide, units, abreast, group, -(-all_units // group))
 
 
 def tile_kernel(
@@ -108,24 +113,26 @@ def tile_kernel(
     with loop(em, "%lo", "%hi") as block:
         first = times(em, block, blocks.group)
         last = minimum(em, em.op(f"add i64 {first}, {blocks.group}"), all_units)
-        with loop(em, first, last) as unit:
-            rest, column_unit = divide(em, unit, blocks.units[1])
-            matrix, row_unit = divide(em, rest, blocks.units[0])
-            column_from, column_to = part_of_range(em, column_unit, blocks.wide, across)
-            row_from, row_to = part_of_range(em, row_unit, blocks.tall, down)
 
-            def tiles(k_from: str, k_to: str) -> None:
+        def units(k_from: str, k_to: str) -> None:
+            with loop(em, first, last) as unit:
+                rest, place = divide(em, unit, blocks.units[0] * blocks.abreast)
+                matrix, strip = divide(em, rest, blocks.units[1] // blocks.abreast)
+                row_unit, column_unit = divide(em, place, blocks.abreast)
+                column_unit = plus(em, times(em, strip, blocks.abreast), column_unit)
+                column_from, column_to = part_of_range(em, column_unit, blocks.wide, across)
+                row_from, row_to = part_of_range(em, row_unit, blocks.tall, down)
                 with loop(em, column_from, column_to) as column_tile:
                     tile.enter_column(matrix, column_tile)
                     with loop(em, row_from, row_to) as row_tile:
                         tile.emit(matrix, row_tile, k_from, k_to)
 
-            if shape.k <= shape.k_block:
-                tiles("0", str(shape.k))
-            else:
-                with loop(em, "0", str(shape.k), shape.k_block) as k_from:
-                    k_end = em.op(f"add i64 {k_from}, {shape.k_block}")
-                    tiles(k_from, minimum(em, k_end, shape.k))
+        if shape.k <= shape.k_block:
+            units("0", str(shape.k))
+        else:
+            with loop(em, "0", str(shape.k), shape.k_block) as k_from:
+                k_end = em.op(f"add i64 {k_from}, {shape.k_block}")
+                units(k_from, minimum(em, k_end, shape.k))
     return phase_of(name, em, blocks.nblocks)
 
 

@@ -86,7 +86,7 @@ def _forget_programs(steps: list[Step], limit: int) -> None:
 
 
 def _forget_nodes(steps: list[Step], limit: int) -> None:
-    if len(steps) < limit:
+    if len(steps) < limit or not steps:
         return
     last = _last_uses(steps)
     oldest_kept = sorted(last.values(), reverse=True)[int(limit * KEPT)]
@@ -96,10 +96,12 @@ def _forget_nodes(steps: list[Step], limit: int) -> None:
             _forget_macros(step, forgotten)
             if step.hot in forgotten:
                 step.hot = None
+            if step.row is not None and step.row[3] in forgotten:
+                step.row = None
             for key in [k for k, s in list(step.kids.items()) if s in forgotten]:
                 step.kids.pop(key, None)
     for step in forgotten:  # a history may hold the step, which must not hold what followed it
-        step.hot = None
+        step.hot = step.row = None
         step.kids.clear()
         if step.macros is not None:
             step.macros.clear()

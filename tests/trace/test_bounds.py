@@ -41,12 +41,15 @@ def new_shape(n: int) -> tuple[Any, np.ndarray]:
 
 @compiled_only
 def test_ever_new_shapes_stay_within_the_limits(small: None) -> None:
+    gc.collect()
+    bounds.sweep(0, 0)
+    held = torch.stats()["living_programs"]  # by others than the trie: compiled functions, copies of shared memory
     for n in range(160):
         got, want = new_shape(n)
         np.testing.assert_allclose(got.numpy(), want, rtol=1e-12, atol=1e-14)
         now = torch.stats()
         assert now["trie_nodes"] <= 2000 + bounds.EVERY
-        assert now["living_programs"] <= 61
+        assert now["living_programs"] <= 61 + held
         assert now["living_kernels"] <= 81
     assert now["programs_evicted"] > 80 and now["nodes_evicted"] > 500 and now["kernels_evicted"] > 50
     bounds.sweep(0, 0)
@@ -302,3 +305,23 @@ def test_stats_name_what_is_bounded() -> None:
     kept.add_(1)
     assert kept.sum().item() == 1e6
     assert torch.stats()["live_bytes"] >= before + 4_000_000
+
+
+@compiled_only
+def test_a_row_that_was_forgotten_is_not_known_at_its_place(small: None) -> None:
+    """What a place knows of the `x[i]` that followed it goes with that step."""
+    x = torch.arange(15.0).reshape(5, 3).clone()
+    x.tolist()
+    for _ in range(3):
+        assert (x[1] + x[2]).tolist() == [9.0, 11.0, 13.0]
+    place = state.local.trace.root().kids[x._aval]
+    assert place.row is not None
+    for n in range(40):
+        y = x
+        for k in range(3):
+            y = y * (n + k) if (n >> k) % 2 else y - n
+        (y.sum() + (x + n).exp().sum()).item()
+    bounds.sweep(30, 60)
+    assert place in state.local.trace.root().kids.values()
+    assert place.row is None
+    assert (x[1] + x[2]).tolist() == [9.0, 11.0, 13.0]
