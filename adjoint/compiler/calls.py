@@ -224,9 +224,10 @@ class Compiled:
             return  # it does not fit just now
         quick = Quick.of(root, state.guard, replay, direct, layout, tensors)
         if quick is not None:
-            if len(self._quick) >= MAX_REPLAYS:
+            if known is not None:
+                self._replays += known.replays
+            elif len(self._quick) >= MAX_REPLAYS:
                 self._replays, self._quick = self.replays, {}
-            self._replays += known.replays if known is not None else 0
             self._quick[key] = quick
             self._record = link(self._quick.values())
 

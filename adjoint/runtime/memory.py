@@ -225,11 +225,9 @@ class Outputs:
         return out
 
     def keep_ready(self) -> list[Buffer]:
-        """The one set of somebody who looks for himself which of its buffers are free; those in use are replaced."""
-        if not self.sets:
-            self.sets.append(_Set(self.rings))
-        ready = self.sets[0]
-        ready.fill(self.sizes)
+        """One set, for somebody who looks for himself which of its buffers are free; all of them are now."""
+        ready = self._new_set()
+        self.sets.append(ready)
         return ready
 
     def any_free(self) -> bool:
