@@ -16,7 +16,7 @@ read before is used. A function that returns null has changed nothing but bound 
 (`_rehearse`); without CPython, without its lock, where the trial fails, or with ADJOINT_NATIVE_RECORDER=0 the Python
 versions stay. An operator that the user has replaced is left alone.
 
-Here the code is filled in, loaded, tried and installed; its text is in `native_code`. Read `install`.
+Here the code is filled in, loaded, tried and installed; its text is in `native_code` and `native_rows`. Read `install`.
 """
 
 from __future__ import annotations
@@ -33,18 +33,8 @@ from adjoint.runtime import cpython, jit
 from adjoint.trace import many, recorder
 from adjoint.trace.aval import Aval, aval
 from adjoint.trace.handle import Parameter, Tensor, pending
-from adjoint.trace.native_code import (
-    CHILD,
-    COMMON,
-    FUNCTION,
-    FUNCTIONS,
-    KNOWN,
-    MANY,
-    NUMBER,
-    OPERATION,
-    ROW,
-    SLOT,
-)
+from adjoint.trace.native_code import CHILD, COMMON, FUNCTION, FUNCTIONS, KNOWN, OPERATION, SLOT
+from adjoint.trace.native_rows import MANY, NUMBER, ROW
 from adjoint.trace.state import Trace, fast
 from adjoint.trace.trie import Step
 from adjoint.trace.views import Views

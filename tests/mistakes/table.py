@@ -282,13 +282,13 @@ MISTAKES = [
         "once recording is native, tensors with hooks, a past or shared memory are taken for plain ones",
     ),
     Mistake(
-        "native-updated-leaf", "missing cut", "trace/native_code.py",
+        "native-updated-leaf", "missing cut", "trace/native_rows.py",
         "%tid = select i1 %negative, ptr %minus, ptr %id",
         "%tid = select i1 %negative, ptr %id, ptr %id",
         "once recording is native, the forward pass after an optimizer step continues the update",
     ),
     Mistake(
-        "native-row-of-another", "stale view", "trace/native_code.py",
+        "native-row-of-another", "stale view", "trace/native_rows.py",
         "%same.i = call i1 @is_number(ptr %i, ptr %k.i)",
         "%same.i = icmp eq i1 true, true",
         "once recording is native, x[2] is the x[1] that was recorded at the same place before",
