@@ -1,4 +1,4 @@
-"""The machine that the figures belong to: processor, vector width, memory bandwidth, peak of multiply-adds.
+"""The machine that the figures belong to: processor, vector width, memory bandwidth.
 
 Figures without these cannot be compared with anybody else's. Read `describe` first.
 """
@@ -26,10 +26,7 @@ class Bandwidth:
 
 @dataclass(frozen=True)
 class Machine:
-    """Everything that `RESULTS.md` says about where it was made.
-
-    peak: best rate of multiply-adds seen, in GFLOP/s (two for each), by dtype; empty where no native code can be made.
-    """
+    """Everything that `RESULTS.md` says about where it was made."""
 
     processor: str
     cores: int
@@ -38,11 +35,10 @@ class Machine:
     python: str
     load: float
     bandwidth: Bandwidth
-    peak: dict[str, float]
 
 
 def describe(threads: int, quick: bool) -> Machine:
-    """Describe this machine; bandwidth and peak are measured with `threads` threads."""
+    """Describe this machine; bandwidth is measured with `threads` threads."""
     # Taken before anything is measured: it tells whether somebody else was busy.
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     fields = _processor_fields()
@@ -55,7 +51,6 @@ def describe(threads: int, quick: bool) -> Machine:
         python=sys.version.split()[0],
         load=load,
         bandwidth=_bandwidth(threads, rounds=5 if quick else 15),
-        peak=_peak(threads),
     )
 
 
@@ -119,17 +114,3 @@ def _bandwidth(threads: int, rounds: int) -> Bandwidth:
                 seconds.append(time.perf_counter() - begin)
             rates.append(arrays * 4 * size / min(seconds) / 1e9)
     return Bandwidth(*rates)
-
-
-def _peak(threads: int) -> dict[str, float]:
-    """As the profiler measures it, with kernels and workers of its own; a benchmark's threads would be half its time."""
-    try:
-        import adjoint
-        from adjoint.profiler import machine
-        from adjoint.runtime import jit
-    except ImportError:
-        return {}
-    if not jit.available():
-        return {}
-    adjoint.set_num_threads(threads)
-    return {dtype: machine().peak(dtype == "float64", threads > 1) / 1e9 for dtype in ("float32", "float64")}

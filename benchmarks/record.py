@@ -45,6 +45,17 @@ def repeatable(function: Callable[[], Results]) -> Case:
 Builder = Callable[[ModuleType, Arrays], Case]
 
 
+def at_peak(kind: str, amount: float) -> Callable[[], Case]:
+    """A ceiling: `amount` of the profiler's `kind` of work."""
+
+    def build() -> Case:
+        from adjoint.profiler import peaks
+
+        return Case(peaks.at_peak(kind, amount), list)
+
+    return build
+
+
 @dataclass(frozen=True)
 class Ask:
     """What is wanted: the fastest of `peers` takes at least `target` times as long as `subject`, a column of Adjoint's."""
@@ -63,8 +74,10 @@ class Workload:
     steps are run and compared before anything is timed; with `repeats` (every step computes the
     same values) the comparison is made once more after the timing. `bytes_touched` is the least
     memory traffic one step can have, each input read once and each output written once; zero means
-    that everything stays in cache. `traffic` names the rate it is held to, reading or copying. `flops`
-    counts the additions and multiplications of a workload that does little else, in `dtype`. `atol` has one entry per result, the last one standing for the
+    that everything stays in cache. `flops`
+    counts the additions and multiplications of a workload that does little else, in `dtype`. `ceilings` are not libraries:
+    they keep the machine busy with as many multiply-adds, or as many bytes, and nothing else; they take their turns with
+    the libraries, and asks may name them as peers. `atol` has one entry per result, the last one standing for the
     rest.
     """
 
@@ -79,11 +92,11 @@ class Workload:
     check_steps: int = 1
     repeats: bool = True
     bytes_touched: int = 0
-    traffic: str = "read"
     flops: int = 0
     dtype: str = "float32"
     subject: str = "adjoint"
     further: tuple[Ask, ...] = ()
+    ceilings: dict[str, Callable[[], Case]] = field(default_factory=dict)
 
     @property
     def asks(self) -> tuple[Ask, ...]:

@@ -82,8 +82,7 @@ def markdown(run: Run) -> str:
         *_machine(run),
         *_speed(run),
         *_reasons(run),
-        *_bandwidth(run),
-        *_arithmetic(run),
+        *_ceilings(run),
         *_limits(run),
     ]
     return "\n\n".join(parts) + "\n"
@@ -174,57 +173,32 @@ def _reasons(run: Run) -> list[str]:
     return ["## Left out", "\n".join(lines)] if lines else []
 
 
-def _bandwidth(run: Run) -> list[str]:
+def _ceilings(run: Run) -> list[str]:
     lines = []
     for row in run.rows:
-        if not row.workload.bytes_touched:
-            continue
-        cells = [row.workload.name, f"{row.workload.bytes_touched / 1e6:.0f} MB"]
-        for name in ("adjoint", row.peer()):
-            seconds = row.median(name) if name else None
-            if seconds is None:
-                cells.append("-")
+        workload = row.workload
+        work, unit = (workload.flops, "GFLOP/s") if workload.flops else (workload.bytes_touched, "GB/s")
+        for ceiling in workload.ceilings:
+            highest = row.median(ceiling)
+            if highest is None:
                 continue
-            rate = row.workload.bytes_touched / seconds / 1e9
-            kind = row.workload.traffic
-            part = rate / getattr(run.machine.bandwidth, kind)
-            cells.append(
-                f"{rate:.1f} GB/s ({part:.0%} of {kind}){'' if name == 'adjoint' else f', {name}'}"
-            )
-        lines.append(cells)
+            cells = [workload.name, f"{work / highest / 1e9:.1f} {unit} of {ceiling}"]
+            for name in ("adjoint", row.peer()):
+                seconds = row.median(name) if name else None
+                if seconds is None:
+                    cells.append("-")
+                    continue
+                by = "" if name == "adjoint" else f", {name}"
+                cells.append(f"{work / seconds / 1e9:.1f} {unit} ({highest / seconds:.0%}){by}")
+            lines.append(cells)
     if not lines:
         return []
     return [
-        "## Against the memory",
-        "The least a step has to move (every input read once, every output written once) over the "
-        "time it took, beside the rate at which this machine reads (or copies).",
-        _table(["workload", "least traffic", "adjoint", "fastest peer"], lines),
-    ]
-
-
-def _arithmetic(run: Run) -> list[str]:
-    lines = []
-    for row in run.rows:
-        peak = run.machine.peak.get(row.workload.dtype)
-        if not row.workload.flops or not peak:
-            continue
-        cells = [row.workload.name]
-        for name in ("adjoint", row.peer()):
-            seconds = row.median(name) if name else None
-            if seconds is None:
-                cells.append("-")
-                continue
-            rate = row.workload.flops / seconds / 1e9
-            cells.append(f"{rate:.1f} GFLOP/s ({rate / peak:.0%}){'' if name == 'adjoint' else f', {name}'}")
-        lines.append(cells)
-    if not lines:
-        return []
-    return [
-        "## Against the processor",
-        "Additions and multiplications over the time they took, beside the rate of this machine's registers ("
-        + ", ".join(f"{dtype} {peak:.0f} GFLOP/s" for dtype, peak in run.machine.peak.items())
-        + "; calling and reading the result are included).",
-        _table(["workload", "adjoint", "fastest peer"], lines),
+        "## Against the machine",
+        "A kernel that does as many multiply-adds, or reads or copies as many bytes, and nothing else takes its turns with the "
+        "libraries. Counted are additions and multiplications, or every input read once and every output written once, over the "
+        "time a step took, calling and reading the result included.",
+        _table(["workload", "the machine", "adjoint", "fastest peer"], lines),
     ]
 
 

@@ -71,8 +71,14 @@ def measure(
             say(f"  {name}: {row.absent[name]}")
         else:
             cases[name] = case
+    ceilings: dict[str, Case] = {}
+    for name, build in workload.ceilings.items():
+        try:
+            ceilings[name] = build()
+        except Exception as error:  # a machine without a compiler
+            row.absent[name] = f"{type(error).__name__}: {error}".splitlines()[0]
     if cases:
-        _time_in_turns(row, cases, effort, say)
+        _time_in_turns(row, cases | ceilings, effort, say)
     if workload.repeats and reference is not None:
         _check_again(row, cases, reference, say)
     return row

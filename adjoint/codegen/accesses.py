@@ -217,7 +217,7 @@ class Accesses(Addresses):
             offset = em.op(f"add i64 {offset}, {moved}")
         pointer = em.op(f"getelementptr {element}, ptr {base}, i64 {offset}")
         mask = self._mask(lanes)
-        if root.kind == "column":
+        if root.kind == "column" or self.turn:
             x = self._added_to_column(root, pointer, x, lanes, mask)
         if root.kind == "scatter" and root.node.prim.name == "put_add":
             old = em.op(f"load {kind}, ptr {pointer}, align {size}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from adjoint.codegen.conv_plan import Plan, Problem
-from adjoint.codegen.gemm_pack import transpose
 from adjoint.codegen.gemm_words import (
     ELEMENTS,
     LEAST_WORK,
@@ -28,6 +27,7 @@ from adjoint.codegen.gemm_words import (
     tile_start,
     times,
 )
+from adjoint.codegen.squares import turned
 from adjoint.schedule.expr import merged_axes
 
 
@@ -105,7 +105,7 @@ def _transposed_panel(
                 o = minimum(em, o, p.outputs - 1) if p.outputs % plan.width else o
                 lines.append(load(em, shape, element_address(em, shape, source, times(em, o, p.w_strides[1]), k)))
             corner = element_address(em, shape, to, plus(em, times(em, k, plan.width), first))
-            for lane, line in enumerate(transpose(em, shape, lines)):
+            for lane, line in enumerate(turned(em, lines, shape.element, shape.itemsize)):
                 store(em, shape, line, element_address(em, shape, corner, str(lane * plan.width)))
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from adjoint.codegen.conv_plan import UNROLLED, Plan, Problem
 from adjoint.codegen.emitter import vector_type
-from adjoint.codegen.gemm_pack import transpose
 from adjoint.codegen.gemm_words import (
     Emitter,
     Shape,
@@ -27,6 +26,7 @@ from adjoint.codegen.gemm_words import (
     store,
     times,
 )
+from adjoint.codegen.squares import turned
 
 _CROWDED = 0.7  # of the registers hold sums: one tap at a time is faster than several
 
@@ -199,7 +199,7 @@ class Tile:
                 lines = []
                 for r in range(chunk * lanes, (chunk + 1) * lanes):
                     lines.append(sums[min(r, plan.rows - 1) * plan.vectors + v])
-                for lane, line in enumerate(transpose(em, shape, lines)):
+                for lane, line in enumerate(turned(em, lines, shape.element, shape.itemsize)):
                     at = self._slot(str(chunk * plan.width + v * lanes + lane))
                     em.line(f"store {self.vec} {line}, ptr {at}, align 64")
         masks = self._masks(starts, nominal)

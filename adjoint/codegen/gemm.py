@@ -1,7 +1,7 @@
 """Matrix products: LLVM IR for C[b] = A[b] @ B[b], specialised to one set of shapes and strides.
 
 Owns `Gemm`, the list of kernels that computes one product. Read `gemm_kernel` first; it chooses a
-method and `tile_kernel` in `gemm_tile.py` writes the usual one.
+method: `tile_kernel` in `gemm_tile.py` for most products, `gemm_strips.py` for large ones.
 
 Tiles. C is cut into tiles of `rows` x `vectors` registers. One tile stays in registers while k
 runs to its end: at each k, `vectors` registers of a row of B meet `rows` broadcast elements of A.
@@ -10,9 +10,10 @@ back inside, over its neighbour: it computes the same elements again, with the s
 second piece of code for remainders exists. Only a matrix narrower than one tile needs a mask.
 
 Packing. A microkernel reads B by rows of contiguous elements. Where B lies otherwise (x @ W.T), or
-is so large that its rows drag in too many pages, a first kernel copies it into panels as wide as a
-tile, k x width each, one after the other. A is read in place, unless its rows collide in the cache;
-then it is copied to rows at a better distance. Both copies go to the scratch buffer.
+is so large that its rows drag in too many pages, it is copied into panels as wide as a tile, k x
+width each: all at once by a kernel of its own or, in a large product, each by the thread that uses it
+(`strips_kernel` in `gemm_strips.py`). A is read in place, unless it is large and its columns are
+contiguous; then it is first copied by rows. Copies go to the scratch buffer.
 
 Order of summation. Every element of C is one chain of multiply-adds in order of k, in blocks of
 fixed size: the same for every tile size, block and thread. (Dot products along k, for few rows,
@@ -28,11 +29,13 @@ from dataclasses import dataclass
 
 from adjoint.codegen.gemm_dot import DOT_COLUMNS, dot_kernel
 from adjoint.codegen.gemm_pack import pack_columns, pack_rows
+from adjoint.codegen.gemm_strips import panel_bytes, strips_kernel, wants_panels
 from adjoint.codegen.gemm_tile import tile_kernel
 from adjoint.codegen.gemm_words import ELEMENTS, Epilogue, Layout, Operand, Phase, Shape
 
 __all__ = ["Gemm", "Phase", "choose_tile", "gemm_kernel"]
 
+_STRIP_TILE = (8, 4)  # the largest of strips: all rows of A in one set of a first-level cache, half of a second-level one for B
 _L1_ELEMENTS = 1 << 13  # of a panel of B that stays in the first-level cache beside A and C
 
 
@@ -98,24 +101,32 @@ def gemm_kernel(
     if a.column == 1 and b.row == 1 and b.column != 1 and _wants_dots(m, k):
         return Gemm((dot_kernel(name, shape, a, b, epilogue),), 0)
 
-    rows, vectors = choose_tile(m, n, k, shape.lanes, registers)
     phases: list[Phase] = []
     scratch = 0
+    if _wants_strips(shape):
+        rows, vectors = choose_tile(m, n, k, shape.lanes, registers, largest=_STRIP_TILE)
+        width = vectors * shape.lanes
+        copying = wants_panels(shape, b, width)
+        scratch = panel_bytes(shape, width) if copying else 0
+        if _wants_rows(shape, a):
+            phase, a, size = pack_rows(f"{name}_rows", shape, a, scratch)
+            phases.append(phase)
+            scratch += size
+        phases.append(strips_kernel(name, shape, a, b, rows, vectors, copying, epilogue))
+        return Gemm(tuple(phases), scratch)
+    rows, vectors = choose_tile(m, n, k, shape.lanes, registers)
     if _wants_packing(shape, b, rows):
         packed_batches = batch if b.batch else 1
-        phase, packed, size = pack_columns(f"{name}_pack", shape, b, vectors, packed_batches)
+        phase, b, scratch = pack_columns(f"{name}_pack", shape, b, vectors, packed_batches)
         phases.append(phase)
-        b, scratch = packed, size
-    if _wants_row_copy(shape, a, vectors):
-        phase, a, size = pack_rows(f"{name}_rows", shape, a, scratch)
-        phases.append(phase)
-        scratch += size
     phases.append(tile_kernel(name, shape, a, b, rows, vectors, epilogue))
     return Gemm(tuple(phases), scratch)
 
 
-def choose_tile(m: int, n: int, k: int, lanes: int, registers: int) -> tuple[int, int]:
-    """Rows and vectors of the tile that computes an m x n product in the least estimated time.
+def choose_tile(
+    m: int, n: int, k: int, lanes: int, registers: int, *, largest: tuple[int, int] = (14, 8)
+) -> tuple[int, int]:
+    """Rows and vectors, up to `largest`, of the tile that computes an m x n product in the least estimated time.
 
     The estimate counts cycles on a machine with two multiply-adds and two loads a cycle and four
     cycles of latency, which is what current x86 and ARM cores have. A panel of B that the first-level
@@ -126,8 +137,8 @@ def choose_tile(m: int, n: int, k: int, lanes: int, registers: int) -> tuple[int
     (13, 2)
     """
     best, choice = float("inf"), (1, 1)
-    for vectors in range(1, min(8, -(-n // lanes)) + 1):
-        for rows in range(1, min(14, m) + 1):
+    for vectors in range(1, min(largest[1], -(-n // lanes)) + 1):
+        for rows in range(1, min(largest[0], m) + 1):
             held = rows * vectors
             if held + vectors + 1 > registers:
                 break
@@ -159,14 +170,21 @@ def _wants_packing(shape: Shape, b: Operand, rows: int) -> bool:
     return large and shape.m > 8 and shape.m >= 4 * rows
 
 
-def _wants_row_copy(shape: Shape, a: Operand, vectors: int) -> bool:
-    """Whether A's rows lie a multiple of 4 KiB apart, and are read often enough to move them.
+def _wants_strips(shape: Shape) -> bool:
+    """Whether B is too large for a tile's way through it to stay in the second-level cache, and the product repays strips."""
+    repays = shape.m >= 4 * _STRIP_TILE[0] and shape.n >= 8 * shape.lanes and shape.k >= shape.lanes
+    return repays and shape.k * shape.n * shape.itemsize > 1 << 18 and shape.m * shape.n * shape.k >= 1 << 22
 
-    Lines at such distances share one set of a typical first-level cache, which holds 8 to 12.
+
+def _wants_rows(shape: Shape, a: Operand) -> bool:
+    """Whether an A with contiguous columns is large, or its lines so badly placed, that copying it by rows is repaid.
+
+    Lines a multiple of 4 KiB apart share one set of a typical first-level cache, which holds 8 to 12.
     """
-    collide = a.column == 1 and a.row != 0 and a.row * shape.itemsize % 4096 == 0
-    large = shape.m * shape.k * shape.itemsize >= 1 << 22 and shape.k >= shape.lanes
-    return collide and large and shape.n >= 8 * vectors * shape.lanes
+    if a.row != 1 or a.column in (0, 1) or min(shape.m, shape.k) < shape.lanes:
+        return False
+    size, far = shape.m * shape.k * shape.itemsize, a.column * shape.itemsize
+    return size >= (1 << 18 if far % 4096 == 0 else 1 << 20)
 
 
 def _transposed(layout: Layout) -> Layout:

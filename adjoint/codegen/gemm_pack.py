@@ -1,7 +1,7 @@
 """Copies of operands in the order in which the tiles of a product read them.
 
-Read `pack_columns` first: it copies B into panels. `pack_rows` copies A to rows at a better
-distance.
+Read `pack_columns` first: it copies B into panels, `pack_panel` one of them. `pack_rows` copies an A
+whose columns are contiguous to contiguous rows.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from adjoint.codegen.gemm_words import (
     store,
     tile_start,
     times,
-    vector_type,
 )
+from adjoint.codegen.squares import turned
 
 
 def pack_columns(
@@ -62,18 +62,13 @@ def pack_columns(
             final: str | None = None  # the last column that exists, counted from the panel's first
             if past:
                 final = em.op(f"sub i64 {shape.n - 1}, {column}") if aligned else str(shape.n - 1)
-            if b.column == 1 and not (past and aligned):
-                _copy_rows(em, shape, b, from_, to, vectors)
-            elif b.row == 1 and k >= lanes and lanes & (lanes - 1) == 0:
-                _copy_transposed(em, shape, b, from_, to, vectors, final)
-            else:
-                _copy_elements(em, shape, b, from_, to, vectors, final)
+            pack_panel(em, shape, b, from_, to, vectors, ("0", str(k)), final)
     size = panels * k * width * shape.itemsize
     return phase_of(name, em, -(-panels // group)), packed, size
 
 
 def pack_rows(name: str, shape: Shape, a: Operand, offset: int) -> tuple[Phase, Operand, int]:
-    """A kernel that copies A into scratch, `offset` bytes in; the copy; its bytes.
+    """A kernel that copies an A with contiguous columns into scratch, `offset` bytes in, by rows; the copy; its bytes.
 
     The copy's rows lie one cache line further apart than they are long, so that the rows of a tile,
     all read at once, do not compete for the same lines of the cache.
@@ -83,30 +78,61 @@ def pack_rows(name: str, shape: Shape, a: Operand, offset: int) -> tuple[Phase, 
     line = 64 // shape.itemsize
     row = -(-k // line) * line + line
     copied = Operand(3, row * shape.m if a.batch else 0, row, 1, offset=offset)
-    count = shape.m * (shape.batch if a.batch else 1)
-    group = max(1, LEAST_WORK // 16 // k)
+    matrices = shape.batch if a.batch else 1
+    # Of squares, each `lanes` rows and elements of k, a block takes those of the same rows.
+    down, along = -(-shape.m // lanes), -(-k // lanes)
+    group = max(1, LEAST_WORK // 16 // (k * lanes))
     source, scratch = buffer_address(em, a), buffer_address(em, copied)
     with loop(em, "%lo", "%hi") as block:
         first = times(em, block, group)
-        last = minimum(em, em.op(f"add i64 {first}, {group}"), count)
+        last = minimum(em, em.op(f"add i64 {first}, {group}"), matrices * down)
         with loop(em, first, last) as number:
-            matrix, i = divide(em, number, shape.m)
-            start = plus(em, matrix_start(em, a, matrix), times(em, i, a.row))
-            from_ = element_address(em, shape, source, start)
-            to = element_address(em, shape, scratch, times(em, number, row))
-            with loop(em, "0", str(-(-k // lanes))) as part:
-                at = tile_start(em, part, lanes, k)
-                value = load(em, shape, element_address(em, shape, from_, at))
-                store(em, shape, value, element_address(em, shape, to, at))
-    return phase_of(name, em, -(-count // group)), copied, count * row * shape.itemsize
+            matrix, strip = divide(em, number, down)
+            i = tile_start(em, strip, lanes, shape.m)
+            from_ = element_address(em, shape, source, matrix_start(em, a, matrix), i)
+            to = element_address(em, shape, scratch, times(em, matrix, row * shape.m), times(em, i, row))
+            with loop(em, "0", str(along)) as square:
+                at = tile_start(em, square, lanes, k)
+                column = element_address(em, shape, from_, times(em, at, a.column))
+                lines = [load(em, shape, element_address(em, shape, column, str(c * a.column))) for c in range(lanes)]
+                corner = element_address(em, shape, to, at)
+                for r, values in enumerate(turned(em, lines, shape.element, shape.itemsize)):
+                    store(em, shape, values, element_address(em, shape, corner, str(r * row)))
+    return phase_of(name, em, -(-matrices * down // group)), copied, matrices * shape.m * row * shape.itemsize
 
 
-def _copy_rows(em: Emitter, shape: Shape, b: Operand, source: str, to: str, vectors: int) -> None:
+def pack_panel(
+    em: Emitter, shape: Shape, b: Operand, source: str, to: str, vectors: int, ks: tuple[str, str], last: str | None = None
+) -> None:
+    """Copy one panel of B, of which the first element of the first column lies at `source`, to `to`.
+
+    ks: the range of k to copy; `to` is the place of its first. In front of that up to `lanes` rows of the panel are
+    written, too, if there are rows of B before the range.  last: the last column that exists, counted from the
+    panel's first; None if all do.
+    """
+    lanes = shape.lanes
+    if b.column == 1 and (last is None or not last.startswith("%")):
+        _copy_rows(em, shape, b, source, to, vectors, ks)
+    elif b.row == 1 and shape.k >= lanes and lanes & (lanes - 1) == 0:
+        _copy_transposed(em, shape, b, source, to, vectors, ks, last)
+    else:
+        _copy_elements(em, shape, b, source, to, vectors, ks, last)
+
+
+def _row_of_panel(em: Emitter, shape: Shape, to: str, k: str, k_from: str, width: int) -> str:
+    """Where the row of `k` begins in a panel that begins with that of `k_from`."""
+    distance = k if k_from == "0" else em.op(f"sub i64 {k}, {k_from}")
+    return element_address(em, shape, to, times(em, distance, width))
+
+
+def _copy_rows(
+    em: Emitter, shape: Shape, b: Operand, source: str, to: str, vectors: int, ks: tuple[str, str]
+) -> None:
     """One panel from rows of contiguous elements."""
     lanes = shape.lanes
-    with loop(em, "0", str(shape.k)) as k:
+    with loop(em, *ks) as k:
         row = element_address(em, shape, source, times(em, k, b.row))
-        packed = element_address(em, shape, to, times(em, k, vectors * lanes))
+        packed = _row_of_panel(em, shape, to, k, ks[0], vectors * lanes)
         for v in range(vectors):
             mask = None
             if shape.n < (v + 1) * lanes:
@@ -117,13 +143,13 @@ def _copy_rows(em: Emitter, shape: Shape, b: Operand, source: str, to: str, vect
 
 
 def _copy_elements(
-    em: Emitter, shape: Shape, b: Operand, source: str, to: str, vectors: int, last: str | None
+    em: Emitter, shape: Shape, b: Operand, source: str, to: str, vectors: int, ks: tuple[str, str], last: str | None
 ) -> None:
     """One panel from anywhere, an element at a time."""
     width = vectors * shape.lanes
-    with loop(em, "0", str(shape.k)) as k:
+    with loop(em, *ks) as k:
         row = element_address(em, shape, source, times(em, k, b.row))
-        packed = element_address(em, shape, to, times(em, k, width))
+        packed = _row_of_panel(em, shape, to, k, ks[0], width)
         with loop(em, "0", str(width)) as j:
             column = minimum(em, j, last) if last else j
             at = element_address(em, shape, row, times(em, column, b.column))
@@ -133,16 +159,16 @@ def _copy_elements(
 
 
 def _copy_transposed(
-    em: Emitter, shape: Shape, b: Operand, source: str, to: str, vectors: int, last: str | None
+    em: Emitter, shape: Shape, b: Operand, source: str, to: str, vectors: int, ks: tuple[str, str], last: str | None
 ) -> None:
     """One panel from contiguous columns: squares of `lanes` x `lanes`, transposed in registers."""
     lanes = shape.lanes
     width = vectors * lanes
     with loop(em, "0", str(vectors)) as v:
         columns = times(em, v, lanes)
-        with loop(em, "0", str(-(-shape.k // lanes))) as square:
+        with loop(em, *ks, lanes) as square:
             # As with tiles, the last square is moved back over the one before.
-            k = tile_start(em, square, lanes, shape.k)
+            k = minimum(em, square, em.op(f"sub i64 {ks[1]}, {lanes}"))
             lines = []
             for c in range(lanes):
                 column = plus(em, columns, str(c))
@@ -150,29 +176,7 @@ def _copy_transposed(
                     column = minimum(em, column, last)
                 at = element_address(em, shape, source, times(em, column, b.column), k)
                 lines.append(load(em, shape, at))
-            start = plus(em, times(em, k, width), columns)
-            corner = element_address(em, shape, to, start)
-            for c, line in enumerate(transpose(em, shape, lines)):
+            packed = _row_of_panel(em, shape, to, k, ks[0], width)
+            corner = element_address(em, shape, packed, columns)
+            for c, line in enumerate(turned(em, lines, shape.element, shape.itemsize)):
                 store(em, shape, line, element_address(em, shape, corner, str(c * width)))
-
-
-def transpose(em: Emitter, shape: Shape, lines: list[str]) -> list[str]:
-    """The transpose of a square of as many vectors as lanes.
-
-    Interleaving line i with line i + half, log2(lanes) times over, rotates the bits of (line,
-    lane) until they have changed places.
-    """
-    lanes = shape.lanes
-    vec = vector_type(shape.element, lanes)
-    half = lanes // 2
-    low = [j for i in range(half) for j in (i, lanes + i)]
-    orders = ["<" + ", ".join(f"i32 {j + shift}" for j in low) + ">" for shift in (0, half)]
-    for _ in range(lanes.bit_length() - 1):
-        lines = [
-            em.op(
-                f"shufflevector {vec} {lines[i]}, {vec} {lines[i + half]}, <{lanes} x i32> {order}"
-            )
-            for i in range(half)
-            for order in orders
-        ]
-    return lines

@@ -1,12 +1,13 @@
 """The product itself: tiles of C held in registers while k runs.
 
-Owns `_Blocks`, the division of C among blocks, and `_Tile`, which writes the code of one tile.
+Owns `_Blocks`, the division of C among blocks, and `Tile`, which writes the code of one tile.
 Read `tile_kernel` first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from adjoint.codegen.gemm_words import (
     part_of_range,
     phase_of,
     plus,
+    prefetch,
     static_mask,
     store,
     tile_start,
@@ -51,7 +53,6 @@ def _l2_share(path: str = "/sys/devices/system/cpu/cpu0/cache/index2/size") -> i
 
 
 _L2_SHARE = _l2_share()
-_L3_SHARE = 1 << 22  # bytes of B that stay in the last cache, which others use, too, while all rows of A pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +60,12 @@ class _Blocks:
     """How the tiles of C are divided.
 
     A unit is up to `tall` x `wide` tiles of one matrix; `units` counts those of one matrix along
-    rows and columns. All rows of units meet `abreast` units of columns before the next ones begin.
-    A block, what the pool hands out, is `group` units in a row.
+    rows and columns. A block, what the pool hands out, is `group` units in a row.
     """
 
     tall: int
     wide: int
     units: tuple[int, int]
-    abreast: int
     group: int
     nblocks: int
 
@@ -87,11 +86,9 @@ def _divide(shape: Shape, rows: int, width: int) -> _Blocks:
         else:
             wide = -(-wide // 2)
     units = (-(-down // tall), -(-across // wide))
-    of_unit = wide * width * max(1, shape.k) * shape.itemsize
-    abreast = max([n for n in range(1, units[1] + 1) if units[1] % n == 0 and (n == 1 or n * of_unit <= _L3_SHARE)])
     group = max(1, target // (tall * wide * tile_work))
     all_units = shape.batch * units[0] * units[1]
-    return _Blocks(tall, wide, units, abreast, group, -(-all_units // group))
+    return _Blocks(tall, wide, units, group, -(-all_units // group))
 
 
 def tile_kernel(
@@ -108,7 +105,7 @@ def tile_kernel(
     width = vectors * shape.lanes
     down, across = -(-shape.m // rows), -(-shape.n // width)
     blocks = _divide(shape, rows, width)
-    tile = _Tile(em, shape, a, b, rows, vectors, epilogue)
+    tile = Tile(em, shape, a, b, rows, vectors, epilogue)
     all_units = shape.batch * blocks.units[0] * blocks.units[1]
     with loop(em, "%lo", "%hi") as block:
         first = times(em, block, blocks.group)
@@ -116,10 +113,8 @@ def tile_kernel(
 
         def units(k_from: str, k_to: str) -> None:
             with loop(em, first, last) as unit:
-                rest, place = divide(em, unit, blocks.units[0] * blocks.abreast)
-                matrix, strip = divide(em, rest, blocks.units[1] // blocks.abreast)
-                row_unit, column_unit = divide(em, place, blocks.abreast)
-                column_unit = plus(em, times(em, strip, blocks.abreast), column_unit)
+                matrix, place = divide(em, unit, blocks.units[0] * blocks.units[1])
+                row_unit, column_unit = divide(em, place, blocks.units[1])
                 column_from, column_to = part_of_range(em, column_unit, blocks.wide, across)
                 row_from, row_to = part_of_range(em, row_unit, blocks.tall, down)
                 with loop(em, column_from, column_to) as column_tile:
@@ -147,51 +142,77 @@ def sum_over_k(
     masks: Sequence[str | None],
     k_from: str,
     k_to: str,
+    *,
+    each_line: Callable[[str], None] | None = None,
 ) -> list[str]:
     """The loop over k of one tile, which must run at least once; its sums by row and vector.
 
     a_tile, b_tile: addresses of the tile's first row of A and first column of B, at k = 0.  a_strides: elements from
     one row of A, and from one k, to the next.  masks: for each vector of a row of B the lanes that exist (None: all).
+    each_line(k) writes what is to be done once for as many k, from `k` on, as a cache line has elements.
     """
     vec, vectors = vector_type(shape.element, shape.lanes), len(masks)
-    count = rows * vectors
+    zeros = ["zeroinitializer"] * (rows * vectors)
+
+    def steps(k_from: str, k_to: str, initial: list[str]) -> list[str]:
+        with _carrying(em, vec, initial, k_from, k_to) as (k, sums, nexts):
+            b_k = element_address(em, shape, b_tile, times(em, k, b_row))
+            a_k = element_address(em, shape, a_tile, times(em, k, a_strides[1]))
+            lines = []
+            for v, mask in enumerate(masks):
+                pointer = element_address(em, shape, b_k, str(v * shape.lanes)) if v else b_k
+                lines.append(load(em, shape, pointer, mask))
+            for r in range(rows):
+                distance = r * a_strides[0]
+                pointer = element_address(em, shape, a_k, str(distance)) if distance else a_k
+                scalar = em.op(f"load {shape.element}, ptr {pointer}, align {shape.itemsize}")
+                splat = em.splat(shape.element, shape.lanes, scalar)
+                for v in range(vectors):
+                    nexts.append(em.name("d"))
+                    multiply_add(em, shape, shape.lanes, splat, lines[v], sums[r * vectors + v], nexts[-1])
+        return nexts
+
+    if each_line is None:
+        return steps(k_from, k_to, zeros)
+    line = 64 // shape.itemsize
+    with _carrying(em, vec, zeros, k_from, k_to, line) as (k, sums, nexts):
+        each_line(k)
+        nexts += steps(k, minimum(em, plus(em, k, str(line)), k_to), sums)
+    return nexts
+
+
+@contextmanager
+def _carrying(
+    em: Emitter, vec: str, initial: list[str], start: str, stop: str, step: int = 1
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """A loop as `loop` writes it, that carries vectors along: its index, their values, and a list for the new ones."""
     before, head, after = em.block, em.fresh_label("k"), em.fresh_label("summed")
     em.line(f"br label %{head}")
     em.label(head)
-    k = em.name("k")
-    sums = [em.name("c") for _ in range(count)]
-    nexts = [em.name("d") for _ in range(count)]
+    index = em.name("k")
+    values = [em.name("c") for _ in initial]
+    new: list[str] = []
     at = len(em.lines)
-    b_k = element_address(em, shape, b_tile, times(em, k, b_row))
-    a_k = element_address(em, shape, a_tile, times(em, k, a_strides[1]))
-    lines = []
-    for v, mask in enumerate(masks):
-        pointer = element_address(em, shape, b_k, str(v * shape.lanes)) if v else b_k
-        lines.append(load(em, shape, pointer, mask))
-    for r in range(rows):
-        distance = r * a_strides[0]
-        pointer = element_address(em, shape, a_k, str(distance)) if distance else a_k
-        scalar = em.op(f"load {shape.element}, ptr {pointer}, align {shape.itemsize}")
-        splat = em.splat(shape.element, shape.lanes, scalar)
-        for v in range(vectors):
-            i = r * vectors + v
-            multiply_add(em, shape, shape.lanes, splat, lines[v], sums[i], nexts[i])
-    following = em.op(f"add i64 {k}, 1")
-    again = em.op(f"icmp slt i64 {following}, {k_to}")
+    yield index, values, new
+    following = em.op(f"add i64 {index}, {step}")
+    again = em.op(f"icmp slt i64 {following}, {stop}")
     em.lines[at:at] = [
-        f"  {k} = phi i64 [ {k_from}, %{before} ], [ {following}, %{head} ]",
+        f"  {index} = phi i64 [ {start}, %{before} ], [ {following}, %{em.block} ]",
         *(
-            f"  {c} = phi {vec} [ zeroinitializer, %{before} ], [ {d}, %{head} ]"
-            for c, d in zip(sums, nexts, strict=True)
+            f"  {c} = phi {vec} [ {z}, %{before} ], [ {d}, %{em.block} ]"
+            for z, c, d in zip(initial, values, new, strict=True)
         ),
     ]
     em.line(f"br i1 {again}, label %{head}, label %{after}")
     em.label(after)
-    return nexts
 
 
-class _Tile:
-    """Writes the code of one tile: its row and column are run-time values, its size is fixed."""
+class Tile:
+    """Writes the code of one tile: its row and column are run-time values, its size is fixed.
+
+    fetch: whether a tile asks for the rows of A that the next one reads, and for its part of a C that holds
+    partial sums. Both lie at distances that processors do not foresee.
+    """
 
     def __init__(
         self,
@@ -202,7 +223,10 @@ class _Tile:
         rows: int,
         vectors: int,
         epilogue: Epilogue | None,
+        *,
+        fetch: bool = False,
     ) -> None:
+        self.fetch = fetch
         self.em, self.shape, self.a, self.b = em, shape, a, b
         self.rows, self.vectors, self.epilogue = rows, vectors, epilogue
         self.width = vectors * shape.lanes
@@ -222,11 +246,18 @@ class _Tile:
     def _mask(self, vector: int) -> str | None:
         return self.last_mask if vector == self.vectors - 1 else None
 
-    def enter_column(self, matrix: str, column_tile: str) -> None:
-        """Addresses that stay the same for all tiles of one column."""
+    def enter_column(self, matrix: str, column_tile: str, panel: str | None = None, k_from: str = "0") -> None:
+        """Addresses that stay the same for all tiles of one column.
+
+        panel: where its panel of B lies, if that begins at `k_from` and not among the others.
+        """
         em, shape, b = self.em, self.shape, self.b
         self.column_tile = column_tile
         self.column = tile_start(em, column_tile, self.width, shape.n)
+        if panel:
+            before = em.op(f"sub i64 0, {times(em, k_from, b.panel)}")
+            self.b_column = element_address(em, shape, panel, before)
+            return
         if b.panel:
             inside = times(em, column_tile, shape.k * b.panel)
         else:
@@ -238,10 +269,13 @@ class _Tile:
         """One tile of C, summed over k_from <= k < k_to."""
         em, shape = self.em, self.shape
         row = tile_start(em, row_tile, self.rows, shape.m)
-        sums = self._sum_over_k(matrix, row, k_from, k_to)
         c_row = plus(em, times(em, matrix, shape.m), row)
         c_start = plus(em, times(em, c_row, shape.n), self.column)
         c_tile = element_address(em, shape, self.c_base, c_start)
+        if self.fetch and self.blocked:
+            for _, r, v in self._each():
+                prefetch(em, self._c_pointer(c_tile, r, v), write=True)
+        sums = self._sum_over_k(matrix, row, row_tile, k_from, k_to)
         if not self.blocked:
             self._finish(sums, c_tile, c_row, self.masks)
             return
@@ -261,16 +295,28 @@ class _Tile:
         em.line(f"br label %{done}")
         em.label(done)
 
-    def _sum_over_k(self, matrix: str, row: str, k_from: str, k_to: str) -> list[str]:
+    def _sum_over_k(self, matrix: str, row: str, row_tile: str, k_from: str, k_to: str) -> list[str]:
         """The loop over k; its sums by row and vector."""
         em, shape, a, b = self.em, self.shape, self.a, self.b
         if shape.k == 0:
             return ["zeroinitializer"] * (self.rows * self.vectors)
-        start = plus(em, matrix_start(em, a, matrix), times(em, row, a.row))
-        a_tile = element_address(em, shape, self.a_base, start)
+        matrix_a = matrix_start(em, a, matrix)
+        a_tile = element_address(em, shape, self.a_base, matrix_a, times(em, row, a.row))
+        each_line = None
+        if self.fetch:
+            next_row = tile_start(em, plus(em, row_tile, "1"), self.rows, shape.m)
+            a_next = element_address(em, shape, self.a_base, matrix_a, times(em, next_row, a.row))
+
+            def each_line(k: str) -> None:
+                at = element_address(em, shape, a_next, times(em, k, a.column))
+                for r in range(self.rows):
+                    prefetch(em, element_address(em, shape, at, str(r * a.row)))
+
         masks = [None if b.panel else mask for mask in self.masks]
+        strides = a.row, a.column
+        b_row = b.panel or b.row
         return sum_over_k(
-            em, shape, self.rows, a_tile, (a.row, a.column), self.b_column, b.panel or b.row, masks, k_from, k_to
+            em, shape, self.rows, a_tile, strides, self.b_column, b_row, masks, k_from, k_to, each_line=each_line
         )
 
     def _each(self) -> Iterator[tuple[int, int, int]]:

@@ -107,7 +107,7 @@ def loop(em: Emitter, start: str, stop: str, step: int = 1) -> Iterator[str]:
 
 
 def _function(name: str, em: Emitter) -> str:
-    head = f"define void @{name}(ptr %bufs, ptr %idx, ptr %scalars, i64 %lo, i64 %hi) {{\nentry:"
+    head = f"define void @{name}(ptr %bufs, ptr %idx, ptr %scalars, i64 %lo, i64 %hi, ptr %own) {{\nentry:"
     return "\n".join([head, *em.lines, "  ret void", "}"])
 
 
@@ -162,6 +162,11 @@ def minimum(em: Emitter, value: str, limit: int | str) -> str:
     return em.op(f"call i64 @llvm.smin.i64(i64 {value}, i64 {limit})")
 
 
+def maximum(em: Emitter, value: str, limit: int | str) -> str:
+    em.declare("i64 @llvm.smax.i64(i64, i64)")
+    return em.op(f"call i64 @llvm.smax.i64(i64 {value}, i64 {limit})")
+
+
 def tile_start(em: Emitter, number: str, step: int, length: int) -> str:
     """First index of tile `number`; the last one is moved back to end at `length`."""
     start = times(em, number, step)
@@ -197,6 +202,12 @@ def store(em: Emitter, shape: Shape, value: str, pointer: str, mask: str | None 
     name, bits = f"@llvm.masked.store.{_mangled(shape, shape.lanes)}.p0", f"<{shape.lanes} x i1>"
     em.declare(f"void {name}({vec}, ptr, i32 immarg, {bits})")
     em.line(f"call void {name}({vec} {value}, ptr {pointer}, i32 {shape.itemsize}, {bits} {mask})")
+
+
+def prefetch(em: Emitter, pointer: str, *, write: bool = False) -> None:
+    """Ask for the cache line at `pointer` to come to the second-level cache; an address of nothing does no harm."""
+    em.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    em.line(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 {int(write)}, i32 2, i32 1)")
 
 
 def multiply_add(em: Emitter, shape: Shape, lanes: int, x: str, y: str, z: str, out: str) -> None:

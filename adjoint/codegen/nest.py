@@ -101,6 +101,14 @@ class NestKernel(Registers):
 
     def _open_rows(self, row_range: tuple[str, str]) -> bool:
         """Begin the loop over all rows, and find the variables from the row's number; whether it is a loop."""
+        if self.turn:  # of a piece's steps instead: there is one row
+            start, stop = self.piece_range
+            first, _ = self.levels.open(start, stop, self.turn, [])
+            self.first_row = self.em.op(f"icmp eq i64 {first}, {start}")
+            self.em.declare("i64 @llvm.smin.i64(i64, i64)")
+            after = self.em.op(f"add i64 {first}, {self.turn}")
+            self.piece_range = first, self.em.op(f"call i64 @llvm.smin.i64(i64 {after}, i64 {stop})")
+            return True
         loop = self.n_rows > 1 and self.row_block > 1
         row = row_range[0]
         if loop:
@@ -191,7 +199,7 @@ class NestKernel(Registers):
         for j in range(len(self.offsets)):
             body = body.replace(f"@offset{j}@", str(len(self.buffers) + len(self.scalars) + j))
         text = (
-            "define void @kernel(ptr noalias %bufs, ptr noalias %idx, ptr noalias %scalars, i64 %lo, i64 %hi) {\n"
+            "define void @kernel(ptr noalias %bufs, ptr noalias %idx, ptr noalias %scalars, i64 %lo, i64 %hi, ptr %own) {\n"
             f"entry:\n{body}\n}}\n"
         )
         declarations = list(self.em.declarations)

@@ -19,6 +19,7 @@ from adjoint.schedule.values import WEIGHTS, Nest, Root, Value
 ROW_DEPTH = 3  # where everything outside the reduced loops is known
 TILE_DEPTH = 4  # of the rows of a tile
 ACCUMULATORS = 4  # running results of a long vectorised row, to hide the latency of an addition
+TURN, TURN_BYTES = 8, 1 << 15  # rows of a reduction across rows that are read together, and its results that stay in the first cache
 STREAM_BYTES = 48 << 20  # kernels that move more than this write past the caches
 _LINE = 64  # bytes of a cache line
 _SMALLEST_TILE = 4  # rows
@@ -43,6 +44,7 @@ class Tiling:
     needed: the values that their roots need.  vec, lanes: the vectorised loop and how many elements at once.
     rows, cols: the other unreduced loops, and the reduced ones.  pieces, row_blocks, vec_blocks: how many blocks.
     tile: how many rows are read at once (0: one after the other); turned: the loads whose tiles are turned in registers.
+    turn: how many steps of a piece are taken before the vectorised loop goes on (0: all).
     weight: of all values at one point of the loops.  n_rows: turns of the loop over rows, or over tiles.
     spills, spill_at, pass_number: the values kept in scratch rows, where `Registers` keeps its accounts.
     """
@@ -274,11 +276,26 @@ class Tiling:
             self.vec_block = min(self.n_vec, max(8 * self.lanes, 128))
         if self.nest.column:
             self.row_block = self.nest.column
+        self.turn = 0
+        if self._wants_turns():
+            self.turn = TURN
+            size = max([r.node.dtype.itemsize for r in self.roots])
+            self.vec_block = min(self.n_vec, max(1, TURN_BYTES // size // self.lanes) * self.lanes)
         self.pieces = pieces
         self.row_blocks = -(-self.n_rows // self.row_block)
         self.vec_blocks = -(-self.n_vec // self.vec_block)
         self.nblocks = pieces * self.row_blocks * self.vec_blocks
         self.parallel = self.parallel and self.nblocks > 1
+
+    def _wants_turns(self) -> bool:
+        """Whether a piece of a reduction across rows of memory is better read a few rows at a time, each to its end.
+
+        Its results are then added up in the first cache. Each row is followed where it goes on, and does not begin anew
+        for every vector. Vectors must not overlap, or elements would be added twice.
+        """
+        if self.chunk_group is None or self.row_mode or len(self.cols) > 1 or self.n_rows > 1 or self.chunk <= TURN:
+            return False
+        return self.n_vec > self.lanes and self.n_vec % self.lanes == 0 and all(r.kind == "partial" for r in self.roots)
 
     def _extent(self, mask: int) -> int:
         return math.prod(v.extent for v in self.nest.vars if v.mask & mask)

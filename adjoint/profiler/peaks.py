@@ -22,6 +22,7 @@ _BYTE_SECONDS = 0.004  # for each rate of memory
 _PASS = 0.0008  # seconds of one pass, if one is not longer by itself
 _TRIES = 3  # passes of the same length, at least
 _ACCUMULATORS = 12  # independent sums: two multiply-adds a cycle of four or five cycles each
+_KINDS = {"float32": ("float", 4), "float64": ("double", 8)}  # LLVM's name and bytes of an element
 _UNROLL = 8  # vectors read in one turn
 
 
@@ -69,11 +70,44 @@ def machine() -> Machine:
     return _known[threads]
 
 
+def at_peak(kind: str, amount: float) -> Callable[[], None]:
+    """A function that does about `amount` of what `machine()` measures and nothing else, on all threads.
+
+    kind: "float32" or "float64" for floating-point operations in registers, "read" or "copy" for bytes of main memory
+    (of a copy, read and written ones). Run in turns with a program, it says how near that comes to the machine as it is
+    at that time. RuntimeError where no machine code can be made.
+
+    >>> from adjoint.profiler.peaks import at_peak
+    >>> at_peak("float32", 1e6)()
+    """
+    if not jit.available():
+        raise RuntimeError("at_peak() runs machine code, which needs llvmlite: pip install llvmlite")
+    width = jit.target().vector_bytes
+    blocks = 32 * pool.get_num_threads()  # so many that a thread which is held up leaves its part to the others
+    if kind in _KINDS:
+        element, size = _KINDS[kind]
+        nbytes, share = 4096, 0
+        turns = max(1, round(amount / blocks / (2 * _ACCUMULATORS * (width // size))))
+        text: tuple[str, str, Sequence[str]] = ("kernel", *_multiply_add(element, width // size))
+    else:
+        nbytes = int(amount) // (2 if kind == "copy" else 1)
+        share, turns = nbytes // blocks // 2048 * 2048, 1
+        text = ("kernel", _copy(width // 4) if kind == "copy" else _read(width // 4), ())
+    arrays = [np.ones((nbytes + 4096) // 4, np.float32) for _ in range(2)]
+    buffers, scalars = np.array([_aligned(a) for a in arrays], np.int64), np.array([share, turns], np.int64)
+    table = pool.RecordTable([(jit.compile_kernels([text])[0], np.array([0, 1], np.int32), blocks, True)])
+
+    def run(arrays: list[np.ndarray] = arrays) -> None:
+        pool.run(table.address, 1, buffers.ctypes.data, scalars.ctypes.data)
+
+    return run
+
+
 def _measured(threads: int) -> Machine:
     pool.entries()  # the driver is there, and so are the workers, before anything is timed
     pool.start()
     width = jit.target().vector_bytes
-    kinds = {"float32": ("float", 4), "float64": ("double", 8)}
+    kinds = _KINDS
     texts: list[tuple[str, str, Sequence[str]]] = [("kernel", *_multiply_add(kind, width // size)) for kind, size in kinds.values()]
     texts += [("kernel", _read(width // 4), ()), ("kernel", _copy(width // 4), ())]
     *arithmetic, read, copy = jit.compile_kernels(texts)
@@ -150,7 +184,7 @@ def _by_numpy(threads: int) -> Machine:
 
 # --- kernels: scalars are bytes of one block's part, and turns over it --------------------------------------------------
 
-_FRAME = """define void @kernel(ptr noalias %bufs, ptr noalias %idx, ptr noalias %scalars, i64 %lo, i64 %hi) {{
+_FRAME = """define void @kernel(ptr noalias %bufs, ptr noalias %idx, ptr noalias %scalars, i64 %lo, i64 %hi, ptr %own) {{
 entry:
   %a = load ptr, ptr %bufs
   %b.at = getelementptr ptr, ptr %bufs, i64 1

@@ -14,6 +14,10 @@ number in the upper half, blocks not yet given out in the lower. Whoever lowers 
 swap owns the blocks taken, and the job's other fields cannot change before those are reported
 done. So nobody ever waits for a worker that has not begun: a sleeping one costs nothing but the
 call that wakes it.
+
+A kernel is a function of (buffer addresses, index table, scalars, first block, end of blocks, memory). The last is
+where a worker's own OWN_BYTES lie, for what only this call needs, or null in the thread that runs the program: a
+kernel that wants such memory has some in its program's arena, for that thread.
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ __all__ = [
 ]
 
 PARALLEL = 1  # flag of a record: its blocks are worth sharing
+OWN_BYTES = 1 << 19  # of memory that a worker brings for the kernels it runs; what none of them touches costs nothing
 
 
 class RecordTable:
@@ -152,7 +157,7 @@ def start() -> None:
         try:
             for _ in range(count):
                 worker = threading.Thread(
-                    target=driver.worker, name=f"adjoint-worker-{len(_workers)}", daemon=True
+                    target=_work, args=(driver,), name=f"adjoint-worker-{len(_workers)}", daemon=True
                 )
                 worker.start()
                 _workers.append(worker)
@@ -161,6 +166,13 @@ def start() -> None:
         driver.control[_SPIN_LIMIT] = driver.spins_for(20e-6)
         driver.control[_WANTED] = 0
         driver.control[_WORKERS] = len(_workers)
+
+
+def _work(driver: _Driver) -> None:
+    """What a worker's thread runs."""
+    memory = np.empty(OWN_BYTES + 4096, np.uint8)
+    address = memory.__array_interface__["data"][0]
+    driver.worker(address + -address % 4096)
 
 
 def stop(timeout: float = float("inf")) -> None:
@@ -209,7 +221,7 @@ define ptr @control_block() {
 }
 
 ; Take blocks of the current job and run them, until none are left to take.
-define internal void @share() {
+define internal void @share(ptr %own) {
 entry:
   %left.at = getelementptr i8, ptr @control, i64 128
   %job = getelementptr i8, ptr @control, i64 640
@@ -246,15 +258,15 @@ work:
   %open64 = zext i32 %open to i64
   %lo = sub i64 %blocks, %open64
   %hi = add i64 %lo, %count64
-  call void %kernel(ptr %buffers, ptr %index, ptr %scalars, i64 %lo, i64 %hi)
+  call void %kernel(ptr %buffers, ptr %index, ptr %scalars, i64 %lo, i64 %hi, ptr %own)
   %before = atomicrmw sub ptr %left.at, i64 %count64 acq_rel
   br label %look
 out:
   ret void
 }
 
-; Life of a worker thread.
-define void @worker() {
+; Life of a worker thread, which brings its own memory.
+define void @worker(ptr %own) {
 entry:
   %wake.at = getelementptr i8, ptr @control, i64 256
   %asleep.at = getelementptr i8, ptr @control, i64 384
@@ -262,7 +274,7 @@ entry:
   %limit.at = getelementptr i8, ptr @control, i64 780
   br label %help
 help:
-  call void @share()
+  call void @share(ptr %own)
   br label %watch
 watch:
   %spins = phi i32 [ 0, %help ], [ %more, %again ]
@@ -355,7 +367,7 @@ entry:
   %others = sub i64 %blocks, 1
   %others32 = trunc i64 %others to i32
   call void @wake(i32 %others32)
-  call void @share()
+  call void @share(ptr null)
   br label %wait
 wait:
   %spins = phi i32 [ 0, %entry ], [ %more, %patient ], [ %more, %nap ]
@@ -417,7 +429,7 @@ share:
   br label %next
 alone:
   %miss = phi i32 [ 0, %record ], [ 0, %try ], [ %wanted, %missing ]
-  call void %kernel(ptr %buffers, ptr %index, ptr %scalars, i64 0, i64 %blocks)
+  call void %kernel(ptr %buffers, ptr %index, ptr %scalars, i64 0, i64 %blocks, ptr null)
   br label %next
 next:
   %miss.new = phi i32 [ 0, %share ], [ %miss, %alone ]
@@ -530,7 +542,7 @@ class _Driver:
         arguments = (pointer, i64, pointer, pointer)
         self.keeping = ctypes.PYFUNCTYPE(i32, *arguments)(address("run"))
         self.releasing = ctypes.CFUNCTYPE(i32, *arguments)(address("run"))
-        self.worker = ctypes.CFUNCTYPE(None)(address("worker"))
+        self.worker = ctypes.CFUNCTYPE(None, pointer)(address("worker"))
         self.acquire = ctypes.CFUNCTYPE(i32)(address("acquire"))
         self.release = ctypes.CFUNCTYPE(None)(address("release"))
         self._wake = ctypes.CFUNCTYPE(None, i32)(address("wake"))

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import numpy as np
 
-from ..record import Arrays, Ask, Builder, Case, Workload, repeatable
+from ..record import Arrays, Ask, Builder, Case, Workload, at_peak, repeatable
 
 
 def _maker(*shape: int, dtype: str = "float32") -> Callable[[np.random.Generator], Arrays]:
@@ -59,18 +59,20 @@ def _product(n: int, dtype: str = "float32", batch: int = 0) -> Workload:
     shape = (batch, n, n) if batch else (n, n)
     name = f"matmul{n}{'_float64' if dtype == 'float64' else ''}{f'_batch{batch}' if batch else ''}"
     title = f"product of {f'{batch} times ' if batch else ''}{n}x{n} matrices, {dtype}"
+    flops = 2 * max(batch, 1) * n**3
     return Workload(
         name=name,
         title=title,
         target=1.2 if small else 0.97,
         peers=PEERS,
         subject="adjoint.compile" if small else "adjoint",
-        further=() if small else (Ask(1.9, ("torch",)),),
+        further=() if small else (Ask(1.9, ("torch",)), Ask(0.9, ("multiply-adds",))),
+        ceilings={"multiply-adds": at_peak(dtype, flops)},
         make=_maker(*shape, dtype=dtype),
         builders=_BUILDERS,
         rtol=1e-4 if dtype == "float32" else 1e-11,
         atol=(1e-3 if dtype == "float32" else 1e-11,),
-        flops=2 * max(batch, 1) * n**3,
+        flops=flops,
         dtype=dtype,
     )
 

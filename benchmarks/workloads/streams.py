@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..record import Arrays, Builder, Case, Workload, repeatable
+from ..record import Arrays, Ask, Builder, Case, Workload, at_peak, repeatable
 
 SIDE = 4096
+CEILINGS = {"read": "reads", "copy": "copies"}
 
 
 def make(rng: np.random.Generator) -> Arrays:
@@ -47,6 +48,7 @@ def _jitted(function: Any) -> Builder:
 
 
 def _stream(name: str, title: str, function: Any, by_hand: Any, copies: bool = False, jitted: Any = None) -> Workload:
+    kind, nbytes = ("copy", 8 * SIDE * SIDE) if copies else ("read", 4 * SIDE * SIDE)
     return Workload(
         name=name,
         title=title,
@@ -62,8 +64,9 @@ def _stream(name: str, title: str, function: Any, by_hand: Any, copies: bool = F
         },
         rtol=1e-4,
         atol=(2e-3,),
-        bytes_touched=(8 if copies else 4) * SIDE * SIDE,
-        traffic="copy" if copies else "read",
+        bytes_touched=nbytes,
+        further=(Ask(0.9, (CEILINGS[kind],)),),
+        ceilings={CEILINGS[kind]: at_peak(kind, nbytes)},
     )
 
 

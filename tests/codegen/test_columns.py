@@ -36,3 +36,27 @@ def test_columns_are_those_of_narrow_pieces(name: str, dtype: str) -> None:
             np.testing.assert_array_equal(whole, np.concatenate(pieces))
             if name == "sum":
                 np.testing.assert_allclose(whole, values.sum(0, dtype="float64"), rtol=1e-2 if dtype == "float16" else 1e-5, atol=1e-2 if dtype == "float16" else 1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "int8", "bool"])
+@pytest.mark.parametrize("columns", [512, 768, 20000])
+def test_long_columns_are_added_up_by_turns(dtype: str, columns: int) -> None:
+    """Pieces of 33 rows, the last one of 11: neither is a number of whole turns."""
+    rng = np.random.default_rng(0)
+    values = (rng.normal(size=(2090, columns)) * 3).astype(dtype)
+    x = torch.tensor(values)
+    if dtype in ("int64", "int8", "bool"):
+        np.testing.assert_array_equal(x.sum(0).numpy(), values.sum(0, dtype="int64"))
+        np.testing.assert_array_equal(x.to(torch.int64).prod(0).numpy(), values.astype("int64").prod(0))
+    else:
+        values[1500, 3], values[77, 5], values[2089, 7] = np.nan, np.inf, -np.inf
+        x = torch.tensor(values)
+        wide, allowed = values.astype("float64"), np.abs(values.astype("float64")).sum(0) * np.finfo(dtype).eps * (1 if dtype == "float16" else 64)
+        got = x.sum(0).numpy().astype("float64")
+        with np.errstate(invalid="ignore"):
+            assert ((np.abs(got - wide.sum(0)) <= allowed) | ~np.isfinite(wide.sum(0))).all()
+        np.testing.assert_array_equal(got[[3, 5, 7]], [np.nan, np.inf, -np.inf])
+        assert (np.abs((x * 2 - 1)[:, 8:].sum(0).numpy() - (2 * wide - 1).sum(0)[8:]) <= 4 * allowed[8:]).all()
+    if dtype != "bool":
+        np.testing.assert_array_equal(x.amax(0).numpy(), values.max(0))
+        np.testing.assert_array_equal(x.amin(0).numpy(), values.min(0))

@@ -146,9 +146,6 @@ def test_random_problems(seed: int) -> None:
         ("float32", 2, 14, 33, 2100, "transposed", "transposed"),
         ("int32", 1, 17, 100, 1030, "contiguous", "every other"),
         ("float64", 1, 29, 19, 1025, "contiguous", "contiguous"),
-        # B packed because of its size; A copied because its rows collide.
-        ("float32", 1, 130, 400, 300, "contiguous", "contiguous"),
-        ("float32", 1, 1030, 280, 1024, "contiguous", "contiguous"),
         # One row, few rows: short blocks of k, dot products.
         ("float32", 1, 1, 1500, 70, "contiguous", "contiguous"),
         ("int64", 2, 3, 1031, 40, "contiguous", "contiguous"),
@@ -164,6 +161,44 @@ def test_random_problems(seed: int) -> None:
 )
 def test_methods(dtype: str, batch: int, m: int, n: int, k: int, a_layout: str, b_layout: str):
     check(*operands(dtype, batch, m, n, k, a_layout, b_layout))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "batch", "m", "n", "k", "a_layout", "b_layout"),
+    [
+        # B in place, several blocks of k, tiles that were moved back.
+        ("float32", 1, 130, 401, 300, "contiguous", "contiguous"),
+        ("float32", 2, 67, 303, 1100, "contiguous", "padded rows"),
+        ("int32", 1, 61, 151, 1030, "contiguous", "contiguous"),
+        # Panels of B copied: its rows collide, there are many rows of A, it lies by columns or anyhow.
+        ("float32", 2, 64, 256, 400, "contiguous", "contiguous"),
+        ("float64", 1, 1031, 139, 290, "contiguous", "contiguous"),
+        ("float32", 1, 70, 131, 1030, "contiguous", "transposed"),
+        ("float64", 1, 70, 131, 2049, "contiguous", "transposed"),
+        ("float32", 1, 140, 150, 1041, "contiguous", "every other"),
+        ("float32", 1, 300, 256, 300, "reversed", "reversed"),
+        ("int64", 3, 45, 140, 700, "contiguous", "transposed"),
+        # A in place by columns, and copied by rows.
+        ("float32", 2, 80, 250, 270, "transposed", "contiguous"),
+        ("float32", 1, 601, 145, 507, "transposed", "transposed"),
+        ("float64", 2, 512, 130, 300, "transposed", "contiguous"),
+        ("float64", 2, 523, 131, 299, "one transposed", "one for all"),
+    ],
+)
+def test_strips(dtype: str, batch: int, m: int, n: int, k: int, a_layout: str, b_layout: str):
+    a, b = operands(dtype, batch, m, n, k, a_layout, b_layout)
+    gemm = gemm_kernel("g", dtype, batch, m, n, k, strides(a), strides(b), vector_bytes=64)
+    assert "prefetch" in gemm.phases[-1].text
+    for width in (64, jit.target().vector_bytes, 16):
+        check(a, b, vector_bytes=width)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [16, 32, 64])
+def test_a_panel_of_a_strip_fits_a_workers_memory(dtype: str, width: int) -> None:
+    for n in (500, 512, 560, 1000):
+        gemm = gemm_kernel("g", dtype, 1, 2048, n, 3000, (0, 3000, 1), (0, 1, 3000), vector_bytes=width)
+        assert len(gemm.phases) == 1 and 0 < gemm.scratch_bytes <= pool.OWN_BYTES
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -201,6 +236,8 @@ def test_result_does_not_depend_on_the_number_of_threads() -> None:
         operands("float32", 1, 100, 90, 2500, "transposed", "contiguous"),
         operands("float32", 1, 2, 3000, 300, "contiguous", "contiguous"),
         operands("float32", 64, 24, 20, 30, "contiguous", "contiguous"),
+        operands("float32", 1, 500, 515, 1100, "contiguous", "contiguous"),
+        operands("float32", 2, 515, 256, 300, "transposed", "contiguous"),
     ]
     try:
         results = []
@@ -237,6 +274,8 @@ def row_and_column(em: Emitter, lanes: int, value: str, row: str, column: str, m
         (2, 4, 50, 70, "transposed"),
         (2, 3, 1500, 40, "contiguous"),
         (1, 4, 20, 0, "contiguous"),
+        (1, 50, 300, 1050, "contiguous"),
+        (2, 70, 256, 300, "transposed"),
     ],
 )
 def test_epilogue_sees_each_element_once(batch: int, m: int, n: int, k: int, b_layout: str) -> None:
@@ -263,7 +302,7 @@ def test_tiles_fit_the_registers_and_the_problem() -> None:
 def test_code_is_small() -> None:
     for b_layout in ((0, 1024, 1), (0, 1, 1024), (0, 3000, 3)):
         gemm = gemm_kernel("g", "float32", 1, 1024, 1024, 1024, (0, 1024, 1), b_layout)
-        assert all(len(phase.text) < 25_000 for phase in gemm.phases)
+        assert all(len(phase.text) < 35_000 for phase in gemm.phases)
 
 
 def test_scratch_is_only_for_copies() -> None:
