@@ -23,6 +23,7 @@ from adjoint.compiler.known import MAX_REPLAYS, Layout, Replay, State
 from adjoint.compiler.learn import Before
 from adjoint.compiler.quick import Quick, link
 from adjoint.compiler.reach import PRIMITIVES, Unwatched, reach
+from adjoint.compiler.steps import Step, key_of
 from adjoint.compiler.watch import Unrepeatable, Watch
 from adjoint.methods import Tensor
 from adjoint.runtime.garbage import NoCollections
@@ -67,6 +68,7 @@ class Compiled:
         self._replays = self.replays
         self._record: Any = None  # the first of the records of `_quick`
         self._quick = {}
+        self._steps: dict[tuple, Step] = {}
         self._seen = False  # whether a call was watched, so that its code is known
         self._failures = 0.0
         self.reason = "it has not been called often enough to be known"
@@ -105,6 +107,12 @@ class Compiled:
                     return out
         if tr.eager or tr.static or tr.whole or tr.watch is not None or (self._failures >= WATCHED and not self._fullgraph):
             return self._function(*args, **kwargs)
+        key = None if kwargs or not self._steps else key_of(tr.node, args)
+        step = self._steps.get(key) if key is not None else None
+        if step is not None:
+            taken = step.call(args, _asked)
+            if taken is not None:
+                return self._taken(tr, step, *taken)
         tensors: list[Tensor] = []
         shape: list[Any] = []
         objects: list[Any] = []
@@ -122,7 +130,7 @@ class Compiled:
         surroundings = tuple([id(o) for o in objects])
         for state in self._states.get(surroundings, ()):
             if state.guard.holds():
-                known, out = self._again(tr, state, tensors, tuple(shape), containers)
+                known, out = self._again(tr, state, tensors, tuple(shape), containers, None if kwargs or objects else args)
                 if known:
                     return out
                 return self._watched(state, surroundings, tensors, tuple(shape), objects, containers, args, kwargs)
@@ -131,12 +139,12 @@ class Compiled:
     # ---- a known call --------------------------------------------------------------------------------------------------
 
     def _again(
-        self, tr: Any, state: State, tensors: list[Tensor], shape: tuple, containers: list[int], ended: bool = False
-    ) -> tuple[bool, Any]:
-        """(True, the results) if the call is known here. ended: the trace was ended for it."""
+        self, tr: Any, state: State, tensors: list[Tensor], shape: tuple, containers: list[int], args: tuple | None, ended: bool = False
+    ) -> tuple[bool, Any]:  # fmt: skip
+        """(True, the results) if the call is known here. args: if they are all of the call.  ended: the trace was ended for it."""
         arguments = shape
         leaves = [*state.leaves, *[t for t in tensors if t._leaf and t._aval.requires_grad]]
-        layout = state.layouts.get(tuple([t.grad is None for t in leaves]))
+        layout = state.layouts.get((len(tensors), *[t.grad is None for t in leaves]))
         if layout is None or not layout.settled:
             return False, None
         if layout.rebased != rebased[0] and layout.moved():
@@ -149,7 +157,7 @@ class Compiled:
         sources = [*tensors, *layout.captured]
         if layout.gradients:
             gradients = [sources[k].grad for k in layout.gradients]
-            if any([g._base is not None for g in gradients]):
+            if any([g is None or g._base is not None for g in gradients]):
                 return False, None
             sources += gradients
         buffers = [t._data for t in sources if not t._special]
@@ -176,8 +184,11 @@ class Compiled:
                     except Exception:  # what cannot be computed says so when it is read, as it would without `compile`
                         bind_all(tr, sources)
                         return True, self._jump(tr, replay, layout, None, numbers, sources, leaves)
-                    if len(tensors) == len(shape) and not (replay.asks or containers or state.tags or state.reads_grad):
-                        self._quicken(tr.node, state, layout, replay, direct, tensors)
+                    if not containers:
+                        if len(tensors) == len(shape) and not (replay.asks or state.tags or state.reads_grad):
+                            self._quicken(tr.node, state, layout, replay, direct, tensors)
+                        if args is not None:
+                            self._shorten(key_of(tr.node, args), state, layout, replay, direct, len(tensors), sources)
                     self._replays += 1
                     self._failures = 0.0
                     return True, _build(direct.maker(out, sources, numbers), replay.result, sources, leaves, {})
@@ -185,7 +196,7 @@ class Compiled:
         here = layout.replays.get((tr.node, slots, shape))
         if here is None and not ended and len(layout.replays) >= PLACES:
             flush(tr)
-            return self._again(tr, state, tensors, arguments, containers, True)
+            return self._again(tr, state, tensors, arguments, containers, None, True)
         if here is None or tr.flush_after:
             return False, None
         scalars = _asked(here.scalars, here.asks)
@@ -215,6 +226,26 @@ class Compiled:
             else:
                 layout.remember(key, replay, direct)
         return out
+
+    def _taken(self, tr: Any, step: Step, sources: list[Tensor], numbers: list, out: list | None) -> Any:
+        """The results of a step."""
+        replay, direct = step.replay, step.direct
+        if out is None:
+            bind_all(tr, sources)
+            return self._jump(tr, replay, step.layout, None, numbers, sources, step.leaves)
+        self._replays += 1
+        self._failures = 0.0
+        make = direct.maker(out, sources, numbers)
+        if replay.result[0] == "new":
+            return make(replay.result[1], replay.result[2])
+        return _build(make, replay.result, sources, step.leaves, {})
+
+    def _shorten(self, key: tuple | None, *what: Any) -> None:
+        """Let a call take a step, which `what` makes."""
+        if key is not None:
+            if len(self._steps) >= MAX_REPLAYS:
+                self._steps = {}
+            self._steps[key] = Step(*what)
 
     def _quicken(self, root: Any, state: State, layout: Layout, replay: Replay, direct: Direct, tensors: list[Tensor]) -> None:
         """Let a call of tensors that makes one tensor, and is nothing else, take the shortest way."""

@@ -28,13 +28,16 @@ class Before:
         if any([attributes_of(t).keys() & state.names for t in tensors]):
             raise Unrepeatable("it can read attributes that were given to its arguments")
         self.leaves = [*state.leaves, *[t for t in tensors if t._leaf and t._aval.requires_grad]]
-        self.kinds = tuple([t.grad is None for t in self.leaves])
+        self.kinds = (len(tensors), *[t.grad is None for t in self.leaves])
         self.layout = state.layouts.setdefault(self.kinds, Layout(state.tensors))
         base = [*tensors, *self.layout.captured]
-        self.sources: list[Any] = base + [base[k].grad for k in self.layout.gradients]
+        gradients = [base[k].grad for k in self.layout.gradients]
+        if any([g is None for g in gradients]):
+            raise Unrepeatable("the argument whose gradient it read has none now")
+        self.sources: list[Any] = base + gradients
         if any([t._special for t in self.sources]):
             raise Unrepeatable("one of its tensors shares memory with NumPy, has hooks, or was computed in an earlier step")
-        if any([base[k].grad._base is not None for k in self.layout.gradients]):
+        if any([g._base is not None for g in gradients]):
             raise Unrepeatable("it reads a gradient that is a view")
         self.slots = bind_all(tr, self.sources)
         self.modes = tr.grad, tr.default_dtype
