@@ -83,6 +83,7 @@ def markdown(run: Run) -> str:
         *_speed(run),
         *_reasons(run),
         *_ceilings(run),
+        *_bandwidth(run),
         *_limits(run),
     ]
     return "\n\n".join(parts) + "\n"
@@ -171,6 +172,31 @@ def _reasons(run: Run) -> list[str]:
         for name, why in sorted(row.absent.items()):
             lines.append(f"- `{row.workload.name}` on `{name}` has no figure: {why}")
     return ["## Left out", "\n".join(lines)] if lines else []
+
+
+def _bandwidth(run: Run) -> list[str]:
+    lines = []
+    for row in run.rows:
+        if not row.workload.bytes_touched or row.workload.ceilings:
+            continue
+        cells = [row.workload.name, f"{row.workload.bytes_touched / 1e6:.0f} MB"]
+        for name in ("adjoint", row.peer()):
+            seconds = row.median(name) if name else None
+            if seconds is None:
+                cells.append("-")
+                continue
+            rate = row.workload.bytes_touched / seconds / 1e9
+            by = "" if name == "adjoint" else f", {name}"
+            cells.append(f"{rate:.1f} GB/s ({rate / run.machine.bandwidth.read:.0%} of read){by}")
+        lines.append(cells)
+    if not lines:
+        return []
+    return [
+        "## Against the memory",
+        "The least a step has to move (every input read once, every output written once) over the "
+        "time it took, beside the rate at which NumPy reads on this machine.",
+        _table(["workload", "least traffic", "adjoint", "fastest peer"], lines),
+    ]
 
 
 def _ceilings(run: Run) -> list[str]:
