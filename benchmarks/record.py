@@ -45,8 +45,8 @@ def repeatable(function: Callable[[], Results]) -> Case:
 Builder = Callable[[ModuleType, Arrays], Case]
 
 
-def at_peak(kind: str, amount: float) -> Callable[[], Case]:
-    """A ceiling: `amount` of the profiler's `kind` of work."""
+def ceiling(kind: str, amount: float) -> Callable[[], Case]:
+    """A case that does `amount` of the profiler's `kind` of work and nothing else."""
 
     def build() -> Case:
         from adjoint.profiler import peaks
@@ -75,7 +75,7 @@ class Workload:
     same values) the comparison is made once more after the timing. `bytes_touched` is the least
     memory traffic one step can have, each input read once and each output written once; zero means
     that everything stays in cache. `flops`
-    counts the additions and multiplications of a workload that does little else, in `dtype`. `ceilings` are not libraries:
+    counts the additions and multiplications of a workload that does little else. `ceilings` are not libraries:
     they keep the machine busy with as many multiply-adds, or as many bytes, and nothing else; they take their turns with
     the libraries, and asks may name them as peers. `atol` has one entry per result, the last one standing for the
     rest.
@@ -93,7 +93,6 @@ class Workload:
     repeats: bool = True
     bytes_touched: int = 0
     flops: int = 0
-    dtype: str = "float32"
     subject: str = "adjoint"
     further: tuple[Ask, ...] = ()
     ceilings: dict[str, Callable[[], Case]] = field(default_factory=dict)

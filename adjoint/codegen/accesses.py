@@ -15,17 +15,20 @@ from adjoint.codegen.addresses import Addresses
 from adjoint.codegen.emitter import vector_type
 from adjoint.codegen.reductions import fold_of
 from adjoint.codegen.squares import turned
-from adjoint.codegen.tiling import ROW_DEPTH, STREAM_BYTES
+from adjoint.codegen.tiling import LINE, ROW_DEPTH, STREAM_BYTES
 from adjoint.ir.graph import Node
 from adjoint.schedule import expr as ex
 from adjoint.schedule.values import Nest, Root, Value
 
 
 class Accesses(Addresses):
-    """piece, block_of_rows, first_row: registers that say where partial results belong.
+    """piece, block_of_rows, first_row: registers that say where partial results belong, and whether they begin there.
 
-    tile_start: the first row of a tile.
+    tile_start: the first row of a tile.  row_number, vec_number: where the loops over rows and vectors are, and began.
     """
+
+    row_number: tuple[str, str]
+    vec_number: tuple[str, str]
 
     def __init__(self, nest: Nest, stored: set[Node], vector_bytes: int) -> None:
         super().__init__(nest, stored, vector_bytes)
@@ -49,6 +52,8 @@ class Accesses(Addresses):
         offset = self._scalar_index((e[0], tuple([t for t in e[1] if not t[0].mask & row.mask])))
         self.levels.use(ROW_DEPTH)
         first = em.op(f"getelementptr {element}, ptr {base}, i64 {em.op(f'add i64 {offset}, {self.tile_start}')}")
+        if self.ahead:
+            self._ask_ahead(first, element, size, step)
         rows = []
         for i in range(0, self.tile, side):
             parts = []
@@ -59,6 +64,25 @@ class Accesses(Addresses):
         if v.dtype is dtypes.bool:
             rows = [em.op(f"icmp ne <{lanes} x i8> {x}, zeroinitializer") for x in rows]
         return rows
+
+    def _ask_ahead(self, first: str, element: str, size: int, step: int) -> None:
+        """Ask for one row of what the next block reads: of this tile's number in the block, and from end to end.
+
+        first: where this tile begins.  step: elements from row to row.
+        """
+        em = self.em
+        (row, row_from), (at, at_from) = self.row_number, self.vec_number
+        along, down = em.op(f"sub i64 {row}, {row_from}"), em.op(f"sub i64 {at}, {at_from}")
+        number = em.op(f"mul i64 {along}, {self.vec_block // self.lanes}")
+        number = em.op(f"add i64 {number}, {em.op(f'udiv i64 {down}, {self.lanes}')}")
+        number = em.op(f"add i64 {em.op(f'sub i64 {number}, {down}')}, {self.vec_block}")
+        back = em.op(f"mul i64 {along}, {self.tile}")
+        place = em.op(f"sub i64 {em.op(f'mul i64 {number}, {step}')}, {back}")
+        start = em.op(f"getelementptr {element}, ptr {first}, i64 {place}")
+        em.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        for line in range(0, self.row_block * self.tile * size, LINE):
+            pointer = em.op(f"getelementptr i8, ptr {start}, i64 {line}") if line else start
+            em.line(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 0, i32 1)")  # to leave the caches soon
 
     def _joined(self, parts: list[str], element: str, lanes: int) -> str:
         """Vectors of so many lanes, one after the other in a wide one."""
@@ -240,7 +264,7 @@ class Accesses(Addresses):
     def _added_to_column(
         self, root: Root, pointer: str, x: str, lanes: int, mask: str | None
     ) -> str:
-        """What a column's partial result becomes with one more row; the first row of a block starts from nothing."""
+        """What a partial result becomes with one more row, or turn; the first of a block or piece starts from nothing."""
         em, dtype = self.em, root.node.dtype
         kind = vector_type(dtype.llvm, lanes)
         name = root.node.attrs[0]

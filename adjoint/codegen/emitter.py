@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import struct
 
+OWN_BYTES = 1 << 19  # of memory that a worker brings for the kernels it runs; what none of them touches costs nothing
+
 
 def vector_type(element: str, lanes: int) -> str:
     """LLVM's name of `lanes` elements; one lane is a scalar."""

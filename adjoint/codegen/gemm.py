@@ -13,7 +13,7 @@ Packing. A microkernel reads B by rows of contiguous elements. Where B lies othe
 is so large that its rows drag in too many pages, it is copied into panels as wide as a tile, k x
 width each: all at once by a kernel of its own or, in a large product, each by the thread that uses it
 (`strips_kernel` in `gemm_strips.py`). A is read in place, unless it is large and its columns are
-contiguous; then it is first copied by rows. Copies go to the scratch buffer.
+contiguous; then, in a large product, it is first copied by rows. Copies go to the scratch buffer.
 
 Order of summation. Every element of C is one chain of multiply-adds in order of k, in blocks of
 fixed size: the same for every tile size, block and thread. (Dot products along k, for few rows,
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from adjoint.codegen.emitter import OWN_BYTES
 from adjoint.codegen.gemm_dot import DOT_COLUMNS, dot_kernel
 from adjoint.codegen.gemm_pack import pack_columns, pack_rows
 from adjoint.codegen.gemm_strips import panel_bytes, strips_kernel, wants_panels
@@ -108,6 +109,7 @@ def gemm_kernel(
         width = vectors * shape.lanes
         copying = wants_panels(shape, b, width)
         scratch = panel_bytes(shape, width) if copying else 0
+        assert scratch <= OWN_BYTES, scratch
         if _wants_rows(shape, a):
             phase, a, size = pack_rows(f"{name}_rows", shape, a, scratch)
             phases.append(phase)

@@ -106,7 +106,7 @@ def pack_panel(
 ) -> None:
     """Copy one panel of B, of which the first element of the first column lies at `source`, to `to`.
 
-    ks: the range of k to copy; `to` is the place of its first. In front of that up to `lanes` rows of the panel are
+    ks: the range of k to copy; `to` is the place of its first. In front of that fewer than `lanes` rows of the panel may be
     written, too, if there are rows of B before the range.  last: the last column that exists, counted from the
     panel's first; None if all do.
     """

@@ -32,16 +32,18 @@ from adjoint.codegen.gemm_words import (
 )
 
 _LINE, _L2_SETS = 64, 1024  # bytes of a cache line; sets of a typical second-level cache, which hold 8 to 16 lines each
+_L2_WAYS = 4  # of these for B, beside rows of A, results and what others left behind
+_MANY_ROWS = 1024  # of A: they repay a copy even where B could be read in place
 
 
 def wants_panels(shape: Shape, b: Operand, width: int) -> bool:
     """Whether copying panels of B costs less than reading them where they lie."""
-    if b.column != 1 or shape.m >= 1024:
+    if b.column != 1 or shape.m >= _MANY_ROWS:
         return True
     # Lines of a panel read in place that share a set of the cache.
     row, lines = b.row * shape.itemsize, -(-width * shape.itemsize // _LINE)
     apart = _L2_SETS * _LINE // math.gcd(row, _L2_SETS * _LINE)  # rows of B until one begins in the first one's set
-    return min(shape.k, shape.k_block) * lines > 4 * min(_L2_SETS, apart * lines)
+    return min(shape.k, shape.k_block) * lines > _L2_WAYS * min(_L2_SETS, apart * lines)
 
 
 def panel_bytes(shape: Shape, width: int) -> int:

@@ -210,8 +210,8 @@ def _carrying(
 class Tile:
     """Writes the code of one tile: its row and column are run-time values, its size is fixed.
 
-    fetch: whether a tile asks for the rows of A that the next one reads, and for its part of a C that holds
-    partial sums. Both lie at distances that processors do not foresee.
+    fetch: whether a tile asks for the rows of A that the next one reads, if they are contiguous, and for its part of a C
+    that holds partial sums. Both lie at distances that processors do not foresee.
     """
 
     def __init__(
@@ -303,7 +303,7 @@ class Tile:
         matrix_a = matrix_start(em, a, matrix)
         a_tile = element_address(em, shape, self.a_base, matrix_a, times(em, row, a.row))
         each_line = None
-        if self.fetch:
+        if self.fetch and abs(a.column) == 1:
             next_row = tile_start(em, plus(em, row_tile, "1"), self.rows, shape.m)
             a_next = element_address(em, shape, self.a_base, matrix_a, times(em, next_row, a.row))
 

@@ -205,7 +205,7 @@ def store(em: Emitter, shape: Shape, value: str, pointer: str, mask: str | None 
 
 
 def prefetch(em: Emitter, pointer: str, *, write: bool = False) -> None:
-    """Ask for the cache line at `pointer` to come to the second-level cache; an address of nothing does no harm."""
+    """Ask for the cache line at `pointer` to come to a near cache; an address of nothing does no harm."""
     em.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
     em.line(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 {int(write)}, i32 2, i32 1)")
 

@@ -100,8 +100,11 @@ class NestKernel(Registers):
         return self._assemble()
 
     def _open_rows(self, row_range: tuple[str, str]) -> bool:
-        """Begin the loop over all rows, and find the variables from the row's number; whether it is a loop."""
-        if self.turn:  # of a piece's steps instead: there is one row
+        """Begin the loop over all rows, and find the variables from the row's number; whether it is a loop.
+
+        Of a piece that is read by turns, which has one row, it is the loop over turns.
+        """
+        if self.turn:
             start, stop = self.piece_range
             first, _ = self.levels.open(start, stop, self.turn, [])
             self.first_row = self.em.op(f"icmp eq i64 {first}, {start}")
@@ -113,6 +116,7 @@ class NestKernel(Registers):
         row = row_range[0]
         if loop:
             row = self.levels.open(row_range[0], row_range[1], 1, [])[0]
+            self.row_number = row, row_range[0]
             if self.nest.column:
                 self.first_row = self.em.op(f"icmp eq i64 {row}, {row_range[0]}")
         else:
@@ -181,6 +185,7 @@ class NestKernel(Registers):
         if loop:
             em = self.em
             counter, _ = self.levels.open(vec_range[0], vec_range[1], self.lanes, [])
+            self.vec_number = counter, vec_range[0]
             if self.n_vec % self.lanes:  # the last vector overlaps the one before
                 em.declare("i64 @llvm.smin.i64(i64, i64)")
                 counter = em.op(

@@ -21,7 +21,7 @@ TILE_DEPTH = 4  # of the rows of a tile
 ACCUMULATORS = 4  # running results of a long vectorised row, to hide the latency of an addition
 TURN, TURN_BYTES = 8, 1 << 15  # rows of a reduction across rows that are read together, and its results that stay in the first cache
 STREAM_BYTES = 48 << 20  # kernels that move more than this write past the caches
-_LINE = 64  # bytes of a cache line
+LINE = 64  # bytes of a cache line
 _SMALLEST_TILE = 4  # rows
 _WORTH_TURNING = 8192  # elements: below, compiling the longer code costs more than it saves
 
@@ -43,7 +43,8 @@ class Tiling:
 
     needed: the values that their roots need.  vec, lanes: the vectorised loop and how many elements at once.
     rows, cols: the other unreduced loops, and the reduced ones.  pieces, row_blocks, vec_blocks: how many blocks.
-    tile: how many rows are read at once (0: one after the other); turned: the loads whose tiles are turned in registers.
+    tile: how many rows are read at once (0: one after the other); turned: the loads whose tiles are turned in registers;
+    ahead: whether what the next block reads is asked for.
     turn: how many steps of a piece are taken before the vectorised loop goes on (0: all).
     weight: of all values at one point of the loops.  n_rows: turns of the loop over rows, or over tiles.
     spills, spill_at, pass_number: the values kept in scratch rows, where `Registers` keeps its accounts.
@@ -143,7 +144,11 @@ class Tiling:
             else:
                 self.rows = rows
         self.swapped = self._strided_across_rows()
+        self.bytes = self._traffic()
         self._choose_tile()
+        self.ahead = self._wants_bursts()
+        if self.ahead:
+            self.swapped = False
         for g in self.rows:
             g.depth = 3 if self.swapped else 2
         if self.tile:
@@ -183,11 +188,23 @@ class Tiling:
         assert self.vec is not None
         row = self.rows[-1]
         most = 1 << (row.extent.bit_length() - 1)
-        lanes = max(self.lanes, min(_LINE // 4, 1 << (self.vec.extent.bit_length() - 1)))
+        lanes = max(self.lanes, min(LINE // 4, 1 << (self.vec.extent.bit_length() - 1)))
         found = [v for v in self.needed if self._is_turned(v, self.vec, row)]
         sizes = [min(lanes, self.vector_bytes // v.dtype.itemsize, most) for v in found]
         if sizes and min(sizes) >= _SMALLEST_TILE:
             self.tile, self.turned, self.lanes = max(sizes), set(found), lanes
+
+    def _wants_bursts(self) -> bool:
+        """Whether tiles are taken from memory that no cache holds: then a block asks for what the next one reads.
+
+        Main memory gives neighbouring lines fastest, and takes them fastest. A block has as many tiles side by side as a
+        tile has vectors, and is two high: for each of its tiles it asks for one row of the next block, from end to end, and
+        the lines it writes come in pairs.
+        """
+        if not self.tile or self.bytes < STREAM_BYTES:
+            return False
+        assert self.vec is not None
+        return self.rows[-1].extent >= self.lanes * self.tile and self.vec.extent >= 4 * self.lanes
 
     @staticmethod
     def _is_turned(v: Value, vec: Group, row: Group) -> bool:
@@ -243,15 +260,6 @@ class Tiling:
         self.weight = weight = sum([WEIGHTS.get(v.op, 1) for v in self.needed]) + len(self.roots)
         elements = rows * self.n_vec * n_cols
         self.flops = elements * weight
-        self.bytes = sum(
-            [v.dtype.itemsize * self._extent(v.mask) for v in self.needed if v.op == "load"]
-        )
-        self.bytes += sum(
-            [r.node.size * r.node.dtype.itemsize for r in self.roots if r.kind != "piece"]
-        )
-        self.bytes += sum(
-            [r.source.size * r.node.dtype.itemsize for r in self.roots if r.source is not None]
-        )
         nanoseconds = self.flops * 0.25 / max(1, self.lanes) + self.bytes * 0.03
         self.parallel = nanoseconds > 30_000 and not self.scatter
         pieces = 1
@@ -267,8 +275,8 @@ class Tiling:
                 self.row_block = 1
             else:
                 self.row_block = max(1, target // (self.n_vec * n_cols))
-        if self.tile and self.bytes >= STREAM_BYTES:  # four lines of each row read, 2 KiB of each that is written
-            self.row_block, self.vec_block = min(self.n_rows, 64 // self.tile), min(self.n_vec, 512)
+        if self.ahead:  # see `_wants_bursts`; of each row that is written, two vectors
+            self.row_block, self.vec_block = self.lanes, 2 * self.lanes
         elif self.tile:  # a line: the fewer in the cache at once the better, as they often lie a power of two apart
             self.row_block, self.vec_block = min(self.n_rows, max(1, 16 // self.tile)), min(self.n_vec, 512)
         elif self.swapped:  # small enough for the first caches of lines and of pages
@@ -280,12 +288,19 @@ class Tiling:
         if self._wants_turns():
             self.turn = TURN
             size = max([r.node.dtype.itemsize for r in self.roots])
-            self.vec_block = min(self.n_vec, max(1, TURN_BYTES // size // self.lanes) * self.lanes)
+            self.vec_block = min(self.n_vec, max(1, TURN_BYTES // (size * len(self.roots)) // self.lanes) * self.lanes)
         self.pieces = pieces
         self.row_blocks = -(-self.n_rows // self.row_block)
         self.vec_blocks = -(-self.n_vec // self.vec_block)
         self.nblocks = pieces * self.row_blocks * self.vec_blocks
         self.parallel = self.parallel and self.nblocks > 1
+
+    def _traffic(self) -> int:
+        """Bytes that a run reads and writes at least."""
+        read = [v.dtype.itemsize * self._extent(v.mask) for v in self.needed if v.op == "load"]
+        written = [r.node.size * r.node.dtype.itemsize for r in self.roots if r.kind != "piece"]
+        kept = [r.source.size * r.node.dtype.itemsize for r in self.roots if r.source is not None]
+        return sum(read) + sum(written) + sum(kept)
 
     def _wants_turns(self) -> bool:
         """Whether a piece of a reduction across rows of memory is better read a few rows at a time, each to its end.

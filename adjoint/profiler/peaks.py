@@ -74,26 +74,32 @@ def at_peak(kind: str, amount: float) -> Callable[[], None]:
     """A function that does about `amount` of what `machine()` measures and nothing else, on all threads.
 
     kind: "float32" or "float64" for floating-point operations in registers, "read" or "copy" for bytes of main memory
-    (of a copy, read and written ones). Run in turns with a program, it says how near that comes to the machine as it is
-    at that time. RuntimeError where no machine code can be made.
+    (of a copy, read and written ones, written past the caches). Run in turns with a program, it says how near that comes to
+    the machine as it is at that time. `amount` should keep the machine busy for a millisecond or more. RuntimeError where no
+    machine code can be made, ValueError for another kind.
 
     >>> from adjoint.profiler.peaks import at_peak
-    >>> at_peak("float32", 1e6)()
+    >>> at_peak("float32", 1e8)()
     """
+    if kind not in (*_KINDS, "read", "copy"):
+        raise ValueError(f'at_peak() expects "float32", "float64", "read" or "copy", but got {kind!r}')
     if not jit.available():
         raise RuntimeError("at_peak() runs machine code, which needs llvmlite: pip install llvmlite")
     width = jit.target().vector_bytes
     blocks = 32 * pool.get_num_threads()  # so many that a thread which is held up leaves its part to the others
+    text: tuple[str, str, Sequence[str]]
+    sizes = [4096, 4096]
     if kind in _KINDS:
         element, size = _KINDS[kind]
-        nbytes, share = 4096, 0
+        share = 0
         turns = max(1, round(amount / blocks / (2 * _ACCUMULATORS * (width // size))))
-        text: tuple[str, str, Sequence[str]] = ("kernel", *_multiply_add(element, width // size))
+        text = ("kernel", *_multiply_add(element, width // size))
     else:
-        nbytes = int(amount) // (2 if kind == "copy" else 1)
-        share, turns = nbytes // blocks // 2048 * 2048, 1
-        text = ("kernel", _copy(width // 4) if kind == "copy" else _read(width // 4), ())
-    arrays = [np.ones((nbytes + 4096) // 4, np.float32) for _ in range(2)]
+        sizes[0] = int(amount) // (2 if kind == "copy" else 1)
+        share, turns = -(-sizes[0] // blocks // 2048) * 2048, 1  # whole turns of the unrolled loop: rather too much
+        sizes = [share * blocks, share * blocks if kind == "copy" else 4096]
+        text = ("kernel", _read(width // 4), ()) if kind == "read" else ("kernel", _copy(width // 4, True), ["!0 = !{i32 1}"])
+    arrays = [np.ones((size + 4096) // 4, np.float32) for size in sizes]
     buffers, scalars = np.array([_aligned(a) for a in arrays], np.int64), np.array([share, turns], np.int64)
     table = pool.RecordTable([(jit.compile_kernels([text])[0], np.array([0, 1], np.int32), blocks, True)])
 
@@ -107,10 +113,9 @@ def _measured(threads: int) -> Machine:
     pool.entries()  # the driver is there, and so are the workers, before anything is timed
     pool.start()
     width = jit.target().vector_bytes
-    kinds = _KINDS
-    texts: list[tuple[str, str, Sequence[str]]] = [("kernel", *_multiply_add(kind, width // size)) for kind, size in kinds.values()]
-    texts += [("kernel", _read(width // 4), ()), ("kernel", _copy(width // 4), ())]
-    *arithmetic, read, copy = jit.compile_kernels(texts)
+    texts: list[tuple[str, str, Sequence[str]]] = [("kernel", *_multiply_add(kind, width // size)) for kind, size in _KINDS.values()]
+    texts += [("kernel", _read(width // 4), ()), ("kernel", _copy(width // 4), ()), ("kernel", _copy(width // 4, True), ["!0 = !{i32 1}"])]
+    *arithmetic, read, copy, stream = jit.compile_kernels(texts)
     source, target = (np.full((SIZES[-1] // 2 + 4096) // 4, 1.0, np.float32) for _ in range(2))
     places = [_aligned(a) for a in (source, target)]
     several = {False: 1, True: threads}
@@ -118,17 +123,18 @@ def _measured(threads: int) -> Machine:
     bandwidth: dict[bool, tuple[float, ...]] = {}
     for together, count in several.items():
         if together and count == 1:
-            flops |= {(kind, True): flops[kind, False] for kind in kinds}
+            flops |= {(kind, True): flops[kind, False] for kind in _KINDS}
             bandwidth[True] = bandwidth[False]
             break
-        for kind, kernel in zip(kinds, arithmetic, strict=True):
-            of_turn = 2 * _ACCUMULATORS * (width // kinds[kind][1])
+        for kind, kernel in zip(_KINDS, arithmetic, strict=True):
+            of_turn = 2 * _ACCUMULATORS * (width // _KINDS[kind][1])
             rate = _best(kernel, places, count, 0, of_turn, _FLOP_SECONDS)
             flops[kind, together] = max(rate, flops.get((kind, False), 0.0))  # where others keep the processors busy
         rates = []
         for size in SIZES:
             # a working set of `size` bytes: read from one array, or half read from one and half written to another
-            half = _best(copy, places, count, size // 2, size, _BYTE_SECONDS)
+            copying = stream if size == SIZES[-1] else copy
+            half = _best(copying, places, count, size // 2, size, _BYTE_SECONDS)
             rates.append(max(half, _best(read, places, count, size // 2, size // 2, _BYTE_SECONDS)))
         bandwidth[together] = tuple(map(max, rates, bandwidth.get(False, rates)))
     return Machine(threads, flops, bandwidth)
@@ -258,13 +264,14 @@ def _read(lanes: int) -> str:
     return _FRAME.format(before="", sums=sums, body=body, after=_stored(vector, _UNROLL, "float", "%n"))
 
 
-def _copy(lanes: int) -> str:
-    """A turn copies a block's part of the first array to the second."""
+def _copy(lanes: int, streams: bool = False) -> str:
+    """A turn copies a block's part of the first array to the second, past the caches if it `streams`."""
+    past = f"{4 * lanes}, !nontemporal !0" if streams else "4"
     vector, n = f"<{lanes} x float>", range(_UNROLL)
     lines = "".join(
         f"  %p{j}.at = add i64 %at, {4 * lanes * j}\n  %p{j} = getelementptr i8, ptr %a, i64 %p{j}.at\n"
         f"  %w{j} = getelementptr i8, ptr %b, i64 %p{j}.at\n"
-        f"  %v{j} = load {vector}, ptr %p{j}, align 4\n  store {vector} %v{j}, ptr %w{j}, align 4\n"
+        f"  %v{j} = load {vector}, ptr %p{j}, align 4\n  store {vector} %v{j}, ptr %w{j}, align {past}\n"
         for j in n
     )
     body = _loop(lines).replace("{inner}", "").replace("{step}", str(4 * lanes * _UNROLL))

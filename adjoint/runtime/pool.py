@@ -32,6 +32,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from adjoint import config
+from adjoint.codegen.emitter import OWN_BYTES
 from adjoint.runtime import entry, jit
 
 __all__ = [
@@ -46,7 +47,6 @@ __all__ = [
 ]
 
 PARALLEL = 1  # flag of a record: its blocks are worth sharing
-OWN_BYTES = 1 << 19  # of memory that a worker brings for the kernels it runs; what none of them touches costs nothing
 
 
 class RecordTable:

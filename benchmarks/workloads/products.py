@@ -7,7 +7,7 @@ from types import ModuleType
 
 import numpy as np
 
-from ..record import Arrays, Ask, Builder, Case, Workload, at_peak, repeatable
+from ..record import Arrays, Ask, Builder, Case, Workload, ceiling, repeatable
 
 
 def _maker(*shape: int, dtype: str = "float32") -> Callable[[np.random.Generator], Arrays]:
@@ -67,13 +67,12 @@ def _product(n: int, dtype: str = "float32", batch: int = 0) -> Workload:
         peers=PEERS,
         subject="adjoint.compile" if small else "adjoint",
         further=() if small else (Ask(1.9, ("torch",)), Ask(0.9, ("multiply-adds",))),
-        ceilings={"multiply-adds": at_peak(dtype, flops)},
+        ceilings={} if small else {"multiply-adds": ceiling(dtype, flops)},
         make=_maker(*shape, dtype=dtype),
         builders=_BUILDERS,
         rtol=1e-4 if dtype == "float32" else 1e-11,
         atol=(1e-3 if dtype == "float32" else 1e-11,),
         flops=flops,
-        dtype=dtype,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..record import Arrays, Ask, Builder, Case, Workload, at_peak, repeatable
+from ..record import Arrays, Ask, Builder, Case, Workload, ceiling, repeatable
 
 SIDE = 4096
 CEILINGS = {"read": "reads", "copy": "copies"}
@@ -66,7 +66,7 @@ def _stream(name: str, title: str, function: Any, by_hand: Any, copies: bool = F
         atol=(2e-3,),
         bytes_touched=nbytes,
         further=(Ask(0.9, (CEILINGS[kind],)),),
-        ceilings={CEILINGS[kind]: at_peak(kind, nbytes)},
+        ceilings={CEILINGS[kind]: ceiling(kind, nbytes)},
     )
 
 

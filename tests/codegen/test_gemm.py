@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from adjoint.codegen.emitter import Emitter
 from adjoint.codegen.gemm import choose_tile, gemm_kernel
+from adjoint.codegen.gemm_strips import strips_kernel
 from adjoint.runtime import jit, memory, pool
 
 pytestmark = [pytest.mark.skipif(not jit.available(), reason="needs llvmlite"), pytest.mark.any_mode]
@@ -185,12 +187,42 @@ def test_methods(dtype: str, batch: int, m: int, n: int, k: int, a_layout: str, 
         ("float64", 2, 523, 131, 299, "one transposed", "one for all"),
     ],
 )
-def test_strips(dtype: str, batch: int, m: int, n: int, k: int, a_layout: str, b_layout: str):
+def test_strips(dtype: str, batch: int, m: int, n: int, k: int, a_layout: str, b_layout: str, monkeypatch):
+    written = []
+
+    def write(*arguments):
+        written.append(arguments)
+        return strips_kernel(*arguments)
+
+    monkeypatch.setattr("adjoint.codegen.gemm.strips_kernel", write)
     a, b = operands(dtype, batch, m, n, k, a_layout, b_layout)
-    gemm = gemm_kernel("g", dtype, batch, m, n, k, strides(a), strides(b), vector_bytes=64)
-    assert "prefetch" in gemm.phases[-1].text
-    for width in (64, jit.target().vector_bytes, 16):
+    widths = (64, jit.target().vector_bytes, 16)
+    for width in widths:
         check(a, b, vector_bytes=width)
+    assert len(written) == len(widths)
+
+
+@pytest.mark.parametrize("b_layout", ["contiguous", "transposed", "every other"])
+@pytest.mark.parametrize(("m", "n", "k"), [(64, 256, 400), (70, 131, 1030), (45, 300, 2049)])
+def test_a_panel_stays_in_a_workers_memory(m: int, n: int, k: int, b_layout: str) -> None:
+    """Blocks in any order, by threads with memory of their own: nothing in it has to be as it was, nothing around it is touched."""
+    a, b = operands("float32", 1, m, n, k, "contiguous", b_layout)
+    gemm = gemm_kernel("g", "float32", 1, m, n, k, strides(a), strides(b), vector_bytes=jit.target().vector_bytes)
+    (phase,) = gemm.phases
+    if gemm.scratch_bytes == 0:
+        return  # B is read in place
+    (code,) = jit.compile_kernels([(phase.name, phase.text, phase.declarations)])
+    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2, ctypes.c_void_p)(int(code))
+    out = np.zeros((m, n), np.float32)
+    addresses = np.array([x.__array_interface__["data"][0] for x in (a, b, out)] + [0])
+    index = np.arange(4, dtype=np.int32)
+    whole = np.full(gemm.scratch_bytes + 128, 0xFF, np.uint8)  # NaN, if it is read before it is written
+    for block in reversed(range(phase.nblocks)):
+        own = whole.ctypes.data + 64
+        kernel(addresses.ctypes.data, index.ctypes.data, None, block, block + 1, own)
+        assert (whole[:64] == 0xFF).all() and (whole[-64:] == 0xFF).all()
+        whole[:] = 0xFF
+    assert np.array_equal(out, product(a, b)[0])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -90,3 +90,20 @@ def test_large_copies_go_past_the_caches(shape: tuple[int, int], monkeypatch: py
     if not torch.is_eager() and jit.available():
         streams = [" !nontemporal" in text for text in texts if "shufflevector" in text]
         assert streams == [shape[0] % 16 == 0]  # whole lines only
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "uint8"])
+def test_blocks_that_ask_for_the_next_ones(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As large copies do, here of matrices with any number of rows and columns left over, and of several in a row."""
+    for module in ("tiling", "accesses"):
+        monkeypatch.setattr(f"adjoint.codegen.{module}.STREAM_BYTES", 1 << 16)
+    texts: list[str] = []
+    plain = jit.compile_kernels
+    monkeypatch.setattr(jit, "compile_kernels", lambda kernels: texts.extend(k[1] for k in kernels) or plain(kernels))
+    for shape in ((334, 287), (64, 1040), (2, 135, 771), (3, 289, 3, 1030)):
+        x = values(dtype, *shape)
+        np.testing.assert_array_equal(torch.tensor(x).mT.contiguous().numpy(), x.swapaxes(-1, -2))
+        y = values(dtype, *x.swapaxes(-1, -2).shape)
+        np.testing.assert_array_equal((torch.tensor(x).mT + torch.tensor(y)).numpy(), x.swapaxes(-1, -2) + y)
+    if not torch.is_eager() and jit.available() and dtype == "float32":
+        assert sum("prefetch" in text for text in texts) >= 4

@@ -15,7 +15,7 @@ from adjoint.runtime import jit, pool
 pytestmark = [pytest.mark.skipif(not jit.available(), reason="needs llvmlite"), pytest.mark.any_mode]
 
 # For each block b: data[b] = data[b] * scalar + b, with a loop that makes it last a while.
-STEP = """define void @step(ptr %bufs, ptr %idx, ptr %scalars, i64 %lo, i64 %hi) {
+STEP = """define void @step(ptr %bufs, ptr %idx, ptr %scalars, i64 %lo, i64 %hi, ptr %own) {
 entry:
   %n = load i32, ptr %idx
   %cell = getelementptr ptr, ptr %bufs, i32 %n
