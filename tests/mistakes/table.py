@@ -185,6 +185,24 @@ MISTAKES = [
         "if batch > 1 and b_layout[0] == 0 and isinstance(apart, int):",
         "a batch of products with one right operand reads the wrong rows where the left matrices do not follow each other",
     ),
+    Mistake(
+        "no-room-before-panel", "too small a buffer", "codegen/gemm_strips.py",
+        "memory = element_address(em, shape, memory, str(shape.lanes * width))",
+        "memory = element_address(em, shape, memory, str(shape.lanes // 4 * width))",
+        "large products write in front of a worker's memory where a transposed right operand ends with a short block of k",
+    ),
+    Mistake(
+        "panel-of-other-strip", "stale cache", "codegen/gemm_strips.py",
+        "column = tile_start(em, strip, width, shape.n)",
+        "column = times(em, strip, width)",
+        "the last strip of a large product is multiplied by columns behind the end of the right operand",
+    ),
+    Mistake(
+        "turns-forgotten", "lost partial results", "codegen/accesses.py",
+        'if root.kind == "column" or self.turn:',
+        'if root.kind == "column" and not self.turn:',
+        "sums over long leading axes keep only the last eight rows of each piece",
+    ),
     # --- runtime ----------------------------------------------------------------------------------
     Mistake(
         "operands-given-away", "aliasing memory plan", "runtime/program.py",
@@ -298,6 +316,18 @@ MISTAKES = [
         "%holds = call i1 %check.at(ptr %guard.at)",
         "%holds = icmp eq i1 true, true",
         "a native known call does not ask whether what the function reads is still the same",
+    ),
+    Mistake(
+        "step-of-aliased-argument", "missing condition", "compiler/steps.py",
+        "if layout.aliases(tensors) or (",
+        "if (",
+        "a known training step whose argument is a tensor that it also finds elsewhere reads its value from before the call",
+    ),
+    Mistake(
+        "step-beside-views", "missing condition", "compiler/steps.py",
+        "if sources[k]._views is not None:",
+        "if sources[k]._data is None:",
+        "a known training step does not change the views of what it changes",
     ),
     Mistake(
         "known-call-writes-held-memory", "memory used twice", "compiler/quick_code.py",
