@@ -20,6 +20,8 @@ from adjoint.ir.graph import Node
 from adjoint.schedule import expr as ex
 from adjoint.schedule.values import Nest, Root, Value
 
+_PAGE = 4096  # bytes
+
 
 class Accesses(Addresses):
     """piece, block_of_rows, first_row: registers that say where partial results belong, and whether they begin there.
@@ -79,10 +81,14 @@ class Accesses(Addresses):
         back = em.op(f"mul i64 {along}, {self.tile}")
         place = em.op(f"sub i64 {em.op(f'mul i64 {number}, {step}')}, {back}")
         start = em.op(f"getelementptr {element}, ptr {first}, i64 {place}")
-        em.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        for line in range(0, self.row_block * self.tile * size, LINE):
-            pointer = em.op(f"getelementptr i8, ptr {start}, i64 {line}") if line else start
-            em.line(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 0, i32 1)")  # to leave the caches soon
+        self._prefetch(start, self.row_block * self.tile * size)
+
+    def _prefetch(self, start: str, nbytes: int) -> None:
+        """Ask for lines that are read once and may leave the caches then."""
+        self.em.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        for line in range(0, nbytes, LINE):
+            pointer = self.em.op(f"getelementptr i8, ptr {start}, i64 {line}") if line else start
+            self.em.line(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 0, i32 1)")
 
     def _joined(self, parts: list[str], element: str, lanes: int) -> str:
         """Vectors of so many lanes, one after the other in a wide one."""
@@ -129,6 +135,8 @@ class Accesses(Addresses):
             offset = self._scalar_index(scalar)
             self.levels.use(depth)
             pointer = em.op(f"getelementptr {element}, ptr {base}, i64 {offset}")
+            if v is self.streamed and step == 1:
+                self._prefetch(em.op(f"getelementptr i8, ptr {pointer}, i64 {_PAGE}"), lanes * size)
             if mask is None:
                 x = em.op(f"load {kind}, ptr {pointer}, align {size}")
             else:

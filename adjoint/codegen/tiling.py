@@ -44,7 +44,7 @@ class Tiling:
     needed: the values that their roots need.  vec, lanes: the vectorised loop and how many elements at once.
     rows, cols: the other unreduced loops, and the reduced ones.  pieces, row_blocks, vec_blocks: how many blocks.
     tile: how many rows are read at once (0: one after the other); turned: the loads whose tiles are turned in registers;
-    ahead: whether what the next block reads is asked for.
+    ahead: whether what the next block reads is asked for; streamed: the load of which the next page is.
     turn: how many steps of a piece are taken before the vectorised loop goes on (0: all).
     weight: of all values at one point of the loops.  n_rows: turns of the loop over rows, or over tiles.
     spills, spill_at, pass_number: the values kept in scratch rows, where `Registers` keeps its accounts.
@@ -146,6 +146,7 @@ class Tiling:
         self.swapped = self._strided_across_rows()
         self.bytes = self._traffic()
         self._choose_tile()
+        self.streamed = self._streamed()
         self.ahead = self._wants_bursts()
         if self.ahead:
             self.swapped = False
@@ -301,6 +302,16 @@ class Tiling:
         written = [r.node.size * r.node.dtype.itemsize for r in self.roots if r.kind != "piece"]
         kept = [r.source.size * r.node.dtype.itemsize for r in self.roots if r.source is not None]
         return sum(read) + sum(written) + sum(kept)
+
+    def _streamed(self) -> Value | None:
+        """The load that reads almost all there is to read, along memory: a page ahead of it is asked for.
+
+        Processors foresee the next lines of a page. Where several large loads alternate there is nothing to gain.
+        """
+        if not self.row_mode or not self.cols or self.bytes < STREAM_BYTES:
+            return None
+        large = [v for v in self.needed if v.op == "load" and 16 * v.dtype.itemsize * self._extent(v.mask) >= self.bytes]
+        return large[0] if len(large) == 1 else None
 
     def _wants_turns(self) -> bool:
         """Whether a piece of a reduction across rows of memory is better read a few rows at a time, each to its end.

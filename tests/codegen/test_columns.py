@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import adjoint as torch
+from adjoint.runtime import jit
 
 REDUCED = {
     "sum": lambda x: x.sum(0),
@@ -60,3 +61,21 @@ def test_long_columns_are_added_up_by_turns(dtype: str, columns: int) -> None:
     if dtype != "bool":
         np.testing.assert_array_equal(x.amax(0).numpy(), values.max(0))
         np.testing.assert_array_equal(x.amin(0).numpy(), values.min(0))
+
+
+@pytest.mark.parametrize("columns", [512, 1000, 1030])
+def test_rows_of_large_tensors(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of those that no cache holds, where the next page is asked for, behind the end, too."""
+    monkeypatch.setattr("adjoint.codegen.tiling.STREAM_BYTES", 1 << 16)
+    texts: list[str] = []
+    plain = jit.compile_kernels
+    monkeypatch.setattr(jit, "compile_kernels", lambda kernels: texts.extend(k[1] for k in kernels) or plain(kernels))
+    values = np.random.default_rng(0).standard_normal((150, columns)).astype(np.float32)
+    x, wide = torch.tensor(values), values.astype(np.float64)
+    np.testing.assert_array_equal(x.amax(1).numpy(), values.max(1))
+    np.testing.assert_allclose(x.sum(1).numpy(), wide.sum(1), rtol=1e-4, atol=1e-4)
+    e = np.exp(wide - wide.max(1, keepdims=True))
+    np.testing.assert_allclose(x.softmax(1).numpy(), e / e.sum(1, keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose((x * x.flip(1)).sum(1).numpy(), (wide * wide[:, ::-1]).sum(1), rtol=1e-4, atol=1e-3)
+    if not torch.is_eager() and jit.available():
+        assert sum("prefetch" in text for text in texts) >= 3
