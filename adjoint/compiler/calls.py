@@ -112,7 +112,7 @@ class Compiled:
         if step is not None:
             taken = step.call(args, _asked)
             if taken is not None:
-                return self._taken(tr, step, *taken)
+                return self._delivered(tr, step.replay, step.direct, step.layout, taken[0], step.leaves, *taken[1:])
         tensors: list[Tensor] = []
         shape: list[Any] = []
         objects: list[Any] = []
@@ -179,19 +179,13 @@ class Compiled:
                     numbers = _asked(replay.scalars, replay.asks)
                     if numbers is None:
                         return False, None
-                    try:
-                        out = direct.run(sources, leaves, buffers, numbers)
-                    except Exception:  # what cannot be computed says so when it is read, as it would without `compile`
-                        bind_all(tr, sources)
-                        return True, self._jump(tr, replay, layout, None, numbers, sources, leaves)
-                    if not containers:
+                    out = direct.attempt(sources, leaves, buffers, numbers)
+                    if out is not None and not containers:
                         if len(tensors) == len(shape) and not (replay.asks or state.tags or state.reads_grad):
                             self._quicken(tr.node, state, layout, replay, direct, tensors)
                         if args is not None:
                             self._shorten(key_of(tr.node, args), state, layout, replay, direct, len(tensors), sources)
-                    self._replays += 1
-                    self._failures = 0.0
-                    return True, _build(direct.maker(out, sources, numbers), replay.result, sources, leaves, {})
+                    return True, self._delivered(tr, replay, direct, layout, sources, leaves, numbers, out)
         slots = bind_all(tr, sources)
         here = layout.replays.get((tr.node, slots, shape))
         if here is None and not ended and len(layout.replays) >= PLACES:
@@ -227,18 +221,19 @@ class Compiled:
                 layout.remember(key, replay, direct)
         return out
 
-    def _taken(self, tr: Any, step: Step, sources: list[Tensor], numbers: list, out: list | None) -> Any:
-        """The results of a step."""
-        replay, direct = step.replay, step.direct
-        if out is None:
+    def _delivered(
+        self, tr: Any, replay: Replay, direct: Direct, layout: Layout, sources: list, leaves: list, numbers: list, out: list | None
+    ) -> Any:  # fmt: skip
+        """The results of a call that ran at once."""
+        if out is None:  # what cannot be computed says so when it is read, as it would without `compile`
             bind_all(tr, sources)
-            return self._jump(tr, replay, step.layout, None, numbers, sources, step.leaves)
+            return self._jump(tr, replay, layout, None, numbers, sources, leaves)
         self._replays += 1
         self._failures = 0.0
         make = direct.maker(out, sources, numbers)
         if replay.result[0] == "new":
             return make(replay.result[1], replay.result[2])
-        return _build(make, replay.result, sources, step.leaves, {})
+        return _build(make, replay.result, sources, leaves, {})
 
     def _shorten(self, key: tuple | None, *what: Any) -> None:
         """Let a call take a step, which `what` makes."""

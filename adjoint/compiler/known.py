@@ -32,8 +32,8 @@ class Replay:
 
 
 class Layout:
-    """The tensors of a call besides its arguments, for one number of these and one pattern of missing gradients: those it was found to read, and
-    of which of these and the arguments it reads `.grad` (by position).
+    """The tensors of a call besides its arguments, for one number of these and one pattern of missing gradients: those it
+    was found to read, and of which of these and the arguments it reads `.grad` (by position).
 
     around: the other tensors that the call can read.  replays: by place in the trie, slots and arguments.  direct: what
     runs without a trace, by arguments and root of the trie.

@@ -38,9 +38,9 @@ def key_of(root: Any, args: tuple) -> tuple | None:
 class Step:
     """One known call, for the state of its surroundings that `guard` describes.
 
-    missing: `given`, and of which leaves the gradient has to be missing.  kinds: what the gradients are that it reads.  count: of
-    tensors that it reads in all.  changed: which of them it changes.  given: how many
-    of them are arguments.  fits: asks whether arguments will do, where there is more to it.
+    count: of tensors that it reads.  given: how many of them are arguments.  changed: which of them it changes.
+    missing: `given`, and of which leaves the gradient has to be missing.  kinds: what the gradients are that it reads.
+    fits: asks whether arguments will do, where there is more to it.
     """
 
     __slots__ = ("changed", "count", "direct", "fits", "given", "guard", "kinds", "layout", "leaves", "missing", "replay")
@@ -84,7 +84,4 @@ class Step:
         numbers = asked(self.replay.scalars, self.replay.asks)
         if numbers is None:
             return None
-        try:
-            return sources, numbers, self.direct.run(sources, leaves, buffers, numbers)
-        except Exception:
-            return sources, numbers, None
+        return sources, numbers, self.direct.attempt(sources, leaves, buffers, numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import subprocess
 import sys
@@ -294,3 +295,29 @@ def test_importing_adjoint_loads_nothing_of_it() -> None:
         "print([m for m in sys.modules if 'adjoint.profiler' in m or m in ('adjoint.runtime.observe', 'adjoint.runtime.facts')])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(not jit.available(), reason="needs llvmlite")
+@pytest.mark.parametrize(("kind", "amount"), [("float32", 3e7), ("float64", 3e7), ("read", 5e6), ("copy", 5e6)])
+def test_a_ceiling_does_as_much_as_it_says(kind: str, amount: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, jobs = peaks.pool.run, []
+
+    def run(records: int, count: int, buffers: int, scalars: int) -> None:
+        blocks = (ctypes.c_int64 * 4).from_address(records)[2]
+        jobs.append((blocks, *(ctypes.c_int64 * 2).from_address(scalars)))
+        known(records, count, buffers, scalars)
+
+    monkeypatch.setattr(peaks.pool, "run", run)
+    peaks.at_peak(kind, amount)()
+    ((blocks, share, turns),) = jobs
+    if kind in ("read", "copy"):
+        done = blocks * share * turns * (2 if kind == "copy" else 1)
+        assert amount <= done < 1.1 * amount
+    else:
+        lanes = jit.target().vector_bytes // (4 if kind == "float32" else 8)
+        assert blocks * turns * 2 * lanes * peaks._ACCUMULATORS == pytest.approx(amount, rel=0.01)
+
+
+def test_a_ceiling_of_nothing_known() -> None:
+    with pytest.raises(ValueError, match="reads"):
+        peaks.at_peak("reads", 1e6)
