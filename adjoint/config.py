@@ -92,19 +92,19 @@ FLAGS: dict[str, Flag] = {
             "ADJOINT_CACHE",
             _switch,
             True,
-            "0 neither reads nor leaves machine code on disk",
+            "0 neither reads nor leaves machine code and plans of programs on disk",
         ),
         Flag(
             "ADJOINT_CACHE_DIR",
             str,
             "",
-            "directory for machine code; empty takes adjoint/ in the user's cache directory",
+            "directory for machine code and plans; empty takes adjoint/ in the user's cache directory",
         ),
         Flag(
             "ADJOINT_CACHE_BYTES",
             _count,
             256 << 20,
-            "bytes of machine code kept on disk; what was used longest ago goes first",
+            "bytes of machine code and plans kept on disk; what was used longest ago goes first",
         ),
         Flag(
             "ADJOINT_MAX_KERNELS",

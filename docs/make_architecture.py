@@ -60,7 +60,7 @@ def sections() -> dict[str, str]:
         node, _ = iterate(X, y, w)
         counts.append({k: recorder.counters[k] - before[k] for k in ("nodes", "programs")})
     (key, compiled), *_ = node.programs.items()
-    graph = lower.graph_of(node, (*key, *compiled.saved))
+    graph = lower.Recorded(node, (*key, *compiled.saved)).graph()
     program = compiled.program
     counted = [
         f"iteration {i}: {c['nodes']:2} new places in the trie, {c['programs']} new programs"

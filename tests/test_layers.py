@@ -36,7 +36,7 @@ ORDER = (
     ("rewrite",),
     ("ir",),
     ("storage",),
-    ("dtypes", "config", "_version", "absent"),
+    ("dtypes", "config", "_version", "absent", "hardware"),
 )
 PLACE = {name: place for place, names in enumerate(ORDER) for name in names}
 LATE = {

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from adjoint.codegen.gemm_words import (
     LEAST_WORK,
@@ -38,21 +37,11 @@ from adjoint.codegen.gemm_words import (
     times,
     vector_type,
 )
+from adjoint.hardware import l2_bytes
 
-
-def _l2_share(path: str = "/sys/devices/system/cpu/cpu0/cache/index2/size") -> int:
-    """Bytes of A, and of B, that one unit of work keeps in the L2 cache: three eighths of it, 1 MiB where Linux does not say.
-
-    Only the order in which tiles are computed depends on it, and no result.
-    """
-    try:
-        size = int(Path(path).read_text(encoding="ascii").strip().removesuffix("K")) << 10
-    except (OSError, ValueError):
-        size = 1 << 20
-    return min(max(size, 1 << 18), 1 << 21) * 3 // 8
-
-
-_L2_SHARE = _l2_share()
+# Bytes of A, and of B, that one unit of work keeps in the L2 cache: three eighths of it. Only the order in which tiles are
+# computed depends on it, and no result.
+_L2_SHARE = min(max(l2_bytes(), 1 << 18), 1 << 21) * 3 // 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ from adjoint.compiler.known import Layout, Replay
 from adjoint.compiler.quick_code import FIELDS, MOST_READY, PER_SOURCE, Field, source
 from adjoint.methods import Tensor
 from adjoint.runtime import cpython, jit, memory, pool, tally
-from adjoint.runtime.program import Program, _Frame
+from adjoint.runtime.plan import Frame
+from adjoint.runtime.program import Program
 from adjoint.trace import native
 from adjoint.trace.handle import pending
 from adjoint.trace.state import Trace, counters, fast, local, rebased
@@ -112,7 +113,7 @@ class Record(int):
     words: np.ndarray
     outputs: memory.Outputs
     memory: list[memory.Buffer]
-    frame: _Frame
+    frame: Frame
     quick: Quick
     filling: threading.Lock
     following: Record | None = None
@@ -127,16 +128,16 @@ class Record(int):
             return None
         count = len(quick.avals) + len(quick.captured)
         if (
-            built.is_long or built.status is not None or built.tables[0].parallel
-            or built.n_outputs != 1 or built.n_inputs != count or count > MOST_TENSORS
-            or built.out_bytes[0] > MOST_BYTES or built.arena_bytes > MOST_SCRATCH
+            built.is_long or built.plan.status is not None or built.tables[0].parallel
+            or built.plan.n_outputs != 1 or built.n_inputs != count or count > MOST_TENSORS
+            or built.plan.out_bytes[0] > MOST_BYTES or built.plan.arena_bytes > MOST_SCRATCH
         ):  # fmt: skip
             return None
         words = np.zeros(len(FIELDS) + PER_SOURCE * count + len(quick.around) + 2 * MOST_READY, np.int64)
         self = Record(words.__array_interface__["data"][0])
         self.words, self.quick, self.filling = words, quick, threading.Lock()
-        self.outputs = memory.Outputs(built.out_bytes)
-        self.frame = _Frame(built)
+        self.outputs = memory.Outputs(built.plan.out_bytes)
+        self.frame = Frame(built)
         built.fill(self.frame, [memory.allocate(0)] * count, [memory.allocate(0)], quick.scalars)
         table = built.tables[0]
         values: dict[Field, int] = {

@@ -174,7 +174,7 @@ def _of_program(note: Note, thread: int, known: dict[int, list[Facts]]) -> list[
             else:
                 last = k + 1 == len(numbers) or numbers[k + 1] != number
                 e.flops = unit.flops if last else 0  # of the records of a product, the last one multiplies
-                e.bytes = built.work[record][1]
+                e.bytes = built.plan.work[record][1]
                 e.shared = bool(table.words[k, 3]) and table.words[k, 2] > 1
                 if not last:
                     e.name += " (packing)"

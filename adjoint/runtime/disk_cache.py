@@ -1,7 +1,7 @@
 """Machine code on disk, so that a new process need not compile what an earlier one did.
 
-`load(key)` and `store(key, ...)` are all that `jit` needs; `describe` and `clear` serve the command line. One file for
-each module of code, named by its key: a digest of everything the code depends on. A file is this, all of it or not used:
+`load(key)` and `store(key, ...)` are all that `jit` and `plan_cache` need; `describe` and `clear` serve the command line. One
+file for each module of code, or plan, named by its key: a digest of everything it depends on. A file is this, all of it or not used:
 
     8 bytes MAGIC, 32 bytes key, 32 bytes digest of the rest
     the rest: 4 bytes length of the names, names of the exported functions, object code
@@ -38,7 +38,8 @@ __all__ = ["clear", "counters", "describe", "directory", "key_of", "load", "stor
 MAGIC = b"adjoint\x01"  # the last byte is the version of the format
 _DIGEST_BYTES = 32
 _HEADER_BYTES = len(MAGIC) + 2 * _DIGEST_BYTES
-_SUFFIX, _UNFINISHED = ".code", ".part"
+CODE, PLAN = ".code", ".plan"  # what a file holds, by the end of its name
+_UNFINISHED = ".part"
 _ABANDONED = 3600.0  # seconds after which nobody can still be writing an unfinished file
 _FRESH = 3600.0  # seconds for which a file counts as just used, so that a hit seldom has to note it
 _SLACK = 8  # eviction makes room for an eighth of the bound, not to be called at every write
@@ -52,10 +53,11 @@ _BY_DESCRIPTOR = os.open in os.supports_dir_fd  # not on Windows, where names ha
 
 @dataclass(slots=True)
 class Counters:
-    """What this process found and left on disk: modules of code that were there or not, and bytes."""
+    """What this process found and left on disk: modules of code that were there or not, plans that were there, and bytes."""
 
     hits: int = 0
     misses: int = 0
+    plans: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
 
@@ -118,14 +120,16 @@ def key_of(*parts: object) -> bytes:
     return digest.digest()
 
 
-def load(key: bytes) -> tuple[list[str], bytes] | None:
-    """Names of the exported functions and object code stored under `key`; None if there are none fit to be used."""
+def load(key: bytes, kind: str = CODE) -> tuple[list[str], bytes] | None:
+    """Names of the exported functions and object code stored under `key`; None if there are none fit to be used.
+
+    kind: CODE, or PLAN (`plan_cache`), which has no names."""
     if not config.get("ADJOINT_CACHE"):
         return None
     data = None
     try:
         with _opened(create=False) as folder:
-            data = folder.read(key.hex() + _SUFFIX, config.get("ADJOINT_CACHE_BYTES"))
+            data = folder.read(key.hex() + kind, config.get("ADJOINT_CACHE_BYTES"))
     except Refused as problem:
         _say_once(str(problem))
         return None
@@ -133,14 +137,18 @@ def load(key: bytes) -> tuple[list[str], bytes] | None:
         pass  # not there, or not readable
     entry = None if data is None else _unpack(key, data)
     if data is None or entry is None:
-        counters.misses += 1
+        if kind == CODE:
+            counters.misses += 1
         return None
-    counters.hits += 1
+    if kind == CODE:
+        counters.hits += 1
+    else:
+        counters.plans += 1
     counters.bytes_read += len(data)
     return entry
 
 
-def store(key: bytes, names: Sequence[str], code: bytes) -> None:
+def store(key: bytes, names: Sequence[str], code: bytes, kind: str = CODE) -> None:
     """Leave code for later processes. Never raises for what the disk does."""
     bound = config.get("ADJOINT_CACHE_BYTES")
     data = _pack(key, names, code)
@@ -149,7 +157,7 @@ def store(key: bytes, names: Sequence[str], code: bytes) -> None:
     writing = _writing.setdefault(directory() or "", _Writing())
     if writing.failed:
         return
-    name = key.hex() + _SUFFIX
+    name = key.hex() + kind
     try:
         with _opened(create=True) as folder:
             folder.write(name, data)
@@ -184,7 +192,7 @@ def describe() -> dict[str, Any]:
     return {
         "directory": directory(),
         "state": state,
-        "entries": sum(f.name.endswith(_SUFFIX) for f in files),
+        "entries": sum(f.name.endswith((CODE, PLAN)) for f in files),
         "bytes": sum(f.size for f in files),
         "bound": config.get("ADJOINT_CACHE_BYTES"),
     }
@@ -314,7 +322,7 @@ def _not_private(info: os.stat_result) -> bool:
 
 def _is_ours(name: str) -> bool:
     stem, suffix = os.path.splitext(name)
-    if suffix == _SUFFIX:
+    if suffix in (CODE, PLAN):
         return len(stem) == 2 * _DIGEST_BYTES and set(stem) <= set("0123456789abcdef")
     process, _, rest = stem.partition("-")
     return suffix == _UNFINISHED and process.isdigit() and len(rest) == 16

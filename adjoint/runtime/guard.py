@@ -18,7 +18,9 @@ from adjoint.ir.graph import Graph, Node
 from adjoint.runtime import fences
 from adjoint.runtime.fences import Fences
 from adjoint.runtime.memory import Buffer
-from adjoint.runtime.program import Program, _Build, _Frame, describe_unit
+from adjoint.runtime.plan import Frame, Ready
+from adjoint.runtime.program import Program
+from adjoint.runtime.scheduled import describe_unit
 from adjoint.schedule.group import Special
 
 _NAN, _LARGE = 0xFF, 0x7F  # bytes: of NaN, -1 and True; of 3e38, 1e306 and the largest integers
@@ -60,24 +62,24 @@ class GuardedProgram(Program):
         return out
 
 
-class _Watched(_Frame):
+class _Watched(Frame):
     """A frame whose inputs, outputs and arena lie between fences; buffers, out: inputs and outputs."""
 
     __slots__ = ("fences", "given", "out")
 
-    def __init__(self, built: _Build, sizes: list[int], at_end: bool, poison: int) -> None:
-        self.fences = Fences([*sizes, *built.out_bytes, *built.fixed_bytes], at_end, poison)
-        n = len(sizes) + built.n_outputs
+    def __init__(self, built: Ready, sizes: list[int], at_end: bool, poison: int) -> None:
+        self.fences = Fences([*sizes, *built.plan.out_bytes, *built.plan.sizes], at_end, poison)
+        n = len(sizes) + built.plan.n_outputs
         super().__init__(built, self.fences.arena, self.fences.offsets[n:])
         every = [self.fences.buffer(k) for k in range(n)]
         self.given, self.out = every[: len(sizes)], every[len(sizes) :]
 
-    def place(self, slot: int, built: _Build) -> int:
+    def place(self, slot: int, built: Ready) -> int:
         """The fenced buffer that a slot of the table stands for."""
-        return slot if slot < built.first_fixed else slot - len(built.scalar_keys)
+        return slot if slot < built.plan.first_fixed else slot - len(built.plan.scalars)
 
 
-def watched(built: _Build, graph: Graph, buffers: list[Buffer], scalars: list[Any]) -> list[np.ndarray] | None:
+def watched(built: Ready, graph: Graph, buffers: list[Buffer], scalars: list[Any]) -> list[np.ndarray] | None:
     """Run the steps of a program between fences: the bytes of its outputs; None where it met a bad index."""
     sizes = [0] * built.n_inputs
     for node in graph.nodes:
@@ -91,7 +93,7 @@ def watched(built: _Build, graph: Graph, buffers: list[Buffer], scalars: list[An
                 frame.fences.lock(k)
             built.fill(frame, frame.given, frame.out, scalars)
         complete = _complete(built)
-        for number in range(len(built.pieces)):
+        for number in range(len(built.scheduled.pieces)):
             for frame in frames:
                 frame.fences.watch()
                 built.steps[number](frame, frame.given, frame.out)
@@ -100,16 +102,16 @@ def watched(built: _Build, graph: Graph, buffers: list[Buffer], scalars: list[An
                 return None
             for node in complete.get(number, ()):
                 _compare(frames, built, number, node)
-        for step in built.steps[len(built.pieces) :]:  # copies of outputs that are asked for twice
+        for step in built.steps[len(built.scheduled.pieces) :]:  # copies of outputs that are asked for twice
             step(frames[0], frames[0].given, frames[0].out)
         return [buffer.mem.copy() for buffer in frames[0].out]
 
 
-def _look(frame: _Watched, built: _Build, number: int) -> None:
+def _look(frame: _Watched, built: Ready, number: int) -> None:
     """GuardError if the step that has just run crossed a border."""
     crossed = frame.fences.crossed()
     if crossed is None:
-        for slot in built.pieces[number].slots:
+        for slot in built.scheduled.pieces[number].slots:
             k = frame.place(slot, built)
             at = frame.fences.spoilt(k)
             if at is not None:
@@ -123,42 +125,42 @@ def _look(frame: _Watched, built: _Build, number: int) -> None:
     raise GuardError(_words(built, number, what))
 
 
-def _complete(built: _Build) -> dict[int, list[Node]]:
+def _complete(built: Ready) -> dict[int, list[Node]]:
     """Which nodes are complete after each step: several may have written to one."""
     last: dict[Node, int] = {}
-    for number, piece in enumerate(built.pieces):
+    for number, piece in enumerate(built.scheduled.pieces):
         unit = piece.unit
         for node in unit.results if isinstance(unit, Special) else [root.target for root in unit.roots]:
             last[node] = number
     steps: dict[int, list[Node]] = {}
     for node, number in last.items():
-        if node in built.slots:
+        if node in built.scheduled.slots:
             steps.setdefault(number, []).append(node)
     return steps
 
 
-def _compare(frames: list[_Watched], built: _Build, number: int, node: Node) -> None:
+def _compare(frames: list[_Watched], built: Ready, number: int, node: Node) -> None:
     """GuardError if the memory of `node` is not the same in both frames."""
-    k = frames[0].place(built.slots[node], built)
+    k = frames[0].place(built.scheduled.slots[node], built)
     a, b = (f.fences.buffer(k).mem for f in frames)
     if (a != b).any():
         what = f"wrote other bits at byte {int((a != b).argmax())} of {_name(built, k)}"
         raise GuardError(_words(built, number, f"{what} in other fresh memory: it reads what nobody wrote"))
 
 
-def _words(built: _Build, number: int, what: str) -> str:
-    piece = built.pieces[number]
-    loops = describe_unit(piece.unit, [key for key in built.slots if isinstance(key, Node)])
+def _words(built: Ready, number: int, what: str) -> str:
+    piece = built.scheduled.pieces[number]
+    loops = describe_unit(piece.unit, [key for key in built.scheduled.slots if isinstance(key, Node)])
     return f"kernel {piece.name!r} (step {number + 1} of {len(built.steps)}) {what}\n\n{loops}"
 
 
-def _name(built: _Build, k: int) -> str:
+def _name(built: Ready, k: int) -> str:
     """A fenced buffer in words."""
-    slot = k if k < built.n_inputs + built.n_outputs else k + len(built.scalar_keys)
-    key = next((key for key, s in built.slots.items() if s == slot), None)
+    slot = k if k < built.n_inputs + built.plan.n_outputs else k + len(built.plan.scalars)
+    key = next((key for key, s in built.scheduled.slots.items() if s == slot), None)
     text = repr(key) if isinstance(key, Node) else f"{key}"
     if slot < built.n_inputs:
         return f"input {slot}, {text}"
-    if slot < built.n_inputs + built.n_outputs:
+    if slot < built.n_inputs + built.plan.n_outputs:
         return f"output {slot - built.n_inputs}, {text}"
     return f"the scratch memory of {text}" if isinstance(key, tuple) else f"the intermediate {text}"

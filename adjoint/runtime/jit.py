@@ -38,6 +38,7 @@ import re
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from sys import getrefcount
@@ -48,13 +49,17 @@ from adjoint._version import __version__
 from adjoint.runtime import disk_cache, half_calls, llvm_lock
 
 __all__ = [
+    "Code",
     "CodegenError",
+    "KernelPlace",
     "Module",
     "Target",
     "available",
     "compile_kernels",
     "compile_module",
     "counters",
+    "load_kernels",
+    "settings",
     "target",
 ]
 
@@ -105,25 +110,36 @@ class Counters:
 class Module:
     """Loaded code. The addresses stay valid while this object lives.
 
-    compiled: whether this process compiled it; otherwise it was on disk.
+    compiled: whether this process compiled it; otherwise it was on disk.  key: of it there.
     """
 
-    __slots__ = ("_addresses", "_tracker", "compiled")
+    __slots__ = ("_addresses", "_tracker", "compiled", "key", "__weakref__")
 
-    def __init__(self, addresses: dict[str, int], tracker: object, compiled: bool) -> None:
+    def __init__(self, addresses: dict[str, int], tracker: object, compiled: bool, key: bytes) -> None:
         self._addresses = addresses
         self._tracker = tracker
-        self.compiled = compiled
+        self.compiled, self.key = compiled, key
 
     def address(self, name: str) -> int:
         """Entry point of the function (or address of the global) `name`; KeyError if absent."""
         return self._addresses[name]
 
 
+KernelPlace = tuple[bytes, bytes, str]  # digest of a kernel's text, key of its module on disk, its name there
+
+
 class Code(int):
     """The address of a kernel. Its code stays in memory as long as this number, not a copy of it, is held."""
 
     module: Module
+    place: KernelPlace
+
+    @staticmethod
+    def of(module: Module, digest: bytes, name: str) -> Code:
+        """The kernel called `name` in a module, entered among those that are known."""
+        code = _kernels[digest] = Code(module.address(name))
+        code.module, code.place = module, (digest, module.key, name)
+        return code
 
 
 counters = Counters()
@@ -132,6 +148,7 @@ _lock = threading.RLock()
 _llvm: Any = None  # llvmlite.binding once loaded; False when it cannot be used
 _engine: _Engine | None = None
 _kernels: dict[bytes, Code] = {}  # digest of a kernel's text -> its code; what was asked for last stands last
+_modules: weakref.WeakValueDictionary[bytes, Module] = weakref.WeakValueDictionary()  # loaded ones, by their keys on disk
 _LIBRARIES = 256  # that one loader holds: what LLVM notes of each it never gives back, so loaders are replaced
 
 # Functions without a branch and longer than this are compiled at level 0 (see the table above);
@@ -186,12 +203,41 @@ def compile_kernels(kernels: Sequence[tuple[str, str, Iterable[str]]]) -> list[C
                 if group:
                     _compile_group(group, level)
             counters.compile_seconds += time.perf_counter() - started
-        for d in digests:
-            _kernels[d] = _kernels.pop(d)
         found = [_kernels[d] for d in digests]
-        if len(_kernels) > config.get("ADJOINT_MAX_KERNELS"):
-            _forget_kernels(config.get("ADJOINT_MAX_KERNELS") * 3 // 4)
+        _tidy([code.place for code in found])
         return found
+
+
+def load_kernels(places: Sequence[KernelPlace]) -> list[Code] | None:
+    """The code of kernels that this or an earlier process has compiled; None where one of them is not to be found."""
+    with _lock:
+        engine, found = _get_engine(), []
+        for digest, key, name in places:
+            code = _kernels.get(digest)
+            if code is None:
+                module = _modules.get(key) or _from_disk(engine, key)
+                if module is None:
+                    return None
+                code = Code.of(module, digest, name)
+                counters.kernels_loaded += 1
+            else:
+                counters.kernels_reused += 1
+            found.append(code)
+        _tidy(places)
+        return found
+
+
+def settings() -> tuple:
+    """Everything besides its IR that code depends on."""
+    return (*_get_engine().settings, LOOPS_LEVEL)
+
+
+def _tidy(places: Iterable[KernelPlace]) -> None:
+    """Note that kernels are in use, and let go of others if there are too many."""
+    for digest, _, _ in places:
+        _kernels[digest] = _kernels.pop(digest)
+    if len(_kernels) > config.get("ADJOINT_MAX_KERNELS"):
+        _forget_kernels(config.get("ADJOINT_MAX_KERNELS") * 3 // 4)
 
 
 def _forget_kernels(limit: int) -> None:
@@ -216,7 +262,7 @@ def compile_module(ir_text: str, level: int = 1) -> Module:
         if module is None:
             names, code = _object_code(engine, ir_text, level)
             counters.code_bytes += len(code)
-            module = engine.load(names, code, compiled=True)
+            module = engine.load(names, code, key, compiled=True)
             disk_cache.store(key, names, code)
         return module
 
@@ -251,7 +297,7 @@ class _Engine:
             self._machines[level] = self._create(level)
         return self._machines[level]
 
-    def load(self, names: Sequence[str], code: bytes, compiled: bool) -> Module:
+    def load(self, names: Sequence[str], code: bytes, key: bytes, compiled: bool) -> Module:
         """Put object code into executable memory, in a library of its own."""
         if self._count % _LIBRARIES == 0:
             self._jit = self.llvm.create_lljit_compiler(self._create(1), use_jit_link=True)
@@ -262,7 +308,8 @@ class _Engine:
             builder.export_symbol(name)
         tracker = builder.link(self._jit, f"adjoint{self._count}")
         tracker.loader = self._jit  # which must outlive what it has loaded
-        return Module({name: tracker[name] for name in names}, tracker, compiled)
+        module = _modules[key] = Module({name: tracker[name] for name in names}, tracker, compiled, key)
+        return module
 
 
 def _from_disk(engine: _Engine, key: bytes) -> Module | None:
@@ -272,7 +319,7 @@ def _from_disk(engine: _Engine, key: bytes) -> Module | None:
         return None
     names, code = found
     try:
-        module = engine.load(names, code, compiled=False)
+        module = engine.load(names, code, key, compiled=False)
     except RuntimeError:  # whole, of these versions, and still not to LLVM's liking: compile instead
         return None
     counters.code_bytes += len(code)
@@ -315,8 +362,7 @@ def _compile_group(group: dict[bytes, tuple[str, tuple[str, ...]]], level: int) 
     else:
         counters.kernels_loaded += len(group)
     for number, digest in enumerate(group):
-        _kernels[digest] = code = Code(module.address(f"kernel{number}"))
-        code.module = module
+        Code.of(module, digest, f"kernel{number}")
 
 
 def _measure_idle() -> int:

@@ -15,13 +15,14 @@ from typing import Any
 
 from adjoint.runtime import jit, pool
 from adjoint.runtime.memory import Buffer
-from adjoint.runtime.program import Program, _Build, _Frame, counters
+from adjoint.runtime.plan import Frame, Ready
+from adjoint.runtime.program import Program, counters
 
 now = time.perf_counter_ns
 
-# One stage of a run: where it stands in `_Build.stages`, and begin and end of each of its records in ns.
+# One stage of a run: where it stands in `Ready.stages`, and begin and end of each of its records in ns.
 Stage = tuple[int, list[int]]
-Note = Callable[[Program, "_Build | None", int, int, list[Stage]], None]
+Note = Callable[[Program, "Ready | None", int, int, list[Stage]], None]
 
 
 def run(program: Program, buffers: list[Buffer], scalars: list[Any], note: Note) -> list[Buffer]:
@@ -44,7 +45,7 @@ def run(program: Program, buffers: list[Buffer], scalars: list[Any], note: Note)
     try:
         frame = program._frames.pop()
     except IndexError:
-        frame = _Frame(built)
+        frame = Frame(built)
     try:
         inputs = buffers[: built.n_inputs]
         built.fill(frame, inputs, out, scalars)
@@ -56,7 +57,7 @@ def run(program: Program, buffers: list[Buffer], scalars: list[Any], note: Note)
     return program.interpret(buffers, scalars) if wrong else out
 
 
-def _stage(built: _Build, k: int, frame: _Frame, buffers: list[Buffer], out: list[Buffer]) -> list[int]:
+def _stage(built: Ready, k: int, frame: Frame, buffers: list[Buffer], out: list[Buffer]) -> list[int]:
     table = built.stages[k][0]
     if table is not None:
         return _timed(table, built.is_long, frame)
@@ -65,7 +66,7 @@ def _stage(built: _Build, k: int, frame: _Frame, buffers: list[Buffer], out: lis
     return [began, now()]
 
 
-def _timed(table: pool.RecordTable, is_long: bool, frame: _Frame) -> list[int]:
+def _timed(table: pool.RecordTable, is_long: bool, frame: Frame) -> list[int]:
     """Run the records of a table; begin and end of each."""
     clocked = _clocked()
     entry = pool.entries()[is_long]

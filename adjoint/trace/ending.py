@@ -6,7 +6,6 @@ long. Living handles receive their buffers, and what a later backward needs goes
 
 from __future__ import annotations
 
-import time
 import weakref
 from sys import getrefcount
 from typing import Any
@@ -206,8 +205,7 @@ def finish_eager(tr: Trace) -> None:
 
 def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
     """Compile the program of this path for these living results."""
-    from adjoint.rewrite import simplify
-    from adjoint.runtime.program import compile_graph
+    from adjoint.runtime.program import compile_recorded
 
     bounds.room_for_program()
     programs = tr.node.programs
@@ -223,16 +221,10 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         over = bool(keep) and lower.is_spent(tr.node, keep)  # then no backward will ask for anything
         wanted = lower.slots_to_save(tr.node, keep) if keep and not over else ()
         saved = tuple(s for s in wanted if s not in key)
-        node, slots = tr.node, (*canonical, *saved)
-        began = time.perf_counter()
-        recorded = lower.graph_of(node, slots)
-        lowered = time.perf_counter()
-        graph = simplify(recorded)
-        seconds = {"trace": lowered - began, "simplify": time.perf_counter() - lowered}
+        program, seconds = compile_recorded(lower.Recorded(tr.node, (*canonical, *saved)))
         held = frozenset(wanted) & frozenset(key)
         spent = over and sum([b.nbytes for b in tr.buffers]) > SMALL_VIEW
-        program = compile_graph(graph, recorded, lambda: lower.places(node, slots))
-        compiled = Compiled(program, saved, held, reach_of(node, keep), spent)
+        compiled = Compiled(program, saved, held, reach_of(tr.node, keep), spent)
         counters["programs"] += 1
         why.compiled(tr.node, canonical, saved, compiled.program, seconds)
         programs[canonical] = compiled
@@ -262,14 +254,12 @@ def reach_of(node: Step, slots: list[int]) -> frozenset[int]:
 
 def compute(step: Step, slot: int, buffers: list[Any], scalars: list[Any]) -> Any:
     """The value of one slot of a path, beside whatever becomes of its trace."""
-    from adjoint.rewrite import simplify
-    from adjoint.runtime.program import compile_graph
+    from adjoint.runtime.program import compile_recorded
 
     compiled = step.programs.get((slot,)) if step.programs is not None else None
     if compiled is None or compiled.saved:
         bounds.room_for_program()
-        graph = lower.graph_of(step, (slot,))
-        compiled = Compiled(compile_graph(simplify(graph), graph, lambda: lower.places(step, (slot,))), ())
+        compiled = Compiled(compile_recorded(lower.Recorded(step, (slot,)))[0], ())
         counters["programs"] += 1
         if not step.aval.requires_grad:
             if step.programs is None:

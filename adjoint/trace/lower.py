@@ -1,19 +1,22 @@
 """From a path in the trie to the graph of primitives, where nothing is implicit.
 
-`graph_of` lowers the part of a path that some slots need: broadcasting becomes `expand`, promotion becomes `cast`,
+`Recorded` is the part of a path that some slots need; `graph_of` lowers it: broadcasting becomes `expand`, promotion becomes `cast`,
 run-time numbers become `scalar` nodes. `reference_step` computes one step with NumPy (reference mode, and the retry
 that finds which step failed). `slots_to_save` chooses what is kept for derivatives taken after the trace has ended.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import marshal
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.ir.graph import Graph, GraphBuilder, Node
+from adjoint.ir.plain import plain
 from adjoint.ir.prims import IMAGINARY, PRIMS, calculates
 from adjoint.ir.reference import REFERENCE
 from adjoint.storage import decode, round_to
@@ -25,6 +28,7 @@ KEEP_NOTHING = frozenset(
     "neg add sub sum expand reshape permute flip slice place cat window cast clone alias full pick override "
     "sign floor ceil round trunc real imag conj complex as_real as_complex".split()
 )
+_PASSING = frozenset(("alias", "custom", "clone", "override"))  # whose value is an operand's
 EXPENSIVE = frozenset(("contract", "reduce", "scan", "index", "order", "host", "tuple"))
 
 
@@ -47,11 +51,71 @@ def needed_steps(node: Step, slots: tuple[int, ...]) -> list[Step]:
     return kept
 
 
-def graph_of(node: Step, slots: tuple[int, ...]) -> Graph:
-    """The graph whose outputs are the values of `slots`."""
+class Bare(NamedTuple):
+    """What is to be known of a step to lower it, without its place in the trie, which may be forgotten meanwhile."""
+
+    slot: int
+    prim: str
+    args: tuple
+    attrs: Any
+    aval: Any
+    compute: DType | None
+    scalars: tuple[tuple[int, DType], ...]
+    scalars_before: int
+    inputs_before: int
+    where: tuple[str, int, str] | None
+
+
+class Recorded:
+    """What the values of `slots` are computed from: the part of a path that they need."""
+
+    __slots__ = ("steps", "slots")
+
+    def __init__(self, node: Step, slots: tuple[int, ...]) -> None:
+        self.slots = slots
+        self.steps = [
+            Bare(s.slot, s.prim, s.args, None if s.prim in _PASSING else s.attrs, s.aval, s.compute, s.scalars, s.scalars_before, s.inputs_before, s.where)
+            for s in needed_steps(node, slots)
+        ]
+
+    def graph(self) -> Graph:
+        """The graph whose outputs are these values."""
+        return graph_of(self.steps, self.slots)
+
+    def form(self) -> bytes | None:
+        """Everything that `graph` depends on but for the lines of the user's program: equal forms are equal graphs.
+        None where something recorded is not plain data."""
+        numbers: dict[int, int] = {}
+        form: list[tuple] = []
+        try:
+            for s in self.steps:
+                if s.scalars:
+                    for slot, _ in s.scalars:
+                        numbers[slot] = len(numbers)
+                    form.append(tuple([(s.scalars_before + k, dtype.name) for k, (_, dtype) in enumerate(s.scalars)]))
+                args = tuple([numbers.get(a) if type(a) is int else (plain(a.value),) for a in s.args])
+                a = s.aval
+                aval = (tuple(a.shape), a.dtype.name) if type(a) is not tuple else len(a)
+                compute = None if s.compute is None else s.compute.name
+                attrs = s.attrs if s.attrs is None else plain(s.attrs)
+                form.append((s.prim, args, attrs, aval, compute, s.inputs_before if s.prim == "input" else None))
+                numbers[s.slot] = len(numbers)
+            form.append(tuple([numbers[slot] for slot in self.slots]))
+            return marshal.dumps(form, 2)  # this version writes equal values as equal bytes
+        except TypeError:
+            return None
+
+    def places(self) -> list[str]:
+        """`place` of the step behind each slot."""
+        found = {step.slot: place(step) for step in self.steps}
+        return [found.get(s, "") for s in self.slots]
+
+
+def graph_of(steps: Sequence[Bare], slots: tuple[int, ...]) -> Graph:
+    """The graph of some steps, of which `slots` are the outputs."""
     builder = GraphBuilder()
     values: dict[int, Node] = {}
-    for step in needed_steps(node, slots):
+    for step in steps:
         builder.origin = (step.slot, step.where)
         for k, (slot, dtype) in enumerate(step.scalars):
             values[slot] = scalar(builder, step.scalars_before + k, dtype)
@@ -61,7 +125,7 @@ def graph_of(node: Step, slots: tuple[int, ...]) -> Graph:
     return builder.finish([values[s] for s in slots])
 
 
-def lower_step(builder: GraphBuilder, step: Step, values: dict[int, Node]) -> Node:
+def lower_step(builder: GraphBuilder, step: Bare, values: dict[int, Node]) -> Node:
     prim = step.prim
     if prim == "input":
         a = step.aval
@@ -137,11 +201,11 @@ def stays_wide(prim: str, k: int) -> bool:
     return prim == "mul" or (k == 1 and prim in ("div", "floor_div"))
 
 
-def _const_dtype(step: Step) -> DType:
+def _const_dtype(step: Bare) -> DType:
     return step.compute if step.compute is not None else step.aval.dtype
 
 
-def _start_dtype(step: Step) -> DType:
+def _start_dtype(step: Bare) -> DType:
     return step.attrs[1] if step.prim == "full" else dtypes.int64
 
 
@@ -207,19 +271,13 @@ def run_steps(node: Step, buffers: list[Any], scalars: list[Any]) -> tuple[dict[
     return values, errors
 
 
-def place(step: Step) -> str:
+def place(step: Step | Bare) -> str:
     """Where a step was recorded, as the tail of an error message."""
     if step.where is None:
         return ""
     file, line, function = step.where
     what = "index" if step.prim == "position" else step.prim
     return f" ({what}, recorded at {file}:{line} in {function})"
-
-
-def places(node: Step, slots: tuple[int, ...]) -> list[str]:
-    """`place` of the step behind each slot."""
-    found = {step.slot: place(step) for step in path(node)}
-    return [found.get(s, "") for s in slots]
 
 
 def is_spent(node: Step, roots: list[int]) -> bool:

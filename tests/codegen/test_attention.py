@@ -334,7 +334,7 @@ def test_scores_are_never_in_memory() -> None:
     out.sum().backward()
     q.grad.numpy()
     made = [p for p in program.living if p not in before and "attention_backward" in p.kernels]
-    assert made and all(p._build().arena_bytes < 2 * 2048 * 2048 * 4 // 2 for p in made)
+    assert made and all(p._build().plan.arena_bytes < 2 * 2048 * 2048 * 4 // 2 for p in made)
 
 
 def test_a_mask_that_requires_grad() -> None:

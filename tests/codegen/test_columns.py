@@ -69,6 +69,7 @@ def test_rows_of_large_tensors(columns: int, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("adjoint.codegen.tiling.STREAM_BYTES", 1 << 16)
     texts: list[str] = []
     plain = jit.compile_kernels
+    monkeypatch.setenv("ADJOINT_CACHE", "0")  # no plan of another test
     monkeypatch.setattr(jit, "compile_kernels", lambda kernels: texts.extend(k[1] for k in kernels) or plain(kernels))
     values = np.random.default_rng(0).standard_normal((150, columns)).astype(np.float32)
     x, wide = torch.tensor(values), values.astype(np.float64)

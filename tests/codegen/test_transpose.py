@@ -84,6 +84,7 @@ def test_an_index_known_when_it_runs() -> None:
 def test_large_copies_go_past_the_caches(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     texts: list[str] = []
     plain = jit.compile_kernels
+    monkeypatch.setenv("ADJOINT_CACHE", "0")  # no plan of another test
     monkeypatch.setattr(jit, "compile_kernels", lambda kernels: texts.extend(k[1] for k in kernels) or plain(kernels))
     x = values("float32", *shape)
     np.testing.assert_array_equal(torch.tensor(x).t().contiguous().numpy(), x.T)
@@ -99,6 +100,7 @@ def test_blocks_that_ask_for_the_next_ones(dtype: str, monkeypatch: pytest.Monke
         monkeypatch.setattr(f"adjoint.codegen.{module}.STREAM_BYTES", 1 << 16)
     texts: list[str] = []
     plain = jit.compile_kernels
+    monkeypatch.setenv("ADJOINT_CACHE", "0")  # no plan of another test
     monkeypatch.setattr(jit, "compile_kernels", lambda kernels: texts.extend(k[1] for k in kernels) or plain(kernels))
     for shape in ((334, 287), (64, 1040), (2, 135, 771), (3, 289, 3, 1030)):
         x = values(dtype, *shape)

@@ -205,7 +205,7 @@ MISTAKES = [
     ),
     # --- runtime ----------------------------------------------------------------------------------
     Mistake(
-        "operands-given-away", "aliasing memory plan", "runtime/program.py",
+        "operands-given-away", "aliasing memory plan", "runtime/scheduled.py",
         "for n in unit.reads:\n                    touch(n, at)",
         "pass",
         "operands of a matrix product or a NumPy step may be overwritten before it reads them",
@@ -223,6 +223,24 @@ MISTAKES = [
         "            _RELOCATION,",
         "machine code on disk made for one instruction set is loaded under another",
         added=True,
+    ),
+    Mistake(
+        "plan-of-old-sources", "missing part of a key", "runtime/plan_cache.py",
+        "l2_bytes(), _package())",
+        "l2_bytes())",
+        "after a change of the library a process runs programs as the old one made them",
+    ),
+    Mistake(
+        "plan-of-another-dtype", "missing part of a key", "trace/lower.py",
+        "form.append((s.prim, args, attrs, aval, compute,",
+        "form.append((s.prim, args, attrs, aval, None,",
+        "a new process computes in the precision in which an earlier one computed something else",
+    ),
+    Mistake(
+        "plan-of-other-numbers", "missing part of a key", "trace/lower.py",
+        "form.append(tuple([(s.scalars_before + k, dtype.name) for",
+        "form.append(tuple([(k, dtype.name) for",
+        "a new process uses the run-time numbers of other operations than those it was given for",
     ),
     Mistake(
         "last-block-not-awaited", "race", "runtime/pool.py",

@@ -574,8 +574,8 @@ def test_units_are_known_for_every_operator(record: OpRecord) -> None:
                 numbers = [number for _, numbers in built.stages for number in numbers]
                 assert sorted(set(numbers)) == list(range(len(units)))
                 native = [number for table, numbers in built.stages if table is not None for number in numbers]
-                assert len(native) == len(built.names) == len(built.work)
-                for number, name in zip(native, built.names, strict=True):
+                assert len(native) == len(built.plan.names) == len(built.plan.work)
+                for number, name in zip(native, built.plan.names, strict=True):
                     assert units[number].kind == (name if units[number].kind != "nest" else "nest")
                 assert all(units[n].kind == "host" for table, ns in built.stages if table is None for n in ns)
     for e in prof.kernels():

@@ -482,7 +482,7 @@ def test_eight_processes_at_once(folder) -> None:
     assert [child.returncode for child in children] == [0] * 8, outputs
     results = [json.loads(out) for out, _ in outputs]
     assert len({(r["loss"], r["weight"]) for r in results}) == 1
-    assert all(f.suffix == ".code" for f in folder.iterdir())
+    assert {f.suffix for f in folder.iterdir()} == {".code", ".plan"}
     assert train(folder)["compiled"] == 0
 
 

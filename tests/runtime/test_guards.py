@@ -21,7 +21,7 @@ import adjoint as torch
 import adjoint.nn.functional as F
 from adjoint import dtypes as dt
 from adjoint.ir.graph import GraphBuilder
-from adjoint.runtime import guard, jit, program
+from adjoint.runtime import guard, jit, program, scheduled
 from adjoint.runtime.guard import GuardedProgram, GuardError
 from adjoint.runtime.memory import Buffer
 from adjoint.schedule.memory_plan import plan_memory
@@ -49,7 +49,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     plain = guard.watched
 
     def counted(built: Any, *rest: Any) -> Any:
-        seen.append(len(built.pieces))
+        seen.append(len(built.scheduled.pieces))
         return plain(built, *rest)
 
     monkeypatch.setattr(guard, "watched", counted)
@@ -286,7 +286,7 @@ def test_memory_used_twice_at_the_same_time_is_found(monkeypatch: pytest.MonkeyP
     def careless(blocks: list) -> tuple[dict, int]:
         return {key: 0 for key, *_ in blocks}, max([nbytes for _, nbytes, *_ in blocks], default=0)
 
-    monkeypatch.setattr(program, "plan_memory", careless)
+    monkeypatch.setattr(scheduled, "plan_memory", careless)
     x = torch.tensor(np.random.default_rng(0).standard_normal((17, 17)).astype("f"))
     y = (x @ x) @ (x.t() @ (x + 1))  # not within an assertion, which would hold the intermediates
     assert "depends on where its program's buffers lie" in run_planted(y)

@@ -174,7 +174,7 @@ def test_intermediates_share_an_arena() -> None:
     program = native(graph)
     results(program, graph, [np.eye(64, dtype="f")], [])
     assert program._built is not None
-    assert program._built.arena_bytes <= 4 * 64 * 64 * 4
+    assert program._built.plan.arena_bytes <= 4 * 64 * 64 * 4
 
 
 def test_reports() -> None:

@@ -1,0 +1,239 @@
+"""From a graph to its plan and the text of its kernels: everything that is done once for each program.
+
+`Scheduled` has the graph scheduled, each unit written as kernels, memory planned, and all of it put down as a `Plan`.
+`describe` prints a schedule for people. Read `Scheduled`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Any
+
+from adjoint.codegen.nest import STATUS, Kernel, NestKernel
+from adjoint.ir.graph import Graph, Node
+from adjoint.runtime import jit
+from adjoint.runtime.contractions import KERNELS, operations
+from adjoint.runtime.plan import Call, Host, Place, Plan, Stage
+from adjoint.schedule.group import Grouping, Special
+from adjoint.schedule.memory_plan import plan_memory
+from adjoint.schedule.prepare import prepare
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One step of a program that is taken apart.
+
+    name: of the kernel, or host step.  unit: what was scheduled.  slots: of the memory it uses.
+    """
+
+    name: str
+    unit: Any
+    slots: tuple[int, ...]
+
+
+class Scheduled:
+    """The way from a graph to a plan.
+
+    plan: the result, without code.  texts: its kernels, as `jit.compile_kernels` takes them.  slots: where the address
+    of a node's memory stands in the table of a run.
+
+    apart: every kernel becomes a step of its own, described by the piece of the same number in `pieces`.
+    """
+
+    def __init__(self, graph: Graph, n_inputs: int, apart: bool = False) -> None:
+        self.pieces: list[Piece] = []
+        graph = prepare(graph)
+        grouping = Grouping(graph)
+        order = grouping.order()
+        self.plan = plan = Plan(n_inputs, [o.size * o.dtype.itemsize for o in graph.outputs])
+        self.slots: dict[Any, int] = {n: n.attrs[0] for n in graph.nodes if n.prim.name == "input"}
+        first: dict[Node, int] = {}
+        for k, o in enumerate(graph.outputs):
+            if o in first:
+                plan.copies.append((first[o], k))
+            else:
+                first[o] = k
+                self.slots[o] = n_inputs + k
+        stored: set[Node] = set(first)
+        for unit in order:
+            stored.update(unit.reads)
+        width = jit.target().vector_bytes
+        made: list[tuple[Any, list]] = []  # (unit, its kernels)
+        self.texts: list[tuple[str, str, list[str]]] = []
+        for unit in order:
+            if isinstance(unit, Special):
+                made.append((unit, self._special(unit, width) if unit.layouts else []))
+                continue
+            if not any(r.target in stored for r in unit.roots):
+                continue
+            kernel = NestKernel(unit, stored, width).finish()
+            plan.flops += kernel.flops
+            plan.bytes += kernel.bytes
+            plan.work.append((kernel.flops, kernel.bytes))
+            for key in kernel.scalars:
+                if key not in plan.scalars:
+                    plan.scalars.append(key)
+            self.texts.append(("kernel", kernel.text, kernel.declarations))
+            plan.names.append("+".join(dict.fromkeys(r.node.prim.name for r in unit.roots if r.target in stored)))
+            made.append((unit, [kernel]))
+        self._place(made)
+        self._stage(made, apart)
+
+    def _special(self, unit: Special, width: int) -> list:
+        """The kernels of a matrix product, a convolution, attention or an order."""
+        node, plan = unit.node, self.plan
+        made = KERNELS[unit.kind](unit, width)
+        flops = operations(node)
+        moved = sum([a.size * a.dtype.itemsize for a in (*node.args, *unit.results)])
+        plan.flops += flops
+        plan.bytes += moved
+        for phase in made.phases:
+            self.texts.append((phase.name, phase.text, list(phase.declarations)))
+            plan.names.append(unit.kind)
+            plan.work.append((0, 0))
+        plan.work[-1] = flops, moved  # packing comes before the product
+        return [made]
+
+    def _place(self, made: list[tuple[Any, list]]) -> None:
+        """Slots and arena offsets of everything that is neither input nor output."""
+        life: dict[Any, list[int]] = {}
+
+        def touch(key: Any, at: int) -> None:
+            if key in self.slots:
+                return
+            span = life.setdefault(key, [at, at])
+            span[0], span[1] = min(span[0], at), max(span[1], at)
+
+        uses_status = False
+        scratch: dict[int, int] = {}
+        for at, (unit, kernels) in enumerate(made):
+            if isinstance(unit, Special):
+                for n in unit.reads:
+                    touch(n, at)
+                for n in unit.results:
+                    if n.parts is None:
+                        touch(n, at)
+                if unit.layouts:
+                    for key in _results(unit):
+                        touch(key, at)
+                    if kernels[0].scratch_bytes:
+                        scratch[unit.id] = kernels[0].scratch_bytes
+                        touch(("scratch", unit.id), at)
+            else:
+                for b in kernels[0].buffers:
+                    if b == STATUS:
+                        uses_status = True
+                    else:
+                        touch(b, at)
+        blocks = []
+        for key, (start, end) in life.items():
+            if isinstance(key, Node):
+                size = key.size * key.dtype.itemsize
+            elif key[0] == "scratch":
+                size = scratch[key[1]]
+            else:
+                shape, dtype = key[2]
+                size = math.prod(shape) * dtype.itemsize
+            blocks.append((key, size, start, end))
+        offsets, top = plan_memory(blocks)
+        if uses_status:
+            offsets[STATUS] = top
+            blocks.append((STATUS, 8, 0, len(made)))
+            top += 64
+        plan = self.plan
+        plan.arena_bytes = top
+        base = plan.first_fixed
+        for k, key in enumerate(offsets):
+            self.slots[key] = base + k
+        plan.offsets = list(offsets.values())
+        sizes = {key: nbytes for key, nbytes, _, _ in blocks}
+        plan.sizes = [sizes[key] for key in offsets]
+        plan.status = self.slots[STATUS] - base if uses_status else None
+
+    def _stage(self, made: list[tuple[Any, list]], apart: bool) -> None:
+        """Calls of kernels one after another, with host steps between them."""
+        calls: list[Call] = []
+        units: list[int] = []
+        names = iter(self.plan.names)
+
+        def flush() -> None:
+            if calls:
+                self.plan.stages.append(Stage(tuple(calls), tuple(units)))
+                calls.clear()
+                units.clear()
+
+        def call(number: int, unit: Any, made: Call, slots: tuple[int, ...]) -> None:
+            calls.append(made)
+            units.append(number)
+            name = next(names)
+            if apart:
+                flush()
+                self.pieces.append(Piece(name, unit, slots))
+
+        for number, (unit, kernels) in enumerate(made):
+            if isinstance(unit, Special) and unit.kind == "host":
+                flush()
+                self.plan.stages.append(Stage(self._host(unit), (number,)))
+                if apart:
+                    used = [self.slots[n] for n in (*unit.node.args, *unit.results) if n in self.slots]
+                    self.pieces.append(Piece(unit.node.prim.name, unit, tuple(used)))
+            elif isinstance(unit, Special):
+                keys: list[Any] = [*(source for source, _ in unit.layouts), *_results(unit)]
+                if kernels[0].scratch_bytes:
+                    keys.append(("scratch", unit.id))
+                index = tuple([self.slots[k] for k in keys])
+                shared = operations(unit.node) > 2_000_000
+                for phase in kernels[0].phases:
+                    call(number, unit, Call(index, phase.nblocks, shared), index)
+            else:
+                kernel: Kernel = kernels[0]
+                slots = tuple([self.slots[b] for b in kernel.buffers])
+                numbers = [*slots, *(self.plan.scalars.index(key) for key in kernel.scalars), *kernel.offsets]
+                call(number, unit, Call(tuple(numbers) or (0,), kernel.nblocks, kernel.parallel), slots)
+        flush()
+
+    def _host(self, unit: Special) -> Host:
+        """A step that NumPy takes."""
+        node = unit.node
+
+        def place(n: Node) -> Place:
+            return Place(self.slots[n] if n.size else None, n.dtype, tuple(n.shape))
+
+        if node.parts is None:
+            targets: list[tuple[int | None, Place]] = [(None, place(node))]
+        else:
+            targets = [(p.attrs, place(p)) for p in unit.results[1:] if p in self.slots]
+        return Host(node.prim.name, node.attrs, tuple([place(a) for a in node.args]), tuple(targets), node.dtype)
+
+
+def _results(unit: Special) -> list[Any]:
+    """Whose memory a special step with kernels writes; of several results those that nobody reads have memory as well."""
+    parts = unit.node.parts
+    if parts is None:
+        return [unit.node]
+    read = {node.attrs: node for node in unit.results[1:]}
+    return [read.get(k, ("unread", unit.id, part, k)) for k, part in enumerate(parts)]
+
+
+def describe(graph: Graph) -> str:
+    """The schedule of a graph for people: every step, nests with their loops and values."""
+    graph = prepare(graph)
+    order = Grouping(graph).order()
+    stored: set[Node] = set(graph.outputs)
+    for unit in order:
+        stored.update(unit.reads)
+    made = [u for u in order if isinstance(u, Special) or any(r.target in stored for r in u.roots)]
+    return "\n\n".join(describe_unit(unit, stored) for unit in made)
+
+
+def describe_unit(unit: Any, stored: Container[Node]) -> str:
+    """One step of a schedule for people; stored: the nodes that have memory."""
+    if isinstance(unit, Special):
+        strides = f" strides {[s for _, s in unit.layouts]}" if unit.layouts else ""
+        return f"{unit.kind} {unit.node!r}{strides}"
+    loops = ", ".join(f"{v!r}<{v.extent}{' reduced' if v.reduced else ''}" for v in unit.vars)
+    lines = [f"nest [{loops}]", *(f"  {v!r}" for v in unit.values)]
+    lines += [f"  {r.kind} {r.target!r} <- v{r.value.id}" for r in unit.roots if r.target in stored]
+    return "\n".join(lines)
