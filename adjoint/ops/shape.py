@@ -12,7 +12,6 @@ from typing import Any
 
 from adjoint import dtypes
 from adjoint.trace import strides
-from adjoint.trace.aval import is_contiguous
 from adjoint.trace.handle import Tensor
 from adjoint.trace.moves import layout_of
 from adjoint.trace.recorder import alias, local, record
@@ -36,6 +35,8 @@ def axis_of(dim: int, rank: int) -> int:
 
 def axes_of(dim: Any, rank: int) -> tuple[int, ...]:
     """Increasing non-negative axes; None or () means all."""
+    if type(dim) is int and 0 <= dim < rank:
+        return (dim,)
     if dim is None:
         return tuple(range(rank))
     if isinstance(dim, (list, tuple)):
@@ -180,7 +181,7 @@ def t(input: Tensor) -> Tensor:
     rank = len(input._aval.shape)
     if rank > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {rank}D")
-    return transpose(input, 0, 1) if rank == 2 else alias_like(input)
+    return make_view(input, "permute", (1, 0)) if rank == 2 else alias_like(input)
 
 
 def reverse_axes(input: Tensor) -> Tensor:
@@ -311,12 +312,12 @@ def broadcast_tensors(*tensors: Tensor) -> list[Tensor]:
 
 def contiguous(input: Tensor) -> Tensor:
     """The tensor itself if it lies in row-major order, else a copy."""
-    return input if in_order(input) else clone(input)
+    return input if input._base is None or input._aval.contiguous else clone(input)
 
 
 def in_order(input: Tensor) -> bool:
     """`is_contiguous`: whether the elements lie in row-major order without gaps."""
-    return input._base is None or is_contiguous(input._aval)
+    return input._base is None or input._aval.contiguous
 
 
 def clone(input: Tensor) -> Tensor:

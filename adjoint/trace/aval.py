@@ -42,7 +42,7 @@ class Size(tuple):
 class Aval:
     """Interned description; `strides` are in elements, of the view in its base (contiguous for everything else)."""
 
-    __slots__ = ("shape", "dtype", "requires_grad", "strides", "size", "nbytes", "key_shape")
+    __slots__ = ("shape", "dtype", "requires_grad", "strides", "size", "nbytes", "key_shape", "contiguous")
 
     shape: Size
     dtype: DType
@@ -51,6 +51,7 @@ class Aval:
     size: int
     nbytes: int
     key_shape: tuple[int, ...]  # the shape as a plain tuple, for keys
+    contiguous: bool  # whether the elements lie in row-major order without gaps
 
     def __repr__(self) -> str:
         grad = ", requires_grad" if self.requires_grad else ""
@@ -71,10 +72,9 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def is_contiguous(a: Aval) -> bool:
-    """Whether the elements lie in row-major order without gaps; the stride of an axis of length 1 says nothing."""
-    expected = contiguous_strides(a.shape)
-    return a.size <= 1 or all(n == 1 or s == e for n, s, e in zip(a.shape, a.strides, expected, strict=True))
+def _in_order(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether a view lies in row-major order without gaps; the stride of an axis of length 1 says nothing."""
+    return all([n == 1 or s == e for n, s, e in zip(shape, strides, contiguous_strides(shape), strict=True)])
 
 
 def aval(
@@ -92,6 +92,7 @@ def aval(
         found.key_shape = tuple(shape)
         found.size = found.shape.numel()
         found.nbytes = found.size * dtype.itemsize
+        found.contiguous = found.size <= 1 or _in_order(shape, strides)
         found = _known.setdefault(key, found)
         if len(_known) >= _tidy_at:
             _tidy()
