@@ -225,7 +225,7 @@ def _install() -> bool:
     zero, below = 0, -1
     objects = [None, False, zero, below, Tensor, (), in_python, rebased]
     _kept.extend((module, objects))
-    run = pool.address_of_run()
+    run = pool.address_of("run")
     names = ("Py_IncRef", "Py_DecRef", "PyLong_AsUnsignedLongLong", "PyObject_Vectorcall", "PyList_GetItem", "PyErr_Occurred", "PyTuple_Size")
     parts = [*map(cpython.address_of, names), cpython.address_of_new(), native.mine, run, tally.address, *map(id, objects)]
     for k, part in enumerate(parts):

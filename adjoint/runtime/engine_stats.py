@@ -20,8 +20,8 @@ def collect(recorded: dict[str, int]) -> dict[str, Any]:
     cache: what the machine code on disk gave.
     """
     out: dict[str, Any] = dict(recorded)
-    _, runs, operations, moved = map(int, tally.words)
-    for name, more in (("operations", operations), ("traces", runs), ("flushes", runs)):
+    _, runs, operations, moved, ended = map(int, tally.words)
+    for name, more in (("operations", operations), ("traces", runs + ended), ("flushes", runs + ended)):
         out[name] += more
     bounds = sys.modules.get("adjoint.trace.bounds")
     evicted = bounds.counters if bounds is not None else {}

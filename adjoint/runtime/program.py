@@ -31,6 +31,7 @@ _COLD_ELEMENTS = (
 )
 
 
+RUNS, LAST = 5, 6  # where the words of an ending count
 # of everything run so far: bytes as the kernels estimate them, and how often anything was run
 counters = {"bytes_moved": 0, "runs": 0}
 living: weakref.WeakSet[Program] = weakref.WeakSet()
@@ -57,6 +58,7 @@ class Program:
         self._built: Ready | None = None
         self._frames: list[Frame] = []
         self.runs, self.last = 0, counters["runs"]
+        self.endings: list[np.ndarray] = []  # words of `trace.native_end`, which runs programs, too
         self.seconds: dict[str, float] = {}
         living.add(self)
         self._native = jit.available()
@@ -112,6 +114,14 @@ class Program:
         names = built.plan.names
         if config.get("ADJOINT_DEBUG") >= 1:
             print(f"program of {len(names)} kernels: {', '.join(names)}", file=sys.stderr)
+
+    def uses(self) -> int:
+        """How often it has run, native runs included."""
+        return self.runs + sum([int(words[RUNS]) for words in self.endings])
+
+    def last_use(self) -> int:
+        """`last`, native runs included."""
+        return max([self.last, *(int(words[LAST]) for words in self.endings)])
 
     def compile(self) -> None:
         """Make machine code now, where the first run would go without."""

@@ -79,9 +79,10 @@ def _forget_programs(steps: list[Step], limit: int) -> None:
             for key, compiled in list(step.programs.items()):
                 known.setdefault(compiled.program, []).append((step, key))
     excess = len(known) - int(limit * KEPT) if len(known) >= limit else 0
-    for program in sorted(known, key=lambda p: p.last)[:excess]:
+    for program in sorted(known, key=lambda p: p.last_use())[:excess]:
         for step, key in known[program]:
             step.programs.pop(key, None)  # type: ignore[union-attr]
+            step.end = None
         counters["programs_evicted"] += 1
 
 
@@ -101,7 +102,7 @@ def _forget_nodes(steps: list[Step], limit: int) -> None:
             for key in [k for k, s in list(step.kids.items()) if s in forgotten]:
                 step.kids.pop(key, None)
     for step in forgotten:  # a history may hold the step, which must not hold what followed it
-        step.hot = step.row = None
+        step.hot = step.row = step.end = None
         step.kids.clear()
         if step.macros is not None:
             step.macros.clear()
@@ -115,7 +116,7 @@ def _last_uses(steps: list[Step]) -> dict[Step, float]:
     """When some program at or below each step last ran; never, 0; `STANDS` where a trace stands."""
     last: dict[Step, float] = {}
     for step in reversed(steps):
-        own = max([c.program.last for c in list(step.programs.values())], default=0) if step.programs else 0
+        own = max([c.program.last_use() for c in list(step.programs.values())], default=0) if step.programs else 0
         below = max([last.get(s, 0) for s in list(step.kids.values())], default=0)
         last[step] = max(own, below)
     for trace in list(state._traces):

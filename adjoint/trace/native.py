@@ -30,10 +30,12 @@ from typing import Any
 
 from adjoint import config, dtypes
 from adjoint.runtime import cpython, jit
+from adjoint.runtime.plan import Frame
 from adjoint.trace import many, recorder
 from adjoint.trace.aval import Aval, aval
 from adjoint.trace.handle import Parameter, Tensor, pending
 from adjoint.trace.native_code import CHILD, COMMON, FUNCTION, FUNCTIONS, KNOWN, OPERATION, SLOT
+from adjoint.trace.native_end import END
 from adjoint.trace.native_rows import MANY, NUMBER, ROW
 from adjoint.trace.state import Trace, fast
 from adjoint.trace.trie import Step
@@ -43,7 +45,8 @@ _API = (
     "Py_IncRef", "Py_DecRef", "PyTuple_New", "PyTuple_SetItem", "PyDict_GetItemWithError", "PyList_Append",
     "PyLong_AsLongLong", "PyErr_Occurred", "PyObject_Vectorcall", "PyThreadState_Get", "PyThreadState_GetID",
     "PyList_Size", "PyList_SetSlice", "PyTuple_GetItem", "PyObject_RichCompareBool", "PySequence_Size",
-    "PySequence_GetItem", "PyLong_FromLongLong", "PyDict_SetItem", "PyObject_GetAttr",
+    "PySequence_GetItem", "PyLong_FromLongLong", "PyDict_SetItem", "PyObject_GetAttr", "PyList_GetItem", "PyObject_Size",
+    "PyList_New",
 )  # fmt: skip
 _OBJECTS = (None, False, 0, Tensor, Parameter, float, int, (), True, "_leaf", "full", recorder.NUMBER)
 
@@ -57,8 +60,10 @@ OPERATORS = {
 def _source() -> str:
     """The module's IR for this interpreter."""
     where = cpython.offsets(Tensor, "_tid", "_slot", "_aval", "_data", "_special", "_base", "_chain", "_views", "_version")
-    where |= cpython.offsets(Trace, "id", "node", "inputs", "buffers", "scalars", "handles", "static", "mutated")
-    where |= cpython.offsets(Step, "children", "hot", "k0", "k1", "k2", "slot", "aval", "row", "boundary", "cut")
+    where |= cpython.offsets(Trace, "id", "node", "inputs", "buffers", "scalars", "handles", "static", "mutated", "hist")
+    where |= cpython.offsets(Trace, "origins", "payload", "values", "viewed", "flush_after", "period", "whole", "watch")
+    where |= cpython.offsets(Step, "children", "hot", "k0", "k1", "k2", "slot", "aval", "row", "boundary", "cut", "end")
+    where |= cpython.offsets(Frame, "header")
     where |= cpython.offsets(Aval, "requires_grad")
     where |= cpython.offsets(Views, "recent", "owner")
     one = object()
@@ -91,6 +96,7 @@ def _source() -> str:
     texts.append(fill(ROW, fallback=len(OPERATORS) + len(FUNCTIONS)))
     texts.append(fill(MANY, fallback=len(OPERATORS) + len(FUNCTIONS) + 1))
     texts.append(fill(NUMBER, fallback=len(OPERATORS) + len(FUNCTIONS) + 2))
+    texts.append(fill(END))
     return "\n".join(texts)
 
 
@@ -118,6 +124,8 @@ def install() -> None:
         made = _connect(module.address)
         _rehearse(*made[:3])
         mine = module.address("adjoint_mine")
+        if cpython.where_counts_lie():
+            recorder._settle = cpython.function("settle", module.address("settle"), cpython.ONE_ARGUMENT)
     except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as problem:
         warnings.warn(f"recording stays in Python, which is slower: {problem!r}", RuntimeWarning, stacklevel=2)
         return

@@ -518,6 +518,9 @@ def value_of(tr: Trace, t: Tensor, slot: int) -> Any:
     return decode(data.array(t._aval.dtype.np, t._aval.shape), t._aval.dtype)
 
 
+_settle: Any = None  # `native_end`, once it is there: end the trace as it ended before, if it does
+
+
 # --- values ------------------------------------------------------------------------------------------------------------
 
 
@@ -526,6 +529,8 @@ def realize(t: Tensor) -> Any:
     data = t._data
     if data is not None:
         return data
+    if _settle is not None and _settle(t):
+        return t._data
     tr = local.trace
     if t._base is not None and t._tid != tr.id:
         from adjoint.trace.views import read_shared, replay
@@ -573,8 +578,13 @@ def tensor_from_buffer(data: Any, shape: tuple[int, ...], dtype: DType, requires
 
 def array_of(t: Tensor) -> np.ndarray:
     """The numbers of a tensor, for reading only; runs what is pending."""
+    data = t._data
+    if data is None:
+        data = realize(t)
     a = t._aval
-    return decode(realize(t).array(a.dtype.np, a.shape), a.dtype)
+    dtype = a.dtype
+    array = np.ndarray(a.key_shape, dtype.np, data.mem)  # `Buffer.array`
+    return array if dtype is not dtypes.bfloat16 else decode(array, dtype)
 
 
 def tensor_from_array(array: np.ndarray, requires_grad: bool = False, dtype: DType | None = None) -> Tensor:

@@ -59,13 +59,14 @@ class Step:
     cut: a repeating pattern ends here: the trace stops before the next operation.
     boundary: leaves were updated and gradient mode came back: the trace stops before the next operation, too.
     hot: the child taken last by the native fast path, which compares its k0, k1, k2 (the parts of its key) by identity.
+    end: how traces ended here, for the native way (`native_end.Ending`); False where they cannot go it.
     row: what followed the last `x[i]` recorded here (`views.known_part`): slot and chain of x, i, the step, the chain of x[i].
     """
 
     __slots__ = (
         "parent", "key", "prim", "args", "attrs", "scalars", "slot", "aval", "compute", "where", "depth",
         "children", "kids", "macros", "programs", "cut", "boundary", "scope", "inputs_before", "scalars_before",
-        "hot", "k0", "k1", "k2", "row",
+        "hot", "k0", "k1", "k2", "row", "end",
     )  # fmt: skip
 
     def __init__(self, parent: Step | None, key: Any, prim: str, args: tuple = (), attrs: Any = None) -> None:
@@ -83,6 +84,7 @@ class Step:
         self.scope: Any = None
         self.hot: Step | None = None
         self.row: tuple | None = None
+        self.end: Any = None
         if type(key) is tuple and 2 <= len(key) <= 3:
             self.k0, self.k1 = key[0], key[1]
             self.k2 = key[2] if len(key) == 3 else None

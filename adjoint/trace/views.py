@@ -534,7 +534,7 @@ def shared_array(t: Tensor) -> np.ndarray:
                 base._tid = 0
             if base._views is not None:
                 base._views.forget()
-        array = np.ndarray(a.shape, a.dtype.np, buffer.mem)
+        array = np.ndarray(a.key_shape, a.dtype.np, buffer.mem)
     for move in t._chain:
         array = move_array(array, move)
     return array

@@ -54,7 +54,7 @@ class Compilation:
 
     @property
     def runs(self) -> int:
-        return self.program.runs if self.program is not None else 0
+        return self.program.uses() if self.program is not None else 0
 
     @property
     def cost(self) -> float:
