@@ -48,6 +48,8 @@ from adjoint import config
 from adjoint._version import __version__
 from adjoint.runtime import disk_cache, half_calls, llvm_lock
 
+IMPORTED = time.time()  # sources that have changed since are not those that run
+
 __all__ = [
     "Code",
     "CodegenError",

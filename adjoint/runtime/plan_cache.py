@@ -15,6 +15,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from adjoint import config, dtypes
 from adjoint._version import __version__
 from adjoint.hardware import l2_bytes
@@ -38,7 +40,7 @@ def may_be_used() -> bool:
 
 def key_of(form: bytes | None) -> bytes | None:
     """Under which the plan of what `form` describes is kept; None for None."""
-    if form is None:
+    if form is None or not _package():
         return None
     return disk_cache.key_of("plan", form.hex(), jit.settings(), config.code_key(), l2_bytes(), _package())
 
@@ -48,7 +50,10 @@ def load(key: bytes | None) -> tuple[Plan, list[jit.Code]] | None:
     found = disk_cache.load(key, disk_cache.PLAN) if key is not None else None
     if found is None:
         return None
-    plan, places = _unpacked(marshal.loads(found[1]))
+    try:
+        plan, places = _unpacked(marshal.loads(found[1]))
+    except (EOFError, KeyError, TypeError, ValueError):  # whole, of this version, and still nothing that is understood
+        return None
     codes = jit.load_kernels(places)
     return None if codes is None else (plan, codes)
 
@@ -99,17 +104,20 @@ def _unpacked(data: tuple) -> tuple[Plan, list[jit.KernelPlace]]:
 
 
 def _package() -> tuple:
-    """What tells these sources from others: version, path, and size and time of every file, where they are files."""
+    """What tells these sources from others: version, path, and size and time of every file, where they are files; of NumPy,
+    which folds constants, the version. Nothing where a file has changed since this process has loaded it, or may have."""
     global _sources
     if _sources is None:
         base = os.path.dirname(os.path.dirname(__file__))
-        facts: list[Any] = [__version__, sys.implementation.cache_tag, base]
+        facts: list[Any] = [__version__, sys.version, np.__version__, base]
+        newest = 0.0
         try:
             for part in _PARTS:
                 with os.scandir(os.path.join(base, part)) as entries:
                     found = [(e.name, e.stat()) for e in entries if e.name.endswith(".py")]
+                newest = max([newest, *(max(info.st_mtime, info.st_ctime) for _, info in found)])
                 facts.append((part, sorted([(name, info.st_size, info.st_mtime_ns) for name, info in found])))
         except OSError:  # in an archive, say, whose contents do not change
             pass
-        _sources = tuple(facts)
+        _sources = tuple(facts) if newest <= jit.IMPORTED else ()
     return _sources

@@ -119,6 +119,12 @@ class Program:
         """How often it has run, native runs included."""
         return self.runs + sum([int(words[RUNS]) for words in self.endings])
 
+    def forget_ending(self, words: np.ndarray) -> None:
+        """Count here what was counted in the words of an ending that is no more."""
+        if any([known is words for known in self.endings]):
+            self.runs, self.last = self.runs + int(words[RUNS]), max(self.last, int(words[LAST]))
+            self.endings = [known for known in self.endings if known is not words]
+
     def last_use(self) -> int:
         """`last`, native runs included."""
         return max([self.last, *(int(words[LAST]) for words in self.endings)])

@@ -82,7 +82,8 @@ def _forget_programs(steps: list[Step], limit: int) -> None:
     for program in sorted(known, key=lambda p: p.last_use())[:excess]:
         for step, key in known[program]:
             step.programs.pop(key, None)  # type: ignore[union-attr]
-            step.end = None
+            if step.end and step.end.program is program:
+                step.end = None
         counters["programs_evicted"] += 1
 
 
@@ -102,6 +103,8 @@ def _forget_nodes(steps: list[Step], limit: int) -> None:
             for key in [k for k, s in list(step.kids.items()) if s in forgotten]:
                 step.kids.pop(key, None)
     for step in forgotten:  # a history may hold the step, which must not hold what followed it
+        if step.end:
+            step.end.drop()
         step.hot = step.row = step.end = None
         step.kids.clear()
         if step.macros is not None:

@@ -105,6 +105,9 @@ def flush(tr: Trace) -> None:
         raise
     if tr.id != tid:
         return
+    if tr.node is not node:  # a finalizer has recorded more meanwhile
+        flush(tr)
+        return
     if compiled.order is not None:
         results = [results[k] for k in compiled.order]
     if compiled.saved:
@@ -128,6 +131,9 @@ def flush(tr: Trace) -> None:
         pinned = tr.hist.pinned
         tr.hist.release(compiled.reach | reach_of(node, pinned) if pinned else compiled.reach)
     hist = tr.hist
+    if tr.node is not node:
+        flush(tr)
+        return
     if hist is None and fast.claim is not None and not tr.mutated and not tr.viewed and compiled.program.runs > 1:
         remember(tr, compiled, alive)
     close(tr)
@@ -144,6 +150,7 @@ def remember(tr: Trace, compiled: Compiled, alive: list[Tensor]) -> None:
         if end is False or end.made >= CHANGES or end.fits(alive, tr):
             return
         made = end.made
+        end.drop()
     tr.node.end = Ending.of(tr, compiled, alive, made + 1) or False
 
 

@@ -1,8 +1,8 @@
 """The end of a trace in native code, where it ends as it did before: its program runs, its results are delivered.
 
 Most traces that end because somebody reads a value end at one place of the trie again and again, with the same tensors
-alive. An `Ending` is what is to be known then: which of the trace's handles are alive, where in the results of the program
-each finds its value, what to call. `settle(t)` (`END` below, a part of the module that `native` loads) does what
+alive. An `Ending` is what is to be known then: which of the trace's handles are alive, which slots they stand for and where in
+the results of the program each finds its value, what to call. `settle(t)` (`END` below, a part of the module that `native` loads) does what
 `ending.flush` does, where all is as the Ending says and nothing is unusual: no past or update to keep, no living view, nobody
 watching. In any other case, and where the program wants an error to be raised, it changes nothing and says so.
 
@@ -27,6 +27,7 @@ FIELDS = (
     "buffers", "scalars", "handles", "depth", "bytes", "runs", "last", "root", "frames", "allocate", "enter", "watched",
     "counters", "runs_key", "start", "new_id", "tally", "aval_type",
 )  # fmt: skip
+PER_HANDLE = 2  # words: number of its result, its slot (which an update in place, or a known call, puts in another order)
 NOWHERE = -1  # in place of a result's number: a handle that must not be alive
 MOST_HANDLES = 256
 CHANGES = 8  # times that an Ending is replaced by one of other living handles
@@ -35,8 +36,7 @@ CHANGES = 8  # times that an Ending is replaced by one of other living handles
 class Ending(int):
     """How a trace ended at a place of the trie; as an integer the address of its words.
 
-    words: FIELDS, then for each handle the number of its result, or NOWHERE.  program: which runs.  made: how many
-    Endings this place has had.
+    words: FIELDS, then for each handle PER_HANDLE more.  program: which runs.  made: how many Endings this place has had.
     """
 
     words: np.ndarray
@@ -55,7 +55,10 @@ class Ending(int):
             return None
         order = compiled.order or range(len(alive))
         numbers = {id(h): k for h, k in zip(alive, order, strict=False)}
-        results = [numbers.pop(id(h), NOWHERE) for h in tr.handles]
+        results: list[int] = []
+        for h in tr.handles:
+            number = numbers.pop(id(h), NOWHERE)
+            results += (number, NOWHERE if number == NOWHERE else h._slot)
         enter = pool.address_of("adjoint_enter")
         if numbers or not enter:
             return None
@@ -65,7 +68,7 @@ class Ending(int):
         _, frames, _, deque, counts, _, start, new_id, _ = map(id, kept)
         words = np.array(
             [
-                len(tr.buffers), len(tr.scalars), len(results), node.depth, built.bytes, 0, 0, id(root), frames,
+                len(tr.buffers), len(tr.scalars), len(tr.handles), node.depth, built.bytes, 0, 0, id(root), frames,
                 id(allocate), enter, deque, counts, id(runs_key), start, new_id, tally.address, id(Aval), *results,
             ],
             np.int64,
@@ -76,10 +79,14 @@ class Ending(int):
         return self
 
     def fits(self, alive: list[Any], tr: Any) -> bool:
-        """Whether it is of these living handles."""
-        return len(tr.handles) == len(self.words) - len(FIELDS) and all(
-            [(w != NOWHERE) == any([h is a for a in alive]) for w, h in zip(self.words[len(FIELDS) :].tolist(), tr.handles, strict=True)]
-        )
+        """Whether it is of these living handles, standing for these slots."""
+        slots = self.words[len(FIELDS) + 1 :: PER_HANDLE].tolist()
+        living = {*map(id, alive)}
+        return slots == [h._slot if id(h) in living else NOWHERE for h in tr.handles]
+
+    def drop(self) -> None:
+        """Let the program count what was counted here; nobody ends a trace by this any more."""
+        self.program.forget_ending(self.words)
 
 
 def _words() -> str:
@@ -225,8 +232,11 @@ loop:
   br i1 %over, label %end, label %handle
 handle:
   %h = call ptr @item(ptr %handles, i64 %i)
-  %at = getelementptr i64, ptr %first, i64 %i
+  %two.i = mul i64 %i, 2
+  %at = getelementptr i64, ptr %first, i64 %two.i
   %number = load i64, ptr %at
+  %slot.at = getelementptr i64, ptr %at, i64 1
+  %slot.wanted = load i64, ptr %slot.at
   %wanted = icmp sge i64 %number, 0
   %held = call i1 @is_held(ptr %h)
   %data = call ptr @field(ptr %h, i64 {Tensor._data})
@@ -243,9 +253,14 @@ which:
 living:
   %grad = call ptr @field(ptr %aval, i64 {Aval.requires_grad})
   %special = call ptr @field(ptr %h, i64 {Tensor._special})
+  %slot.object = call ptr @field(ptr %h, i64 {Tensor._slot})
+  %as = load ptr, ptr getelementptr (ptr, ptr @py, i64 6)
+  %slot = call i64 %as(ptr %slot.object)
   %g = icmp eq ptr %grad, %false
   %s = icmp eq ptr %special, %false
-  %good = and i1 %g, %s
+  %p = icmp eq i64 %slot, %slot.wanted
+  %gs = and i1 %g, %s
+  %good = and i1 %gs, %p
   br i1 %good, label %agrees, label %no
 agrees:
   %this = icmp eq ptr %h, %t
@@ -273,6 +288,19 @@ entry:
   br i1 %none, label %out, label %give
 give:
   call void @drop(ptr %o)
+  br label %out
+out:
+  ret void
+}
+
+; Where memory was missing for something that can be done without.
+define internal void @forget_error(i32 %code) {
+entry:
+  %fine = icmp eq i32 %code, 0
+  br i1 %fine, label %out, label %clear
+clear:
+  %f = load ptr, ptr getelementptr (ptr, ptr @py, i64 23)
+  call void %f()
   br label %out
 out:
   ret void
@@ -390,6 +418,7 @@ take_frame:
   %bits = call i64 %as(ptr %answer)
   call void @drop(ptr %answer)
   %back = call i32 %append(ptr %frames, ptr %frame)
+  call void @forget_error(i32 %back)
   call void @drop(ptr %frame)
   call void @drop(ptr %scalars)
   call void @drop(ptr %buffers)
@@ -418,7 +447,8 @@ loop:
   %over = icmp eq i64 %i, %n.handles
   br i1 %over, label %start, label %each
 each:
-  %number.at = getelementptr i64, ptr %numbers, i64 %i
+  %two.i = mul i64 %i, 2
+  %number.at = getelementptr i64, ptr %numbers, i64 %two.i
   %k = load i64, ptr %number.at
   %alive = icmp sge i64 %k, 0
   br i1 %alive, label %value, label %each.end
@@ -470,9 +500,12 @@ count:
   %clock.next = add i64 %clock, 1
   %clock.object = call ptr %long(i64 %clock.next)
   %timeless = icmp eq ptr %clock.object, null
+  %lost = sext i1 %timeless to i32
+  call void @forget_error(i32 %lost)
   br i1 %timeless, label %counted, label %tick
 tick:
   %ticked = call i32 %put(ptr %dict, ptr %key, ptr %clock.object)
+  call void @forget_error(i32 %ticked)
   call void @drop(ptr %clock.object)
   br label %counted
 counted:

@@ -8,6 +8,7 @@ Memory that was handed out (`numpy()`, `from_numpy`) is `Escape`d: it is read an
 
 from __future__ import annotations
 
+import math
 import weakref
 from sys import getrefcount
 from typing import Any
@@ -318,6 +319,10 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
         levels = [base]
         for move in t._chain[:-1]:
             levels.append(apply_move(levels[-1], move))
+        repeated = any([m[0] == "expand" and math.prod(m[1]) > x._aval.size for m, x in zip(t._chain, levels, strict=True)])
+        if repeated and PARTS.isdisjoint(moves):  # of which this view shows no place twice
+            point(base, keeping_gradient(base, write_at(base, t._chain, value)))
+            return t
         for move, before in zip(reversed(t._chain), reversed(levels), strict=True):
             value = undo_move(before, move, value)
         point(base, keeping_gradient(base, value))
@@ -401,8 +406,6 @@ def point(t: Tensor, value: Tensor) -> None:
             tr.mutated[id(t)] = t  # the iteration ends when gradient mode comes back
         else:
             tr.handles.append(t)  # so that the end of the trace connects it to its history
-    elif value._data is not None and value._tid != tr.id:
-        t._data, t._tid = value._data, 0
     else:
         if t._data is not None or t._tid != tr.id:
             if t._tid != -tr.id:
@@ -438,6 +441,8 @@ def point(t: Tensor, value: Tensor) -> None:
         else:
             t._data = None
             flush(tr)
+    elif tr.flush_after:  # the value is memory that NumPy shares, and may change
+        flush(tr)
 
 
 OWNED = 3  # references to a buffer that only a tensor holds: its field, the local variable, the argument

@@ -257,6 +257,18 @@ MISTAKES = [
         added=True,
     ),
     Mistake(
+        "results-by-place", "missing part of a key", "trace/native_end.py",
+        "%p = icmp eq i64 %slot, %slot.wanted",
+        "%p = icmp eq i64 %slot, %slot",
+        "a tensor updated in place is given the value of another, where the same was recorded before with a new name",
+    ),
+    Mistake(
+        "memory-of-another", "buffer in two hands", "trace/views.py",
+        "    elif tr.flush_after:  # the value is memory that NumPy shares, and may change\n        flush(tr)",
+        "    elif False:\n        pass",
+        "a large tensor copied from memory that NumPy sees changes with it",
+    ),
+    Mistake(
         "updated-leaf-goes-on", "missing cut", "trace/many.py",
         "t._tid = -tid if t._leaf and t._aval.requires_grad else tid",
         "t._tid = tid",

@@ -282,3 +282,52 @@ def test_large_views_of_shared_memory_are_read_anew(kind: str, dtype: type) -> N
         np.testing.assert_array_equal(of_tensor(x).clone().numpy(), of_array(array))
     of_tensor(x).mul_(2) if kind != "repeated" else x.mul_(2)
     np.testing.assert_array_equal((of_tensor(x) + 0).numpy(), of_array(array))
+
+
+@pytest.mark.parametrize("rows", [2, 400])  # what is bound by a copy, and what is read where it lies
+def test_a_value_taken_from_shared_memory_is_a_copy(rows: int) -> None:
+    """Of a tensor whose memory NumPy sees: neither NumPy's later writes nor updates of the one reach the other."""
+    ways = {
+        "copy_": lambda a, b: a.copy_(b),
+        "setitem": lambda a, b: a.__setitem__(slice(None), b),
+        "data": lambda a, b: a.data.copy_(b),
+        "detach": lambda a, b: a.detach().copy_(b),
+    }
+    for name, way in ways.items():
+        for seen in (False, True):  # whether NumPy sees the memory that is written to, too
+            b = torch.ones(rows, 300) * 5
+            outside = b.numpy()
+            a = torch.zeros(rows, 300) + 1
+            mine = a.numpy() if seen else None
+            way(a, b)
+            outside[0, 0] = 99
+            assert a[0, 0].item() == 5 and a[1, 1].item() == 5, (name, seen)
+            a += 1
+            outside[0, 1] = 98
+            assert a[0].tolist()[:3] == [6, 6, 6] and b[0].tolist()[:3] == [99, 98, 5], (name, seen)
+            assert [row.sum().item() for row in a][:2] == [1800, 1800], (name, seen)
+            if mine is not None:
+                assert mine[0, :3].tolist() == [6, 6, 6], (name, seen)
+                mine[1, 1] = 7
+                assert a[1, 1].item() == 7 and b[1, 1].item() == 5, (name, seen)
+
+
+def test_parts_of_repeated_views_that_show_no_place_twice_are_written() -> None:
+    a = torch.arange(6.0).reshape(2, 3) * 1
+    v = a[1:2].expand(2, 3)
+    v[1] = torch.ones(3)
+    assert v.tolist() == [[1, 1, 1]] * 2 and a.tolist() == [[0, 1, 2], [1, 1, 1]]
+    a = torch.arange(3.0) * 1
+    v = a.expand(4, 3)
+    v[2][1:] = 7
+    assert a.tolist() == [0, 7, 7] and v.tolist() == [[0, 7, 7]] * 4
+    a = torch.arange(3.0).reshape(3, 1) * 1
+    a.expand(3, 5)[:, 2].add_(10)
+    assert a.tolist() == [[10], [11], [12]]
+    x = torch.arange(3.0, requires_grad=True)
+    y = x * 2
+    y.expand(2, 3)[0, 1] = 5.0
+    (y * y).sum().backward()
+    assert x.grad.tolist() == [0, 0, 16]
+    with pytest.raises(RuntimeError, match="single memory location"):
+        torch.arange(3.0).expand(2, 3).add_(1)
