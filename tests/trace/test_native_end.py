@@ -153,16 +153,21 @@ def test_nothing_is_kept_and_nothing_given_up_twice(name: str) -> None:
     run = CASES[name]
     for _ in range(8):
         run()
-    gc.collect()
     witnesses = [None, False, True, (), local.trace.root(), X._aval, X, X._data, X._data.mem, recorder.flush, torch.Tensor]
-    before = [sys.getrefcount(w) for w in witnesses], torch.stats()["live_buffers"], len(gc.get_objects())
-    for _ in range(50):
-        run()
-    gc.collect()
-    after = [sys.getrefcount(w) for w in witnesses], torch.stats()["live_buffers"], len(gc.get_objects())
-    drift = [abs(a - b) for a, b in zip(before[0], after[0], strict=True)]
-    assert max(drift) < 40, drift  # 50 rounds would show 50
-    assert abs(after[1] - before[1]) <= 2 and abs(after[2] - before[2]) < 40
+
+
+    def state() -> list[int]:
+        gc.collect()
+        return [*(sys.getrefcount(w) for w in witnesses), len(gc.get_objects()), 8 * torch.stats()["live_buffers"]]
+
+    for _ in range(4):  # what other tests have left may be cleared away meanwhile; a leak stays
+        before = state()
+        for _ in range(50):
+            run()
+        drift = [abs(a - b) for a, b in zip(before, state(), strict=True)]
+        if max(drift) < 40:  # 50 rounds would show 50
+            return
+    pytest.fail(f"drift {drift}")
 
 
 def test_an_update_in_place_ends_at_the_same_place(settled: list[int]) -> None:
