@@ -125,8 +125,8 @@ def _speed(run: Run) -> list[str]:
     ]
     lines = []
     for row in run.rows:
-        for ask in row.workload.asks:
-            first = ask is row.workload.asks[0]
+        for k, ask in enumerate(row.workload.asks):
+            first = k == 0
             ratio, peer = row.ratio(ask), row.peer(ask)
             through = "" if ask.subject == "adjoint" else f"`{ask.subject}`: "
             lines.append(

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -180,3 +181,21 @@ def test_architecture_names_files_that_exist() -> None:
         assert (ROOT / "adjoint" / place).exists(), place
     folders = {p.name for p in (ROOT / "adjoint").iterdir() if (p / "__init__.py").exists()}
     assert folders <= listed, "every folder has its row in the map"
+
+
+def test_the_benchmarks_report_names_every_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, with its times, however many things are asked of it."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import report
+    from benchmarks.record import Ask, Row, Workload
+
+    work = Workload(
+        name="some_work", title="a title", target=1.0, peers=("torch",), make=lambda rng: {}, builders={}, rtol=0, atol=(0,),
+        further=(Ask(2.0, ("numpy",)),),
+    )  # fmt: skip
+    row = Row(work, batches={"adjoint": [0.001], "torch": [0.002], "numpy": [0.004]})
+    machine: Any = None
+    run = report.Run("today", 2, 1, 1.0, machine, {}, {}, [row], [])
+    lines = [line for line in "\n".join(report._speed(run)).split("\n") if line.startswith("|")][2:]
+    assert len(lines) == 2 and "**some_work**: a title | 1.00 ms |" in lines[0] and "2.00x torch" in lines[0]
+    assert "some_work" not in lines[1] and "4.00x numpy" in lines[1]
