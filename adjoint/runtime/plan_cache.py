@@ -2,9 +2,9 @@
 
 `load(key)` gives a plan and its code, `store` leaves one. The key is a digest of what was recorded (`key_of`) and of
 everything else a plan depends on: the machine, the flags that change code, and the sources of this package, as Python
-tells compiled modules from stale ones: by path, size and time. A plan names its kernels by the module of machine code they are in, which
-`disk_cache` keeps under a key of its own; where one of them is gone, there is no plan, and everything is made anew.
-The file is what `marshal` writes of plain data, digest and all of `disk_cache`.
+tells compiled modules from stale ones: by path, size and time. A plan names its kernels by the module of machine code they
+are in, which `disk_cache` keeps under a key of its own; where one of them is gone, there is no plan, and everything is made
+anew. The file is what `marshal` writes of plain data, digest and all of `disk_cache`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from adjoint.runtime import disk_cache, jit
 from adjoint.runtime.plan import Call, Host, Place, Plan, Stage
 
 _PARTS = ("", "codegen", "ir", "rewrite", "runtime", "schedule", "trace")  # of this package, that plans come from
-_sources: tuple | None = None
+_sources: str | None = None
 
 
 def may_be_used() -> bool:
@@ -103,7 +103,7 @@ def _unpacked(data: tuple) -> tuple[Plan, list[jit.KernelPlace]]:
     return plan, places
 
 
-def _package() -> tuple:
+def _package() -> str:
     """What tells these sources from others: version, path, and size and time of every file, where they are files; of NumPy,
     which folds constants, the version. Nothing where a file has changed since this process has loaded it, or may have."""
     global _sources
@@ -119,5 +119,5 @@ def _package() -> tuple:
                 facts.append((part, sorted([(name, info.st_size, info.st_mtime_ns) for name, info in found])))
         except OSError:  # in an archive, say, whose contents do not change
             pass
-        _sources = tuple(facts) if newest <= jit.IMPORTED else ()
+        _sources = disk_cache.key_of(facts).hex() if newest <= jit.IMPORTED else ""
     return _sources

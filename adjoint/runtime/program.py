@@ -26,12 +26,9 @@ from adjoint.runtime.memory import Buffer
 from adjoint.runtime.plan import Frame, Ready
 from adjoint.storage import decode, encode
 
-_COLD_ELEMENTS = (
-    4096  # a program of exact primitives on so few elements is interpreted the first time
-)
+_COLD_ELEMENTS = 4096  # a program of exact primitives on so few elements is interpreted the first time
+RUNS, LAST = 5, 6  # where the words of a `trace.native_end.Ending` count
 
-
-RUNS, LAST = 5, 6  # where the words of an ending count
 # of everything run so far: bytes as the kernels estimate them, and how often anything was run
 counters = {"bytes_moved": 0, "runs": 0}
 living: weakref.WeakSet[Program] = weakref.WeakSet()

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from adjoint.runtime import pool, tally
-from adjoint.runtime.program import Program, counters
+from adjoint.runtime.program import LAST, RUNS, Program, counters
 from adjoint.trace import state
 from adjoint.trace.aval import Aval
 from adjoint.trace.detached import watched
@@ -27,6 +27,7 @@ FIELDS = (
     "buffers", "scalars", "handles", "depth", "bytes", "runs", "last", "root", "frames", "allocate", "enter", "watched",
     "counters", "runs_key", "start", "new_id", "tally", "aval_type",
 )  # fmt: skip
+assert (FIELDS[RUNS], FIELDS[LAST]) == ("runs", "last")
 PER_HANDLE = 2  # words: number of its result, its slot (which an update in place, or a known call, puts in another order)
 NOWHERE = -1  # in place of a result's number: a handle that must not be alive
 MOST_HANDLES = 256

@@ -399,7 +399,10 @@ def point(t: Tensor, value: Tensor) -> None:
         slot = value._slot
     escape, required = t._escape, t._aval.requires_grad
     if tr.eager:
-        t._data = value._data if value._data is not None else realize(value)
+        if value._escape is not None:
+            t._data = tr.values[slot]  # what its memory held when it was bound: NumPy may write there
+        else:
+            t._data = value._data if value._data is not None else realize(value)
         t._tid = -tr.id if leaf else tr.id
         if leaf:
             t._tid = 0  # reading it again binds the new value as a leaf

@@ -72,9 +72,10 @@ def results(record: OpRecord, given: Sample) -> list[bytes]:
 @compiled_only
 @pytest.mark.parametrize("record", [pytest.param(r, id=r.name) for r in RECORDS.values()])
 def test_every_operator_from_disk(record: OpRecord, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One sample of each dtype: the second time, as in a new process, everything is found, and has the same bits."""
+    """One sample: the second time, as in a new process, everything is found, and has the same bits."""
     monkeypatch.setattr(program, "_COLD_ELEMENTS", -1)  # what runs once is not left to NumPy
-    samples = [next(iter(record.draw(dtype))) for dtype in record.dtypes]
+    dtype = "float32" if "float32" in record.dtypes else record.dtypes[0]
+    samples = [next(iter(record.draw(dtype)))]
 
     def run() -> list[list[bytes]]:
         return [results(record, given) for given in samples]
