@@ -134,7 +134,7 @@ def flush(tr: Trace) -> None:
     if tr.node is not node:
         flush(tr)
         return
-    if hist is None and fast.claim is not None and not tr.mutated and not tr.viewed and compiled.program.runs > 1:
+    if hist is None and fast.claim is not None and not tr.mutated and not views and compiled.program.runs > 1:
         remember(tr, compiled, alive)
     close(tr)
     if compiled.spent and hist is not None and not hist.payload:

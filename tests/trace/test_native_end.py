@@ -14,6 +14,7 @@ import pytest
 
 import adjoint as torch
 from adjoint.runtime import jit, pool
+from adjoint.runtime.program import Program
 from adjoint.trace import bounds, native, native_end, recorder
 from adjoint.trace.state import local
 
@@ -293,6 +294,37 @@ def test_finalizers_that_compute(settled: list[int]) -> None:
     gc.collect()
     assert settled[1] > 0 and len(log) == 602
     assert sorted(set(log)) == sorted({(Y * 2).sum().item(), (Y - 1).sum().item()})
+
+
+def test_what_is_recorded_while_a_program_runs_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a finalizer that computes and does not read: it is no part of the program, and not lost with the trace."""
+    monkeypatch.setattr(recorder, "_settle", None)
+    run, late = Program.run, []
+
+    def interrupted(self: Program, buffers: list, scalars: list) -> list:
+        out = run(self, buffers, scalars)
+        if not late:
+            late.append(Y - 2)
+        return out
+
+    wanted = (X * 5 + 1).sum().item()
+    monkeypatch.setattr(Program, "run", interrupted)
+    assert (X * 5 + 1).sum().item() == wanted and late
+    np.testing.assert_array_equal(late[0].tolist(), Y.numpy() - 2)
+
+
+def test_a_held_view_leaves_the_way_open_for_others(settled: list[int]) -> None:
+    """Where a view was held once, traces that end there without one are native all the same."""
+    for held in (True, False):
+        for _ in range(4):
+            v = X[1:3]
+            total = (v * 1.25).sum()
+            if not held:
+                del v
+            assert total.item() == pytest.approx((X.numpy()[1:3] * 1.25).sum(), rel=1e-5)
+        if held:
+            before = settled[1]
+    assert settled[1] > before
 
 
 def test_other_threads_record_while_a_long_program_runs(settled: list[int]) -> None:
