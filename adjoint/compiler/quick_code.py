@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from adjoint.trace.native_code import word_readers
+
 Field = Literal[
     "root", "arguments", "sources", "check", "guard", "records", "n_records", "table", "scalars", "out", "moved", "ready",
     "depth", "bytes", "calls", "next", "around",
@@ -38,17 +40,6 @@ define void @adjoint_quick_connect(i64 %k, ptr %part) {{
 {stores}
 }}
 """
-
-
-def _fields() -> str:
-    """A function for each field of a record."""
-    return "\n".join(
-        [
-            f"define internal i64 @field.{name}(ptr %r) alwaysinline {{\n  %at = getelementptr i64, ptr %r, i64 {k}\n"
-            f"  %v = load i64, ptr %at\n  ret i64 %v\n}}"
-            for k, name in enumerate(FIELDS)
-        ]
-    )
 
 
 _CALL = """
@@ -411,5 +402,5 @@ slow:
 
 def source() -> str:
     """The module; offsets of slots are still to be filled in."""
-    text = _parts() + _fields() + _CALL
+    text = _parts() + word_readers("field", FIELDS) + _CALL
     return text.replace("{fields}", str(len(FIELDS))).replace("{calls}", str(FIELDS.index("calls")))

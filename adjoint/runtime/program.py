@@ -254,7 +254,7 @@ def compile_recorded(recording: Recording) -> tuple[Program, dict[str, float]]:
         key = plan_cache.key_of(recording.form())
         plan = plan_cache.load(key)
         if plan is not None:
-            return Program(lambda: _simplified(recording.graph()), key, (Ready(*plan), time.perf_counter() - began)), {}
+            return Program(lambda: _simplified(recording.graph()), found=(Ready(*plan), time.perf_counter() - began)), {}
     began = time.perf_counter()
     recorded = recording.graph()
     between = time.perf_counter()

@@ -74,7 +74,10 @@ class Recorded:
     def __init__(self, node: Step, slots: tuple[int, ...]) -> None:
         self.slots = slots
         self.steps = [
-            Bare(s.slot, s.prim, s.args, None if s.prim in _PASSING else s.attrs, s.aval, s.compute, s.scalars, s.scalars_before, s.inputs_before, s.where)
+            Bare(
+                s.slot, s.prim, s.args, None if s.prim in _PASSING else s.attrs, s.aval, s.compute, s.scalars,
+                s.scalars_before, s.inputs_before, s.where,
+            )  # fmt: skip
             for s in needed_steps(node, slots)
         ]
 

@@ -3,6 +3,22 @@
 In braces stands what `native` fills in: offsets of slots, sizes of tables, names. Read `OPERATION`, then `SLOT`.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def word_readers(prefix: str, names: Sequence[str]) -> str:
+    """A function for each of the words that begin a table, which are read by name."""
+    return "\n".join(
+        [
+            f"define internal i64 @{prefix}.{name}(ptr %r) alwaysinline {{\n  %at = getelementptr i64, ptr %r, i64 {k}\n"
+            f"  %v = load i64, ptr %at\n  ret i64 %v\n}}"
+            for k, name in enumerate(names)
+        ]
+    )
+
+
 # `@py` holds functions of the interpreter, `@object` objects, `@prim` the names of primitives, `@fallback` the Python
 # versions of everything.
 COMMON = """

@@ -22,6 +22,7 @@ from adjoint.runtime.program import LAST, RUNS, Program, counters
 from adjoint.trace import state
 from adjoint.trace.aval import Aval
 from adjoint.trace.detached import watched
+from adjoint.trace.native_code import word_readers
 
 FIELDS = (
     "buffers", "scalars", "handles", "depth", "bytes", "runs", "last", "root", "frames", "allocate", "enter", "watched",
@@ -60,8 +61,7 @@ class Ending(int):
         for h in tr.handles:
             number = numbers.pop(id(h), NOWHERE)
             results += (number, NOWHERE if number == NOWHERE else h._slot)
-        enter = pool.address_of("adjoint_enter")
-        if numbers or not enter:
+        if numbers:
             return None
         node, root = tr.node, tr.root()
         allocate, runs_key = built.outputs.allocate, "runs"
@@ -70,7 +70,7 @@ class Ending(int):
         words = np.array(
             [
                 len(tr.buffers), len(tr.scalars), len(tr.handles), node.depth, built.bytes, 0, 0, id(root), frames,
-                id(allocate), enter, deque, counts, id(runs_key), start, new_id, tally.address, id(Aval), *results,
+                id(allocate), pool.address_of("adjoint_enter"), deque, counts, id(runs_key), start, new_id, tally.address, id(Aval), *results,
             ],
             np.int64,
         )  # fmt: skip
@@ -88,17 +88,6 @@ class Ending(int):
     def drop(self) -> None:
         """Let the program count what was counted here; nobody ends a trace by this any more."""
         self.program.forget_ending(self.words)
-
-
-def _words() -> str:
-    """A function for each word of an Ending."""
-    return "\n".join(
-        [
-            f"define internal i64 @end.{name}(ptr %r) alwaysinline {{\n  %at = getelementptr i64, ptr %r, i64 {k}\n"
-            f"  %v = load i64, ptr %at\n  ret i64 %v\n}}"
-            for k, name in enumerate(FIELDS)
-        ]
-    )
 
 
 _END = """
@@ -588,6 +577,6 @@ define internal void @increase(ptr %at, i64 %more) alwaysinline {
 }
 """
 
-END = _words() + _END.replace("{n_words}", str(len(FIELDS))).replace("{runs}", str(FIELDS.index("runs"))).replace(
+END = word_readers("end", FIELDS) + _END.replace("{n_words}", str(len(FIELDS))).replace("{runs}", str(FIELDS.index("runs"))).replace(
     "{last}", str(FIELDS.index("last"))
 )
