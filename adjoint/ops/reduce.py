@@ -60,9 +60,11 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType |
         a = input._aval
     except AttributeError as error:
         raise explain(sum, (input, dim), {}, error) from None
-    if dim is None and axis is None and not keepdim and not keepdims and dtype is None:
-        if a.dtype.category >= 2:
+    if axis is None and dtype is None and not keepdim and not keepdims and a.dtype.category >= 2:  # as most often: quickly
+        if dim is None:
             return record_one("sum", input, ALL_AXES[len(a.shape)])
+        if type(dim) is int and -len(a.shape) <= dim < len(a.shape):
+            return record_one("sum", input, (dim if dim >= 0 else dim + len(a.shape),))
     dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
     x = _accumulator(input, dtype)
     return reduce("sum", x, axes_of(dim, len(x._aval.shape)), keepdim)

@@ -194,7 +194,7 @@ def share_memory(t: Tensor, source: Tensor, requires_grad: bool) -> None:
         t._views = views.Views()
         t._views.add(source)
     elif source._base is not None:
-        array = views.shared_array(source.detach())
+        array = views.export(source.detach(), stored=True)
         if array.flags.c_contiguous and array.size:
             adopt_array(t, array)
         else:

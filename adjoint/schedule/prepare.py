@@ -133,7 +133,7 @@ def _reduce(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
         if last or kept == 1:
             chunk = max(1, PIECE // rest)
         else:
-            chunk = max(1, min(2048, max(32, -(-extent // 64))) // rest)
+            chunk = max(1, min(2048, max(32, -(-extent // 32))) // rest)
         if chunk < x.shape[axis]:
             pieces = b.partial(x, (name, axis, chunk, axes))
             return _reduce_again(b, name, pieces)

@@ -46,9 +46,9 @@ _API = (
     "PyLong_AsLongLong", "PyErr_Occurred", "PyObject_Vectorcall", "PyThreadState_Get", "PyThreadState_GetID",
     "PyList_Size", "PyList_SetSlice", "PyTuple_GetItem", "PyObject_RichCompareBool", "PySequence_Size",
     "PySequence_GetItem", "PyLong_FromLongLong", "PyDict_SetItem", "PyObject_GetAttr", "PyList_GetItem", "PyObject_Size",
-    "PyList_New", "PyErr_Clear",
+    "PyList_New", "PyErr_Clear", "PyList_GetSlice",
 )  # fmt: skip
-_OBJECTS = (None, False, 0, Tensor, Parameter, float, int, (), True, "_leaf", "full", recorder.NUMBER)
+_OBJECTS = (None, False, 0, Tensor, Parameter, float, int, (), True, "_leaf", "full", recorder.NUMBER, "mem")
 
 # name of the operator: (primitive, whether the operands are swapped)
 OPERATORS = {

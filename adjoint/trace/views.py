@@ -512,20 +512,18 @@ def _references_when_alone() -> frozenset[tuple[int, ...]]:
 _ALONE = _references_when_alone()
 
 
-def export(t: Tensor) -> np.ndarray:
-    """A NumPy array that shares the tensor's memory, both ways. TypeError for a dtype NumPy has not."""
-    if t._aval.dtype is dtypes.bfloat16:
-        raise TypeError("Got unsupported ScalarType BFloat16: NumPy has no bfloat16; use .float().numpy()")
-    return shared_array(t)
+def export(t: Tensor, stored: bool = False) -> np.ndarray:
+    """A NumPy array that shares the tensor's memory, both ways.
 
-
-def shared_array(t: Tensor) -> np.ndarray:
-    """The same for any dtype, as it is stored."""
+    TypeError for a dtype NumPy has not, unless it is wanted as it is `stored`.
+    """
     base = t._base if t._base is not None else t
+    a = base._aval
+    if t._aval.dtype is dtypes.bfloat16 and not stored:
+        raise TypeError("Got unsupported ScalarType BFloat16: NumPy has no bfloat16; use .float().numpy()")
     buffer = base._data
     if buffer is None:
         buffer = realize(base)
-    a = base._aval
     escape = base._escape
     if escape is not None and escape.array is not None:
         array = escape.array.reshape(a.shape) if escape.array.shape != tuple(a.shape) else escape.array

@@ -263,6 +263,18 @@ MISTAKES = [
         "a tensor updated in place is given the value of another, where the same was recorded before with a new name",
     ),
     Mistake(
+        "ready-though-held", "buffer in two hands", "trace/native_end.py",
+        "br i1 %held, label %back, label %memory",
+        "br i1 false, label %back, label %memory",
+        "a result that is held is overwritten by one of a later turn of its loop",
+    ),
+    Mistake(
+        "ready-though-seen", "buffer in two hands", "trace/native_end.py",
+        "br i1 %seen, label %back, label %alone",
+        "br i1 false, label %back, label %alone",
+        "an array that NumPy was given is overwritten by a result of a later turn of the loop",
+    ),
+    Mistake(
         "memory-of-another", "buffer in two hands", "trace/views.py",
         "    elif tr.flush_after:  # the value is memory that NumPy shares, and may change\n        flush(tr)",
         "    elif False:\n        pass",

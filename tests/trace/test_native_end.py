@@ -14,6 +14,7 @@ import pytest
 
 import adjoint as torch
 from adjoint.runtime import jit, pool
+from adjoint.runtime.memory import Buffer
 from adjoint.runtime.program import Program
 from adjoint.trace import bounds, native, native_end, recorder
 from adjoint.trace.state import local
@@ -245,6 +246,38 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "a backward": lambda: (lambda w: ((w * w).sum().backward(), w.grad.tolist())[1])(X.clone().requires_grad_()),
     "a detached result": lambda: (lambda d: [d.item(), (X * 2).sum().item()])((X.clone().requires_grad_() * 2).sum().detach()),
 }
+
+
+@pytest.mark.parametrize("held", range(6))
+@pytest.mark.parametrize("keep", [lambda t: t, lambda t: t.numpy(), lambda t: t.numpy()[1:3]], ids=["tensors", "arrays", "parts"])
+def test_memory_in_use_is_not_given_again(held: int, keep: Callable[[Any], Any], settled: list[int]) -> None:
+    """As many of the last results are held, in one way or another, as there are sets kept ready, fewer, or more."""
+    kept: list[Any] = []
+    begun = settled[1]
+    for k in range(60):
+        first, second = X * float(k), Y + float(k)
+        kept.append((k, keep(first), keep(second)))
+        del first, second
+        del kept[: max(0, len(kept) - held)]
+        for n, a, b in kept:
+            part = slice(1, 3) if len(a) == 2 else slice(None)
+            assert np.array_equal(np.asarray(a), (X.numpy() * np.float32(n))[part])
+            assert np.array_equal(np.asarray(b), (Y.numpy() + np.float32(n))[part])
+    if held:
+        assert settled[1] - begun > 40
+
+
+def test_memory_that_is_ready_needs_no_search(settled: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that lets go of its results, or of all but the last, finds memory for them without Python."""
+    last: Any = None
+    asked: list[Any] = []
+    for known in (False, True):
+        if known:
+            monkeypatch.setattr("adjoint.runtime.memory.getrefcount", lambda o: asked.append(o) or sys.getrefcount(o))
+        for k in range(20):
+            last = X * float(k)
+            assert last.numpy()[0, 0] == X.numpy()[0, 0] * np.float32(k)
+    assert settled[1] > 20 and not [o for o in asked if type(o) is Buffer]
 
 
 @pytest.mark.parametrize("name", REFUSED)
