@@ -28,7 +28,7 @@ from adjoint.compiler.watch import Unrepeatable, Watch
 from adjoint.methods import Tensor
 from adjoint.runtime.garbage import NoCollections
 from adjoint.trace.aval import aval
-from adjoint.trace.handle import blank
+from adjoint.trace.handle import Parameter, blank
 from adjoint.trace.macro import make_handle, static_key
 from adjoint.trace.many import bind_all
 from adjoint.trace.recorder import flush, local
@@ -118,7 +118,7 @@ class Compiled:
         objects: list[Any] = []
         containers: list[int] = []
         for a in args:
-            if isinstance(a, Tensor):
+            if a.__class__ is Tensor:
                 tensors.append(a)
                 shape.append(a._leaf if a._base is None else _place(a))
             else:
@@ -331,7 +331,7 @@ def _asked(scalars: list, asks: list) -> list | None:
     for position, count, ask in asks:  # optimizers come first, since they may refuse
         if type(ask) is functools.partial and len(asks) > 1:
             optimizer = ask.func.__self__  # type: ignore[attr-defined]
-            before.append((optimizer, optimizer.steps_taken, [(s, dict(s)) for part in ask.args[0] for s in part[3]]))
+            before.append((optimizer, optimizer.steps_taken, [(s, dict(s)) for part in ask.args[0] for s in part[2]]))
         numbers = ask()
         if numbers is None:
             for optimizer, steps, states in reversed(before):
@@ -355,6 +355,10 @@ def _flatten(a: Any, tensors: list, shape: list, objects: list, containers: list
     if isinstance(a, Tensor):
         tensors.append(a)
         shape.append(a._leaf if a._base is None else _place(a))
+        if kind is not Tensor:
+            shape.append(kind)
+            if kind is not Parameter:
+                objects.append(kind)
     elif kind in PRIMITIVES:
         shape.append(static_key(a))
     elif kind is list or kind is tuple:

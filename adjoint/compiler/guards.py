@@ -19,6 +19,7 @@ import numpy as np
 from adjoint import config
 from adjoint.runtime import cpython, jit
 from adjoint.trace.handle import Tensor
+from adjoint.trace.macro import static_key
 
 _KEY, _DICT, _LIST, _CELL, _TENSOR, _FUNCTION, _OBJECT = 0, 1, 2, 3, 4, 5, 6
 _ABSENT = object()  # in place of what is not there
@@ -335,7 +336,7 @@ class Guard:
 
     def __init__(self) -> None:
         self.places: list[tuple[int, Any, list[Any]]] = []
-        self.sets: list[tuple[set, frozenset]] = []
+        self.sets: list[tuple[set, set]] = []
         self.orders: list[tuple[OrderedDict, list]] = []
         self.classes: list[tuple[type, tuple, dict, int]] = []
         self.size = 0
@@ -393,7 +394,7 @@ class Guard:
 
     def members(self, s: set) -> None:
         """Watch the members of a set, which are numbers or text."""
-        self.sets.append((s, frozenset(s)))
+        self.sets.append((s, {*map(static_key, s)}))
 
     def seal(self) -> Guard:
         words = [len(self.places)]
@@ -429,7 +430,7 @@ class Guard:
             if _differ(list(d), keys):
                 return "the order of a dict"
         for s, members in self.sets:
-            if s != members or {type(x) for x in s} != {type(x) for x in members}:
+            if {*map(static_key, s)} != members:
                 return f"a set of {len(members)} members"
         return ""
 

@@ -15,6 +15,7 @@ from adjoint.compiler.reach import PRIMITIVES, attributes_of
 from adjoint.compiler.watch import Unrepeatable, Watch
 from adjoint.methods import Tensor
 from adjoint.trace.many import bind_all
+from adjoint.trace.recorder import READS
 from adjoint.trace.state import ALIVE
 
 
@@ -79,7 +80,7 @@ class Before:
 
     def _check(self, tr: Any) -> None:
         if tr.id != self.tid:
-            raise Unrepeatable("it reads a value (print, item, bool, numpy, ...), or is longer than a trace")
+            raise Unrepeatable(f"{READS}, or is longer than a trace")
         if tr.flush_after or len(tr.payload) != self.payload:
             raise Unrepeatable("it uses hooks, a custom autograd function, or memory shared with NumPy")
         if not self.state.guard.holds():

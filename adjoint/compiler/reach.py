@@ -42,7 +42,7 @@ LIMIT = 20_000  # references watched for one call
 
 PRIMITIVES = frozenset((type(None), bool, int, float, complex, str, bytes))
 ATOMS: tuple[type, ...] = (
-    range, slice, type(...), type(NotImplemented), DType, np.number, np.bool_, np.character, np.dtype, np.ufunc,
+    range, type(...), type(NotImplemented), DType, np.number, np.bool_, np.character, np.dtype, np.ufunc,
     types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType, types.GetSetDescriptorType,
     types.MemberDescriptorType, types.GenericAlias, types.UnionType, types.CodeType, Generator, create_device,
 )  # fmt: skip
@@ -58,7 +58,7 @@ _COMPUTE_NAMES = frozenset(f.__name__ for f in BY_COMPUTED_NAME) | {
     "attrgetter", "methodcaller", "__getattribute__", "__setattr__", "__delattr__", "__dict__",
 }  # fmt: skip
 _CATCHING = frozenset(("PUSH_EXC_INFO", "CHECK_EXC_MATCH", "JUMP_IF_NOT_EXC_MATCH", "SETUP_FINALLY", "SETUP_EXCEPT"))
-_MODULE_KEYS = frozenset(("training", "_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks"))
+_MODULE_KEYS = frozenset(("training", "forward", "_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks"))
 _TENSOR_FIELDS = frozenset(Tensor.__annotations__) | {"_error"}
 
 
@@ -157,7 +157,7 @@ class Reach:
         self.tolerant = self.computed or any([c.tolerant for c in used])
         named = {name for c in used for name in c.globals}
         self.tags = {name for name in self.names if not hasattr(Tensor, name) and name not in named} if self.tolerant else set()
-        self._pending: list[Any] = list(roots)
+        self._pending: list[Any] = [*roots, Tensor]
         for code, names in codes.items():
             self._global_names(code, names)
         found_in: dict[int, Any] = {}
@@ -228,8 +228,8 @@ class Reach:
             value = self.guard.key(entries, name)
             if value is not ABSENT:
                 self._pending.append(value)
-        if not is_library(type(t)):
-            self._class(type(t))
+        if id(type(t)) not in self._seen:
+            self._pending.append(type(t))
 
     def _function(self, f: types.FunctionType) -> None:
         own = is_user_code(f.__code__)
@@ -268,34 +268,30 @@ class Reach:
         self._dict(p.keywords)
 
     def _module(self, m: types.ModuleType) -> None:
-        if is_library(m):
-            for name in sorted(self.names & m.__dict__.keys()):  # somebody may put other functions there
-                value = self.guard.key(m.__dict__, name)
-                if isinstance(value, types.ModuleType) or (callable(value) and not is_library(value)):
-                    self._pending.append(value)
-            return
-        file = getattr(m, "__file__", None)
-        if m.__name__.partition(".")[0] == "numpy":
-            if "random" in self.names:
-                raise Unwatched("it can draw random numbers from NumPy")
-            return
-        if file is None or of_python(file):
-            if file is None and m.__name__ == "__main__":
-                self._entries(m.__dict__, m.__dict__ if self.computed else self.names)
-                return
-            for name in sorted(self.names & m.__dict__.keys()):  # of Python: its functions are judged when they are called
-                value = self.guard.key(m.__dict__, name)
-                if not isinstance(value, types.BuiltinFunctionType | types.FunctionType | type):
-                    self._pending.append(value)
-            return
-        self._entries(m.__dict__, m.__dict__ if self.computed else self.names)
+        file, of_numpy = getattr(m, "__file__", None), m.__name__.partition(".")[0] == "numpy"
+        if of_numpy and "random" in self.names:
+            raise Unwatched("it can draw random numbers from NumPy")
+        if is_library(m):  # somebody may put other functions there
+            self._named(m.__dict__, lambda value: isinstance(value, types.ModuleType) or (callable(value) and not is_library(value)))
+        elif of_numpy or (m.__name__ != "__main__" and (file is None or of_python(file))):  # functions are judged when they are called
+            known = (types.BuiltinFunctionType, types.FunctionType, type, *((types.ModuleType, np.ufunc) if of_numpy else ()))
+            self._named(m.__dict__, lambda value: not isinstance(value, known) and not type(value).__module__.startswith("numpy"))
+        else:
+            self._entries(m.__dict__, m.__dict__ if self.computed else self.names)
+
+    def _named(self, d: dict, leads_on: Callable[[Any], bool]) -> None:
+        """Watch the entries of a library that the code names, and follow some of them."""
+        for name in sorted(self.names if self.tolerant else self.names & d.keys()):
+            value = self.guard.key(d, name)
+            if value is not ABSENT and leads_on(value):
+                self._pending.append(value)
 
     def _entries(self, d: dict, wanted: Iterable[str]) -> None:
-        """Watch the entries of these names, and those the code could make."""
+        """Watch the entries of these names, and those the code could make, or do without."""
         for name in sorted(wanted):
             if name in d:
                 self._pending.append(self.guard.key(d, name))
-            elif name in self.stored or self.computed:
+            elif name in self.stored or self.tolerant:
                 self.guard.key(d, name)
 
     def _dict(self, d: dict) -> None:
@@ -313,6 +309,9 @@ class Reach:
 
     def _tuple(self, items: tuple) -> None:
         self._pending += tuple.__iter__(items)
+
+    def _slice(self, s: slice) -> None:
+        self._pending += s.start, s.stop, s.step
 
     def _set(self, s: set) -> None:
         if not all(type(x) in PRIMITIVES for x in s):
@@ -344,12 +343,13 @@ class Reach:
             for name, value in list(vars(c).items()):
                 if name not in names and any(f.__code__ in self.codes for f in _functions_in(value)):
                     self._pending.append(self.guard.key(entries, name))
-        if issubclass(cls, Module):
-            for c in cls.__mro__:
-                if is_library(c):
-                    for name in ("forward", "__call__"):  # somebody may put other functions there
-                        if name in vars(c):
-                            self._pending.append(self.guard.key(_entries_of(c), name))
+        for c in cls.__mro__:
+            if is_library(c):  # somebody may put other functions there, or things of his own
+                self._named(_entries_of(c), lambda value: not is_library(value) and not isinstance(value, (property, type)))
+            if issubclass(cls, Module):  # the library itself calls these
+                for name in ("forward", "__call__"):
+                    if name in vars(c):
+                        self._pending.append(self.guard.key(_entries_of(c), name))
         if bases and id(type(cls)) not in self._seen and type(cls) not in (type, abc.ABCMeta, enum.EnumMeta):
             self._pending.append(type(cls))
 
@@ -373,13 +373,15 @@ class Reach:
                 self._pending.append(cls)
             return
         for c in cls.__mro__:
-            if c not in _TRANSPARENT and not is_library(c) and (c.__module__ == "builtins" or _standard(c)):
+            if c not in _TRANSPARENT and not is_library(c) and (c.__module__ == "builtins" or _standard(c) or _made_in_c(c)):
                 raise Unwatched(f"it can read an object of type {cls.__module__}.{cls.__qualname__}, whose changes cannot be noticed")
         entries = self.guard.object(o)
         everything = self.computed or any(is_library(c) and c not in (Module, FormulaOptimizer, Optimizer) for c in cls.__mro__)
         wanted = set(entries) if everything and not isinstance(o, FormulaOptimizer) else {k for k in entries if k in self.names}
         if issubclass(cls, Module):
             wanted = (wanted | _MODULE_KEYS & set(entries)) - {"_non_persistent_buffers_set"}
+        if issubclass(cls, Module) and "forward" not in entries:
+            self.guard.key(entries, "forward")
         self._entries(entries, wanted | self.stored | (self.names if self.computed else frozenset()))
         for name in sorted(self.names.intersection([n for c in cls.__mro__ for n in vars(c)]) - set(entries) - self.stored):
             self.guard.key(entries, name)  # an entry here would hide the one of the class
@@ -417,6 +419,7 @@ _WAYS: tuple[tuple[Any, Callable[[Reach, Any], None]], ...] = (
     (dict, Reach._dict),
     (list, Reach._list),
     (tuple, Reach._tuple),
+    (slice, Reach._slice),
     ((set, frozenset), Reach._set),
     ((property, staticmethod, classmethod, functools.cached_property), Reach._wrapped),
 )
@@ -455,6 +458,14 @@ def _standard(cls: type) -> bool:
     module = sys.modules.get(cls.__module__)
     file = getattr(module, "__file__", None)
     return module is not None and module.__name__ != "__main__" and (file is None or of_python(file))
+
+
+_OF_C = (types.MethodDescriptorType, types.WrapperDescriptorType, types.GetSetDescriptorType)
+
+
+def _made_in_c(cls: type) -> bool:
+    """Whether instances may keep fields where Python does not look: a class that no `class` statement made."""
+    return any([isinstance(value, _OF_C) and name not in ("__dict__", "__weakref__") for name, value in vars(cls).items()])
 
 
 def _has_slots(cls: type) -> bool:

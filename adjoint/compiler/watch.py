@@ -18,7 +18,7 @@ from adjoint.trace.listener import Listener
 from adjoint.trace.recorder import local
 
 # Functions of this package whose answer hangs on more than what a guard holds of a tensor.
-_TELLING = frozenset("data_ptr untyped_storage grad_fn".split())
+_TELLING = frozenset("data_ptr untyped_storage grad_fn get_num_threads".split())
 
 
 class Unrepeatable(Exception):
@@ -105,7 +105,7 @@ class Watch(Listener):
     def drawn(self, generator: Any) -> None:
         self.fresh.append((len(local.trace.scalars), 2, generator.next_call))
 
-    def stepped(self, optimizer: Any, group: Any, rule: Any, switches: Any, rows: list, count: int) -> None:
+    def stepped(self, optimizer: Any, group: Any, kind: Any, rows: list, count: int) -> None:
         states = [optimizer.state[row[0]] for row in rows]
         if not self.steps or self.steps[-1][0] is not optimizer:
             parts: list[Any] = []
@@ -115,7 +115,7 @@ class Watch(Listener):
         if position + before != len(local.trace.scalars):
             self.give_up("an optimizer records numbers of its own")
         self.fresh[-1] = (position, before + count, ask)
-        self.steps[-1][1].append((group, rule, switches, states))
+        self.steps[-1][1].append((group, kind, states))
 
     def stepped_on(self, optimizer: Any) -> None:
         if not self.steps or self.steps[-1][0] is not optimizer:

@@ -231,6 +231,10 @@ class FormulaOptimizer(Optimizer):
         """The formula for a group; `rule` unless its arguments depend on the group."""
         return type(self).rule
 
+    def kind(self, group: Group) -> tuple[Any, ...]:
+        """All that tells the update of one group from another, but for its tensors and numbers."""
+        return self.choose_rule(group), self.tensors(group), self.switches(group)
+
     def _begin(
         self, names: tuple[str, ...], state: dict[str, Any], param: Tensor, group: Group
     ) -> None:
@@ -268,7 +272,7 @@ class FormulaOptimizer(Optimizer):
             for clock, same in rows.items():
                 numbers = self.numbers(group, clock)
                 if watch is not None:
-                    watch.stepped(self, group, rule, switches, same, len(numbers))
+                    watch.stepped(self, group, self.kind(group), same, len(numbers))
                 update(rule, same, numbers, switches, outputs)
         self.steps_taken += 1
         if watch is not None:
@@ -278,16 +282,16 @@ class FormulaOptimizer(Optimizer):
                 hook(self, (), {})
         return loss
 
-    def again(self, parts: list[tuple[Group, Callable[..., Any], tuple[Hashable, ...], list[dict[str, Any]]]]) -> list[float] | None:
+    def again(self, parts: list[tuple[Group, tuple[Any, ...], list[dict[str, Any]]]]) -> list[float] | None:
         """Move the counters on and give the numbers of another step like one that was watched; None, with nothing changed,
-        where it would be another step. For every update of that step: group, rule, switches, states of its parameters."""
-        for group, rule, switches, _ in parts:
-            if self.choose_rule(group) is not rule or self.switches(group) != switches:
+        where it would be another step. For every update of that step: group, `kind`, states of its parameters."""
+        for group, kind, _ in parts:
+            if self.kind(group) != kind:
                 return None
         out: list[float] = []
-        before = [(state, dict(state)) for part in parts for state in part[3]]
+        before = [(state, dict(state)) for part in parts for state in part[2]]
         seen = set()
-        for group, _, _, states in parts:
+        for group, _, states in parts:
             clocks = {self.advance(state, group) for state in states}
             clock = next(iter(clocks))
             if len(clocks) > 1 or (id(group), clock) in seen:  # parameters that part ways, or come together

@@ -31,7 +31,7 @@ def read(t: Tensor) -> Any:
     """The number in a view of one element, if its base is in memory; None where it is not that plain."""
     base, tr = t._base, local.trace
     data = base._data
-    if data is None or t._data is not None or base._escape is not None or tr.eager:
+    if data is None or t._data is not None or base._escape is not None or tr.eager or tr.watch is not None:
         return None
     a = base._aval
     array = data.array(a.dtype.np, a.key_shape)

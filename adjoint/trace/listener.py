@@ -24,10 +24,10 @@ class Listener:
         if self.outer is not None:
             self.outer.set(generator)
 
-    def stepped(self, optimizer: Any, group: Any, rule: Any, switches: Any, rows: list, count: int) -> None:
+    def stepped(self, optimizer: Any, group: Any, kind: Any, rows: list, count: int) -> None:
         """An optimizer is about to update parameters that share `count` numbers (`FormulaOptimizer.step`)."""
         if self.outer is not None:
-            self.outer.stepped(optimizer, group, rule, switches, rows, count)
+            self.outer.stepped(optimizer, group, kind, rows, count)
 
     def stepped_on(self, optimizer: Any) -> None:
         """A step of an optimizer is complete."""

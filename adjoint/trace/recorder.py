@@ -523,15 +523,19 @@ _settle: Any = None  # `native_end`, once it is there: end the trace as it ended
 
 # --- values ------------------------------------------------------------------------------------------------------------
 
+READS = "it reads a value (print, item, bool, numpy, ...)"
+
 
 def realize(t: Tensor) -> Any:
     """The Buffer with a tensor's value, running whatever is pending."""
     data = t._data
-    if data is not None:
-        return data
-    if _settle is not None and _settle(t):
+    if data is None and _settle is not None and _settle(t):
         return t._data
     tr = local.trace
+    if tr.watch is not None:
+        tr.watch.give_up(READS)
+    if data is not None:
+        return data
     if t._base is not None and t._tid != tr.id:
         from adjoint.trace.views import read_shared, replay
 
@@ -579,7 +583,7 @@ def tensor_from_buffer(data: Any, shape: tuple[int, ...], dtype: DType, requires
 def array_of(t: Tensor) -> np.ndarray:
     """The numbers of a tensor, for reading only; runs what is pending."""
     data = t._data
-    if data is None:
+    if data is None or local.trace.watch is not None:
         data = realize(t)
     a = t._aval
     dtype = a.dtype

@@ -522,7 +522,7 @@ def export(t: Tensor, stored: bool = False) -> np.ndarray:
     if t._aval.dtype is dtypes.bfloat16 and not stored:
         raise TypeError("Got unsupported ScalarType BFloat16: NumPy has no bfloat16; use .float().numpy()")
     buffer = base._data
-    if buffer is None:
+    if buffer is None or local.trace.watch is not None:
         buffer = realize(base)
     escape = base._escape
     if escape is not None and escape.array is not None:

@@ -947,6 +947,154 @@ def compiled_in_a_class(wrap: Callable) -> Any:
     return log
 
 
+@story
+def attributes_that_come_later(wrap: Callable) -> Any:
+    """What the code does without, while it is not there."""
+
+    def store() -> None:
+        pass
+
+    module = types.ModuleType("a_module_of_the_user")
+    module.__file__ = os.path.join(os.sep, "somewhere", "a_module_of_the_user.py")
+    cls = type("Store", (), {})
+
+    def reading(holder: Any) -> Callable:
+        def f(x: Any) -> Any:
+            try:
+                return x * holder.gain_of_later
+            except AttributeError:
+                return x
+
+        return f
+
+    log = []
+    for holder in (store, module, cls, cls(), torch, nn.Linear, nn.Linear(2, 2), np, operator):
+        try:
+            log.append(around(wrap(reading(holder)), [lambda holder=holder: setattr(holder, "gain_of_later", 5.0), lambda holder=holder: delattr(holder, "gain_of_later")]))
+        finally:
+            if "gain_of_later" in vars(holder):
+                del holder.gain_of_later
+    return log
+
+
+@story
+def attributes_given_to_classes_of_the_library(wrap: Callable) -> Any:
+    linear, log = nn.Linear(3, 3), []
+    try:
+        for cls, f in ((nn.Linear, lambda x: x * linear.my_gain), (torch.Tensor, lambda x: x * x.my_gain), (nn.Module, lambda x: x * linear.my_gain)):
+            cls.my_gain = 2.0
+            log.append(around(wrap(f), [lambda cls=cls: setattr(cls, "my_gain", 3.0)]))
+            del cls.my_gain
+        np.my_gain = [2.0]
+        log.append(around(wrap(lambda x: x * np.my_gain[0]), [lambda: np.my_gain.__setitem__(0, 3.0), lambda: setattr(np, "my_gain", [4.0])]))
+    finally:
+        for holder in (nn.Linear, torch.Tensor, nn.Module, np):
+            if "my_gain" in vars(holder):
+                del holder.my_gain
+    return log
+
+
+@story
+def methods_of_tensors_replaced(wrap: Callable) -> Any:
+    known = torch.Tensor.sinh
+    try:
+        return around(wrap(lambda x: x.sinh() * 2), [lambda: setattr(torch.Tensor, "sinh", lambda x: x + 7), lambda: setattr(torch.Tensor, "sinh", known)])
+    finally:
+        torch.Tensor.sinh = known
+
+
+@story
+def parameters_and_tensors(wrap: Callable) -> Any:
+    f, log = wrap(lambda x: x * 2 if isinstance(x, nn.Parameter) else x * 3), []
+    makers = [lambda: x_of(), lambda: nn.Parameter(x_of(), requires_grad=False), lambda: x_of().requires_grad_(), lambda: nn.Parameter(x_of())]
+    for first in makers:
+        for second in makers:
+            for make in (first, second, first):
+                for _ in range(CALLS):
+                    log.append(numbers(f(make())))
+    g = wrap(lambda pair: pair["x"] * 2 if isinstance(pair["x"], nn.Parameter) else pair["x"] * 3)
+    for make in makers:
+        for _ in range(CALLS):
+            log.append(numbers(g({"x": make()})))
+    return log
+
+
+@story
+def a_class_of_tensors(wrap: Callable) -> Any:
+    class Own(torch.Tensor):
+        gain = 2.0
+
+    def own() -> Any:
+        t = x_of()
+        t.__class__ = Own
+        return t
+
+    f, log = wrap(lambda x: x.exp() * x.gain if isinstance(x, Own) else x.exp()), []
+    for gain in (2.0, 3.0):
+        Own.gain = gain
+        for make in (own, x_of, own):
+            for _ in range(CALLS):
+                log.append(numbers(f(make())))
+    return log
+
+
+@story
+def forward_without_code_of_the_user(wrap: Callable) -> Any:
+    """`forward` is called by the library, and may be a function of the library."""
+
+    class Act(nn.Module):
+        forward = staticmethod(F.relu)
+
+    class Plain(nn.Module):
+        pass
+
+    class Noted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.note = 1
+
+        def forward(self, x: Any) -> Any:
+            return x * 1
+
+    act, plain, noted, inherited = Act(), Plain(), Noted(), type("Sub", (Act,), {})()
+    plain.forward = F.relu
+
+    def exchange() -> None:
+        del noted.note
+        noted.forward = lambda x: x * 2
+
+    return [
+        around(wrap(lambda x: act(x)), [lambda: setattr(Act, "forward", staticmethod(F.silu))]),
+        around(wrap(lambda x: inherited(x)), [lambda: setattr(Act, "forward", staticmethod(F.gelu)), lambda: setattr(type(inherited), "forward", staticmethod(F.relu))]),
+        around(wrap(lambda x: plain(x)), [lambda: setattr(plain, "forward", F.silu), lambda: setattr(plain, "forward", F.gelu)]),
+        around(wrap(lambda x: noted(x)), [exchange]),
+        around(wrap(lambda x: nn.Sequential(act, plain)(x)), [lambda: setattr(plain, "forward", F.relu)]),
+    ]
+
+
+@story
+def objects_with_memory_of_their_own(wrap: Callable) -> Any:
+    class Array(np.ndarray):
+        pass
+
+    array, part = np.ones((2, 2)).view(Array), slice(0, [3])
+    zeros = {0.0}
+    return [
+        around(wrap(lambda x: x * float(array[0, 0])), [lambda: array.__setitem__((0, 0), 5.0)]),
+        around(wrap(lambda x: x * len(part.stop)), [lambda: part.stop.append(1)]),
+        around(wrap(lambda x: x / next(iter(zeros))), [lambda: (zeros.clear(), zeros.add(-0.0))]),
+    ]
+
+
+@story
+def number_of_threads(wrap: Callable) -> Any:
+    before = torch.get_num_threads()
+    try:
+        return around(wrap(lambda x: x * torch.get_num_threads()), [lambda: torch.set_num_threads(before + 1)])
+    finally:
+        torch.set_num_threads(before)
+
+
 class Pair(NamedTuple):
     first: Any
     second: Any

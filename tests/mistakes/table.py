@@ -275,6 +275,24 @@ MISTAKES = [
         "an array that NumPy was given is overwritten by a result of a later turn of the loop",
     ),
     Mistake(
+        "reads-unnoticed", "stale result", "trace/recorder.py",
+        "    if data is None or local.trace.watch is not None:\n        data = realize(t)",
+        "    if data is None:\n        data = realize(t)",
+        "a compiled function goes on with a number that it once read out of a tensor",
+    ),
+    Mistake(
+        "another-update", "stale result", "optim/optimizer.py",
+        "return self.choose_rule(group), self.tensors(group), self.switches(group)",
+        "return self.choose_rule(group), self.switches(group)",
+        "a compiled training step does not notice that RMSprop was given a momentum",
+    ),
+    Mistake(
+        "parameters-as-tensors", "stale result", "compiler/calls.py",
+        "        if kind is not Tensor:\n            shape.append(kind)",
+        "        if kind is not Tensor:\n            pass",
+        "a compiled function takes a Parameter for the Tensor it was called with before",
+    ),
+    Mistake(
         "memory-of-another", "buffer in two hands", "trace/views.py",
         "    elif tr.flush_after:  # the value is memory that NumPy shares, and may change\n        flush(tr)",
         "    elif False:\n        pass",
