@@ -93,4 +93,4 @@ def strips_kernel(
                 tile.enter_column(matrix, strip)
             with loop(em, row_from, row_to) as row_tile:
                 tile.emit(matrix, row_tile, k_from, k_to)
-    return phase_of(name, em, shape.batch * across * parts)
+    return phase_of(name, em, shape.batch * across * parts, parts if copying else 1)

@@ -33,12 +33,14 @@ LEAST_WORK = 1 << 19  # multiply-adds of a block worth giving to another thread
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One kernel of a product: its LLVM function, `declare` lines, and number of blocks."""
+    """One kernel of a product: its LLVM function, `declare` lines, number of blocks, and how many of these in a row share
+    what the first of them prepares."""
 
     name: str
     text: str
     declarations: tuple[str, ...]
     nblocks: int
+    group: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,8 @@ def _function(name: str, em: Emitter) -> str:
     return "\n".join([head, *em.lines, "  ret void", "}"])
 
 
-def phase_of(name: str, em: Emitter, nblocks: int) -> Phase:
-    return Phase(name, _function(name, em), tuple(em.declarations), nblocks)
+def phase_of(name: str, em: Emitter, nblocks: int, group: int = 1) -> Phase:
+    return Phase(name, _function(name, em), tuple(em.declarations), nblocks, group)
 
 
 def buffer_address(em: Emitter, operand: Operand) -> str:

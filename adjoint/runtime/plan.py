@@ -29,12 +29,12 @@ _LONG_NS = 20_000  # programs estimated longer than this give up the interpreter
 
 
 class Call(NamedTuple):
-    """One kernel at its place. table: slots and numbers, as its code reads them.  blocks: it is divided into.  shared:
-    whether several threads are worth their while."""
+    """One kernel at its place. table: slots and numbers, as its code reads them.  blocks: it is divided into.  shared: how
+    many of these a thread had better take together, or 0 where several threads are not worth their while."""
 
     table: tuple[int, ...]
     blocks: int
-    shared: bool
+    shared: int
 
 
 class Place(NamedTuple):

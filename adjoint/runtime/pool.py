@@ -3,7 +3,7 @@
 Owns the table of records that a program is at run time (`RecordTable`), the driver's code and its
 control block, and the workers. Read `run` first, then `_DRIVER`, the same in LLVM IR.
 
-A program is a list of records (kernel, index table, number of blocks, flags), executed in order.
+A program is a list of records (kernel, index table, number of blocks, how these are shared), executed in order.
 The blocks of one record may run on several threads; the next record starts when all are done. How
 work is cut into blocks is fixed by shapes alone, so results do not depend on the number of threads.
 
@@ -14,6 +14,9 @@ number in the upper half, blocks not yet given out in the lower. Whoever lowers 
 swap owns the blocks taken, and the job's other fields cannot change before those are reported
 done. So nobody ever waits for a worker that has not begun: a sleeping one costs nothing but the
 call that wakes it.
+
+Whoever asks is given a share of the blocks that are left, the smaller the fewer they are. Of blocks that have some work in
+common, so many in a row as share it are given out together, until a few times as many as there are threads are left.
 
 A kernel is a function of (buffer addresses, index table, scalars, first block, end of blocks, memory). The last is
 where a worker's own OWN_BYTES lie, for what only this call needs, or null in the thread that runs the program: a
@@ -36,7 +39,6 @@ from adjoint.codegen.emitter import OWN_BYTES
 from adjoint.runtime import entry, jit
 
 __all__ = [
-    "PARALLEL",
     "RecordTable",
     "entries",
     "get_num_threads",
@@ -51,26 +53,25 @@ __all__ = [
 # more. (Sums of 64 MB, read one after the other: 2 to 4 percent faster than with 20 us.)
 _SPIN_SECONDS = 200e-6
 
-PARALLEL = 1  # flag of a record: its blocks are worth sharing
-
 
 class RecordTable:
     """The records of a program, as the driver reads them.
 
-    words: int64 array of shape (count, 4): kernel address, index table address, blocks, flags.
+    words: int64 array of shape (count, 4): kernel address, index table address, blocks, how they are shared.
     address: where the words lie.  parallel: whether any record may use several threads.
     keep: the index tables and the kernels' code, which must live as long as the records.
     """
 
     __slots__ = ("words", "address", "count", "parallel", "keep")
 
-    def __init__(self, records: Sequence[tuple[int, np.ndarray, int, bool]]) -> None:
-        """`records`: (kernel address, int32 index table, number of blocks, worth sharing)."""
+    def __init__(self, records: Sequence[tuple[int, np.ndarray, int, int]]) -> None:
+        """`records`: (kernel address, int32 index table, number of blocks, how many of these a thread had better take
+        together, or 0 if they are not worth sharing)."""
         tables = [np.ascontiguousarray(index, np.int32) for _, index, _, _ in records]
         self.keep = (tables, [kernel for kernel, _, _, _ in records])
         self.words = np.array(
             [
-                (kernel, index.__array_interface__["data"][0], blocks, PARALLEL * shared)
+                (kernel, index.__array_interface__["data"][0], blocks, shared)
                 for (kernel, _, blocks, shared), index in zip(records, tables, strict=True)
             ],
             np.int64,
@@ -214,7 +215,7 @@ def stop(timeout: float = float("inf")) -> None:
 #   byte  256  i32 number that changes to wake sleepers
 #   byte  384  i32 number of workers asleep, or about to be
 #   byte  512  i32 1 while some thread's record has the workers
-#   byte  640  the job: kernel, index table, buffers, scalars, i64 blocks
+#   byte  640  the job: kernel, index table, buffers, scalars, i64 blocks, i64 blocks that belong together
 #   byte  768  i32 workers, stop, wanted, spin limit
 _WORKERS, _STOP, _WANTED, _SPIN_LIMIT = 192, 193, 194, 195
 
@@ -234,6 +235,7 @@ entry:
   %job.buffers = getelementptr i8, ptr @control, i64 656
   %job.scalars = getelementptr i8, ptr @control, i64 664
   %job.blocks = getelementptr i8, ptr @control, i64 672
+  %job.group = getelementptr i8, ptr @control, i64 680
   %workers.at = getelementptr i8, ptr @control, i64 768
   %workers = load atomic i32, ptr %workers.at monotonic, align 4
   %threads = add i32 %workers, 1
@@ -247,8 +249,19 @@ look:
 take:
   ; A share of what is left, so that many small blocks cost few exchanges and the last ones balance.
   %some = udiv i32 %open, %shares
-  %few = icmp eq i32 %some, 0
-  %count = select i1 %few, i32 1, i32 %some
+  ; Whole groups of blocks, if there is half of one. Who reads the group of another job does not get its ticket.
+  %group64 = load atomic i64, ptr %job.group monotonic, align 8
+  %group = trunc i64 %group64 to i32
+  %half = lshr i32 %group, 1
+  %nearly = add i32 %some, %half
+  %groups = udiv i32 %nearly, %group
+  %whole = mul i32 %groups, %group
+  %grouped = icmp ne i32 %whole, 0
+  %wanted = select i1 %grouped, i32 %whole, i32 %some
+  %few = icmp eq i32 %wanted, 0
+  %least = select i1 %few, i32 1, i32 %wanted
+  %many = icmp ugt i32 %least, %open
+  %count = select i1 %many, i32 %open, i32 %least
   %count64 = zext i32 %count to i64
   %lower = sub i64 %ticket, %count64
   %swap = cmpxchg ptr @control, i64 %ticket, i64 %lower acq_rel acquire
@@ -351,7 +364,7 @@ define void @release() {
 }
 
 ; Run one record's blocks together with the workers, which the caller has acquired.
-define internal void @together(ptr %kernel, ptr %index, ptr %buffers, ptr %scalars, i64 %blocks) {
+define internal void @together(ptr %kernel, ptr %index, ptr %buffers, ptr %scalars, i64 %blocks, i64 %group) {
 entry:
   %left.at = getelementptr i8, ptr @control, i64 128
   %job = getelementptr i8, ptr @control, i64 640
@@ -364,6 +377,8 @@ entry:
   store ptr %buffers, ptr %job.buffers
   store ptr %scalars, ptr %job.scalars
   store i64 %blocks, ptr %job.blocks
+  %job.group = getelementptr i8, ptr @control, i64 680
+  store atomic i64 %group, ptr %job.group monotonic, align 8
   store atomic i64 %blocks, ptr %left.at monotonic, align 8
   %old = load atomic i64, ptr @control monotonic, align 8
   %next = add i64 %old, 4294967296
@@ -407,15 +422,14 @@ record:
   %at = getelementptr [4 x i64], ptr %records, i64 %i
   %index.at = getelementptr i8, ptr %at, i64 8
   %blocks.at = getelementptr i8, ptr %at, i64 16
-  %flags.at = getelementptr i8, ptr %at, i64 24
+  %group.at = getelementptr i8, ptr %at, i64 24
   %kernel = load ptr, ptr %at
   %index = load ptr, ptr %index.at
   %blocks = load i64, ptr %blocks.at
-  %flags = load i64, ptr %flags.at
-  %bit = and i64 %flags, 1
-  %flagged = icmp ne i64 %bit, 0
+  %group = load i64, ptr %group.at
+  %worth = icmp ne i64 %group, 0
   %several = icmp sgt i64 %blocks, 1
-  %shared = and i1 %flagged, %several
+  %shared = and i1 %worth, %several
   br i1 %shared, label %ask, label %alone
 ask:
   %workers = load atomic i32, ptr %workers.at acquire, align 4
@@ -429,7 +443,7 @@ missing:
   %wanted = load atomic i32, ptr %wanted.at monotonic, align 4
   br label %alone
 share:
-  call void @together(ptr %kernel, ptr %index, ptr %buffers, ptr %scalars, i64 %blocks)
+  call void @together(ptr %kernel, ptr %index, ptr %buffers, ptr %scalars, i64 %blocks, i64 %group)
   call void @release()
   br label %next
 alone:

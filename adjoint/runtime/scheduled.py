@@ -184,14 +184,14 @@ class Scheduled:
                 if kernels[0].scratch_bytes:
                     keys.append(("scratch", unit.id))
                 index = tuple([self.slots[k] for k in keys])
-                shared = operations(unit.node) > 2_000_000
+                large = operations(unit.node) > 2_000_000
                 for phase in kernels[0].phases:
-                    call(number, unit, Call(index, phase.nblocks, shared), index)
+                    call(number, unit, Call(index, phase.nblocks, large * phase.group), index)
             else:
                 kernel: Kernel = kernels[0]
                 slots = tuple([self.slots[b] for b in kernel.buffers])
                 numbers = [*slots, *(self.plan.scalars.index(key) for key in kernel.scalars), *kernel.offsets]
-                call(number, unit, Call(tuple(numbers) or (0,), kernel.nblocks, kernel.parallel), slots)
+                call(number, unit, Call(tuple(numbers) or (0,), kernel.nblocks, int(kernel.parallel)), slots)
         flush()
 
     def _host(self, unit: Special) -> Host:

@@ -95,6 +95,46 @@ def test_same_result_for_any_number_of_threads(threads, count: int, blocks: int)
         program.check()
 
 
+TAKEN = """define void @taken(ptr noalias %bufs, ptr noalias %idx, ptr noalias %scalars, i64 %lo, i64 %hi, ptr %own) {
+entry:
+  %firsts = load ptr, ptr %bufs
+  %counts.at = getelementptr ptr, ptr %bufs, i64 1
+  %counts = load ptr, ptr %counts.at
+  br label %block
+block:
+  %b = phi i64 [ %lo, %entry ], [ %b1, %block ]
+  %first = getelementptr i64, ptr %firsts, i64 %b
+  store i64 %lo, ptr %first
+  %count = getelementptr i64, ptr %counts, i64 %b
+  %old = atomicrmw add ptr %count, i64 1 monotonic
+  %b1 = add i64 %b, 1
+  %end = icmp eq i64 %b1, %hi
+  br i1 %end, label %out, label %block
+out:
+  ret void
+}"""
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize(("blocks", "group"), [(64, 4), (64, 1), (63, 4), (7, 16), (2, 2), (1000, 7), (96, 96)])
+def test_blocks_that_belong_together_are_taken_together(threads, count: int, blocks: int, group: int) -> None:
+    threads(count)
+    pool.start()
+    (kernel,) = jit.compile_kernels([("taken", TAKEN, [])])
+    table = pool.RecordTable([(kernel, np.zeros(1, np.int32), blocks, group)])
+    firsts, counts = np.full(blocks, -1), np.zeros(blocks, np.int64)
+    buffers = np.array([firsts.ctypes.data, counts.ctypes.data])
+    for turn in range(1, 20):
+        pool.run(table.address, 1, buffers.ctypes.data, 0)
+        assert (counts == turn).all()
+        begins = np.flatnonzero(firsts == np.arange(blocks))
+        sizes = np.diff([*begins, blocks])
+        parted = begins[begins % group != 0]
+        if count > 1:  # what is left in the end is given out block by block
+            left = max(4 * count * group, group)
+            assert (parted >= blocks - left).all() and (sizes[blocks - begins <= left // 2] <= group).all()
+
+
 def test_workers_start_with_the_first_shared_record(threads) -> None:
     threads(3)
     alone = Program(1, 4)
