@@ -675,7 +675,7 @@ def attach() -> None:
         prim = {"itruediv": "div"}.get(name, name[1:])
         setattr(T, f"__{name}__", augmented(f"{name[1:]}_", function, prim if prim in ("add", "sub", "mul", "div") else ""))
     T.__getitem__, T.__setitem__ = index.getitem, index.setitem
-    recorder.operators["__getitem__"] = index.getitem
+    recorder.operators |= {"__getitem__": index.getitem, "__setitem__": index.setitem, "item": item}
     T.__len__, T.__iter__, T.__contains__ = length, iterate, contains
     T.__bool__, T.__index__ = truth, to_index
     T.__float__ = lambda self: float(number_of(self))

@@ -19,7 +19,15 @@ from adjoint.ops.descriptions import describe
 from adjoint.trace.handle import Parameter, Tensor, pending
 from adjoint.trace.infer import common_dtype
 from adjoint.trace.macro import INEXACT, composite, not_implemented
-from adjoint.trace.recorder import bind, local, record, record_one, record_unary
+from adjoint.trace.recorder import (
+    LARGEST_INT,
+    LEAST_INT,
+    bind,
+    local,
+    record,
+    record_one,
+    record_unary,
+)
 
 Number = int | float | bool | complex
 
@@ -66,7 +74,7 @@ def make_binary(prim: str, defer: bool = False) -> Callable[[Any, Any], Any]:
         elif (kind is float or kind is int) and not tr.static:
             key = (prim, a._slot if a._tid == tid else bind(tr, a), kind)
             step = tr.node.children.get(key)
-            if step is None or tr.id != tid:
+            if step is None or tr.id != tid or (kind is int and not LEAST_INT <= b <= LARGEST_INT):
                 return record(prim, (a, b))
             tr.scalars.append(b)
         else:
@@ -93,7 +101,7 @@ def make_reflected(prim: str) -> Callable[[Tensor, Any], Any]:
         if (kind is float or kind is int) and not tr.static:
             key = (prim, kind, a._slot if a._tid == tid else bind(tr, a))
             step = tr.node.children.get(key)
-            if step is None or tr.id != tid:
+            if step is None or tr.id != tid or (kind is int and not LEAST_INT <= b <= LARGEST_INT):
                 return record(prim, (b, a))
             tr.scalars.append(b)
             tr.node = step

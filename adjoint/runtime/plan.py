@@ -208,7 +208,8 @@ class Ready:
             if dtype.is_floating_point:
                 out.append(float(value.real))
             else:
-                word = int(np.array(value).astype(dtype.np))
+                with np.errstate(invalid="ignore"):  # what is not finite
+                    word = int(np.array(value).astype(dtype.np))
                 out.append(word - (1 << 64) if word >= 1 << 63 else word)
         return out
 

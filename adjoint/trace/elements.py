@@ -115,6 +115,8 @@ def write(x: Tensor, index: tuple[int, ...], value: Any) -> bool:
         return False
     if x._views is not None:
         x._views.forget()
+        if x._views.gone():
+            x._views = None
     buffer.array(a.dtype.np, a.key_shape)[index] = value
     x._version += 1
     return True

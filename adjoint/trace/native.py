@@ -28,13 +28,16 @@ from collections.abc import Callable
 from sys import getrefcount
 from typing import Any
 
+import numpy as np
+
 from adjoint import config, dtypes
 from adjoint.runtime import cpython, jit
 from adjoint.runtime.plan import Frame
-from adjoint.trace import many, recorder
+from adjoint.trace import elements, many, recorder
 from adjoint.trace.aval import Aval, aval
 from adjoint.trace.handle import Parameter, Tensor, pending
 from adjoint.trace.native_code import CHILD, COMMON, FUNCTION, FUNCTIONS, KNOWN, OPERATION, SLOT
+from adjoint.trace.native_elements import ELEMENT, KINDS
 from adjoint.trace.native_end import END
 from adjoint.trace.native_rows import MANY, NUMBER, ROW
 from adjoint.trace.state import Trace, fast
@@ -46,9 +49,10 @@ _API = (
     "PyLong_AsLongLong", "PyErr_Occurred", "PyObject_Vectorcall", "PyThreadState_Get", "PyThreadState_GetID",
     "PyList_Size", "PyList_SetSlice", "PyTuple_GetItem", "PyObject_RichCompareBool", "PySequence_Size",
     "PySequence_GetItem", "PyLong_FromLongLong", "PyDict_SetItem", "PyObject_GetAttr", "PyList_GetItem", "PyObject_Size",
-    "PyList_New", "PyErr_Clear", "PyList_GetSlice",
+    "PyList_New", "PyErr_Clear", "PyList_GetSlice", "PyFloat_FromDouble", "PyFloat_AsDouble", "PyWeakref_NewRef", "PyDict_DelItem",
 )  # fmt: skip
-_OBJECTS = (None, False, 0, Tensor, Parameter, float, int, (), True, "_leaf", "full", recorder.NUMBER, "mem")
+_OBJECTS = (None, False, 0, Tensor, Parameter, float, int, (), True, "_leaf", "full", recorder.NUMBER, "mem",
+            *[getattr(dtypes, name) for name in KINDS], "slice", "reshape", "input", elements.keep_stale, "pooled")  # fmt: skip
 
 # name of the operator: (primitive, whether the operands are swapped)
 OPERATORS = {
@@ -61,16 +65,18 @@ def _source() -> str:
     """The module's IR for this interpreter."""
     where = cpython.offsets(Tensor, "_tid", "_slot", "_aval", "_data", "_special", "_base", "_chain", "_views", "_version")
     where |= cpython.offsets(Trace, "id", "node", "inputs", "buffers", "scalars", "handles", "static", "mutated", "hist")
-    where |= cpython.offsets(Trace, "origins", "payload", "values", "viewed", "flush_after", "period", "whole", "watch")
+    where |= cpython.offsets(Trace, "origins", "payload", "values", "viewed", "flush_after", "period", "whole", "watch", "eager")
     where |= cpython.offsets(Step, "children", "hot", "k0", "k1", "k2", "slot", "aval", "row", "boundary", "cut", "end")
+    where |= cpython.offsets(Step, "prim", "parent", "scalars", "scalars_before")
     where |= cpython.offsets(Frame, "header")
-    where |= cpython.offsets(Aval, "requires_grad")
-    where |= cpython.offsets(Views, "recent", "owner")
+    where |= cpython.offsets(Aval, "requires_grad", "dtype", "size", "key_shape")
+    where |= cpython.offsets(Views, "recent", "owner", "stale", "limit")
     one = object()
     header = (ctypes.c_void_p * 2).from_address(id(one))
     where["type"] = 8 * list(header).index(id(object))
     where["n_api"], where["n_objects"] = len(_API), len(_OBJECTS)
-    where["n_operators"], where["n_fallbacks"] = len(OPERATORS), len(OPERATORS) + len(FUNCTIONS) + 3
+    where["n_operators"], where["n_fallbacks"] = len(OPERATORS), len(OPERATORS) + len(FUNCTIONS) + 5
+    where |= {f"kind{k}": _OBJECTS.index(getattr(dtypes, name)) for k, name in enumerate(KINDS)}
 
     def fill(text: str, **more: Any) -> str:
         for name, value in {**where, **more}.items():
@@ -97,6 +103,7 @@ def _source() -> str:
     texts.append(fill(MANY, fallback=len(OPERATORS) + len(FUNCTIONS) + 1))
     texts.append(fill(NUMBER, fallback=len(OPERATORS) + len(FUNCTIONS) + 2))
     texts.append(fill(END))
+    texts.append(fill(ELEMENT, item=where["n_fallbacks"] - 2, setitem=where["n_fallbacks"] - 1))
     return "\n".join(texts)
 
 
@@ -126,6 +133,8 @@ def install() -> None:
         mine = module.address("adjoint_mine")
         if cpython.where_counts_lie():
             recorder._settle = cpython.function("settle", module.address("settle"), cpython.ONE_ARGUMENT)
+        else:  # what reads reference counts
+            made = *made[:2], {name: method for name, method in made[2].items() if name not in ("item", "__setitem__")}
     except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as problem:
         warnings.warn(f"recording stays in Python, which is slower: {problem!r}", RuntimeWarning, stacklevel=2)
         return
@@ -143,6 +152,7 @@ def _connect(address: Callable[[str], int]) -> tuple[Any, list[Any], dict[str, A
     fallbacks: list[Any] = [recorder.unary_in_python, recorder.one_in_python, recorder.two_in_python]
     fallbacks += [recorder.operators[name] for name in (*OPERATORS, "__getitem__")]
     fallbacks += [many.bind_all_in_python, recorder.number_in_python]
+    fallbacks += [recorder.operators[name] for name in ("item", "__setitem__")]
     prims = [sys.intern(prim) for prim, _ in OPERATORS.values()]
     _kept.append((fallbacks, prims))
     for k, prim in enumerate(prims):
@@ -160,7 +170,8 @@ def _connect(address: Callable[[str], int]) -> tuple[Any, list[Any], dict[str, A
 
 
 def _rehearse(claim: Any, records: list[Any], methods: dict[str, Any]) -> None:
-    """Record two operations and `x[1]` in a trace of its own; RuntimeError where that does not do what it should."""
+    """Record two operations and `x[1]` in a trace of its own, and read and write an element; RuntimeError where that does
+    not do what it should."""
     a = aval((2,), dtypes.float32)
     number = 0.5
     root = Step(None, None, "root")
@@ -190,6 +201,11 @@ def _rehearse(claim: Any, records: list[Any], methods: dict[str, Any]) -> None:
     steps = [(t._tid, t._slot, t._aval, t._data, t._special, type(t), getrefcount(t)) for t in (x, y, z)]
     count = steps[0][-1]
     wanted = [(trace.id, slot, a, None, False, Tensor, count + (slot > 0)) for slot in (0, 1, 3)]
+    place = recorder.tensor_from_buffer(recorder.Buffer.from_array(np.arange(3.0)), (3,), dtypes.float64)
+    methods["__setitem__"](place, -1, 7)
+    scalar = recorder.tensor_from_buffer(place._data, (), dtypes.float64)
+    if (place._data.array(np.float64, (3,)).tolist(), place._version, methods["item"](scalar)) != ([0.0, 1.0, 7.0], 1, 0.0):
+        raise RuntimeError("native code read or wrote another element")
     lists = trace.node is second and trace.scalars == [number] and [*map(id, trace.handles)] == [id(y), id(z)]
     if steps != wanted or not lists or root.hot is not first:
         raise RuntimeError(f"native recording gave {steps} instead of {wanted}")

@@ -544,7 +544,22 @@ kind:
   %zero = load ptr, ptr getelementptr (ptr, ptr @object, i64 2)
   %live = icmp eq ptr %static, %zero
   %can = and i1 %simple, %live
-  br i1 %can, label %alone, label %slow
+  br i1 %can, label %fits.64, label %slow
+fits.64:
+  br i1 %is.int, label %measure, label %alone
+measure:
+  %as = load ptr, ptr getelementptr (ptr, ptr @py, i64 6)
+  %value = call i64 %as(ptr %b)
+  %suspect = icmp eq i64 %value, -1
+  br i1 %suspect, label %look, label %alone
+look:
+  %occurred = load ptr, ptr getelementptr (ptr, ptr @py, i64 7)
+  %error = call ptr %occurred()
+  %large = icmp ne ptr %error, null
+  br i1 %large, label %clear, label %alone
+clear:
+  call void @forget_error(i32 1)
+  br label %slow
 alone:
   %n = call ptr @slot(ptr %trace, ptr %self)
   %odd.n = icmp eq ptr %n, null

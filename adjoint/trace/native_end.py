@@ -103,7 +103,7 @@ define internal i64 @length(ptr %list) alwaysinline {
 }
 
 ; The k-th item of a list, not counted as a reference.
-define internal ptr @item(ptr %list, i64 %k) alwaysinline {
+define internal ptr @nth(ptr %list, i64 %k) alwaysinline {
   %f = load ptr, ptr getelementptr (ptr, ptr @py, i64 20)
   %o = call ptr %f(ptr %list, i64 %k)
   ret ptr %o
@@ -134,7 +134,7 @@ some:
   %one = icmp eq i64 %n, 1
   br i1 %one, label %look, label %no
 look:
-  %views = call ptr @item(ptr %viewed, i64 0)
+  %views = call ptr @nth(ptr %viewed, i64 0)
   %recent = call ptr @field(ptr %views, i64 {Views.recent})
   %m = call i64 @length(ptr %recent)
   br label %loop
@@ -143,7 +143,7 @@ loop:
   %over = icmp eq i64 %i, %m
   br i1 %over, label %yes, label %each
 each:
-  %v = call ptr @item(ptr %recent, i64 %i)
+  %v = call ptr @nth(ptr %recent, i64 %i)
   %held = call i1 @is_held(ptr %v)
   %next = add i64 %i, 1
   br i1 %held, label %no, label %loop
@@ -225,7 +225,7 @@ loop:
   %over = icmp eq i64 %i, %n.handles
   br i1 %over, label %end, label %handle
 handle:
-  %h = call ptr @item(ptr %handles, i64 %i)
+  %h = call ptr @nth(ptr %handles, i64 %i)
   %two.i = mul i64 %i, 2
   %at = getelementptr i64, ptr %first, i64 %two.i
   %number = load i64, ptr %at
@@ -326,7 +326,7 @@ loop:
   %over = icmp eq i64 %i, %n
   br i1 %over, label %take, label %each
 each:
-  %buffer = call ptr @item(ptr %set, i64 %i)
+  %buffer = call ptr @nth(ptr %set, i64 %i)
   %held = call i1 @is_held(ptr %buffer)
   br i1 %held, label %back, label %memory
 memory:
@@ -464,7 +464,7 @@ take_frame:
   %slice = load ptr, ptr getelementptr (ptr, ptr @py, i64 12)
   %append = load ptr, ptr getelementptr (ptr, ptr @py, i64 5)
   %last.frame = sub i64 %n.frames, 1
-  %frame = call ptr @item(ptr %frames, i64 %last.frame)
+  %frame = call ptr @nth(ptr %frames, i64 %last.frame)
   call void @keep(ptr %frame)
   %cut = call i32 %slice(ptr %frames, i64 %last.frame, i64 %n.frames, ptr null)
   %header = call ptr @field(ptr %frame, i64 {Frame.header})
@@ -521,8 +521,8 @@ each:
   %alive = icmp sge i64 %k, 0
   br i1 %alive, label %value, label %each.end
 value:
-  %h = call ptr @item(ptr %handles, i64 %i)
-  %data = call ptr @item(ptr %out, i64 %k)
+  %h = call ptr @nth(ptr %handles, i64 %i)
+  %data = call ptr @nth(ptr %out, i64 %k)
   %data.at = getelementptr i8, ptr %h, i64 {Tensor._data}
   call void @set(ptr %data.at, ptr %data)
   br label %each.end
@@ -549,7 +549,7 @@ start:
   %any = icmp ne i64 %n.viewed, 0
   br i1 %any, label %unview, label %count
 unview:
-  %views = call ptr @item(ptr %viewed, i64 0)
+  %views = call ptr @nth(ptr %viewed, i64 0)
   %old.recent = call ptr @swap(ptr %views, i64 {Views.recent}, ptr %l5)
   %old.viewed = call ptr @swap(ptr %trace, i64 {Trace.viewed}, ptr %l6)
   br label %count

@@ -56,6 +56,61 @@ yes:
   ret i1 true
 }
 
+; A chain like another one that ends in a slice of one start and a reshape, but with another start; null without memory.
+define internal ptr @chain_with(ptr %chain, ptr %i) {
+entry:
+  %new = load ptr, ptr getelementptr (ptr, ptr @py, i64 2)
+  %put = load ptr, ptr getelementptr (ptr, ptr @py, i64 3)
+  %item = load ptr, ptr getelementptr (ptr, ptr @py, i64 13)
+  %size = load ptr, ptr getelementptr (ptr, ptr @py, i64 21)
+  %n = call i64 %size(ptr %chain)
+  %at = sub i64 %n, 2
+  %out = call ptr %new(i64 %n)
+  %starts = call ptr %new(i64 1)
+  %move = call ptr %new(i64 3)
+  %c1 = icmp eq ptr %out, null
+  %c2 = icmp eq ptr %starts, null
+  %c3 = icmp eq ptr %move, null
+  %c12 = or i1 %c1, %c2
+  %c = or i1 %c12, %c3
+  br i1 %c, label %fail, label %fill
+fill:
+  %old = call ptr %item(ptr %chain, i64 %at)
+  %prim = call ptr %item(ptr %old, i64 0)
+  %attrs = call ptr %item(ptr %old, i64 1)
+  call void @keep(ptr %i)
+  call void @keep(ptr %prim)
+  call void @keep(ptr %attrs)
+  %e1 = call i32 %put(ptr %starts, i64 0, ptr %i)
+  %e2 = call i32 %put(ptr %move, i64 0, ptr %prim)
+  %e3 = call i32 %put(ptr %move, i64 1, ptr %attrs)
+  %e4 = call i32 %put(ptr %move, i64 2, ptr %starts)
+  br label %loop
+loop:
+  %k = phi i64 [ 0, %fill ], [ %next, %set ]
+  %over = icmp eq i64 %k, %n
+  br i1 %over, label %done, label %each
+each:
+  %here = icmp eq i64 %k, %at
+  br i1 %here, label %set, label %other
+other:
+  %same = call ptr %item(ptr %chain, i64 %k)
+  call void @keep(ptr %same)
+  br label %set
+set:
+  %part = phi ptr [ %move, %each ], [ %same, %other ]
+  %e5 = call i32 %put(ptr %out, i64 %k, ptr %part)
+  %next = add i64 %k, 1
+  br label %loop
+done:
+  ret ptr %out
+fail:
+  call void @drop_if(ptr %move)
+  call void @drop_if(ptr %starts)
+  call void @drop_if(ptr %out)
+  ret ptr null
+}
+
 define internal ptr @row(ptr %x, ptr %i) {
 entry:
   %none = load ptr, ptr @object
@@ -98,33 +153,79 @@ compare:
   br i1 %same, label %number, label %slow
 number:
   %same.i = call i1 @is_number(ptr %i, ptr %k.i)
-  br i1 %same.i, label %views, label %slow
+  br i1 %same.i, label %as.before, label %other
+as.before:
+  call void @keep(ptr %chain)
+  br label %views
+other:
+  ; The same with another number: its chain is made anew, which may run Python code.
+  %aval = call ptr @field(ptr %x, i64 {Tensor._aval})
+  %shape = call ptr @field(ptr %aval, i64 {Aval.key_shape})
+  %d.object = call ptr %item(ptr %shape, i64 0)
+  %d = call i64 @whole(ptr %d.object)
+  %within = call i64 @along(i64 0, i64 %d, ptr %i, i1 false)
+  %outside = icmp slt i64 %within, 0
+  br i1 %outside, label %slow, label %make
+make:
+  %id = call ptr @field(ptr %trace, i64 {Trace.id})
+  call void @keep(ptr %id)
+  call void @keep(ptr %known)
+  %made = call ptr @chain_with(ptr %chain, ptr %i)
+  call void @drop(ptr %known)
+  call void @drop(ptr %id)
+  %id.now = call ptr @field(ptr %trace, i64 {Trace.id})
+  %node.now = call ptr @field(ptr %trace, i64 {Trace.node})
+  %known.now = call ptr @field(ptr %node.now, i64 {Step.row})
+  %none.made = icmp eq ptr %made, null
+  br i1 %none.made, label %slow, label %same.place
+same.place:
+  %m1 = icmp eq ptr %id.now, %id
+  %m2 = icmp eq ptr %node.now, %node
+  %m3 = icmp eq ptr %known.now, %known
+  %m12 = and i1 %m1, %m2
+  %m = and i1 %m12, %m3
+  br i1 %m, label %views, label %unmake
 views:
+  %chain.new = phi ptr [ %chain, %as.before ], [ %made, %same.place ]
+  %number.new = phi ptr [ %k.i, %as.before ], [ %i, %same.place ]
   %v = call ptr @field(ptr %base, i64 {Tensor._views})
   %unseen = icmp eq ptr %v, %none
-  br i1 %unseen, label %slow, label %held
+  br i1 %unseen, label %unmake, label %held
 held:
-  %v.owner = call ptr @field(ptr %v, i64 {Views.owner})
-  %ours = icmp eq ptr %v.owner, %trace
-  br i1 %ours, label %listed, label %slow
-listed:
   %recent.at = getelementptr i8, ptr %v, i64 {Views.recent}
   %recent = load ptr, ptr %recent.at
-  %size = load ptr, ptr getelementptr (ptr, ptr @py, i64 11)
-  %n = call i64 %size(ptr %recent)
+  %n = call i64 @length(ptr %recent)
   %empty = icmp eq i64 %n, 0
-  br i1 %empty, label %slow, label %go
+  br i1 %empty, label %first, label %listed
+listed:
+  %v.owner = call ptr @field(ptr %v, i64 {Views.owner})
+  %ours = icmp eq ptr %v.owner, %trace
+  br i1 %ours, label %go, label %unmake
+first:
+  ; The first view in this trace: `Views.hold`.
+  %viewed = call ptr @field(ptr %trace, i64 {Trace.viewed})
+  %append = load ptr, ptr getelementptr (ptr, ptr @py, i64 5)
+  %e = call i32 %append(ptr %viewed, ptr %v)
+  %full = icmp ne i32 %e, 0
+  br i1 %full, label %unmake, label %own
+own:
+  %owner.at = getelementptr i8, ptr %v, i64 {Views.owner}
+  call void @set(ptr %owner.at, ptr %trace)
+  br label %go
+unmake:
+  %unused = phi ptr [ %made, %same.place ], [ %chain.new, %views ], [ %chain.new, %listed ], [ %chain.new, %first ]
+  call void @drop(ptr %unused)
+  br label %slow
 go:
   call void @keep(ptr %v)
   call void @keep(ptr %base)
-  call void @keep(ptr %chain)
-  %out = call ptr @take(ptr %trace, ptr %step, ptr %k.i, ptr %recent.at)
+  %out = call ptr @take(ptr %trace, ptr %step, ptr %number.new, ptr %recent.at)
   call void @drop(ptr %v)
   %failed = icmp eq ptr %out, null
   br i1 %failed, label %undo, label %fill
 undo:
   call void @drop(ptr %base)
-  call void @drop(ptr %chain)
+  call void @drop(ptr %chain.new)
   ret ptr null
 fill:
   %o.base = getelementptr i8, ptr %out, i64 {Tensor._base}
@@ -133,7 +234,7 @@ fill:
   store ptr %base, ptr %o.base
   %nothing = load ptr, ptr getelementptr (ptr, ptr @object, i64 7)
   call void @drop(ptr %nothing)
-  store ptr %chain, ptr %o.chain
+  store ptr %chain.new, ptr %o.chain
   ret ptr %out
 slow:
   ret ptr null

@@ -234,6 +234,8 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
         for x in operands:
             if isinstance(x, Tensor):
                 slots.append(x._slot if x._tid == tid else bind(tr, x))
+            elif type(x) is int and not LEAST_INT <= x <= LARGEST_INT:
+                raise OverflowError(f"{prim}: int too big to convert: {_in_digits(x)} is beyond 64 bits; use a float")
             elif tr.static:
                 slots.append(Num(x))
             else:
@@ -267,6 +269,13 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
     if tr.flush_after:
         flush(tr)
     return out
+
+
+LEAST_INT, LARGEST_INT = -(1 << 63), (1 << 64) - 1  # what fits into 64 bits, with a sign or without
+
+
+def _in_digits(x: int) -> str:
+    return str(x) if abs(x) < 1 << 100 else f"{'-' if x < 0 else ''}2**{x.bit_length() - 1} and more"
 
 
 def too_long(tr: Trace) -> bool:
@@ -357,7 +366,7 @@ def record_full(value: Any, shape: tuple[int, ...], dtype: DType) -> Any:
     attrs = (shape, dtype)
     if not tr.static:
         step = tr.node.children.get(("full", type(value), attrs))
-        if step is not None:
+        if step is not None and (type(value) is not int or LEAST_INT <= value <= LARGEST_INT):
             tr.node = step
             tr.scalars.append(value)
             out = pending(tr.id, step.slot, step.aval)

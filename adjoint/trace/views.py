@@ -217,8 +217,15 @@ class Views:
         self.stale.pop(id(view), None)
 
     def gone(self) -> bool:
-        """Whether it is known, after `forget`, that no view is left: their base is then as plain as one without."""
-        return len(self.stale) <= 2 and not [r for r in self.stale.values() if r() is not None]
+        """Whether, after `forget`, no view is left: their base is then as plain as one without. Forgets views that are
+        dead, from the newest to one that lives."""
+        stale = self.stale
+        while stale:
+            newest, reference = next(reversed(stale.items()))
+            if reference() is not None:
+                return False
+            del stale[newest]
+        return True
 
 
 def link(out: Tensor, t: Tensor, move: tuple) -> Tensor:

@@ -56,6 +56,7 @@ LIKELY = {
     "trace/moves": ("tests/trace/test_views.py", "tests/trace/test_view_programs.py"),
     "trace/history": ("tests/trace/test_history.py", "tests/autograd/test_past.py"),
     "trace/repeat": ("tests/trace/test_loops.py", "tests/autograd/test_cuts.py"),
+    "trace/native_elements": ("tests/trace/test_native_elements.py", "tests/trace/test_elements.py"),
     "trace/native_end": ("tests/trace/test_native_end.py",),
     "trace/native": ("tests/trace/test_native.py", "tests/trace/test_stale.py"),
     "ops": ("tests/ops",),

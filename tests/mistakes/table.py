@@ -263,6 +263,24 @@ MISTAKES = [
         "a tensor updated in place is given the value of another, where the same was recorded before with a new name",
     ),
     Mistake(
+        "element-into-held-memory", "buffer in two hands", "trace/native_elements.py",
+        "%two = icmp eq i32 %counted, 2",
+        "%two = icmp ne i32 %counted, 0",
+        "what is pending sees a number that was written after it was recorded",
+    ),
+    Mistake(
+        "read-view-forgotten", "stale view", "trace/native_elements.py",
+        "  %e = call i32 %enter(ptr %stale.now, ptr %key, ptr %ref)",
+        "  %e = add i32 0, 0",
+        "an element that was read as a number keeps its value when its base changes",
+    ),
+    Mistake(
+        "held-view-taken-back", "lost value", "trace/native_elements.py",
+        "br i1 %v.held, label %no, label %goes",
+        "br i1 false, label %no, label %goes",
+        "a view on the way to an element that was read loses its place in the trace, though somebody holds it",
+    ),
+    Mistake(
         "ready-though-held", "buffer in two hands", "trace/native_end.py",
         "br i1 %held, label %back, label %memory",
         "br i1 false, label %back, label %memory",

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -243,3 +245,28 @@ def test_interrupt_at_any_moment() -> None:
     assert caught > 10
     recorder.flush(recorder.current())
     assert (torch.ones(3) + 1).tolist() == [2, 2, 2]
+
+
+HUGE: dict[str, Callable[[Any, int], Any]] = {
+    "add": lambda x, n: x + n, "sub from": lambda x, n: n - x, "mul": lambda x, n: x * n, "add in place": lambda x, n: x.add_(n), "iadd": lambda x, n: x.__iadd__(n),
+    "fill": lambda x, n: x.fill_(n), "element": lambda x, n: x.__setitem__(1, n), "part": lambda x, n: x.__setitem__(slice(1, 3), n),
+    "compared": lambda x, n: x < n, "where": lambda x, n: torch.where(x > 1, x, n), "alpha": lambda x, n: torch.add(x, x, alpha=n),
+    "full": lambda x, n: torch.full((2,), n), "clamp": lambda x, n: x.clamp(max=n),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 2**200, -(2**3000)], ids=["2**64", "-2**63 - 1", "2**200", "-2**3000"])
+@pytest.mark.parametrize("name", HUGE)
+def test_an_int_of_more_than_64_bits_is_refused_where_it_is_used(name: str, number: int) -> None:
+    """Also where the operation is well known with smaller ones; what is pending then is not lost."""
+    for dtype in (torch.int64, torch.int32, torch.float32):
+        x = torch.arange(3).to(dtype)
+        x.tolist()
+        for _ in range(70):
+            HUGE[name](x.clone(), 3)
+        pending, known = x * 2 + 1, HUGE[name](x.clone(), 4)
+        for _ in range(2):
+            with pytest.raises(OverflowError, match=r"int too big to convert.*64 bits"):
+                HUGE[name](x, number)
+        assert pending.tolist() == [1, 3, 5] and x.tolist() == [0, 1, 2]
+        assert known is None or known.tolist() == HUGE[name](x.clone(), 4).tolist()
