@@ -191,7 +191,7 @@ class Compiled:
         if here is None and not ended and len(layout.replays) >= PLACES:
             flush(tr)
             return self._again(tr, state, tensors, arguments, containers, None, True)
-        if here is None or tr.flush_after:
+        if here is None or tr.flush_after or any([sources[k]._base is not None for k, _, _ in here.mutated]):
             return False, None
         scalars = _asked(here.scalars, here.asks)
         if scalars is None:

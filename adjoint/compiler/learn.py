@@ -48,6 +48,8 @@ class Before:
         self.grads = [t.grad for t in self.leaves]
         self.payload, self.origins = len(tr.payload), len(tr.origins)
         everything = {id(t): t for t in (*self.sources, *state.tensors, *[g for g in self.grads if g is not None])}
+        everything |= {id(t._base): t._base for t in [*everything.values()] if t._base is not None}
+        self.past = [g._slot if g is not None and g._tid in (tr.id, -tr.id) else None for g in self.grads]
         self.versions = [(t, t._version, t._aval, t._leaf) for t in everything.values()]
         self.attached = [(t, attributes_of(t)) for t in everything.values()]
         self.placed = [(t._tid, t._slot, t._version) for t in self.sources]
@@ -57,8 +59,14 @@ class Before:
     def learn(self, tr: Any, watch: Watch, out: Any, shape: tuple) -> None:
         """Make the call known, or find out which tensors it reads, or raise `Unrepeatable`."""
         self._check(tr)
-        if not self._settle(tr):
+        used = self._used(tr)
+        if not self._settle(tr, used):
             return
+        known = {id(t) for t in self.sources}
+        if any([t._version != version and id(t) not in known for t, version, _, _ in self.versions]):
+            raise Unrepeatable("it changes a tensor that it does not read, or the base of a view that it was given")
+        if not used.issubset(self.slots):
+            raise Unrepeatable("it reads what was computed before and was not given to it")
         handles: dict[int, Tensor] = {}
         mutated = self._mutated(tr, handles)
         grads = self._gradients(tr, handles)
@@ -96,14 +104,27 @@ class Before:
                 raise Unrepeatable("it changes the options of an optimizer")
         if any([t._aval is not a or t._leaf is not leaf for t, _, a, leaf in self.versions]):
             raise Unrepeatable("it changes whether a tensor requires a gradient")
-        known = {id(t) for t in self.sources}
-        if any([t._version != version and id(t) not in known for t, version, _, _ in self.versions]) and self.layout.settled:
-            raise Unrepeatable("it changes a tensor that it does not read")
 
-    def _settle(self, tr: Any) -> bool:
-        """Whether all tensors that became inputs are known; else remember which, for the next call."""
+    def _used(self, tr: Any) -> set[int]:
+        """Slots of values that were there before the call, of which its steps make others."""
+        used: set[int] = set()
+        step, last = tr.node, self.node.slot
+        while step is not self.node:
+            used.update([a for a in step.args if type(a) is int and a <= last])
+            step = step.parent
+        return used
+
+    def _settle(self, tr: Any, used: set[int]) -> bool:
+        """Whether all tensors that became inputs are known, and the gradients that were in the trace already; else remember
+        which, for the next call."""
         more = tr.inputs[self.counts[0] :]
         layout = self.layout
+        changed = {id(t) for t, version, _, _ in self.versions if t._version != version}
+        given = {id(t) for t in self.sources}
+        more += [
+            g for g, slot in zip(self.grads, self.past, strict=True)
+            if slot is not None and id(g) not in given and (slot in used or id(g) in changed)
+        ]  # fmt: skip
         if not more and layout.settled:
             return True
         if layout.settled and len(tr.origins) != self.origins:
@@ -216,8 +237,8 @@ class Before:
             raise Unrepeatable("it returns a tensor that is made of numbers at every call, or has hooks")
         handles[id(t)] = bases[id(t)] = t
         if t._base is None:
-            if t._tid != tr.id:
-                raise Unrepeatable("it returns a tensor of another step")
+            if t._tid != tr.id or t._slot <= self.node.slot:
+                raise Unrepeatable("it returns a tensor of another step, or a view of one")
             return ("new", t._slot, t._aval, id(t))
         if any(isinstance(x, Tensor) for _, _, starts in t._chain for x in starts) or t._tid != tr.id:
             raise Unrepeatable("it returns a view at a place that was computed")

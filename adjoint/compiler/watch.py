@@ -8,6 +8,7 @@ a call unrepeatable.
 from __future__ import annotations
 
 import functools
+import os
 import types
 from typing import Any
 
@@ -17,8 +18,11 @@ from adjoint.ops import generators
 from adjoint.trace.listener import Listener
 from adjoint.trace.recorder import local
 
-# Functions of this package whose answer hangs on more than what a guard holds of a tensor.
-_TELLING = frozenset("data_ptr untyped_storage grad_fn get_num_threads".split())
+# Functions of this package whose answer hangs on more than what a guard holds of a tensor, or that change what no call gives back.
+_TELLING = frozenset(
+    "data_ptr untyped_storage grad_fn get_num_threads set_num_threads set_printoptions stats why save load save_file load_file".split()
+)
+_OUTSIDE = tuple(PACKAGE + part + os.sep for part in ("io", "viz", "demo", "testing"))  # parts that read and write files, or run others
 
 
 class Unrepeatable(Exception):
@@ -83,9 +87,10 @@ class Watch(Listener):
                 if not known_module(code.co_filename) and _asked_by_user(frame.f_back):
                     self.problem = f"it calls {code.co_name} of Python's library"
             elif code.co_filename.startswith(PACKAGE):
-                told = code.co_name in _TELLING or (code.co_filename == generators.__file__ and code.co_name not in ("next_call", "stream"))
+                told = code.co_name in _TELLING or code.co_filename.startswith(_OUTSIDE)
+                told = told or (code.co_filename == generators.__file__ and code.co_name not in ("next_call", "stream"))
                 if told and _asked_by_user(frame.f_back):
-                    self.problem = f"it calls {code.co_name}, whose answer may be another one for tensors that are alike"
+                    self.problem = f"it calls {code.co_name}, which does more than its tensors tell"
             elif code.co_filename.startswith(BELOW) and not self.problem:
                 caller = frame.f_back
                 if caller is not None and is_user_code(caller.f_code):

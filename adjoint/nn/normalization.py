@@ -82,17 +82,18 @@ class _RunningNorm(Module):
 class _BatchNorm(_RunningNorm):
     def forward(self, input: Tensor) -> Tensor:
         self._check(input)
+        tracked = not self.training or self.track_running_stats  # which may have been switched off since
         return F.batch_norm(
             input,
-            self.running_mean,
-            self.running_var,
+            self.running_mean if tracked else None,
+            self.running_var if tracked else None,
             self.weight,
             self.bias,
             # Without running statistics the batch's own are used in evaluation, too.
             self.training or self.running_mean is None,
             self.momentum,
             self.eps,
-            self.num_batches_tracked if self.training else None,
+            self.num_batches_tracked if self.training and tracked else None,
         )
 
 

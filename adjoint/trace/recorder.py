@@ -454,12 +454,14 @@ def alias(
         slots = tuple([x._slot if x._tid == tid else bind(tr, x) for x in operands])
         if tr.id == tid:
             break
-    key = (prim, *slots, attrs, requires_grad)  # which neither the operands nor the mode decide alone: see `func.variable`
+    # The gradient requirement is decided neither by the operands nor by the mode alone (`func.variable`); and a view of memory
+    # that NumPy sees is bound by its elements, wherever they lie.
+    strides = t._aval.strides if prim == "alias" else None  # the one that shares memory
+    key = (prim, *slots, attrs, requires_grad, strides)
     step = tr.node.kids.get(key)
     if step is None:
         step = new_step(tr, key, prim, slots, attrs)
         step.slot += 1
-        strides = t._aval.strides if prim == "alias" else None  # the one that shares memory
         step.aval = aval(t._aval.shape, t._aval.dtype, requires_grad, strides)
         step.where = user_frame()
         publish(tr, step)

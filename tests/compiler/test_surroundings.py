@@ -18,6 +18,7 @@ import logging
 import operator
 import os
 import sys
+import tempfile
 import types
 import weakref
 from collections.abc import Callable
@@ -1084,6 +1085,149 @@ def objects_with_memory_of_their_own(wrap: Callable) -> Any:
         around(wrap(lambda x: x * len(part.stop)), [lambda: part.stop.append(1)]),
         around(wrap(lambda x: x / next(iter(zeros))), [lambda: (zeros.clear(), zeros.add(-0.0))]),
     ]
+
+
+def _views_of(y: Any) -> list:
+    return [y[1:], y.view(2), y[0], y[...], y.detach(), y.data, y.t(), y[:1], y.squeeze(), y.view_as(y), y.reshape(1, 2), y.expand(2), y]
+
+
+@story
+def writes_through_views_of_what_is_pending(wrap: Callable) -> Any:
+    """Their bases are in the trace already, and no arguments."""
+    log = []
+    changes: list[Callable] = [
+        lambda a: a.mul_(2.0), lambda a: a.fill_(7.0), lambda a: a.view(-1)[:1].mul_(3), lambda a: a.copy_(a + 1), lambda a: (a.add_(1), a * 2)[1],
+    ]  # fmt: skip
+    for kind in range(len(_views_of(torch.ones(2)))):
+        for change in changes:
+            f = wrap(change)
+            for k in range(CALLS):
+                y = torch.ones(2) * k
+                log.append(numbers(f(_views_of(y)[kind])))
+                log.append(y.tolist())
+    return log
+
+
+@story
+def writes_through_views_after_plain_tensors(wrap: Callable) -> Any:
+    f, log = wrap(lambda a: a.mul_(2.0)), []
+    for kind in range(len(_views_of(torch.ones(2)))):
+        for make in (lambda y: y, lambda y, kind=kind: _views_of(y)[kind], lambda y: y.narrow_copy(0, 0, 1) if hasattr(y, "narrow_copy") else y + 0):
+            for k in range(CALLS):
+                y = torch.ones(2) * k
+                f(make(y))
+                log.append(y.tolist())
+    return log
+
+
+@story
+def views_returned_of_views_of_what_is_pending(wrap: Callable) -> Any:
+    log = []
+    for returned in (lambda a: a[:1], lambda a: a.detach(), lambda a: a, lambda a: (a.view(-1), a[0])):
+        f = wrap(returned)
+        for kind in range(len(_views_of(torch.ones(2)))):
+            for k in range(CALLS):
+                y = torch.ones(2) * k
+                a = _views_of(y)[kind]
+                if a.dim() or returned(torch.ones(1)) is None:
+                    q = f(a)
+                    (q[0] if isinstance(q, tuple) else q).data.add_(10)
+                    log.append(y.tolist())
+    return log
+
+
+@story
+def gradients_that_are_in_the_trace_already(wrap: Callable) -> Any:
+    """Accumulated, read, or replaced where something before the call has used them."""
+    log = []
+
+    def accumulate(x: Any) -> None:
+        (x * x).sum().backward()
+
+    def read(x: Any) -> Any:
+        return x.detach() * x.grad
+
+    def clear(x: Any) -> None:
+        x.grad.zero_()
+
+    for looks in range(3):
+        f, x = wrap(accumulate), torch.ones(1).requires_grad_()
+        for k in range(10):
+            r = x.grad * 2 if x.grad is not None else x.detach()
+            f(x)
+            if looks:
+                log.append((r if looks == 1 else x.grad).tolist())
+        log.append(x.grad.tolist())
+    for order in range(4):
+        f, g, h = wrap(accumulate), wrap(read), wrap(clear)
+        x = torch.ones(2).requires_grad_()
+        f(x)
+        for k in range(10):
+            r = x.grad * 2 if order != 3 else g(x)
+            f(x)
+            s = g(x)
+            if order == 0:
+                log.append(r.tolist())
+            if k % 4 == 3:
+                x.grad * 3
+                h(x)
+            log.append([x.grad.tolist(), s.tolist()] if order < 2 or k % 3 == 2 else s.tolist())
+    return log
+
+
+@story
+def another_tensor_in_the_place_of_a_gradient(wrap: Callable) -> Any:
+    """The same steps lead to the call, but the slot that was the gradient's is another tensor's."""
+    log = []
+    f = wrap(lambda x: x.detach() * x.grad)
+    x = torch.ones(2).requires_grad_()
+    x.grad, other = torch.full((2,), 3.0), torch.full((2,), 5.0)
+    x.grad.tolist(), other.tolist()
+    for k in range(16):
+        used = other if k % 4 == 3 else x.grad
+        before = used * 2
+        log.append((f(x).tolist(), before.tolist()))
+    return log
+
+
+@story
+def numbers_kept_in_files(wrap: Callable) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        path, other = os.path.join(folder, "kept.pt"), os.path.join(folder, "written.pt")
+        torch.save({"scale": 2.0}, path)
+        log = around(wrap(lambda x: x * torch.load(path)["scale"]), [lambda: torch.save({"scale": 5.0}, path)])
+
+        def writes(x: Any) -> Any:
+            torch.save({"scale": 1.0}, other)
+            return x * 2
+
+        f = wrap(writes)
+        for _ in range(CALLS):
+            f(x_of())
+            log.append(os.path.exists(other))
+            os.remove(other)
+        return log
+
+
+@story
+def settings_made_in_the_call(wrap: Callable) -> Any:
+    def settles(x: Any) -> Any:
+        torch.set_printoptions(precision=2)
+        torch.set_num_threads(before + 1)
+        return x * 2
+
+    before, log = torch.get_num_threads(), []
+    f = wrap(settles)
+    try:
+        for _ in range(CALLS):
+            f(x_of())
+            log.append((repr(x_of()), torch.get_num_threads()))
+            torch.set_printoptions(profile="default")
+            torch.set_num_threads(before)
+    finally:
+        torch.set_printoptions(profile="default")
+        torch.set_num_threads(before)
+    return log
 
 
 @story

@@ -51,7 +51,7 @@ LIKELY = {
     "trace/lower": ("tests/runtime/test_plan_cache.py", "tests/trace"),
     "trace/macro": ("tests/trace/test_stale.py", "tests/trace/test_loops.py", "tests/optim"),
     "trace/many": ("tests/trace/test_stale.py", "tests/optim"),
-    "trace/recorder": ("tests/trace/test_stale.py", "tests/autograd/test_backward.py", "tests/compiler/test_values_read.py"),
+    "trace/recorder": ("tests/trace/test_stale.py", "tests/autograd/test_backward.py", "tests/compiler/test_values_read.py", "tests/trace/test_sharing.py"),
     "trace/views": ("tests/trace/test_sharing.py", "tests/trace/test_view_programs.py"),
     "trace/moves": ("tests/trace/test_views.py", "tests/trace/test_view_programs.py"),
     "trace/history": ("tests/trace/test_history.py", "tests/autograd/test_past.py"),

@@ -293,6 +293,24 @@ MISTAKES = [
         "an array that NumPy was given is overwritten by a result of a later turn of the loop",
     ),
     Mistake(
+        "what-was-there-before", "stale result", "compiler/learn.py",
+        "        if not used.issubset(self.slots):",
+        "        if False:",
+        "a compiled call that reads a gradient takes another tensor's value, recorded in the same place before",
+    ),
+    Mistake(
+        "base-of-a-view", "lost value", "compiler/learn.py",
+        "        everything |= {id(t._base): t._base for t in [*everything.values()] if t._base is not None}\n",
+        "",
+        "a compiled call's writes through a view are lost where its base was computed just before",
+    ),
+    Mistake(
+        "strides-of-another", "missing part of a key", "trace/recorder.py",
+        "    key = (prim, *slots, attrs, requires_grad, strides)",
+        "    key = (prim, *slots, attrs, requires_grad)",
+        "a detached part of memory that NumPy sees has the strides of another part of it",
+    ),
+    Mistake(
         "reads-unnoticed", "stale result", "trace/recorder.py",
         "    if data is None or local.trace.watch is not None:\n        data = realize(t)",
         "    if data is None:\n        data = realize(t)",

@@ -360,3 +360,18 @@ ERRORS = [
 def test_errors(text: str, kind: type, message: str) -> None:
     with pytest.raises(kind, match=message):
         eval(text, {"nn": nn, "zeros": lambda *shape: adjoint.zeros(shape)})
+
+
+def test_batch_norm_that_stops_keeping_statistics() -> None:
+    """`track_running_stats` switched off later: as in PyTorch nothing is averaged on, and evaluation uses what there is."""
+    adjoint.manual_seed(0)
+    layer, x = nn.BatchNorm1d(3), adjoint.randn(8, 3) * 2 + 1
+    layer(x)
+    before = layer.running_mean.tolist(), layer.running_var.tolist(), layer.num_batches_tracked.item()
+    layer.track_running_stats = False
+    batch = layer(x)
+    assert (layer.running_mean.tolist(), layer.running_var.tolist(), layer.num_batches_tracked.item()) == before
+    np.testing.assert_allclose(batch.detach().mean(0).tolist(), 0, atol=1e-6)
+    layer.eval()
+    wanted = (x - layer.running_mean) / (layer.running_var + layer.eps).sqrt()
+    np.testing.assert_allclose(layer(x).tolist(), wanted.tolist(), rtol=1e-5, atol=1e-6)

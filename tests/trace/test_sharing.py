@@ -331,3 +331,22 @@ def test_parts_of_repeated_views_that_show_no_place_twice_are_written() -> None:
     assert x.grad.tolist() == [0, 0, 16]
     with pytest.raises(RuntimeError, match="single memory location"):
         torch.arange(3.0).expand(2, 3).add_(1)
+
+
+def test_parts_of_shared_memory_that_are_detached_lie_where_they_lie() -> None:
+    """The recorded step of one part is not the description of another with as many elements."""
+    parts = [lambda b: b[:1].expand(2, 6), lambda b: b[::2], lambda b: b[:2], lambda b: b[2:], lambda b: b.t()[:, 1:3].t(), lambda b: b[[0, 1]]]
+    for order in (parts, parts[::-1]):
+        for part in order:
+            for detach in (lambda t: t.detach(), lambda t: t.data):
+                array = np.arange(24.0).reshape(4, 6)
+                b = torch.from_numpy(array)
+                b.sum().item()
+                wanted, w = part(b), detach(part(b))
+                assert (w.stride(), w.is_contiguous(), w.tolist()) == (wanted.stride(), wanted.is_contiguous(), wanted.tolist())
+                if 0 not in w.stride():
+                    w.mul_(2.0)
+                    assert w.tolist() == [[2 * x for x in row] for row in wanted.tolist()] or wanted.tolist() == w.tolist()
+                else:
+                    with pytest.raises(RuntimeError, match="more than one element"):
+                        w.mul_(2.0)
