@@ -293,12 +293,6 @@ MISTAKES = [
         "an array that NumPy was given is overwritten by a result of a later turn of the loop",
     ),
     Mistake(
-        "what-was-there-before", "stale result", "compiler/learn.py",
-        "        if not used.issubset(self.slots):",
-        "        if False:",
-        "a compiled call that reads a gradient takes another tensor's value, recorded in the same place before",
-    ),
-    Mistake(
         "base-of-a-view", "lost value", "compiler/learn.py",
         "        everything |= {id(t._base): t._base for t in [*everything.values()] if t._base is not None}\n",
         "",
