@@ -2,7 +2,7 @@
 
 Recording an operation that is known at this place of the trace is a dozen loads, stores and reference counts: as Python
 some 300 ns, here about 80. The functions below do just what `recorder.unary_in_python`, `one_in_python`, `two_in_python`,
-the operators of `ops.elementwise` and `x[i]` for an int do on their fast path, and call those for everything else: another
+the operators of `ops.elementwise`, `x[i]` for an int, `t.item()` and `x[i] = number` do on their fast path, and call those for everything else: another
 thread's turn, a subclass, a first time, a tensor that is not plainly bound, reference mode.
 
 They are written in LLVM IR, like all native code here, against functions of CPython's stable interface. The fields of
@@ -16,7 +16,8 @@ read before is used. A function that returns null has changed nothing but bound 
 (`_rehearse`); without CPython, without its lock, where the trial fails, or with ADJOINT_NATIVE_RECORDER=0 the Python
 versions stay. An operator that the user has replaced is left alone.
 
-Here the code is filled in, loaded, tried and installed; its text is in `native_code` and `native_rows`. Read `install`.
+Here the code is filled in, loaded, tried and installed; its text is in `native_code`, `native_rows`, `native_elements` and
+`native_end`. Read `install`.
 """
 
 from __future__ import annotations
