@@ -20,7 +20,7 @@ import numpy as np
 
 from adjoint.compiler.direct import Direct
 from adjoint.compiler.known import MAX_REPLAYS, Layout, Replay, State
-from adjoint.compiler.learn import Before
+from adjoint.compiler.learn import Before, is_shared
 from adjoint.compiler.quick import Quick, link
 from adjoint.compiler.reach import PRIMITIVES, Unwatched, reach
 from adjoint.compiler.steps import Step, key_of
@@ -160,11 +160,11 @@ class Compiled:
             if any([g is None or g._base is not None for g in gradients]):
                 return False, None
             sources += gradients
-        buffers = [t._data for t in sources if not t._special]
+        buffers = [t._data for t in sources if not is_shared(t)]
         if len(buffers) < len(sources):
             return False, None
         key = None
-        aliases = layout.aliases(tensors)
+        aliases = layout.aliases(tensors, leaves)
         if aliases:
             shape += aliases
         elif tr.node.parent is None and None not in buffers:
@@ -345,8 +345,8 @@ def _asked(scalars: list, asks: list) -> list | None:
 
 
 def _place(t: Tensor) -> Any:
-    """What a view is of its base: part of what is known of an argument, once it has memory of its own."""
-    return t._leaf if t._data is None else (t._chain, t._base._aval)
+    """What a view is of its base: part of what is known of an argument; and of one that is in the trace, how it lies."""
+    return (t._leaf, t._aval) if t._data is None else (t._chain, t._base._aval)
 
 
 def _flatten(a: Any, tensors: list, shape: list, objects: list, containers: list) -> None:

@@ -57,13 +57,18 @@ class Layout:
         self.rebased = rebased[0]
         return False
 
-    def aliases(self, tensors: list[Tensor]) -> tuple[int, ...]:
-        """Which arguments are tensors that the call can reach in another way, too; empty where all are different ones."""
-        count, places = len(tensors), self.places
-        if count == 0 or (places.keys().isdisjoint(map(id, tensors)) and (count == 1 or len({*map(id, tensors)}) == count)):
-            return ()
-        first: dict[int, int] = {}
-        return tuple([places.get(id(t), -1 - first.setdefault(id(t), k)) for k, t in enumerate(tensors)])
+    def aliases(self, tensors: list[Tensor], leaves: list[Tensor]) -> tuple[Any, ...]:
+        """Which arguments are tensors that the call can reach in another way, too, and which gradients of leaves are arguments
+        or can be reached otherwise; empty where all are different ones."""
+        count, places, ids = len(tensors), self.places, [*map(id, tensors)]
+        out: tuple[Any, ...] = ()
+        if count and not (places.keys().isdisjoint(ids) and (count == 1 or len({*ids}) == count)):
+            first: dict[int, int] = {}
+            out = tuple([places.get(i, -1 - first.setdefault(i, k)) for k, i in enumerate(ids)])
+        grads = [id(t.grad) for t in leaves]
+        if not (places.keys().isdisjoint(grads) and {*ids}.isdisjoint(grads)):
+            out += tuple([(j, places.get(i), ids.index(i) if i in ids else None) for j, i in enumerate(grads) if i in places or i in ids])
+        return out
 
     def know(self, key: tuple, replay: Replay) -> None:
         if len(self.replays) >= MAX_REPLAYS:

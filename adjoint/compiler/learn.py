@@ -19,6 +19,11 @@ from adjoint.trace.recorder import READS
 from adjoint.trace.state import ALIVE
 
 
+def is_shared(t: Tensor) -> bool:
+    """Whether a tensor is none that a known call can take: NumPy sees its memory, it has hooks, or a past."""
+    return t._special or (t._base is not None and t._base._escape is not None)
+
+
 class Before:
     """How things stood before a watched call; `learn` compares."""
 
@@ -36,7 +41,7 @@ class Before:
         if any([g is None for g in gradients]):
             raise Unrepeatable("the argument whose gradient it read has none now")
         self.sources: list[Any] = base + gradients
-        if any([t._special for t in self.sources]):
+        if any([is_shared(t) for t in self.sources]):
             raise Unrepeatable("one of its tensors shares memory with NumPy, has hooks, or was computed in an earlier step")
         if any([g._base is not None for g in gradients]):
             raise Unrepeatable("it reads a gradient that is a view")
@@ -46,6 +51,7 @@ class Before:
         self.counts = len(tr.inputs), len(tr.scalars), len(tr.handles)
         self.bound = {id(t) for t in state.tensors if t._tid in (tr.id, -tr.id)}
         self.grads = [t.grad for t in self.leaves]
+        self.alike = self.layout.aliases(tensors, self.leaves)
         self.payload, self.origins = len(tr.payload), len(tr.origins)
         everything = {id(t): t for t in (*self.sources, *state.tensors, *[g for g in self.grads if g is not None])}
         everything |= {id(t._base): t._base for t in [*everything.values()] if t._base is not None}
@@ -84,7 +90,7 @@ class Before:
             asks.append((at, count, ask))
         asks.sort(key=lambda ask: type(ask[2]) is not functools.partial)
         replay = Replay(tr.node, scalars, asks, mutated, grads, result)
-        self.layout.know((self.node, self.slots, (*shape, *self.layout.aliases(self.tensors))), replay)
+        self.layout.know((self.node, self.slots, (*shape, *self.alike)), replay)
 
     def _check(self, tr: Any) -> None:
         if tr.id != self.tid:

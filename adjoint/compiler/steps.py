@@ -62,11 +62,14 @@ class Step:
         leaves, sources = self.leaves, layout.captured
         if (self.given, *[t.grad is None for t in leaves]) != self.missing:
             return None
+        tensors: list[Tensor] = []
         if self.given:
             tensors = [a for a in args if type(a) is Tensor]
-            if layout.aliases(tensors) or (self.fits is not None and not self.fits(tensors, [])):
+            if self.fits is not None and not self.fits(tensors, []):
                 return None
             sources = tensors + sources
+        if layout.aliases(tensors, leaves):
+            return None
         if self.kinds:
             gradients = [sources[k].grad for k in layout.gradients]
             for g, kind in zip(gradients, self.kinds, strict=True):

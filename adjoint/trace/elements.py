@@ -56,10 +56,14 @@ def take_back(tr: Trace, t: Tensor) -> None:
         return
     if views is None or views.owner is not tr or not views.recent or views.recent[-1] is not t:
         return
-    for move in reversed(t._chain):
-        if node.prim != move[0] or len(node.scalars) != len(move[2]):
+    slot = t._slot
+    for move in reversed(t._chain):  # each of its steps is there, and made of the one before
+        if node.slot != slot or node.prim != move[0] or len(node.scalars) != len(move[2]):
             return
+        slot = node.args[0]
         node = above(node)
+    if base._tid != tr.id or base._slot != slot:
+        return
     recent, first = views.recent, len(views.recent) - 1
     while first:  # views on the way to this one: taken back with it, unless somebody holds them
         v = recent[first - 1]

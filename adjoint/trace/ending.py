@@ -69,11 +69,12 @@ def flush(tr: Trace) -> None:
         if getrefcount(h) > ALIVE
         and h._data is None
         and h._aval.__class__ is Aval  # not the several results of one primitive, of which each is picked at once
+        and (h._tid == tid or h._tid == -tid)  # not one that another thread has changed since
     ]
     if views:
         alive.extend([v for v in views if v._data is None and v._tid == tid and keeps(tr, v)])
     if tr.mutated:
-        alive.extend(tr.mutated.values())
+        alive.extend([t for t in tr.mutated.values() if t._tid == tid or t._tid == -tid])
     if not alive:
         close(tr)
         return
@@ -174,6 +175,8 @@ def abandon(tr: Trace) -> None:
     """Ctrl-C stopped the recorder between two of its lists: nothing pending can be trusted."""
     living_views(tr)
     for h in (*tr.handles, *tr.mutated.values()):
+        if abs(h._tid) != tr.id:
+            continue
         if h._data is None and any(t is h for t in tr.inputs[: len(tr.buffers)]):
             h._data = original(tr, h)  # an update that never ran
         elif h._data is None and h._base is None:

@@ -68,7 +68,7 @@ def _source() -> str:
     where |= cpython.offsets(Trace, "id", "node", "inputs", "buffers", "scalars", "handles", "static", "mutated", "hist")
     where |= cpython.offsets(Trace, "origins", "payload", "values", "viewed", "flush_after", "period", "whole", "watch", "eager")
     where |= cpython.offsets(Step, "children", "hot", "k0", "k1", "k2", "slot", "aval", "row", "boundary", "cut", "end")
-    where |= cpython.offsets(Step, "prim", "parent", "scalars", "scalars_before")
+    where |= cpython.offsets(Step, "prim", "args", "parent", "scalars", "scalars_before")
     where |= cpython.offsets(Frame, "header")
     where |= cpython.offsets(Aval, "requires_grad", "dtype", "size", "key_shape")
     where |= cpython.offsets(Views, "recent", "owner", "stale", "limit")

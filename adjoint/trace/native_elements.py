@@ -115,8 +115,13 @@ number:
   %minus = icmp eq i64 %i, -1
   br i1 %minus, label %clear, label %turn
 clear:
+  %occurred = load ptr, ptr getelementptr (ptr, ptr @py, i64 7)
+  %error = call ptr %occurred()
+  %large = icmp ne ptr %error, null
+  br i1 %large, label %beyond, label %turn
+beyond:
   call void @forget_error(i32 1)
-  br label %turn
+  ret i64 -1
 turn:
   %below = icmp slt i64 %i, 0
   %from.end = and i1 %below, %back
@@ -228,7 +233,30 @@ sliced:
   %q1 = and i1 %cut, %starts
   %not.root.2 = xor i1 %root.2, true
   %q = and i1 %q1, %not.root.2
-  br i1 %q, label %way, label %no
+  br i1 %q, label %operands, label %no
+operands:
+  ; Each of the two is made of what was before it: the reshape of the slice, the slice of the base.
+  %item = load ptr, ptr getelementptr (ptr, ptr @py, i64 13)
+  %a1 = call ptr @field(ptr %node, i64 {Step.args})
+  %a2 = call ptr @field(ptr %above, i64 {Step.args})
+  %o1.object = call ptr %item(ptr %a1, i64 0)
+  %o2.object = call ptr %item(ptr %a2, i64 0)
+  %above.slot.object = call ptr @field(ptr %above, i64 {Step.slot})
+  %base.slot.object = call ptr @field(ptr %base, i64 {Tensor._slot})
+  %base.tid.object = call ptr @field(ptr %base, i64 {Tensor._tid})
+  %base.id.object = call ptr @field(ptr %trace, i64 {Trace.id})
+  %o1 = call i64 @whole(ptr %o1.object)
+  %o2 = call i64 @whole(ptr %o2.object)
+  %above.slot = call i64 @whole(ptr %above.slot.object)
+  %base.slot = call i64 @whole(ptr %base.slot.object)
+  %base.tid = call i64 @whole(ptr %base.tid.object)
+  %base.id = call i64 @whole(ptr %base.id.object)
+  %t1 = icmp eq i64 %o1, %above.slot
+  %t2 = icmp eq i64 %o2, %base.slot
+  %t3 = icmp eq i64 %base.tid, %base.id
+  %t12 = and i1 %t1, %t2
+  %joined = and i1 %t12, %t3
+  br i1 %joined, label %way, label %no
 way:
   ; Views on the way to this one go with it, unless somebody holds them.
   %slot.object = call ptr @field(ptr %before, i64 {Step.slot})

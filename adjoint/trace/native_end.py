@@ -215,6 +215,9 @@ views:
   %unseen = call i1 @no_views(ptr %viewed)
   br i1 %unseen, label %begin, label %no
 begin:
+  %id.object = call ptr @field(ptr %trace, i64 {Trace.id})
+  %to.number = load ptr, ptr getelementptr (ptr, ptr @py, i64 6)
+  %id = call i64 %to.number(ptr %id.object)
   %type.word = call i64 @end.aval_type(ptr %r)
   %aval.type = inttoptr i64 %type.word to ptr
   %first = getelementptr i64, ptr %r, i64 {n_words}
@@ -238,8 +241,13 @@ handle:
   %aval = call ptr @field(ptr %h, i64 {Tensor._aval})
   %type = call ptr @field(ptr %aval, i64 {type})
   %single = icmp eq ptr %type, %aval.type
+  %tid.object = call ptr @field(ptr %h, i64 {Tensor._tid})
+  %as.number = load ptr, ptr getelementptr (ptr, ptr @py, i64 6)
+  %tid = call i64 %as.number(ptr %tid.object)
+  %ours = icmp eq i64 %tid, %id
   %a1 = and i1 %held, %pending
-  %alive = and i1 %a1, %single
+  %a2 = and i1 %a1, %ours
+  %alive = and i1 %a2, %single
   %same = icmp eq i1 %alive, %wanted
   br i1 %same, label %which, label %no
 which:

@@ -1231,6 +1231,61 @@ def settings_made_in_the_call(wrap: Callable) -> Any:
 
 
 @story
+def arguments_that_lie_in_other_ways(wrap: Callable) -> Any:
+    """Pending, in memory, or in memory that NumPy sees: a view that is no view of one is not taken for the other."""
+    ways: list[Callable] = [
+        lambda x: x, lambda x: x.t(), lambda x: x.contiguous(), lambda x: x.t().contiguous().t(), lambda x: torch.from_numpy(x.numpy()),
+        lambda x: torch.from_numpy(x.numpy()).t(), lambda x: torch.from_numpy(x.numpy())[:, :], lambda x: x[:, :1], lambda x: x.expand(2, 2), lambda x: x.clone(),
+    ]  # fmt: skip
+    log: list = []
+    for f in (wrap(lambda x: x.view(-1)[1:3]), wrap(lambda x: x.mul_(2)), wrap(lambda x: x.reshape(-1) * 1), wrap(lambda x: x.is_contiguous() * x)):
+        for first in ways:
+            for way in (first, *ways, first):
+                for read in (False, True):
+                    base = torch.tensor([[1.0, 2.0], [3.0, 4.0]]) * 1
+                    if read:
+                        base.tolist()
+                    a = way(base)
+                    try:
+                        y = f(a)
+                        if y._base is not None:
+                            y.mul_(3)
+                        log.append([numbers(y), a.tolist(), base.tolist()])
+                    except RuntimeError:
+                        log.append("refused")
+    return log
+
+
+@story
+def a_gradient_as_an_argument(wrap: Callable) -> Any:
+    """The same tensor in two ways in some calls, and not in others."""
+    log = []
+    for orders, before in itertools.product(((0, 0, 0, 0, 1, 1, 0, 1), (1, 1, 1, 1, 1, 0, 0, 1, 0)), (False, True)):
+        w, other = torch.ones(2, requires_grad=True), torch.full((2,), 3.0)
+
+        def add(x: Any, w: Any = w) -> Any:
+            (x.detach() * w).sum().backward()
+            return w.grad
+
+        def step(w: Any, g: Any) -> Any:
+            with torch.no_grad():
+                w.sub_(0.1 * g)
+                g.mul_(0.5)
+            return w.grad * 1
+
+        f, g = wrap(add), wrap(step)
+        for call in (f, lambda x, g=g, w=w: g(w, x)):
+            f(other)
+            for order in orders * 3:
+                x = w.grad if order else other
+                used = x * 2 if before else w  # so that it is in the trace already
+                y = call(x)
+                log.append([y.tolist(), used.shape, y is w.grad, x is w.grad, w.tolist(), other.tolist(), w.grad.tolist()])
+                w.grad.clamp_(-20, 20)
+    return log
+
+
+@story
 def number_of_threads(wrap: Callable) -> Any:
     before = torch.get_num_threads()
     try:

@@ -305,6 +305,18 @@ MISTAKES = [
         "a detached part of memory that NumPy sees has the strides of another part of it",
     ),
     Mistake(
+        "handle-of-another-thread", "lost value", "trace/ending.py",
+        "        and (h._tid == tid or h._tid == -tid)  # not one that another thread has changed since\n",
+        "",
+        "a tensor that another thread has changed is given a value of the trace that made it",
+    ),
+    Mistake(
+        "place-beyond-64-bits", "wrong place", "trace/native_elements.py",
+        "br i1 %large, label %beyond, label %turn",
+        "br i1 %large, label %turn, label %turn",
+        "x[2**70] = 1 writes the last element",
+    ),
+    Mistake(
         "reads-unnoticed", "stale result", "trace/recorder.py",
         "    if data is None or local.trace.watch is not None:\n        data = realize(t)",
         "    if data is None:\n        data = realize(t)",
@@ -409,8 +421,8 @@ MISTAKES = [
     ),
     Mistake(
         "step-of-aliased-argument", "missing condition", "compiler/steps.py",
-        "if layout.aliases(tensors) or (",
-        "if (",
+        "if layout.aliases(tensors, leaves):",
+        "if False:",
         "a known training step whose argument is a tensor that it also finds elsewhere reads its value from before the call",
     ),
     Mistake(

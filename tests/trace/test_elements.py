@@ -56,6 +56,33 @@ def test_a_view_that_was_read_is_still_a_view():
     assert e.item() == 8
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64], ids=str)
+def test_a_view_whose_steps_do_not_follow_one_another(dtype):
+    """Between the views that lead to an element the same movements of another tensor were recorded, whose view is alive."""
+    for turn in range(80):
+        x, y = torch.tensor([6.0, -1.0, 4.0]), torch.tensor([7, 5], dtype=dtype)
+        x.tolist(), y.tolist()
+        first = x.view(-1) if turn % 2 else x[1:2]
+        other = y[1] if turn % 2 else y[1:2]
+        element = first[0] if turn % 2 else first.reshape(())
+        held = y[0] if turn % 3 == 0 else None
+        assert element.item() == (6 if turn % 2 else -1)
+        product = other * 1
+        x[2] = 1.5
+        assert other.tolist() == (5 if turn % 2 else [5]) and product.tolist() == other.tolist() and y.tolist() == [7, 5]
+        assert x.tolist() == [6, -1, 1.5] and (held is None or held.item() == 7) and first.tolist() == ([6, -1, 1.5] if turn % 2 else [-1])
+
+
+def test_reshaped_tensors_in_loops_of_elements():
+    x, y = torch.arange(3.0).double().reshape(3), torch.arange(5.0, 8.0).double().reshape(3)
+    for turn in range(80):
+        assert [x[i].item() for i in range(2)] == [0, 1]
+        x[2] = float(turn)
+        part = y[turn % 3]
+        assert x[2].item() == turn and x.numpy()[2] == turn
+        assert part.item() == 5 + turn % 3 and y.tolist() == [5, 6, 7]
+
+
 def test_values_that_others_hold_do_not_change():
     x = concrete(4)
     later, copy, part = x * 2, x.clone(), x[1:3].clone()

@@ -127,6 +127,25 @@ def test_indices_that_are_not_plain(index: Any, by_python: Callable[[bool], None
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("index", [2**70, -(2**70), 2**63, -(2**63) - 1, 2**64 - 1, 5, -6, 2**31, -1, -(2**63)], ids=repr)
+def test_writes_at_places_that_are_not_there(index: int, by_python: Callable[[bool], None]) -> None:
+    """Into memory that nothing else refers to, so that nothing but the place stands in the way."""
+    found = []
+    for python in (True, False):
+        by_python(python)
+        log: list[Any] = []
+        for shape, place in (((5,), index), ((2, 3), (index, 1)), ((2, 3), (0, index)), ((2, 3), (-1, index))):
+            x = torch.zeros(shape)
+            x.tolist()
+            try:
+                x[place] = 7.0
+            except IndexError as error:
+                log.append(str(error))
+            log.append(x.tolist())
+        found.append(log)
+    assert found[0] == found[1]
+
+
 def test_loops_need_no_python(handed: list[str]) -> None:
     x, matrix = torch.arange(40.0), torch.arange(12.0).reshape(3, 4).clone()
     x.tolist(), matrix.tolist()

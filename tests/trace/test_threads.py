@@ -8,6 +8,7 @@ from collections.abc import Callable
 from queue import Queue
 from typing import Any
 
+import numpy as np
 import pytest
 
 import adjoint as torch
@@ -132,3 +133,62 @@ def test_views_that_a_thread_drops_are_not_kept_by_another_threads_pending_view(
     if not torch.is_eager():  # whose trace does not end with a value that is read
         assert sum(r() is not None for r in dropped) <= 1
     assert pending.tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+
+
+CHANGES = {
+    "multiplied": (lambda y: y.mul_(3.0), lambda a: a * 3),
+    "an element": (lambda y: y.__setitem__(2, 7.0), lambda a: np.where(np.arange(5) == 2, 7, a)),
+    "filled": (lambda y: y.fill_(2.0), lambda a: a * 0 + 2),
+    "a part": (lambda y: y[1:3].add_(1), lambda a: a + np.array([0, 1, 1, 0, 0])),
+    "twice": (lambda y: y.add_(1).mul_(2), lambda a: (a + 1) * 2),
+    "looked at": (lambda y: y.add_(1).sum().item(), lambda a: a + 1),
+}
+
+
+@pytest.mark.parametrize("alive", [False, True], ids=["ended", "waiting"])
+@pytest.mark.parametrize("which", ["result", "copy", "operand"])
+@pytest.mark.parametrize("name", CHANGES)
+def test_another_thread_changes_what_is_pending_here(name: str, which: str, alive: bool) -> None:
+    """One after the other, without a race: the trace that made the value no longer gives the tensor its own."""
+    change, expected = CHANGES[name]
+    for turn in range(70):
+        x = torch.arange(5.0)
+        if turn % 2:
+            x.tolist()
+        y = x * 2 if which == "result" else x.clone()
+        other = y + 10
+        changed, go_on = threading.Event(), threading.Event()
+
+        def work(t: torch.Tensor = x if which == "operand" else y, changed: threading.Event = changed, go_on: threading.Event = go_on) -> None:
+            change(t)
+            changed.set()
+            go_on.wait(10)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert changed.wait(10)
+        if not alive:
+            go_on.set()
+            thread.join()
+        start = np.arange(5.0)
+        before = start * 2 if which == "result" else start
+        order = [x, y, other] if turn % 3 else [other, y, x]
+        wanted = {
+            id(x): expected(start) if which == "operand" else start,
+            id(y): before if which == "operand" else expected(before),
+            id(other): before + 10,
+        }
+        for t in order:
+            assert t.tolist() == wanted[id(t)].tolist(), (turn, order.index(t))
+        go_on.set()
+        thread.join()
+
+
+def test_two_threads_add_to_one_gradient() -> None:
+    for _ in range(5):
+        w = torch.ones(3, requires_grad=True)
+        (w * 2).sum().backward()
+        thread = threading.Thread(target=lambda w=w: (w * 3).sum().backward())
+        thread.start()
+        thread.join()
+        assert w.grad.tolist() == [5, 5, 5]
