@@ -39,17 +39,19 @@ class Step:
     """One known call, for the state of its surroundings that `guard` describes.
 
     count: of tensors that it reads.  given: how many of them are arguments.  changed: which of them it changes.
-    missing: `given`, and of which leaves the gradient has to be missing.  kinds: what the gradients are that it reads.
+    missing: `given`, and of which leaves the gradient has to be missing.  distinct: how many objects the arguments and
+    gradients are, None among them.  kinds: what the gradients are that it reads.
     fits: asks whether arguments will do, where there is more to it.
     """
 
-    __slots__ = ("changed", "count", "direct", "fits", "given", "guard", "kinds", "layout", "leaves", "missing", "replay")
+    __slots__ = ("changed", "count", "direct", "distinct", "fits", "given", "guard", "kinds", "layout", "leaves", "missing", "replay")
 
     def __init__(self, state: State, layout: Layout, replay: Replay, direct: Direct, given: int, sources: list[Tensor]) -> None:
         self.guard, self.leaves = state.guard, state.leaves
         self.fits = state.fits if state.tags or state.reads_grad else None
         self.layout, self.replay, self.direct, self.given, self.count = layout, replay, direct, given, len(sources)
         self.missing = next(kinds for kinds, known in state.layouts.items() if known is layout)
+        self.distinct = given + self.missing[1:].count(False) + (True in self.missing[1:])
         self.kinds = [g._aval for g in sources[len(sources) - len(layout.gradients) :]]
         self.changed = [k for k, _, _ in direct.mutated]
 
@@ -60,15 +62,17 @@ class Step:
         if layout.rebased != rebased[0] or not self.guard.holds():
             return None
         leaves, sources = self.leaves, layout.captured
-        if (self.given, *[t.grad is None for t in leaves]) != self.missing:
+        grads = [t.grad for t in leaves]
+        if (self.given, *[g is None for g in grads]) != self.missing:
             return None
-        tensors: list[Tensor] = []
+        seen = {*map(id, grads)}
         if self.given:
             tensors = [a for a in args if type(a) is Tensor]
+            seen.update(map(id, tensors))
             if self.fits is not None and not self.fits(tensors, []):
                 return None
             sources = tensors + sources
-        if layout.aliases(tensors, leaves):
+        if len(seen) < self.distinct or not layout.places.keys().isdisjoint(seen):  # as `Layout.aliases`
             return None
         if self.kinds:
             gradients = [sources[k].grad for k in layout.gradients]

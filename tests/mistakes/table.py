@@ -421,7 +421,7 @@ MISTAKES = [
     ),
     Mistake(
         "step-of-aliased-argument", "missing condition", "compiler/steps.py",
-        "if layout.aliases(tensors, leaves):",
+        "if len(seen) < self.distinct or not layout.places.keys().isdisjoint(seen):",
         "if False:",
         "a known training step whose argument is a tensor that it also finds elsewhere reads its value from before the call",
     ),
