@@ -306,7 +306,7 @@ MISTAKES = [
     ),
     Mistake(
         "handle-of-another-thread", "lost value", "trace/ending.py",
-        "        and (h._tid == tid or h._tid == -tid)  # not one that another thread has changed since\n",
+        "            and (h._tid == tid or h._tid == -tid)  # not one that another thread has changed since\n",
         "",
         "a tensor that another thread has changed is given a value of the trace that made it",
     ),
