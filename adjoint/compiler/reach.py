@@ -76,13 +76,14 @@ class _Computed(Exception):
 
 
 class Code:
-    """The names a code object uses: of globals it reads, of globals it writes, of everything else, and whether it may read
+    """The names a code object uses: of globals it reads, of globals it writes, of everything, of attributes, and whether it may read
     attributes under names that are computed; whether it goes on where an attribute is missing; builtin functions it passes on."""
 
     def __init__(self, code: types.CodeType) -> None:
         self.globals: set[str] = set()
         self.stored: set[str] = set()
         self.names: set[str] = set(code.co_names) | {c for c in code.co_consts if type(c) is str and c.isidentifier()}
+        self.attributes: set[str] = {c for c in code.co_consts if type(c) is str and c.isidentifier()}
         self.imports: set[str] = set()
         self.passed: set[str] = set()
         self.computed = not self.names.isdisjoint(_COMPUTE_NAMES)
@@ -94,6 +95,8 @@ class Code:
                     self.passed.add(op.argval)
             elif op.opname in ("STORE_ATTR", "DELETE_ATTR"):
                 self.stored.add(op.argval)
+            elif op.opname.startswith(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER", "IMPORT_FROM")):
+                self.attributes.add(op.argval)
             elif op.opname == "IMPORT_NAME":
                 self.imports.add(op.argval)
             elif op.opname == "MATCH_CLASS":
@@ -152,6 +155,7 @@ class Reach:
         self._seen: dict[int, Any] = {}
         used = [code_of(c) for c in codes]
         self.names = frozenset().union(*[c.names for c in used])
+        self.attributes = frozenset().union(*[c.attributes for c in used])
         self.stored = frozenset().union(*[c.stored for c in used])
         self.computed = computed or any([c.computed for c in used])
         self.tolerant = self.computed or any([c.tolerant for c in used])
@@ -279,9 +283,10 @@ class Reach:
         else:
             self._entries(m.__dict__, m.__dict__ if self.computed else self.names)
 
-    def _named(self, d: dict, leads_on: Callable[[Any], bool]) -> None:
-        """Watch the entries of a library that the code names, and follow some of them."""
-        for name in sorted(self.names if self.tolerant else self.names & d.keys()):
+    def _named(self, d: dict, leads_on: Callable[[Any], bool], may_come: bool = True) -> None:
+        """Watch the entries of a library that the code names, and follow some of them; and where the code goes on without
+        them, those that may come later."""
+        for name in sorted(self.attributes if self.tolerant and may_come else self.attributes & d.keys()):
             value = self.guard.key(d, name)
             if value is not ABSENT and leads_on(value):
                 self._pending.append(value)
@@ -291,7 +296,7 @@ class Reach:
         for name in sorted(wanted):
             if name in d:
                 self._pending.append(self.guard.key(d, name))
-            elif name in self.stored or self.tolerant:
+            elif name in self.stored or self.computed or (self.tolerant and name in self.attributes):
                 self.guard.key(d, name)
 
     def _dict(self, d: dict) -> None:
@@ -345,7 +350,7 @@ class Reach:
                     self._pending.append(self.guard.key(entries, name))
         for c in cls.__mro__:
             if is_library(c):  # somebody may put other functions there, or things of his own
-                self._named(_entries_of(c), lambda value: not is_library(value) and not isinstance(value, (property, type)))
+                self._named(_entries_of(c), _given_by_the_user, issubclass(c, (Tensor, Module)))
             if issubclass(cls, Module):  # the library itself calls these
                 for name in ("forward", "__call__"):
                     if name in vars(c):
@@ -423,6 +428,11 @@ _WAYS: tuple[tuple[Any, Callable[[Reach, Any], None]], ...] = (
     ((set, frozenset), Reach._set),
     ((property, staticmethod, classmethod, functools.cached_property), Reach._wrapped),
 )
+
+
+def _given_by_the_user(value: Any) -> bool:
+    """Whether an entry of a library's class is none that the library put there."""
+    return not is_library(value) and not isinstance(value, (property, type))
 
 
 def _described(o: Any, found_in: dict[int, Any]) -> str:
