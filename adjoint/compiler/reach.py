@@ -284,9 +284,9 @@ class Reach:
             self._entries(m.__dict__, m.__dict__ if self.computed else self.names)
 
     def _named(self, d: dict, leads_on: Callable[[Any], bool], may_come: bool = True) -> None:
-        """Watch the entries of a library that the code names, and follow some of them; and where the code goes on without
-        them, those that may come later."""
-        for name in sorted(self.attributes if self.tolerant and may_come else self.attributes & d.keys()):
+        """Watch the entries of a library that the code names, and follow some of them; and those that may come later: by
+        the code itself, or where it goes on without them."""
+        for name in sorted((self.attributes if self.tolerant and may_come else self.attributes & d.keys()) | self.stored):
             value = self.guard.key(d, name)
             if value is not ABSENT and leads_on(value):
                 self._pending.append(value)

@@ -996,6 +996,34 @@ def attributes_given_to_classes_of_the_library(wrap: Callable) -> Any:
 
 
 @story
+def stores_into_modules_and_classes_of_the_library(wrap: Callable) -> Any:
+    """A call that gives a name a value does so again where somebody took it away, or put another there."""
+
+    def store(holder: Any) -> Callable:
+        def f(x: Any) -> Any:
+            holder.my_flag = 5
+            return x * 2
+
+        return f
+
+    log = []
+    for holder in (torch, nn, nn.Linear, torch.Tensor, np):
+        for taken_first in (False, True):
+            f = wrap(store(holder))
+            try:
+                for value in (None, 6, None, 5, None):
+                    if taken_first or value is not None:
+                        holder.my_flag = value
+                    for _ in range(CALLS):
+                        if taken_first and hasattr(holder, "my_flag"):
+                            del holder.my_flag
+                        log.append((numbers(f(x_of())), vars(holder).get("my_flag")))
+            finally:
+                del holder.my_flag
+    return log
+
+
+@story
 def methods_of_tensors_replaced(wrap: Callable) -> Any:
     known = torch.Tensor.sinh
     try:
