@@ -1301,15 +1301,26 @@ def a_gradient_as_an_argument(wrap: Callable) -> Any:
                 g.mul_(0.5)
             return w.grad * 1
 
-        f, g = wrap(add), wrap(step)
-        for call in (f, lambda x, g=g, w=w: g(w, x)):
+        def shown(x: Any, w: Any = w) -> Any:
+            """Names the gradient without reading its values."""
+            return x * 2, w.grad
+
+        f, g, h = wrap(add), wrap(step), wrap(shown)
+
+        def told(x: Any, h: Any = h) -> Any:
+            twice, gradient = h(x)
+            log.append(twice.tolist())
+            return gradient
+
+        for call in (f, lambda x, g=g, w=w: g(w, x), told):
             f(other)
             for order in orders * 3:
                 x = w.grad if order else other
                 used = x * 2 if before else w  # so that it is in the trace already
                 y = call(x)
                 log.append([y.tolist(), used.shape, y is w.grad, x is w.grad, w.tolist(), other.tolist(), w.grad.tolist()])
-                w.grad.clamp_(-20, 20)
+                if call is not told:
+                    w.grad.clamp_(-20, 20)
     return log
 
 

@@ -335,6 +335,12 @@ MISTAKES = [
         "a compiled function takes a Parameter for the Tensor it was called with before",
     ),
     Mistake(
+        "gradient-as-argument", "stale result", "compiler/known.py",
+        "if not (places.keys().isdisjoint(grads) and {*ids}.isdisjoint(grads)):",
+        "if False:",
+        "a compiled function returns its argument for the gradient that the argument once was",
+    ),
+    Mistake(
         "memory-of-another", "buffer in two hands", "trace/views.py",
         "    elif tr.flush_after:  # the value is memory that NumPy shares, and may change\n        flush(tr)",
         "    elif False:\n        pass",
