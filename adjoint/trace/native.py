@@ -2,8 +2,8 @@
 
 Recording an operation that is known at this place of the trace is a dozen loads, stores and reference counts: as Python
 some 300 ns, here about 80. The functions below do just what `recorder.unary_in_python`, `one_in_python`, `two_in_python`,
-the operators of `ops.elementwise`, `x[i]` for an int, `t.item()` and `x[i] = number` do on their fast path, and call those for everything else: another
-thread's turn, a subclass, a first time, a tensor that is not plainly bound, reference mode.
+the operators of `ops.elementwise`, `x[i]` for an int, `t.item()` and `x[i] = number` do on their fast path, and call those
+for everything else: another thread's turn, a subclass, a first time, a tensor that is not plainly bound, reference mode.
 
 They are written in LLVM IR, like all native code here, against functions of CPython's stable interface. The fields of
 `Tensor`, `Trace` and `Step` are read at the places where their slots lie, which `offsets` finds by looking; the
@@ -16,8 +16,8 @@ read before is used. A function that returns null has changed nothing but bound 
 (`_rehearse`); without CPython, without its lock, where the trial fails, or with ADJOINT_NATIVE_RECORDER=0 the Python
 versions stay. An operator that the user has replaced is left alone.
 
-Here the code is filled in, loaded, tried and installed; its text is in `native_code`, `native_rows`, `native_elements` and
-`native_end`. Read `install`.
+Here the code is filled in, loaded, tried and installed; its text is in `native_code`, `native_rows`, `native_end`,
+`native_views` and `native_elements`. Read `install`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from adjoint.trace.native_code import CHILD, COMMON, FUNCTION, FUNCTIONS, KNOWN,
 from adjoint.trace.native_elements import ELEMENT, KINDS
 from adjoint.trace.native_end import END
 from adjoint.trace.native_rows import MANY, NUMBER, ROW
+from adjoint.trace.native_views import TAKE_BACK
 from adjoint.trace.state import Trace, fast
 from adjoint.trace.trie import Step
 from adjoint.trace.views import Views
@@ -61,6 +62,8 @@ OPERATORS = {
     "__mul__": ("mul", False), "__rmul__": ("mul", False), "__truediv__": ("div", False), "__rtruediv__": ("div", True),
 }  # fmt: skip
 
+ELEMENTS = ("item", "__setitem__")  # methods that read and write single numbers
+
 
 def _source() -> str:
     """The module's IR for this interpreter."""
@@ -76,7 +79,7 @@ def _source() -> str:
     header = (ctypes.c_void_p * 2).from_address(id(one))
     where["type"] = 8 * list(header).index(id(object))
     where["n_api"], where["n_objects"] = len(_API), len(_OBJECTS)
-    where["n_operators"], where["n_fallbacks"] = len(OPERATORS), len(OPERATORS) + len(FUNCTIONS) + 5
+    where["n_operators"], where["n_fallbacks"] = len(OPERATORS), len(OPERATORS) + len(FUNCTIONS) + 3 + len(ELEMENTS)
     where |= {f"kind{k}": _OBJECTS.index(getattr(dtypes, name)) for k, name in enumerate(KINDS)}
 
     def fill(text: str, **more: Any) -> str:
@@ -103,7 +106,7 @@ def _source() -> str:
     texts.append(fill(ROW, fallback=len(OPERATORS) + len(FUNCTIONS)))
     texts.append(fill(MANY, fallback=len(OPERATORS) + len(FUNCTIONS) + 1))
     texts.append(fill(NUMBER, fallback=len(OPERATORS) + len(FUNCTIONS) + 2))
-    texts.append(fill(END))
+    texts += [fill(END), fill(TAKE_BACK)]
     texts.append(fill(ELEMENT, item=where["n_fallbacks"] - 2, setitem=where["n_fallbacks"] - 1))
     return "\n".join(texts)
 
@@ -135,7 +138,7 @@ def install() -> None:
         if cpython.where_counts_lie():
             recorder._settle = cpython.function("settle", module.address("settle"), cpython.ONE_ARGUMENT)
         else:  # what reads reference counts
-            made = *made[:2], {name: method for name, method in made[2].items() if name not in ("item", "__setitem__")}
+            made = *made[:2], {name: method for name, method in made[2].items() if name not in ELEMENTS}
     except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as problem:
         warnings.warn(f"recording stays in Python, which is slower: {problem!r}", RuntimeWarning, stacklevel=2)
         return
@@ -153,7 +156,7 @@ def _connect(address: Callable[[str], int]) -> tuple[Any, list[Any], dict[str, A
     fallbacks: list[Any] = [recorder.unary_in_python, recorder.one_in_python, recorder.two_in_python]
     fallbacks += [recorder.operators[name] for name in (*OPERATORS, "__getitem__")]
     fallbacks += [many.bind_all_in_python, recorder.number_in_python]
-    fallbacks += [recorder.operators[name] for name in ("item", "__setitem__")]
+    fallbacks += [recorder.operators[name] for name in ELEMENTS]
     prims = [sys.intern(prim) for prim, _ in OPERATORS.values()]
     _kept.append((fallbacks, prims))
     for k, prim in enumerate(prims):

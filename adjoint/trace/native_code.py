@@ -99,6 +99,44 @@ define internal ptr @field(ptr %o, i64 %offset) alwaysinline {
   ret ptr %v
 }
 
+define internal i64 @whole(ptr %o) alwaysinline {
+  %as = load ptr, ptr getelementptr (ptr, ptr @py, i64 6)
+  %n = call i64 %as(ptr %o)
+  ret i64 %n
+}
+
+; Whether an int fits into 64 bits, and where it does, the number at a place.
+define internal i1 @fits_64(ptr %o, ptr %at) {
+entry:
+  %n = call i64 @whole(ptr %o)
+  store i64 %n, ptr %at
+  %suspect = icmp eq i64 %n, -1
+  br i1 %suspect, label %ask, label %yes
+ask:
+  %occurred = load ptr, ptr getelementptr (ptr, ptr @py, i64 7)
+  %error = call ptr %occurred()
+  %large = icmp ne ptr %error, null
+  br i1 %large, label %beyond, label %yes
+beyond:
+  call void @forget_error(i32 1)
+  ret i1 false
+yes:
+  ret i1 true
+}
+
+; Where a function failed at something that can be done without.
+define internal void @forget_error(i32 %code) {
+entry:
+  %fine = icmp eq i32 %code, 0
+  br i1 %fine, label %out, label %clear
+clear:
+  %f = load ptr, ptr getelementptr (ptr, ptr @py, i64 23)
+  call void %f()
+  br label %out
+out:
+  ret void
+}
+
 ; claim(trace): this thread's trace is the one that the fast path works on.
 define ptr @claim(ptr %self, ptr %trace) {
   %get = load ptr, ptr getelementptr (ptr, ptr @py, i64 9)
@@ -148,9 +186,8 @@ compare:
   %unset = icmp eq ptr %tid, null
   br i1 %unset, label %slow, label %numbers
 numbers:
-  %as = load ptr, ptr getelementptr (ptr, ptr @py, i64 6)
-  %x = call i64 %as(ptr %id)
-  %y = call i64 %as(ptr %tid)
+  %x = call i64 @whole(ptr %id)
+  %y = call i64 @whole(ptr %tid)
   %equal = icmp eq i64 %x, %y
   br i1 %equal, label %known, label %outside
 known:
@@ -513,6 +550,7 @@ FUNCTIONS = {
 OPERATION = """
 define ptr @{name}(ptr %self, ptr %arguments, i64 %count) {
 entry:
+  %whole.at = alloca i64
   %prim.at = getelementptr ptr, ptr @prim, i64 {k}
   %prim = load ptr, ptr %prim.at
   %right = icmp eq i64 %count, 1
@@ -548,18 +586,8 @@ kind:
 fits.64:
   br i1 %is.int, label %measure, label %alone
 measure:
-  %as = load ptr, ptr getelementptr (ptr, ptr @py, i64 6)
-  %value = call i64 %as(ptr %b)
-  %suspect = icmp eq i64 %value, -1
-  br i1 %suspect, label %look, label %alone
-look:
-  %occurred = load ptr, ptr getelementptr (ptr, ptr @py, i64 7)
-  %error = call ptr %occurred()
-  %large = icmp ne ptr %error, null
-  br i1 %large, label %clear, label %alone
-clear:
-  call void @forget_error(i32 1)
-  br label %slow
+  %in.64 = call i1 @fits_64(ptr %b, ptr %whole.at)
+  br i1 %in.64, label %alone, label %slow
 alone:
   %n = call ptr @slot(ptr %trace, ptr %self)
   %odd.n = icmp eq ptr %n, null

@@ -216,8 +216,7 @@ views:
   br i1 %unseen, label %begin, label %no
 begin:
   %id.object = call ptr @field(ptr %trace, i64 {Trace.id})
-  %to.number = load ptr, ptr getelementptr (ptr, ptr @py, i64 6)
-  %id = call i64 %to.number(ptr %id.object)
+  %id = call i64 @whole(ptr %id.object)
   %type.word = call i64 @end.aval_type(ptr %r)
   %aval.type = inttoptr i64 %type.word to ptr
   %first = getelementptr i64, ptr %r, i64 {n_words}
@@ -242,8 +241,7 @@ handle:
   %type = call ptr @field(ptr %aval, i64 {type})
   %single = icmp eq ptr %type, %aval.type
   %tid.object = call ptr @field(ptr %h, i64 {Tensor._tid})
-  %as.number = load ptr, ptr getelementptr (ptr, ptr @py, i64 6)
-  %tid = call i64 %as.number(ptr %tid.object)
+  %tid = call i64 @whole(ptr %tid.object)
   %ours = icmp eq i64 %tid, %id
   %a1 = and i1 %held, %pending
   %a2 = and i1 %a1, %ours
@@ -256,8 +254,7 @@ living:
   %grad = call ptr @field(ptr %aval, i64 {Aval.requires_grad})
   %special = call ptr @field(ptr %h, i64 {Tensor._special})
   %slot.object = call ptr @field(ptr %h, i64 {Tensor._slot})
-  %as = load ptr, ptr getelementptr (ptr, ptr @py, i64 6)
-  %slot = call i64 %as(ptr %slot.object)
+  %slot = call i64 @whole(ptr %slot.object)
   %g = icmp eq ptr %grad, %false
   %s = icmp eq ptr %special, %false
   %p = icmp eq i64 %slot, %slot.wanted
@@ -290,19 +287,6 @@ entry:
   br i1 %none, label %out, label %give
 give:
   call void @drop(ptr %o)
-  br label %out
-out:
-  ret void
-}
-
-; Where memory was missing for something that can be done without.
-define internal void @forget_error(i32 %code) {
-entry:
-  %fine = icmp eq i32 %code, 0
-  br i1 %fine, label %out, label %clear
-clear:
-  %f = load ptr, ptr getelementptr (ptr, ptr @py, i64 23)
-  call void %f()
   br label %out
 out:
   ret void
@@ -396,8 +380,7 @@ known:
   %own = icmp eq ptr %base, %none
   br i1 %own, label %first, label %refuse
 first:
-  %as = load ptr, ptr getelementptr (ptr, ptr @py, i64 6)
-  %r.word = call i64 %as(ptr %record)
+  %r.word = call i64 @whole(ptr %record)
   %r = inttoptr i64 %r.word to ptr
   %can = call i1 @as_before(ptr %trace, ptr %t, ptr %r)
   br i1 %can, label %prepare, label %refuse
@@ -491,7 +474,7 @@ take_frame:
   %enter.word = call i64 @end.enter(ptr %r)
   %enter = inttoptr i64 %enter.word to ptr
   %answer = call ptr %enter(ptr null, ptr %arguments, i64 4)
-  %bits = call i64 %as(ptr %answer)
+  %bits = call i64 @whole(ptr %answer)
   call void @drop(ptr %answer)
   %back = call i32 %append(ptr %frames, ptr %frame)
   call void @forget_error(i32 %back)
@@ -572,7 +555,7 @@ count:
   %long = load ptr, ptr getelementptr (ptr, ptr @py, i64 17)
   %put = load ptr, ptr getelementptr (ptr, ptr @py, i64 18)
   %before = call ptr %get(ptr %dict, ptr %key)
-  %clock = call i64 %as(ptr %before)
+  %clock = call i64 @whole(ptr %before)
   %clock.next = add i64 %clock, 1
   %clock.object = call ptr %long(i64 %clock.next)
   %timeless = icmp eq ptr %clock.object, null

@@ -333,7 +333,6 @@ entry:
   %false = load ptr, ptr getelementptr (ptr, ptr @object, i64 1)
   %true = load ptr, ptr getelementptr (ptr, ptr @object, i64 8)
   %leaf.name = load ptr, ptr getelementptr (ptr, ptr @object, i64 9)
-  %as = load ptr, ptr getelementptr (ptr, ptr @py, i64 6)
   %item = load ptr, ptr getelementptr (ptr, ptr @py, i64 16)
   %size = load ptr, ptr getelementptr (ptr, ptr @py, i64 15)
   %number = load ptr, ptr getelementptr (ptr, ptr @py, i64 17)
@@ -349,7 +348,7 @@ entry:
   %left = load ptr, ptr %a3
   %id = call ptr @field(ptr %trace, i64 {Trace.id})
   %mutated = call ptr @field(ptr %trace, i64 {Trace.mutated})
-  %id.number = call i64 %as(ptr %id)
+  %id.number = call i64 @whole(ptr %id)
   %minus.number = sub i64 0, %id.number
   %minus = call ptr %number(i64 %minus.number)
   %short = icmp eq ptr %minus, null
@@ -410,7 +409,7 @@ point:
   call void @set(ptr %slot.at, ptr %slot)
   %version.at = getelementptr i8, ptr %t, i64 {Tensor._version}
   %version = load ptr, ptr %version.at
-  %version.number = call i64 %as(ptr %version)
+  %version.number = call i64 @whole(ptr %version)
   %version.next = add i64 %version.number, 1
   %version.new = call ptr %number(i64 %version.next)
   store ptr %version.new, ptr %version.at

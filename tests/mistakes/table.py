@@ -269,13 +269,13 @@ MISTAKES = [
         "what is pending sees a number that was written after it was recorded",
     ),
     Mistake(
-        "read-view-forgotten", "stale view", "trace/native_elements.py",
+        "read-view-forgotten", "stale view", "trace/native_views.py",
         "  %e = call i32 %enter(ptr %stale.now, ptr %key, ptr %ref)",
         "  %e = add i32 0, 0",
         "an element that was read as a number keeps its value when its base changes",
     ),
     Mistake(
-        "held-view-taken-back", "lost value", "trace/native_elements.py",
+        "held-view-taken-back", "lost value", "trace/native_views.py",
         "br i1 %v.held, label %no, label %goes",
         "br i1 false, label %no, label %goes",
         "a view on the way to an element that was read loses its place in the trace, though somebody holds it",
@@ -312,8 +312,8 @@ MISTAKES = [
     ),
     Mistake(
         "place-beyond-64-bits", "wrong place", "trace/native_elements.py",
-        "br i1 %large, label %beyond, label %turn",
-        "br i1 %large, label %turn, label %turn",
+        "br i1 %fits, label %turn, label %no",
+        "br i1 %fits, label %turn, label %turn",
         "x[2**70] = 1 writes the last element",
     ),
     Mistake(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import math
 import random
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -333,7 +332,7 @@ def test_random_loops(start: int, by_python: Callable[[bool], None]) -> None:
         assert now == state, seed
 
 
-def test_nothing_is_kept_and_nothing_given_up_twice() -> None:
+def test_nothing_is_kept_and_nothing_given_up_twice(nothing_drifts: Callable) -> None:
     x, y, m = torch.arange(30.0), torch.arange(30), torch.arange(6.0).reshape(2, 3).clone()
     x.tolist(), y.tolist(), m.tolist()
 
@@ -350,27 +349,9 @@ def test_nothing_is_kept_and_nothing_given_up_twice() -> None:
             with pytest.raises((IndexError, RuntimeError, OverflowError)):
                 wrong()
 
-    gc.collect()
-    gc.freeze()
-    try:
-        for _ in range(10):
-            run()
-        witnesses = [None, False, True, (), 0, 7, local.trace.root(), x, x._data, x._data.mem, x._aval, x._views, y, m, y._data, m._data, weakref.ref]
-
-        def counted() -> list[int]:
-            gc.collect()
-            return [*(sys.getrefcount(w) for w in witnesses), len(gc.get_objects()), 8 * torch.stats()["live_buffers"]]
-
-        for _ in range(4):  # what other tests have left may be cleared away meanwhile; a leak stays
-            before = counted()
-            for _ in range(50):
-                run()
-            drift = [abs(a - b) for a, b in zip(before, counted(), strict=True)]
-            if max(drift) < 40:
-                return
-        pytest.fail(f"drift {drift}")
-    finally:
-        gc.unfreeze()
+    for _ in range(10):
+        run()
+    nothing_drifts(run, [None, False, True, (), 0, 7, local.trace.root(), x, x._data, x._data.mem, x._aval, x._views, y, m, y._data, m._data, weakref.ref])
 
 
 def test_collections_in_the_middle() -> None:

@@ -45,15 +45,6 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     yield counts
 
 
-@pytest.fixture
-def few_objects() -> Iterator[None]:
-    """What there is already is left out of collections and counts, which take a third of a second otherwise."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def numbers(*shape: int, seed: int = 0) -> Any:
     return torch.tensor(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
 
@@ -164,25 +155,11 @@ def test_the_same_counts(name: str, settled: list[int], monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_nothing_is_kept_and_nothing_given_up_twice(name: str, few_objects: None) -> None:
+def test_nothing_is_kept_and_nothing_given_up_twice(name: str, nothing_drifts: Callable) -> None:
     run = CASES[name]
     for _ in range(8):
         run()
-    witnesses = [None, False, True, (), local.trace.root(), X._aval, X, X._data, X._data.mem, recorder.flush, torch.Tensor]
-
-
-    def state() -> list[int]:
-        gc.collect()
-        return [*(sys.getrefcount(w) for w in witnesses), len(gc.get_objects()), 8 * torch.stats()["live_buffers"]]
-
-    for _ in range(4):  # what other tests have left may be cleared away meanwhile; a leak stays
-        before = state()
-        for _ in range(50):
-            run()
-        drift = [abs(a - b) for a, b in zip(before, state(), strict=True)]
-        if max(drift) < 40:  # 50 rounds would show 50
-            return
-    pytest.fail(f"drift {drift}")
+    nothing_drifts(run, [None, False, True, (), local.trace.root(), X._aval, X, X._data, X._data.mem, recorder.flush, torch.Tensor])
 
 
 def test_an_update_in_place_ends_at_the_same_place(settled: list[int]) -> None:
