@@ -20,7 +20,7 @@ import numpy as np
 
 from adjoint.compiler.direct import Direct
 from adjoint.compiler.known import MAX_REPLAYS, Layout, Replay, State
-from adjoint.compiler.learn import Before, is_shared
+from adjoint.compiler.learn import Before, is_special
 from adjoint.compiler.quick import Quick, link
 from adjoint.compiler.reach import PRIMITIVES, Unwatched, reach
 from adjoint.compiler.steps import Step, key_of
@@ -160,7 +160,7 @@ class Compiled:
             if any([g is None or g._base is not None for g in gradients]):
                 return False, None
             sources += gradients
-        buffers = [t._data for t in sources if not is_shared(t)]
+        buffers = [t._data for t in sources if not is_special(t)]
         if len(buffers) < len(sources):
             return False, None
         key = None
@@ -191,7 +191,7 @@ class Compiled:
         if here is None and not ended and len(layout.replays) >= PLACES:
             flush(tr)
             return self._again(tr, state, tensors, arguments, containers, None, True)
-        if here is None or tr.flush_after or any([sources[k]._base is not None for k, _, _ in here.mutated]):
+        if here is None or tr.flush_after:
             return False, None
         scalars = _asked(here.scalars, here.asks)
         if scalars is None:

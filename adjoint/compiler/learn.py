@@ -19,7 +19,7 @@ from adjoint.trace.recorder import READS
 from adjoint.trace.state import ALIVE
 
 
-def is_shared(t: Tensor) -> bool:
+def is_special(t: Tensor) -> bool:
     """Whether a tensor is none that a known call can take: NumPy sees its memory, it has hooks, or a past."""
     return t._special or (t._base is not None and t._base._escape is not None)
 
@@ -41,7 +41,7 @@ class Before:
         if any([g is None for g in gradients]):
             raise Unrepeatable("the argument whose gradient it read has none now")
         self.sources: list[Any] = base + gradients
-        if any([is_shared(t) for t in self.sources]):
+        if any([is_special(t) for t in self.sources]):
             raise Unrepeatable("one of its tensors shares memory with NumPy, has hooks, or was computed in an earlier step")
         if any([g._base is not None for g in gradients]):
             raise Unrepeatable("it reads a gradient that is a view")
@@ -66,15 +66,16 @@ class Before:
         """Make the call known, or find out which tensors it reads, or raise `Unrepeatable`."""
         self._check(tr)
         used = self._used(tr)
-        if not self._settle(tr, used):
+        changed = {id(t) for t, version, _, _ in self.versions if t._version != version}
+        if not self._settle(tr, used, changed):
             return
-        known = {id(t) for t in self.sources}
-        if any([t._version != version and id(t) not in known for t, version, _, _ in self.versions]):
+        given = {id(t) for t in self.sources}
+        if not changed.issubset(given):
             raise Unrepeatable("it changes a tensor that it does not read, or the base of a view that it was given")
         if not used.issubset(self.slots):
             raise Unrepeatable("it reads what was computed before and was not given to it")
         handles: dict[int, Tensor] = {}
-        mutated = self._mutated(tr, handles)
+        mutated = self._mutated(tr, handles, given)
         grads = self._gradients(tr, handles)
         result = self._describe(tr, out, handles, {})
         self._nothing_else(tr, handles)
@@ -120,12 +121,11 @@ class Before:
             step = step.parent
         return used
 
-    def _settle(self, tr: Any, used: set[int]) -> bool:
+    def _settle(self, tr: Any, used: set[int], changed: set[int]) -> bool:
         """Whether all tensors that became inputs are known, and the gradients that were in the trace already; else remember
         which, for the next call."""
         more = tr.inputs[self.counts[0] :]
         layout = self.layout
-        changed = {id(t) for t, version, _, _ in self.versions if t._version != version}
         given = {id(t) for t in self.sources}
         more += [
             g for g, slot in zip(self.grads, self.past, strict=True)
@@ -169,7 +169,7 @@ class Before:
             return True
         return False
 
-    def _mutated(self, tr: Any, handles: dict) -> list:
+    def _mutated(self, tr: Any, handles: dict, given: set[int]) -> list:
         out = []
         for k, (t, slot, (_, _, version)) in enumerate(zip(self.sources, self.slots, self.placed, strict=True)):
             if any(t is s for s in self.sources[:k]):
@@ -182,8 +182,8 @@ class Before:
                 raise Unrepeatable("it changes a view, or memory that is shared")
             out.append((k, t._slot, t._version - version))
             handles[id(t)] = t
-        known = {id(t) for t in self.sources}
-        if any([key not in known for key in tr.mutated if key not in {id(t) for t, *_ in self.versions}]):
+        before = {id(t) for t, *_ in self.versions}
+        if any([key not in given and key not in before for key in tr.mutated]):
             raise Unrepeatable("it changes a tensor that was made elsewhere")
         return out
 

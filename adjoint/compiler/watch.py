@@ -20,7 +20,7 @@ from adjoint.trace.recorder import local
 
 # Functions of this package whose answer hangs on more than what a guard holds of a tensor, or that change what no call gives back.
 _TELLING = frozenset(
-    "data_ptr untyped_storage grad_fn get_num_threads set_num_threads set_printoptions stats why save load save_file load_file".split()
+    "data_ptr untyped_storage grad_fn get_num_threads set_num_threads set_printoptions stats why".split()
 )
 _OUTSIDE = tuple(PACKAGE + part + os.sep for part in ("io", "viz", "demo", "testing"))  # parts that read and write files, or run others
 

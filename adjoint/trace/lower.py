@@ -254,10 +254,7 @@ def run_steps(node: Step, buffers: list[Any], scalars: list[Any]) -> tuple[dict[
     errors: dict[int, Exception] = {}
     for step in path(node):
         for k, (slot, dtype) in enumerate(step.scalars):
-            try:
-                values[slot] = round_to(scalars[step.scalars_before + k], dtype)
-            except OverflowError as error:
-                errors[slot] = RuntimeError(f"{error}{place(step)}")
+            values[slot] = round_to(scalars[step.scalars_before + k], dtype)
         if step.prim in SILENT:
             continue
         if step.prim == "input":
