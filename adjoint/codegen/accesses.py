@@ -16,11 +16,15 @@ from adjoint.codegen.emitter import vector_type
 from adjoint.codegen.reductions import fold_of
 from adjoint.codegen.squares import turned
 from adjoint.codegen.tiling import LINE, ROW_DEPTH, STREAM_BYTES
+from adjoint.hardware import vendor
 from adjoint.ir.graph import Node
 from adjoint.schedule import expr as ex
 from adjoint.schedule.values import Nest, Root, Value
 
 _PAGE = 4096  # bytes
+# How near to the core lines come that are asked for ahead (LLVM's localities, 3 the nearest). What comes past the caches, 0,
+# is up to 15 % faster than without asking on AMD's Zen 4, and on Intel's Emerald Rapids four times slower.
+_NEARNESS = 0 if vendor() == "AuthenticAMD" else 3
 
 
 class Accesses(Addresses):
@@ -84,11 +88,11 @@ class Accesses(Addresses):
         self._prefetch(start, self.row_block * self.tile * size)
 
     def _prefetch(self, start: str, nbytes: int) -> None:
-        """Ask for lines that are read once and may leave the caches then."""
+        """Ask for lines that are read once."""
         self.em.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         for line in range(0, nbytes, LINE):
             pointer = self.em.op(f"getelementptr i8, ptr {start}, i64 {line}") if line else start
-            self.em.line(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 0, i32 1)")
+            self.em.line(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 {_NEARNESS}, i32 1)")
 
     def _joined(self, parts: list[str], element: str, lanes: int) -> str:
         """Vectors of so many lanes, one after the other in a wide one."""
