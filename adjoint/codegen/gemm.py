@@ -37,6 +37,8 @@ from adjoint.codegen.gemm_words import ELEMENTS, Epilogue, Layout, Operand, Phas
 __all__ = ["Gemm", "Phase", "choose_tile", "gemm_kernel"]
 
 _STRIP_TILE = (8, 4)  # the largest of strips: all rows of A in one set of a first-level cache, half of a second-level one for B
+_LARGE = 1 << 18  # bytes of a B that is slow to read where it lies
+_OFTEN, _MANY_ROWS = 4, 256  # products with one B share a copy of it, where they have fewer rows
 _L1_ELEMENTS = 1 << 13  # of a panel of B that stays in the first-level cache beside A and C
 
 
@@ -44,11 +46,13 @@ _L1_ELEMENTS = 1 << 13  # of a panel of B that stays in the first-level cache be
 class Gemm:
     """The kernels of one product, to be run in order, and the scratch memory they share.
 
-    Buffers of every phase: 0 = A, 1 = B, 2 = C and, when scratch_bytes > 0, 3 = scratch.
+    Buffers of every phase: 0 = A, 1 = B, 2 = C and, when scratch_bytes > 0, 3 = scratch.  copied: the operand that the first
+    phase copies, if all of scratch is that copy: it serves any product that would begin with the same phase.
     """
 
     phases: tuple[Phase, ...]
     scratch_bytes: int
+    copied: int | None = None
 
 
 def gemm_kernel(
@@ -65,6 +69,7 @@ def gemm_kernel(
     vector_bytes: int = 64,
     registers: int | None = None,
     epilogue: Epilogue | None = None,
+    again: int = 1,
 ) -> Gemm:
     """Kernels for C[b, i, j] = sum over l of A[b, i, l] * B[b, l, j], with C contiguous.
 
@@ -77,6 +82,8 @@ def gemm_kernel(
     epilogue(emitter, lanes, value, row, column, mask) may replace each vector of C before it is
     stored: `value` holds elements `column`, `column + 1`, ... of row `row` of C seen as a matrix
     of batch * m rows (both i64 SSA names); `mask` names the lanes that exist, or is None for all.
+
+    again: how many products have this B, and so could share a copy of it.
 
     KeyError for another dtype.
     """
@@ -104,7 +111,8 @@ def gemm_kernel(
 
     phases: list[Phase] = []
     scratch = 0
-    if _wants_strips(shape):
+    share = again >= _OFTEN and 8 < m < _MANY_ROWS and k * n * itemsize > _LARGE
+    if _wants_strips(shape) and not share:
         rows, vectors = choose_tile(m, n, k, shape.lanes, registers, largest=_STRIP_TILE)
         width = vectors * shape.lanes
         copying = wants_panels(shape, b, width)
@@ -117,12 +125,13 @@ def gemm_kernel(
         phases.append(strips_kernel(name, shape, a, b, rows, vectors, copying, epilogue))
         return Gemm(tuple(phases), scratch)
     rows, vectors = choose_tile(m, n, k, shape.lanes, registers)
-    if _wants_packing(shape, b, rows):
-        packed_batches = batch if b.batch else 1
+    copied = None
+    if share or _wants_packing(shape, b, rows):
+        copied, packed_batches = b.buffer, batch if b.batch else 1
         phase, b, scratch = pack_columns(f"{name}_pack", shape, b, vectors, packed_batches)
         phases.append(phase)
     phases.append(tile_kernel(name, shape, a, b, rows, vectors, epilogue))
-    return Gemm(tuple(phases), scratch)
+    return Gemm(tuple(phases), scratch, copied)
 
 
 def choose_tile(
@@ -168,14 +177,14 @@ def _wants_packing(shape: Shape, b: Operand, rows: int) -> bool:
     if b.column != 1 and shape.n > 1:
         return True
     # In place, each step of k enters another row; many rows of tiles must repay the copy.
-    large = shape.k * shape.n * shape.itemsize > 1 << 18
+    large = shape.k * shape.n * shape.itemsize > _LARGE
     return large and shape.m > 8 and shape.m >= 4 * rows
 
 
 def _wants_strips(shape: Shape) -> bool:
     """Whether B is too large for a tile's way through it to stay in the second-level cache, and the product repays strips."""
     repays = shape.m >= 4 * _STRIP_TILE[0] and shape.n >= 8 * shape.lanes and shape.k >= shape.lanes
-    return repays and shape.k * shape.n * shape.itemsize > 1 << 18 and shape.m * shape.n * shape.k >= 1 << 22
+    return repays and shape.k * shape.n * shape.itemsize > _LARGE and shape.m * shape.n * shape.k >= 1 << 22
 
 
 def _wants_rows(shape: Shape, a: Operand) -> bool:

@@ -30,15 +30,24 @@ def operations(node: Node) -> int:
 _MOVES = 64  # additions for each element of an order
 
 
-def product(unit: Special, vector_bytes: int) -> Gemm:
-    """The kernels of a matrix product."""
+def right_operand(unit: Special) -> tuple:
+    """What the right operand of a matrix product is: of whose memory, and how it lies there."""
+    source, layout = unit.layouts[1]
+    return source, tuple(layout), unit.node.args[1].shape
+
+
+def product(unit: Special, vector_bytes: int, again: int = 1) -> Gemm:
+    """The kernels of a matrix product.
+
+    again: how many of the program's have the same right operand.
+    """
     node = unit.node
     x, y = node.args
     *batch, m, k = x.shape
     (*a_layout, a_offset), (*b_layout, b_offset) = (strides for _, strides in unit.layouts)
     return gemm_kernel(
         "kernel", node.dtype.name, math.prod(batch), m, y.shape[-1], k, tuple(a_layout), tuple(b_layout),
-        offsets=(a_offset, b_offset), vector_bytes=vector_bytes,
+        offsets=(a_offset, b_offset), vector_bytes=vector_bytes, again=again,
     )  # fmt: skip
 
 

@@ -7,14 +7,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
+from adjoint.codegen.gemm_words import Phase
 from adjoint.codegen.nest import STATUS, Kernel, NestKernel
 from adjoint.ir.graph import Graph, Node
 from adjoint.runtime import jit
-from adjoint.runtime.contractions import KERNELS, operations
+from adjoint.runtime.contractions import KERNELS, operations, right_operand
 from adjoint.runtime.plan import Call, Host, Place, Plan, Stage
 from adjoint.schedule.group import Grouping, Special
 from adjoint.schedule.memory_plan import plan_memory
@@ -31,6 +33,19 @@ class Piece:
     name: str
     unit: Any
     slots: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernels:
+    """Those of a special step.
+
+    phases: one after another.  scratch: the name of the memory they share, if any; products that share a copy of an operand
+    have the same.  scratch_bytes: its size.
+    """
+
+    phases: tuple[Phase, ...]
+    scratch: Any
+    scratch_bytes: int
 
 
 class Scheduled:
@@ -61,10 +76,12 @@ class Scheduled:
             stored.update(unit.reads)
         width = jit.target().vector_bytes
         made: list[tuple[Any, list]] = []  # (unit, its kernels)
+        self.again = Counter([right_operand(u) for u in order if isinstance(u, Special) and u.kind == "matmul"])
+        self.copied: set[Any] = set()  # copies of operands that an earlier product has made
         self.texts: list[tuple[str, str, list[str]]] = []
         for unit in order:
             if isinstance(unit, Special):
-                made.append((unit, self._special(unit, width) if unit.layouts else []))
+                made.append((unit, [self._special(unit, width)] if unit.layouts else []))
                 continue
             if not any(r.target in stored for r in unit.roots):
                 continue
@@ -81,20 +98,28 @@ class Scheduled:
         self._place(made)
         self._stage(made, apart)
 
-    def _special(self, unit: Special, width: int) -> list:
+    def _special(self, unit: Special, width: int) -> _Kernels:
         """The kernels of a matrix product, a convolution, attention or an order."""
         node, plan = unit.node, self.plan
-        made = KERNELS[unit.kind](unit, width)
+        more = {"again": self.again[right_operand(unit)]} if unit.kind == "matmul" else {}
+        made = KERNELS[unit.kind](unit, width, **more)
+        phases: tuple[Phase, ...] = made.phases
+        scratch: tuple = ("scratch", unit.id)
+        if made.copied is not None:
+            scratch = ("copy", unit.layouts[made.copied][0], phases[0].text)
+            if scratch in self.copied:
+                phases = phases[1:]
+            self.copied.add(scratch)
         flops = operations(node)
         moved = sum([a.size * a.dtype.itemsize for a in (*node.args, *unit.results)])
         plan.flops += flops
         plan.bytes += moved
-        for phase in made.phases:
+        for phase in phases:
             self.texts.append((phase.name, phase.text, list(phase.declarations)))
             plan.names.append(unit.kind)
             plan.work.append((0, 0))
         plan.work[-1] = flops, moved  # packing comes before the product
-        return [made]
+        return _Kernels(phases, scratch if made.scratch_bytes else None, made.scratch_bytes)
 
     def _place(self, made: list[tuple[Any, list]]) -> None:
         """Slots and arena offsets of everything that is neither input nor output."""
@@ -107,7 +132,7 @@ class Scheduled:
             span[0], span[1] = min(span[0], at), max(span[1], at)
 
         uses_status = False
-        scratch: dict[int, int] = {}
+        scratch: dict[Any, int] = {}
         for at, (unit, kernels) in enumerate(made):
             if isinstance(unit, Special):
                 for n in unit.reads:
@@ -118,9 +143,9 @@ class Scheduled:
                 if unit.layouts:
                     for key in _results(unit):
                         touch(key, at)
-                    if kernels[0].scratch_bytes:
-                        scratch[unit.id] = kernels[0].scratch_bytes
-                        touch(("scratch", unit.id), at)
+                    if kernels[0].scratch:
+                        scratch[kernels[0].scratch] = kernels[0].scratch_bytes
+                        touch(kernels[0].scratch, at)
             else:
                 for b in kernels[0].buffers:
                     if b == STATUS:
@@ -131,8 +156,8 @@ class Scheduled:
         for key, (start, end) in life.items():
             if isinstance(key, Node):
                 size = key.size * key.dtype.itemsize
-            elif key[0] == "scratch":
-                size = scratch[key[1]]
+            elif key in scratch:
+                size = scratch[key]
             else:
                 shape, dtype = key[2]
                 size = math.prod(shape) * dtype.itemsize
@@ -181,8 +206,8 @@ class Scheduled:
                     self.pieces.append(Piece(unit.node.prim.name, unit, tuple(used)))
             elif isinstance(unit, Special):
                 keys: list[Any] = [*(source for source, _ in unit.layouts), *_results(unit)]
-                if kernels[0].scratch_bytes:
-                    keys.append(("scratch", unit.id))
+                if kernels[0].scratch:
+                    keys.append(kernels[0].scratch)
                 index = tuple([self.slots[k] for k in keys])
                 large = operations(unit.node) > 2_000_000
                 for phase in kernels[0].phases:
