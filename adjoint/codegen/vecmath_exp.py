@@ -17,9 +17,11 @@ LN2 = {
     "float": (0.6931471824645996, -1.9046542121259336e-09),
     "double": (0.6931471805599453, 2.3190468138462996e-17),
 }
-# Below the first the result rounds to 0, above the second it overflows.
-EXP_RANGE = {"float": (-104.0, 89.0), "double": (-745.2, 710.0)}
-EXP2_RANGE = {"float": (-151.0, 129.0), "double": (-1076.0, 1025.0)}
+# Above the second the result overflows. Below the first, which is far below where it rounds to 0, the factor by which
+# `times_power_of_two` begins is 0 itself: its pattern is that of k = -191, or -1151. So -inf, which masks are made of, gets its 0
+# without passing denormal numbers, for which processors may take a hundred times as long.
+EXP2_RANGE = {"float": (-191.0, 129.0), "double": (-1151.0, 1025.0)}
+EXP_RANGE = {"float": (-132.39, 89.0), "double": (-797.81, 710.0)}
 # Below this the result is no normal number.
 EXP_NORMAL = {"float": -87.0, "double": -708.0}
 # 1 - tanh(x), and expm1(-x) + 1, vanish beyond these.
