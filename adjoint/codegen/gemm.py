@@ -39,6 +39,7 @@ __all__ = ["Gemm", "Phase", "choose_tile", "gemm_kernel"]
 _STRIP_TILE = (8, 4)  # the largest of strips: all rows of A in one set of a first-level cache, half of a second-level one for B
 _LARGE = 1 << 18  # bytes of a B that is slow to read where it lies
 _OFTEN, _MANY_ROWS = 4, 256  # products with one B share a copy of it, where they have fewer rows
+_LOAD = 0.1  # cycles of a load, beside what it has to wait for others
 _L1_ELEMENTS = 1 << 13  # of a panel of B that stays in the first-level cache beside A and C
 
 
@@ -140,12 +141,13 @@ def choose_tile(
     """Rows and vectors, up to `largest`, of the tile that computes an m x n product in the least estimated time.
 
     The estimate counts cycles on a machine with two multiply-adds and two loads a cycle and four
-    cycles of latency, which is what current x86 and ARM cores have. A panel of B that the first-level
-    cache cannot hold comes from the second, at a register in 1.6 cycles.
+    cycles of latency, which is what current x86 and ARM cores have. A load costs a little even so: another thread on
+    the core loads, too. A panel of B that the first-level cache cannot hold comes from the second, at a register in 1.6
+    cycles.
 
     >>> from adjoint.codegen.gemm import choose_tile
-    >>> choose_tile(64, 64, 64, 16, 32)
-    (13, 2)
+    >>> choose_tile(768, 512, 128, 16, 32)
+    (6, 4)
     """
     best, choice = float("inf"), (1, 1)
     for vectors in range(1, min(largest[1], -(-n // lanes)) + 1):
@@ -154,10 +156,10 @@ def choose_tile(
             if held + vectors + 1 > registers:
                 break
             far = k * vectors * lanes > _L1_ELEMENTS and m > rows
-            step = max(held / 2, (rows + vectors) / 2, 4.0, 1.6 * vectors if far else 0.0) + 0.25
+            step = max(held / 2, (rows + vectors) / 2, 4.0, 1.6 * vectors if far else 0.0) + 0.25 + _LOAD * (rows + vectors)
             tiles = -(-m // rows) * -(-n // (vectors * lanes))
             cost = tiles * (max(k, 1) * step + 1.5 * held + 15)
-            if cost <= best:
+            if cost < best:
                 best, choice = cost, (rows, vectors)
     return choice
 
