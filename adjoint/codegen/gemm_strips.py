@@ -63,7 +63,7 @@ def strips_kernel(
     width, k_block = vectors * shape.lanes, min(shape.k, shape.k_block)
     down, across = -(-shape.m // rows), -(-shape.n // width)
     # A block is a part of a strip. One that is copied for few rows costs more than an idle thread.
-    least_rows, least_blocks = (128, 8) if copying else (32, 16)
+    least_rows, least_blocks = (64, 16) if copying else (32, 16)
     parts = max(1, shape.m // 256, min(shape.m // least_rows, -(-least_blocks // (across * shape.batch))))
     panel = Operand(3, 0, width, 1, width) if copying else b
     tile = Tile(em, shape, a, panel, rows, vectors, epilogue, fetch=True)
