@@ -17,8 +17,8 @@ import numpy as np
 
 from .record import Case, Row, Workload
 
-# Thread pools spin for a few milliseconds after their last task; the next library's turn waits.
-PAUSE = 0.004
+# Thread pools spin after their last task, some for tens of milliseconds; the next library's turn waits until they sleep.
+PAUSE, LONGEST_PAUSE = 0.004, 0.2
 MOST_STEPS = 1 << 16
 
 
@@ -159,9 +159,19 @@ def _steps_per_batch(case: Case, wanted: float) -> int:
 
 def _timed_batch(case: Case, steps: int) -> float:
     """Seconds per step: the previous library's threads fall asleep, ours and the caches warm up."""
-    time.sleep(PAUSE)
+    wait_for_quiet()
     _batch(case, max(1, steps // 16))
     return _batch(case, steps) / steps
+
+
+def wait_for_quiet() -> None:
+    """Sleep until no thread of this process keeps a processor busy."""
+    given_up = time.perf_counter() + LONGEST_PAUSE
+    while time.perf_counter() < given_up:
+        begun, used = time.perf_counter(), time.process_time()
+        time.sleep(PAUSE)
+        if time.process_time() - used < 0.1 * (time.perf_counter() - begun):
+            return
 
 
 def _batch(case: Case, steps: int) -> float:
