@@ -93,9 +93,12 @@ def test_large_copies_go_past_the_caches(shape: tuple[int, int], monkeypatch: py
         assert streams == [shape[0] % 16 == 0]  # whole lines only
 
 
+@pytest.mark.parametrize("asking", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "uint8"])
-def test_blocks_that_ask_for_the_next_ones(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As large copies do, here of matrices with any number of rows and columns left over, and of several in a row."""
+def test_blocks_for_main_memory(dtype: str, asking: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of large copies, here of matrices with any number of rows and columns left over, and of several in a row; those
+    that ask for what the next ones read, and those that do not."""
+    monkeypatch.setattr("adjoint.codegen.tiling.ASKS_AHEAD", asking)
     for module in ("tiling", "accesses"):
         monkeypatch.setattr(f"adjoint.codegen.{module}.STREAM_BYTES", 1 << 16)
     texts: list[str] = []
@@ -108,4 +111,5 @@ def test_blocks_that_ask_for_the_next_ones(dtype: str, monkeypatch: pytest.Monke
         y = values(dtype, *x.swapaxes(-1, -2).shape)
         np.testing.assert_array_equal((torch.tensor(x).mT + torch.tensor(y)).numpy(), x.swapaxes(-1, -2) + y)
     if not torch.is_eager() and jit.available() and dtype == "float32":
-        assert sum("prefetch" in text for text in texts) >= 4
+        assert sum("prefetch" in text for text in texts) >= 4 * asking
+        assert asking or not any("prefetch" in text for text in texts)
