@@ -63,11 +63,16 @@ class Levels:
         """Begin `for i in range(start, stop, step)`, which must run at least once.
 
         carried: (type, initial value) of what passes from one round to the next. Returns the counter and the carried
-        values of the current round.
+        values of the current round. Of a single round they are those it begins with: masks and patterns that depend on
+        the counter are constants then.
         """
-        head, after = self.em.fresh_label("loop"), self.em.fresh_label("after")
-        counter = self.em.name("i")
-        names = [self.em.name("c") for _ in carried]
+        head = self.em.fresh_label("loop")
+        after: str | None = None
+        if start.isdigit() and stop.isdigit() and int(start) + step >= int(stop):
+            counter, names = start, [initial for _, initial in carried]
+        else:
+            after, counter = self.em.fresh_label("after"), self.em.name("i")
+            names = [self.em.name("c") for _ in carried]
         level = Level(Region(head))
         level.loop = (head, after, counter, start, stop, step, carried, names)
         self.stack.append(level)
@@ -88,6 +93,10 @@ class Levels:
         before = em.block
         em.line(f"br label %{head}")
         em.lines.append(f"{head}:")
+        if after is None:  # a single round
+            em.lines.extend(level.region.lines)
+            em.block = latch
+            return
         following_counter = em.name("n")
         em.line(f"{counter} = phi i64 [ {start}, %{before} ], [ {following_counter}, %{latch} ]")
         for (kind, initial), name, value in zip(carried, names, following, strict=True):

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "schedule"))
 from graphs import FLOATS, INTS, check, given, native, results, sample
 
 from adjoint import dtypes as dt
+from adjoint.codegen.loops import Levels
 from adjoint.dtypes import DType
 from adjoint.ir.graph import Graph, GraphBuilder, Node
 from adjoint.ir.prims import PRIMS
@@ -683,3 +684,14 @@ def test_every_primitive_runs() -> None:
             or prim.kind in ("reduce", "order", "host", "tuple")
         )
         assert known, name
+
+
+def test_a_loop_of_a_single_round_is_none() -> None:
+    """Masks and patterns of a short last axis are constants then; at run time they took longer than all else."""
+    levels = Levels()
+    once, first = levels.open("0", "10", 16, [("i64", "7")])
+    often, names = levels.open("0", "32", 16, [("i64", "7")])
+    assert (once, first) == ("0", ["7"]) and often.startswith("%") and names[0].startswith("%")
+    levels.close([names[0]])
+    levels.close([names[0]])
+    assert sum("phi" in line for line in levels.em.lines) == 2

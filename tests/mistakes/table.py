@@ -341,6 +341,12 @@ MISTAKES = [
         "a compiled function returns its argument for the gradient that the argument once was",
     ),
     Mistake(
+        "copy-of-other-weights", "wrong operand", "runtime/scheduled.py",
+        'scratch = ("copy", unit.layouts[made.copied][0], phases[0].text)',
+        'scratch = ("copy", None, phases[0].text)',
+        "two products of one size share the copy of the right operand of the first",
+    ),
+    Mistake(
         "memory-of-another", "buffer in two hands", "trace/views.py",
         "    elif tr.flush_after:  # the value is memory that NumPy shares, and may change\n        flush(tr)",
         "    elif False:\n        pass",
