@@ -76,7 +76,7 @@ class Scheduled:
             stored.update(unit.reads)
         width = jit.target().vector_bytes
         made: list[tuple[Any, list]] = []  # (unit, its kernels)
-        self.again = Counter([right_operand(u) for u in order if isinstance(u, Special) and u.kind == "matmul"])
+        self.again = Counter([right_operand(u) for u in order if isinstance(u, Special) and u.kind == "matmul" and u.layouts])
         self.copied: set[Any] = set()  # copies of operands that an earlier product has made
         self.texts: list[tuple[str, str, list[str]]] = []
         for unit in order:
