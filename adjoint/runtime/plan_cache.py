@@ -19,7 +19,7 @@ import numpy as np
 
 from adjoint import config, dtypes
 from adjoint._version import __version__
-from adjoint.hardware import l2_bytes, vendor
+from adjoint.hardware import l2_bytes
 from adjoint.ir.plain import plain, restored
 from adjoint.runtime import disk_cache, jit
 from adjoint.runtime.plan import Call, Host, Place, Plan, Stage
@@ -42,7 +42,7 @@ def key_of(form: bytes | None) -> bytes | None:
     """Under which the plan of what `form` describes is kept; None for None."""
     if form is None or not _package():
         return None
-    return disk_cache.key_of("plan", form.hex(), jit.settings(), config.code_key(), l2_bytes(), vendor(), _package())
+    return disk_cache.key_of("plan", form.hex(), jit.settings(), config.code_key(), l2_bytes(), _package())
 
 
 def load(key: bytes | None) -> tuple[Plan, list[jit.Code]] | None:

@@ -226,8 +226,8 @@ MISTAKES = [
     ),
     Mistake(
         "plan-of-old-sources", "missing part of a key", "runtime/plan_cache.py",
-        "vendor(), _package())",
-        "vendor())",
+        "l2_bytes(), _package())",
+        "l2_bytes())",
         "after a change of the library a process runs programs as the old one made them",
     ),
     Mistake(

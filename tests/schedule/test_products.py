@@ -131,7 +131,8 @@ def test_products_share_the_copy_of_a_right_operand(transposed: bool, many: int)
     for k in range(many):
         x = s.input(20, 300)
         results += [s.product(x, s.turned(w) if transposed else w) for w in (weights if k % 2 else weights[::-1])]
-    assert s.kernels(*results).count("matmul") <= 2 * many + 2
+    count, copied = s.kernels(*results).count("matmul"), 2 * many + 2
+    assert count == copied or (count == 2 * many and not transposed and many < 4)  # few may read theirs in place
 
 
 def test_copies_of_a_right_operand_in_other_tiles_are_others() -> None:
