@@ -73,7 +73,7 @@ def make_binary(prim: str, defer: bool = False) -> Callable[[Any, Any], Any]:
         elif (kind is float or kind is int) and not tr.static:
             key = (prim, a._slot if a._tid == tid else bind(tr, a), kind)
             step = tr.node.children.get(key)
-            if step is None or tr.id != tid or is_too_large(b):
+            if step is None or tr.id != tid or (kind is int and is_too_large(b)):
                 return record(prim, (a, b))
             tr.scalars.append(b)
         else:
@@ -100,7 +100,7 @@ def make_reflected(prim: str) -> Callable[[Tensor, Any], Any]:
         if (kind is float or kind is int) and not tr.static:
             key = (prim, kind, a._slot if a._tid == tid else bind(tr, a))
             step = tr.node.children.get(key)
-            if step is None or tr.id != tid or is_too_large(b):
+            if step is None or tr.id != tid or (kind is int and is_too_large(b)):
                 return record(prim, (b, a))
             tr.scalars.append(b)
             tr.node = step

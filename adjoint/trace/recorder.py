@@ -234,7 +234,7 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
         for x in operands:
             if isinstance(x, Tensor):
                 slots.append(x._slot if x._tid == tid else bind(tr, x))
-            elif is_too_large(x):
+            elif type(x) is int and is_too_large(x):
                 raise OverflowError(f"{prim}: int too big to convert: {_in_digits(x)} is beyond 64 bits; use a float")
             elif tr.static:
                 slots.append(Num(x))
@@ -274,9 +274,9 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
 LEAST_INT, LARGEST_INT = -(1 << 63), (1 << 64) - 1
 
 
-def is_too_large(x: Any) -> bool:
-    """Whether a number is an int that does not fit into 64 bits, with a sign or without."""
-    return type(x) is int and not LEAST_INT <= x <= LARGEST_INT
+def is_too_large(x: int) -> bool:
+    """Whether an int does not fit into 64 bits, with a sign or without."""
+    return not LEAST_INT <= x <= LARGEST_INT
 
 
 def _in_digits(x: int) -> str:
@@ -371,7 +371,7 @@ def record_full(value: Any, shape: tuple[int, ...], dtype: DType) -> Any:
     attrs = (shape, dtype)
     if not tr.static:
         step = tr.node.children.get(("full", type(value), attrs))
-        if step is not None and not is_too_large(value):
+        if step is not None and not (type(value) is int and is_too_large(value)):
             tr.node = step
             tr.scalars.append(value)
             out = pending(tr.id, step.slot, step.aval)
