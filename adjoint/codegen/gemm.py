@@ -37,8 +37,7 @@ from adjoint.codegen.gemm_words import ELEMENTS, Epilogue, Layout, Operand, Phas
 __all__ = ["Gemm", "Phase", "choose_tile", "gemm_kernel"]
 
 _STRIP_TILE = (8, 4)  # the largest of strips: all rows of A in one set of a first-level cache, half of a second-level one for B
-_LARGE = 1 << 18  # bytes of a B that is slow to read where it lies
-_OFTEN, _MANY_ROWS = 4, 256  # products with one B share a copy of it, where they have fewer rows
+_OFTEN, _FEW_ROWS = 4, 256  # as many products with one B share a copy of it, where they have fewer rows
 _LOAD = 0.1  # cycles of a load, beside what it has to wait for others
 _L1_ELEMENTS = 1 << 13  # of a panel of B that stays in the first-level cache beside A and C
 
@@ -112,7 +111,7 @@ def gemm_kernel(
 
     phases: list[Phase] = []
     scratch = 0
-    share = again >= _OFTEN and 8 < m < _MANY_ROWS and k * n * itemsize > _LARGE
+    share = again >= _OFTEN and 8 < m < _FEW_ROWS and _is_large(shape)
     if _wants_strips(shape) and not share:
         rows, vectors = choose_tile(m, n, k, shape.lanes, registers, largest=_STRIP_TILE)
         width = vectors * shape.lanes
@@ -172,6 +171,11 @@ def _wants_dots(m: int, k: int) -> bool:
     return k > 1 and m <= len(DOT_COLUMNS) and (m <= 2 or 5 * m < 0.4 * k)
 
 
+def _is_large(shape: Shape) -> bool:
+    """Whether B is slow to read where it lies."""
+    return shape.k * shape.n * shape.itemsize > 1 << 18
+
+
 def _wants_packing(shape: Shape, b: Operand, rows: int) -> bool:
     """Whether copying B into panels costs less than reading it where it lies."""
     if shape.k == 0:
@@ -179,14 +183,13 @@ def _wants_packing(shape: Shape, b: Operand, rows: int) -> bool:
     if b.column != 1 and shape.n > 1:
         return True
     # In place, each step of k enters another row; many rows of tiles must repay the copy.
-    large = shape.k * shape.n * shape.itemsize > _LARGE
-    return large and shape.m > 8 and shape.m >= 4 * rows
+    return _is_large(shape) and shape.m > 8 and shape.m >= 4 * rows
 
 
 def _wants_strips(shape: Shape) -> bool:
     """Whether B is too large for a tile's way through it to stay in the second-level cache, and the product repays strips."""
     repays = shape.m >= 4 * _STRIP_TILE[0] and shape.n >= 8 * shape.lanes and shape.k >= shape.lanes
-    return repays and shape.k * shape.n * shape.itemsize > _LARGE and shape.m * shape.n * shape.k >= 1 << 22
+    return repays and _is_large(shape) and shape.m * shape.n * shape.k >= 1 << 22
 
 
 def _wants_rows(shape: Shape, a: Operand) -> bool:

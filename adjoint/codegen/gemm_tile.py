@@ -140,6 +140,7 @@ def sum_over_k(
     """The loop over k of one tile, which must run at least once; its sums by row and vector.
 
     a_tile, b_tile: addresses of the tile's first row of A and first column of B, at k = 0.  a_strides: elements from
+    one row of A, and from one k, to the next.  masks: for each vector of a row of B the lanes that exist (None: all).
     multiple: what divides the number of k, which is then summed several in one turn of the loop (default: their number, if
     that is known here): beside another thread on its core, the loop's own instructions would cost 5 % of the time. Not with
     the narrowest registers: LLVM would load ahead into more of them than there are.

@@ -67,9 +67,9 @@ class Before:
         self._check(tr)
         used = self._used(tr)
         changed = {id(t) for t, version, _, _ in self.versions if t._version != version}
-        if not self._settle(tr, used, changed):
-            return
         given = {id(t) for t in self.sources}
+        if not self._settle(tr, used, changed, given):
+            return
         if not changed.issubset(given):
             raise Unrepeatable("it changes a tensor that it does not read, or the base of a view that it was given")
         if not used.issubset(self.slots):
@@ -121,12 +121,11 @@ class Before:
             step = step.parent
         return used
 
-    def _settle(self, tr: Any, used: set[int], changed: set[int]) -> bool:
+    def _settle(self, tr: Any, used: set[int], changed: set[int], given: set[int]) -> bool:
         """Whether all tensors that became inputs are known, and the gradients that were in the trace already; else remember
         which, for the next call."""
         more = tr.inputs[self.counts[0] :]
         layout = self.layout
-        given = {id(t) for t in self.sources}
         more += [
             g for g, slot in zip(self.grads, self.past, strict=True)
             if slot is not None and id(g) not in given and (slot in used or id(g) in changed)

@@ -12,7 +12,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
-from adjoint.codegen.gemm_words import Phase
+from adjoint.codegen.gemm import Phase
 from adjoint.codegen.nest import STATUS, Kernel, NestKernel
 from adjoint.ir.graph import Graph, Node
 from adjoint.runtime import jit

@@ -105,6 +105,14 @@ define internal i64 @whole(ptr %o) alwaysinline {
   ret i64 %n
 }
 
+; Whether an error is set.
+define internal i1 @failed() {
+  %occurred = load ptr, ptr getelementptr (ptr, ptr @py, i64 7)
+  %error = call ptr %occurred()
+  %set = icmp ne ptr %error, null
+  ret i1 %set
+}
+
 ; Whether an int fits into 64 bits, and where it does, the number at a place.
 define internal i1 @fits_64(ptr %o, ptr %at) {
 entry:
@@ -113,9 +121,7 @@ entry:
   %suspect = icmp eq i64 %n, -1
   br i1 %suspect, label %ask, label %yes
 ask:
-  %occurred = load ptr, ptr getelementptr (ptr, ptr @py, i64 7)
-  %error = call ptr %occurred()
-  %large = icmp ne ptr %error, null
+  %large = call i1 @failed()
   br i1 %large, label %beyond, label %yes
 beyond:
   call void @forget_error(i32 1)
@@ -427,9 +433,7 @@ define internal i1 @is_tensor(ptr %o) alwaysinline {
 ; Hand an operation over to Python with its own arguments, unless an error is to be raised.
 define internal ptr @hand_over(i64 %k, ptr %arguments, i64 %count) {
 entry:
-  %occurred = load ptr, ptr getelementptr (ptr, ptr @py, i64 7)
-  %error = call ptr %occurred()
-  %wrong = icmp ne ptr %error, null
+  %wrong = call i1 @failed()
   br i1 %wrong, label %raise, label %go
 raise:
   ret ptr null
