@@ -238,7 +238,7 @@ class Tiling:
             lanes = 1
             while lanes < self.width and extent % (2 * lanes) == 0:
                 lanes *= 2
-            return 1 if any(self._index_uses(r, self.vec) for r in self.roots) else lanes
+            return lanes if all(self._is_adjacent(r.place) for r in self.roots if r.kind == "scatter") else 1
         if self.cols and not self.scan:
             # Columns are read row by row: the wider, the fewer jumps from page to page; as far as registers reach.
             # Loads and sums have all registers (there are 32 or 16), with simple work on the way half of them.
@@ -251,10 +251,11 @@ class Tiling:
                     return abreast * self.width
         return min(self.width, 1 << (extent.bit_length() - 1))
 
-    def _index_uses(self, root: Root, group: Group | None) -> bool:
-        """Whether the row that a scatter writes depends on the vectorised loop."""
-        assert group is not None
-        return any(v.mask & group.mask for v in dynamic_values(root.place))
+    def _is_adjacent(self, place: Expr) -> bool:
+        """Whether a scatter writes what it makes along the vectorised loop side by side."""
+        assert self.vec is not None
+        group = self.vec
+        return all(var.kind == "loop" or not var.mask & group.mask for var, _ in place[1]) and dict(place[1]).get(group.last) == 1
 
     def _choose_blocks(self) -> None:
         """Cut the work by shapes alone. blocks = pieces * row blocks * blocks of the vectorised loop."""
@@ -301,6 +302,11 @@ class Tiling:
         self.vec_blocks = -(-self.n_vec // self.vec_block)
         self.nblocks = pieces * self.row_blocks * self.vec_blocks
         self.parallel = self.parallel and self.nblocks > 1
+
+    @property
+    def once(self) -> bool:
+        """Whether every element is computed once: there are no reductions, and no vectors or tiles that overlap."""
+        return not (self.cols or self.tile or self.scatter) and self.n_vec % self.lanes == 0
 
     def _traffic(self) -> int:
         """Bytes that a run reads and writes at least."""

@@ -300,6 +300,8 @@ def plan(x: Tensor, advanced: dict[int, Tensor]) -> tuple[tuple[int, ...], tuple
 
 def position(index: Tensor, n: int, wraps: bool, axis: int) -> Tensor:
     """An index into an axis of length n, counted from the front; out of range is an error that names the axis."""
+    if n == 0 and index._aval.size:  # whatever it says; what would find that out may have no elements to compute
+        raise IndexError(f"index is out of bounds for dimension {axis} with size 0; index an axis that has elements")
     if index._aval.dtype is not dtypes.int64:
         index = cast(index, dtypes.int64)
     return record_one("position", index, (n, wraps, axis))

@@ -486,3 +486,48 @@ def test_mask_reads_and_writes() -> None:
     rows, columns = torch.where(x > 30)
     assert (rows.tolist(), columns.tolist()) == ([1, 1], [1, 2])
     assert [t.tolist() for t in torch.nonzero(x > 30, as_tuple=True)] == [[1, 1], [1, 2]]
+
+
+SAME = {
+    "zeros": lambda n: torch.zeros(n, dtype=torch.int64),
+    "full": lambda n: torch.full((n,), 1),
+    "expanded": lambda n: torch.tensor([1]).expand(n),
+    "a row repeated": lambda n: torch.tensor([[2], [0]]).expand(2, n).reshape(-1)[:n],
+}
+
+
+@pytest.mark.parametrize("n", [2, 4, 8, 12, 16, 20, 1000])
+@pytest.mark.parametrize("kind", SAME)
+def test_many_values_for_one_place(kind: str, n: int) -> None:
+    """The loop that is vectorised does not move the place that is written."""
+    index = SAME[kind](n)
+    places = np.asarray(index.tolist())
+    values = np.arange(n, dtype=np.float32) + 1
+    for given in (values, np.ones(n, np.float32)):
+        source = torch.tensor(given) if given is values else torch.ones(n)
+        expected = np.zeros(3, np.float32)
+        np.add.at(expected, places, given)
+        for total in (torch.zeros(3).index_add(0, index, source), torch.zeros(3).scatter_add(0, index, source)):
+            assert total.tolist() == expected.tolist()
+        x = torch.arange(3.0).requires_grad_()
+        (x[index] * source).sum().backward()
+        assert x.grad is not None and x.grad.tolist() == expected.tolist()
+    assert torch.zeros(3).index_put((index,), torch.tensor(values))[places[-1]].item() == values[-1]
+
+
+@pytest.mark.parametrize("n", [4, 8, 16])
+@pytest.mark.parametrize("columns", [[1, 1], [0, 2]])
+def test_a_column_is_added_to_twice(n: int, columns: list[int]) -> None:
+    """The places of neighbouring lanes lie apart, and what is there counts."""
+    index = torch.arange(n)[None, :], torch.tensor(columns)[:, None]
+    made = torch.zeros(n, 3).index_put(index, torch.arange(2.0 * n).reshape(2, n), accumulate=True)
+    expected = np.zeros((n, 3), np.float32)
+    np.add.at(expected, (np.arange(n)[None, :], np.asarray(columns)[:, None]), np.arange(2.0 * n).reshape(2, n))
+    assert made.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("name", ["index_add", "scatter_add", "index_copy"])
+def test_no_index_into_an_empty_axis(name: str) -> None:
+    with pytest.raises(IndexError, match="size 0"):
+        getattr(torch.zeros(0), name)(0, torch.tensor([7]), torch.ones(1)).tolist()
+    assert torch.ones(2).tolist() == [1, 1]
