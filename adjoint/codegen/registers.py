@@ -91,6 +91,8 @@ class Registers(Accesses):
             if v.attrs == "recurrence":
                 product = sc.POINTWISE["mul"](em, lanes, v.dtype, v.dtype, [args[0], carry], None)
                 return sc.POINTWISE["add"](em, lanes, v.dtype, v.dtype, [product, args[1]], None)
+            if v.attrs in ("cummax", "cummin"):  # of equal ones the later: zeros may differ in their sign
+                return self._fold(v).combine(em, [args[0]], [carry])[0]
             return self._fold(v).combine(em, [carry], [args[0]])[0]
         operand = v.args[-1].dtype
         return sc.POINTWISE[op](em, lanes, operand, v.dtype, args, v.attrs)

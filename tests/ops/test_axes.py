@@ -58,3 +58,14 @@ def test_every_axis_is_like_the_first(name: str) -> None:
         np.testing.assert_allclose(found, np.moveaxis(first, 0, axis), rtol=1e-5, atol=1e-6, err_msg=f"axis {axis}")
         for x, old in zip(moved, before, strict=True):
             np.testing.assert_array_equal(x.numpy(), old)
+
+
+@pytest.mark.parametrize("name", ["cummax", "cummin"])
+@pytest.mark.parametrize("shape", [(9,), (9, 1), (9, 5), (3, 9)])
+def test_running_extrema_are_elements_zeros_with_their_sign(name: str, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    axis = shape.index(9)
+    given = np.where(rng.random(shape) < 0.5, 0.0, -0.0).astype(np.float32)
+    found = getattr(torch.tensor(given), name)(axis)
+    values = found.values.numpy()
+    assert np.array_equal(np.signbit(values), np.signbit(np.take_along_axis(given, found.indices.numpy(), axis)))
