@@ -6,7 +6,8 @@ element of x for each position. (With few output channels vectors lie along the 
 that are broadcast.) So no window is ever written down: the elements of a window are at fixed distances from its
 position, and x is read where it lies. Only where windows reach over an edge (or channels compete for the same lines
 of the cache) each unit of work first copies its part of x, with zeros around it, into scratch memory that stays in the
-L2 cache. A finished tile is transposed in registers, so that y is written along its rows.
+L2 cache. A finished tile is transposed in registers, so that y is written along its rows. Few positions of long rows of taps,
+as in gradients of weights, are summed along the taps instead (`conv_taps`).
 
 Kernels: `pack_weights` copies w into panels of `width` output channels, then `convolve_kernel` computes. The order in
 which products are added is that of (channel, kernel) in pieces of fixed size, whatever threads there are.
@@ -20,6 +21,7 @@ from contextlib import ExitStack
 
 from adjoint.codegen.conv_pack import copy_slab, pack_weights
 from adjoint.codegen.conv_plan import Plan, Problem, make_plan
+from adjoint.codegen.conv_taps import taps_kernel, taps_plan
 from adjoint.codegen.conv_tile import RowTile, Tile
 from adjoint.codegen.gemm import Gemm
 from adjoint.codegen.gemm_words import (
@@ -47,7 +49,11 @@ def conv_kernel(name: str, problem: Problem, *, vector_bytes: int = 64, register
     KeyError for another dtype than those of matrix products.
     """
     lanes = vector_bytes // problem.itemsize
-    plan = make_plan(problem, lanes, registers or (32 if vector_bytes == 64 else 16))
+    registers = registers or (32 if vector_bytes == 64 else 16)
+    along_taps = taps_plan(problem, lanes, registers)
+    if along_taps is not None:
+        return taps_kernel(name, problem, along_taps)
+    plan = make_plan(problem, lanes, registers)
     phases: list[Phase] = []
     packed_bytes = 0
     if not plan.along:

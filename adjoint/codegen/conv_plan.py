@@ -214,7 +214,12 @@ Choice = tuple[tuple[int, ...], int, int, bool]  # tile, vectors, width, along
 
 def choose_tile(p: Problem, lanes: int, registers: int) -> Choice:
     """The tile with the least estimated time; see `gemm.choose_tile`."""
-    return min(itertools.chain(_across(p, lanes, registers), _along(p, lanes, registers)), key=lambda found: found[0])[1]
+    return tile_and_cost(p, lanes, registers)[1]
+
+
+def tile_and_cost(p: Problem, lanes: int, registers: int) -> tuple[float, Choice]:
+    """That tile, and how many cycles the sums of one group take with it."""
+    return min(itertools.chain(_across(p, lanes, registers), _along(p, lanes, registers)), key=lambda found: found[0])
 
 
 def _across(p: Problem, lanes: int, registers: int) -> Iterator[tuple[float, Choice]]:

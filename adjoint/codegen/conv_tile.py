@@ -262,10 +262,8 @@ class Tile:
         for run in self.runs:
             if (run.first, run.last) == (0, lanes):
                 mask = None
-            elif run.first == 0:
-                mask = static_mask(lanes, run.last)
             else:
-                mask = "<" + ", ".join(f"i1 {int(run.first <= i < run.last)}" for i in range(lanes)) + ">"
+                mask = static_mask(lanes, run.last, run.first)
             if run.chunk in mine:
                 both = mine[run.chunk]
                 mask = both if mask is None else em.op(f"and <{lanes} x i1> {mask}, {both}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from adjoint.codegen.gemm_words import (
@@ -21,6 +20,7 @@ from adjoint.codegen.gemm_words import (
     Shape,
     add,
     buffer_address,
+    carrying,
     divide,
     element_address,
     load,
@@ -156,7 +156,7 @@ def sum_over_k(
         return element_address(em, shape, base, str(distance)) if distance else base
 
     def steps(k_from: str, k_to: str, initial: list[str]) -> list[str]:
-        with _carrying(em, vec, initial, k_from, k_to, turn) as (k, sums, nexts):
+        with carrying(em, vec, initial, k_from, k_to, turn) as (k, sums, nexts):
             b_k = element_address(em, shape, b_tile, times(em, k, b_row))
             a_k = element_address(em, shape, a_tile, times(em, k, a_strides[1]))
             for i in range(turn):
@@ -176,36 +176,10 @@ def sum_over_k(
     if each_line is None:
         return steps(k_from, k_to, zeros)
     line = 64 // shape.itemsize
-    with _carrying(em, vec, zeros, k_from, k_to, line) as (k, sums, nexts):
+    with carrying(em, vec, zeros, k_from, k_to, line) as (k, sums, nexts):
         each_line(k)
         nexts += steps(k, minimum(em, plus(em, k, str(line)), k_to), sums)
     return nexts
-
-
-@contextmanager
-def _carrying(
-    em: Emitter, vec: str, initial: list[str], start: str, stop: str, step: int = 1
-) -> Iterator[tuple[str, list[str], list[str]]]:
-    """A loop as `loop` writes it, that carries vectors along: its index, their values, and a list for the new ones."""
-    before, head, after = em.block, em.fresh_label("k"), em.fresh_label("summed")
-    em.line(f"br label %{head}")
-    em.label(head)
-    index = em.name("k")
-    values = [em.name("c") for _ in initial]
-    new: list[str] = []
-    at = len(em.lines)
-    yield index, values, new
-    following = em.op(f"add i64 {index}, {step}")
-    again = em.op(f"icmp slt i64 {following}, {stop}")
-    em.lines[at:at] = [
-        f"  {index} = phi i64 [ {start}, %{before} ], [ {following}, %{em.block} ]",
-        *(
-            f"  {c} = phi {vec} [ {z}, %{before} ], [ {d}, %{em.block} ]"
-            for z, c, d in zip(initial, values, new, strict=True)
-        ),
-    ]
-    em.line(f"br i1 {again}, label %{head}, label %{after}")
-    em.label(after)
 
 
 class Tile:

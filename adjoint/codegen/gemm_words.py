@@ -108,6 +108,32 @@ def loop(em: Emitter, start: str, stop: str, step: int = 1) -> Iterator[str]:
     em.label(after)
 
 
+@contextmanager
+def carrying(
+    em: Emitter, vec: str, initial: list[str], start: str, stop: str, step: int = 1
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """A loop as `loop` writes it, that carries vectors along: its index, their values, and a list for the new ones."""
+    before, head, after = em.block, em.fresh_label("k"), em.fresh_label("summed")
+    em.line(f"br label %{head}")
+    em.label(head)
+    index = em.name("k")
+    values = [em.name("c") for _ in initial]
+    new: list[str] = []
+    at = len(em.lines)
+    yield index, values, new
+    following = em.op(f"add i64 {index}, {step}")
+    again = em.op(f"icmp slt i64 {following}, {stop}")
+    em.lines[at:at] = [
+        f"  {index} = phi i64 [ {start}, %{before} ], [ {following}, %{em.block} ]",
+        *(
+            f"  {c} = phi {vec} [ {z}, %{before} ], [ {d}, %{em.block} ]"
+            for z, c, d in zip(initial, values, new, strict=True)
+        ),
+    ]
+    em.line(f"br i1 {again}, label %{head}, label %{after}")
+    em.label(after)
+
+
 def _function(name: str, em: Emitter) -> str:
     head = f"define void @{name}(ptr %bufs, ptr %idx, ptr %scalars, i64 %lo, i64 %hi, ptr %own) {{\nentry:"
     return "\n".join([head, *em.lines, "  ret void", "}"])
@@ -175,8 +201,9 @@ def tile_start(em: Emitter, number: str, step: int, length: int) -> str:
     return start if length % step == 0 else minimum(em, start, max(length - step, 0))
 
 
-def static_mask(lanes: int, count: int) -> str:
-    return "<" + ", ".join(f"i1 {int(i < count)}" for i in range(lanes)) + ">"
+def static_mask(lanes: int, count: int, first: int = 0) -> str:
+    """Lanes first .. count - 1."""
+    return "<" + ", ".join(f"i1 {int(first <= i < count)}" for i in range(lanes)) + ">"
 
 
 def _mangled(shape: Shape, lanes: int) -> str:

@@ -14,6 +14,7 @@ import pytest
 
 import adjoint as torch
 from adjoint.codegen.conv import Problem, conv_kernel, make_plan
+from adjoint.codegen.conv_taps import taps_plan
 from adjoint.codegen.gemm import Gemm
 from adjoint.codegen.winograd import winograd_kernel
 from adjoint.codegen.winograd_plan import WinogradPlan, _plans, best_plan, can, winograd_plan
@@ -136,8 +137,8 @@ METHODS = {
     "bands of a line": case("float32", 2, 1, 32, 33, (5003,), (5,), lo=(2,)),
     "pieces by channels": case("float32", 2, 1, 200, 40, (9, 11), (3, 3), lo=(1, 1), bias=True),
     "pieces by channels, tiles moved back": case("float32", 3, 1, 260, 35, (17, 31), (3, 5), lo=(1, 2)),
-    "pieces by taps": case("float32", 5, 1, 3, 40, (66, 66), (64, 64), lo=(1, 1), swapped=True),
-    "gradient of weights": case("float32", 20, 1, 9, 33, (28, 28), (28, 28), lo=(1, 1), swapped=True),
+    "pieces by taps": case("float32", 5, 1, 3, 40, (66, 130), (64, 64), dilation=(1, 2), lo=(1, 1), swapped=True),
+    "gradient of weights": case("float32", 20, 1, 9, 32, (28, 28), (28, 28), lo=(1, 1), swapped=True),
     "gradient of dilated weights": case("float32", 4, 2, 3, 18, (31, 30), (13, 14), (2, 2), (2, 2), swapped=True),
     "one position": case("float32", 37, 1, 50, 20, (7, 7), (7, 7)),
     "one tap": case("float32", 3, 2, 33, 20, (12, 13), (1, 1), (2, 2)),
@@ -149,6 +150,13 @@ METHODS = {
     "volumes": case("float32", 2, 1, 5, 20, (9, 10, 11), (3, 2, 3), (2, 1, 1), lo=(1, 0, 1)),
     "cropped": case("float32", 2, 1, 5, 20, (19, 20), (3, 3), lo=(-2, 1), hi=(1, -3)),
     "wide": case("int64", 2, 2, 5, 20, (19, 20), (3, 3), lo=(1, 1)),
+    "along taps": case("float32", 1, 4, 8, 6, (28, 28), (28, 28), lo=(2, 2)),
+    "along taps, moved": case("float32", 3, 2, 5, 7, (31, 40), (29, 35), (2, 2), lo=(1, 2), hi=(3, 1), swapped=True),
+    "along taps of a line": case("float32", 2, 1, 9, 3, (61,), (59,), lo=(3,)),
+    "along taps, volumes": case("float32", 1, 2, 3, 4, (7, 9, 30), (6, 4, 28), (1, 2, 1), (1, 2, 1), lo=(1, 0, 1)),
+    "along taps, cropped": case("float32", 1, 1, 4, 3, (20, 33), (16, 27), lo=(-1, -2), hi=(1, 0)),
+    "along taps, doubles": case("float64", 2, 1, 6, 5, (18, 24), (18, 24), lo=(1, 1)),
+    "along taps, ints": case("int32", 1, 2, 6, 5, (18, 24), (18, 24), lo=(1, 1)),
 }
 
 
@@ -167,18 +175,20 @@ def test_the_methods_are_what_they_are_called() -> None:
     assert plans["pieces by taps"].pieces(METHODS["pieces by taps"][0])[1] > 1
     assert plans["few outputs"].along and not plans["padded"].along
     assert plans["many panels, one image"].units[1] > 1
+    for name, (p, _) in METHODS.items():
+        assert (taps_plan(p, 64 // p.itemsize, 32) is not None) is name.startswith("along taps"), name
 
 
 @pytest.mark.any_mode
 @pytest.mark.parametrize("vector_bytes", [16, 32, 64])
-@pytest.mark.parametrize("name", ["padded", "few outputs", "pieces by channels, tiles moved back", "doubles"])
+@pytest.mark.parametrize("name", ["padded", "few outputs", "pieces by channels, tiles moved back", "doubles", "along taps"])
 def test_widths_of_vectors(name: str, vector_bytes: int) -> None:
     """Code for narrower registers than the machine's; wider ones are taken apart by LLVM."""
     check(*METHODS[name], vector_bytes=vector_bytes)
 
 
 @pytest.mark.any_mode
-@pytest.mark.parametrize("name", ["padded", "few outputs", "pieces by channels", "gradient of weights"])
+@pytest.mark.parametrize("name", ["padded", "few outputs", "pieces by channels", "gradient of weights", "along taps"])
 def test_same_bits_for_any_number_of_threads(name: str) -> None:
     threads = pool.get_num_threads()
     results = []
