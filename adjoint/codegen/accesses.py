@@ -8,6 +8,7 @@ turned is read a tile at a time (`_turn`).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from adjoint import dtypes
 from adjoint.codegen import scalars as sc
@@ -30,6 +31,7 @@ _NEARNESS = 0 if vendor() == "AuthenticAMD" else 3
 class Accesses(Addresses):
     """piece, block_of_rows, first_row: registers that say where partial results belong, and whether they begin there.
 
+    replaced: (result, input) of which one may lie where the other lies; unstreamed: the results.
     tile_start: the first row of a tile.  row_number, vec_number: where the loops over rows and vectors are, and began.
     """
 
@@ -39,6 +41,8 @@ class Accesses(Addresses):
     def __init__(self, nest: Nest, stored: set[Node], vector_bytes: int) -> None:
         super().__init__(nest, stored, vector_bytes)
         self.streaming = False
+        self.replaced: Sequence[tuple[Node, Node]] = ()
+        self.unstreamed: set[Node] = set()
         self.piece = self.block_of_rows = "0"
         self.first_row = "true"
         self.tile_start = "0"
@@ -300,6 +304,7 @@ class Accesses(Addresses):
         """Whether a store should go past the caches: a kernel that moves more than they hold, whole aligned lines."""
         if (
             self.bytes < STREAM_BYTES
+            or root.target in self.unstreamed  # whose lines are there, because they have been read
             or root.kind != "full"
             or nbytes % 64
             or self.vec is None

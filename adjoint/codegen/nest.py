@@ -8,6 +8,7 @@ reduction; its results are then known to the rest of the row. Read `finish`, the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +20,17 @@ from adjoint.codegen.reductions import Fold
 from adjoint.codegen.registers import Registers
 from adjoint.codegen.tiling import ROW_DEPTH, TILE_DEPTH
 from adjoint.dtypes import DType
+from adjoint.ir.graph import Node
 from adjoint.schedule import expr as ex
 from adjoint.schedule.expr import Expr
 from adjoint.schedule.lower import dynamic_values
-from adjoint.schedule.values import Root, Value
+from adjoint.schedule.values import Nest, Root, Value
 
 __all__ = ["STATUS", "Kernel", "NestKernel"]
 
 _LIGHT_ROW = 8  # additions: up to so many, the rows of a tile need no loop
 _UNROLL = 4  # vectors of a row that are kept in registers instead of a loop
+_MOST_UNROLLED = 600  # operations of them
 
 
 @dataclass
@@ -37,6 +40,8 @@ class Kernel:
     Its index table holds the numbers of its buffers (graph nodes or STATUS), then those of its scalar words, then
     offsets: far constant displacements in memory, kept out of the text so that kernels that differ in nothing else
     are compiled once.
+
+    replaced: (result, input) where one may lie where the other lies.
     """
 
     text: str
@@ -48,13 +53,30 @@ class Kernel:
     parallel: bool
     flops: int
     bytes: int
+    replaced: Sequence[tuple[Node, Node]]
 
 
 class NestKernel(Registers):
-    """The writer of one kernel. stored: the nodes that must be in memory afterwards."""
+    """The writer of one kernel. stored: the nodes that must be in memory afterwards.
+
+    replaced: which results may lie where an input lay, as far as that holds with loops of this form.
+    checked: whether earlier kernels may have found a bad index; then nothing is replaced.
+    """
+
+    def __init__(
+        self, nest: Nest, stored: set[Node], vector_bytes: int, replaced: Sequence[tuple[Node, Node]] = (), checked: bool = False
+    ) -> None:
+        super().__init__(nest, stored, vector_bytes)
+        if replaced and self.once:
+            self.replaced, self.unstreamed = replaced, {o for o, _ in replaced}
+        self.stops = bool(self.replaced) and checked
 
     def finish(self) -> Kernel:
         levels, em = self.levels, self.em
+        if self.stops:
+            failed = em.op(f"load i64, ptr {self._buffer(STATUS)}")
+            em.line(f"br i1 {em.op(f'icmp eq i64 {failed}, 0')}, label %go, label %stop")
+            em.label("go")
         for r in self.roots:
             if r.kind == "scatter" and r.node.prim.name == "put_add":
                 target, nbytes = self._buffer(r.target), r.node.size * r.node.dtype.itemsize
@@ -97,6 +119,9 @@ class NestKernel(Registers):
         if self.streaming:
             em.line("fence seq_cst")
         em.line("ret void")
+        if self.stops:
+            em.label("stop")
+            em.line("ret void")
         return self._assemble()
 
     def _open_rows(self, row_range: tuple[str, str]) -> bool:
@@ -220,6 +245,7 @@ class NestKernel(Registers):
             self.parallel,
             self.flops,
             self.bytes,
+            self.replaced,
         )
 
     def _divmod(self, value: str, by: int) -> tuple[str, str]:
@@ -280,20 +306,32 @@ class NestKernel(Registers):
         step = self.lanes if self.row_mode else 1
         rounds = -(-self.cols[0].extent // step)
         inner = sum(1 for v in self.needed if v.mask & self.cols[0].mask)
-        if rounds > (_UNROLL if self.row_mode else 8) or (rounds > 1 and rounds * inner > 600):
+        if rounds > (_UNROLL if self.row_mode else 8) or (rounds > 1 and rounds * inner > _MOST_UNROLLED):
             return []
         levels = []
         for k in range(rounds):
             level = Level(self.levels.stack[ROW_DEPTH].region)
             level.memo["var", self.cols[0].last] = str(k * step)
-            if self.masked and self.row_mode and (k + 1) * step > self.cols[0].extent:
-                lanes = range(k * step, (k + 1) * step)
-                bits = ["true" if i < self.cols[0].extent else "false" for i in lanes]
-                level.memo["mask"] = (
-                    "<" + ", ".join(f"i1 {b}" for b in bits) + ">" if step > 1 else bits[0]
-                )
+            if self.row_mode:
+                self._mask_round(level, k)
             levels.append(level)
         return levels
+
+    def _mask_round(self, level: Level, k: int) -> None:
+        """Leave out, in the k-th of a known number of vectors, the lanes beyond the row's end."""
+        assert self.vec is not None
+        left = self.vec.extent - k * self.lanes
+        if left < self.lanes:
+            level.memo["mask"] = "<" + ", ".join(f"i1 {int(i < left)}" for i in range(self.lanes)) + ">"
+
+    def _short_row(self) -> int:
+        """How many vectors the innermost loop has, if they are so few that their masks had better be constants, else 0."""
+        if not self.masked or self.scan or self.vec is self.chunk_group:
+            return 0
+        assert self.vec is not None
+        rounds = -(-self.vec.extent // self.lanes)
+        inner = sum([1 for v in self.needed if v.mask & self.vec.mask])
+        return rounds if 1 < rounds <= _UNROLL and rounds * inner <= _MOST_UNROLLED else 0
 
     def _unrolled_pass(self, folds: list[Value], stores: list[Root]) -> None:
         collected: dict[Value, list] = {v: [] for v in folds}
@@ -325,7 +363,8 @@ class NestKernel(Registers):
         for v in scans:
             carried += self._fold(v).initial(em)
         current: list[str] = [value for _, value in carried]
-        rounds = self._rounds(folds, stores)
+        short = self._short_row()
+        rounds = short or self._rounds(folds, stores)
         opened = 0
         for g in self.cols:
             start, stop = ("0", str(g.extent))
@@ -337,7 +376,9 @@ class NestKernel(Registers):
             level = levels.stack[-1]
             level.memo["var", g.last] = counter
             opened += 1
-            if g is self.vec and self.masked:
+            if g is self.vec and short:
+                self._mask_round(level, 0)
+            elif g is self.vec and self.masked:
                 level.memo["mask"] = self._tail_mask(counter, stop)
         depth = len(levels.stack) - 1
         if scans:
@@ -363,8 +404,10 @@ class NestKernel(Registers):
                 levels.stack[depth] = Level(outer.region)
                 levels.use(depth)
                 counter = outer.memo["var", self.cols[-1].last]
-                place = em.op(f"add i64 {counter}, {k * self.lanes}")
+                place = str(k * self.lanes) if short else em.op(f"add i64 {counter}, {k * self.lanes}")
                 levels.stack[depth].memo["var", self.cols[-1].last] = place
+                if short:
+                    self._mask_round(levels.stack[depth], k)
             self._evaluate(wanted)
             for v in spilled:
                 self._spill(v, depth)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from adjoint.methods import Tensor
-from adjoint.trace import lower
+from adjoint.runtime.in_place import Once, given_up
+from adjoint.trace import ending, lower
 from adjoint.trace.aval import Aval
 from adjoint.trace.handle import blank, pending
 from adjoint.trace.history import History
@@ -23,11 +24,11 @@ class Direct:
     """The program of a call and where its results go. `of` makes one of a `Replay` that has just been run so.
 
     mutated: (position among the tensors, place in the results, changes).  grads: (leaf, place and aval, or None).
-    places: slot -> place in the results.  leaves, shells: for the spent past of results, which tensors are leaves, and
+    kept: positions of the tensors it leaves as they are.  places: slot -> place in the results.  leaves, shells: for the spent past of results, which tensors are leaves, and
     what stands for the others.
     """
 
-    __slots__ = ("depth", "end", "grads", "leaves", "mutated", "nothing", "places", "program", "shells")
+    __slots__ = ("depth", "end", "grads", "kept", "leaves", "mutated", "nothing", "places", "program", "shells")
 
     def __init__(self, replay: Any, compiled: Any, order: tuple[int, ...], sources: list[Tensor]) -> None:
         self.places = {slot: k for k, slot in enumerate(order)}
@@ -35,6 +36,7 @@ class Direct:
         self.leaves = [k for k, t in enumerate(sources) if t._leaf]
         self.shells = [pending(0, -1, t._aval) for t in sources]
         self.nothing = [None] * len(sources)
+        self.kept = frozenset(range(len(sources))) - {k for k, _, _ in replay.mutated}
         self.mutated = [(k, self.places[slot], changes) for k, slot, changes in replay.mutated]
         self.grads = [(k, None if found is None else (self.places[found[0]], found[1])) for k, found in replay.grads]
 
@@ -58,7 +60,25 @@ class Direct:
 
     def run(self, sources: list[Tensor], leaves: list[Tensor], buffers: list, scalars: list) -> list:
         """Run, change what the call changes, and give the memory of all results."""
+        if self.program.in_place and ending.watching is None:
+            given = given_up(self.program, buffers, self.kept, 1)
+            if given:
+                return self._run_in_place(Once(self.program, buffers, scalars, given), sources, leaves)
         out = self.program.run(buffers, scalars)
+        self._deliver(out, sources, leaves)
+        return out
+
+    def _run_in_place(self, run: Once, sources: list[Tensor], leaves: list[Tensor]) -> list:
+        try:
+            self._deliver(run.finish(), sources, leaves)
+        except BaseException:  # an interrupt: too late
+            self._deliver(run.finish(), sources, leaves)
+            raise
+        run.count()
+        return run.finish()
+
+    def _deliver(self, out: list, sources: list[Tensor], leaves: list[Tensor]) -> None:
+        """Give what the call changes its new memory."""
         counters["traces"] += 1
         counters["flushes"] += 1
         counters["operations"] += self.depth
@@ -73,7 +93,6 @@ class Direct:
             else:
                 leaves[k].grad = g = pending(0, -1, found[1])
                 g._data = out[found[0]]
-        return out
 
     def attempt(self, sources: list[Tensor], leaves: list[Tensor], buffers: list, scalars: list) -> list | None:
         """The same; None, with nothing changed, where it cannot be computed."""

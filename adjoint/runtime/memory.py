@@ -198,8 +198,8 @@ class Outputs:
         self.idle_mem = [_LISTED[1]] * len(self.small)
         _kept.add(self)
 
-    def allocate(self) -> list[Buffer]:
-        """One buffer for each result."""
+    def allocate(self, given: dict[int, Buffer] | None = None) -> list[Buffer]:
+        """One buffer for each result. given: those that have one already."""
         try:
             ready = self.sets.popleft()  # atomic: a set is never in two threads
         except IndexError:
@@ -221,7 +221,11 @@ class Outputs:
             for k, buffer in zip(self.small, small, strict=True):
                 out[k] = buffer
             for k in self.large:
-                out[k] = allocate(self.sizes[k])
+                if given is None or k not in given:
+                    out[k] = allocate(self.sizes[k])
+        if given is not None:
+            for k, buffer in given.items():
+                out[k] = buffer
         return out
 
     def keep_ready(self) -> list[Buffer]:

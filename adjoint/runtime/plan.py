@@ -70,13 +70,13 @@ class Plan:
     everything in the arena; a slot is a place in it.
 
     names: of the kernels in order.  work: floating operations and bytes of each, flops and bytes their sums.
-    scalars: (index, dtype) of the run-time numbers.  out_bytes: of each output.  copies: (first, again) of outputs that
-    are asked for more than once.  offsets, sizes: of what lies in the arena.  status: which of it is the status word.
+    scalars: (index, dtype) of the run-time numbers.  out_bytes: of each output.  offsets, sizes: of what lies in the
+    arena.  status: which of it is the status word.  in_place: (output, input) that may have one memory, if nobody needs
+    the input afterwards; each of them once.
     """
 
     n_inputs: int
     out_bytes: list[int]
-    copies: list[tuple[int, int]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     work: list[tuple[int, int]] = field(default_factory=list)
     flops: int = 0
@@ -86,6 +86,7 @@ class Plan:
     offsets: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     status: int | None = None
+    in_place: list[tuple[int, int]] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
 
     @property
@@ -187,9 +188,6 @@ class Ready:
                 self.steps.append(_timed_step(table, pool.entries()[1], [next(about) for _ in work]))
             else:
                 self.steps.append(_native_step(table, entry))
-        for source, target in plan.copies:
-            self.steps.append(_copy_step(source, target, plan.out_bytes[source]))
-            self.stages.append((None, ()))
         alone = len(self.steps) == 1 and self.tables and not timed and max(self._scalar_indices, default=0) < IMAGINARY
         self.enter = pool.native_entry() if alone else None
 
@@ -265,12 +263,5 @@ def _timed_step(
             print(f"{1e6 * seconds:10.1f} us {rates}  {name}", file=sys.stderr)
             if wanted:
                 pool.start()
-
-    return step
-
-
-def _copy_step(source: int, target: int, nbytes: int) -> Step:
-    def step(frame: Frame, buffers: list[Buffer], out: list[Buffer]) -> None:
-        out[target].mem[:nbytes] = out[source].mem[:nbytes]
 
     return step

@@ -76,8 +76,8 @@ def _packed(plan: Plan, places: list[jit.KernelPlace]) -> tuple:
             stages.append((tuple([tuple(call) for call in work]), units))
     scalars = [(index, dtype.name) for index, dtype in plan.scalars]
     return (
-        plan.n_inputs, plan.out_bytes, plan.copies, plan.names, plan.work, plan.flops, plan.bytes, scalars,
-        plan.arena_bytes, plan.offsets, plan.sizes, plan.status, stages, places,
+        plan.n_inputs, plan.out_bytes, plan.names, plan.work, plan.flops, plan.bytes, scalars,
+        plan.arena_bytes, plan.offsets, plan.sizes, plan.status, plan.in_place, stages, places,
     )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def _bare(places: Any) -> Any:
 
 
 def _unpacked(data: tuple) -> tuple[Plan, list[jit.KernelPlace]]:
-    n_inputs, out_bytes, copies, names, work, flops, moved, scalars, arena_bytes, offsets, sizes, status, packed, places = data
+    n_inputs, out_bytes, names, work, flops, moved, scalars, arena_bytes, offsets, sizes, status, in_place, packed, places = data
     stages: list[Stage] = []
     for what, units in packed:
         if isinstance(what[0], str):
@@ -98,7 +98,7 @@ def _unpacked(data: tuple) -> tuple[Plan, list[jit.KernelPlace]]:
             stages.append(Stage(tuple([Call(*call) for call in what]), units))
     numbers = [(index, dtypes.by_name(name)) for index, name in scalars]
     plan = Plan(
-        n_inputs, out_bytes, copies, names, work, flops, moved, numbers, arena_bytes, offsets, sizes, status, stages
+        n_inputs, out_bytes, names, work, flops, moved, numbers, arena_bytes, offsets, sizes, status, in_place, stages
     )
     return plan, places
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,10 +40,12 @@ class Program:
     kernels: names of the machine-code kernels in order, n_kernels their number.  bytes_moved, flops: estimates for one
     run.  text: the scheduled loops.  The counts compile the program if its first run has not.  runs: how often it has
     run.  last: how many runs of any program there had been at its last one.  seconds: that scheduling, and LLVM, took.
+    in_place: (result, input) that may have one memory, for those who run it as `in_place.Once`.
     apart: whether every kernel is a step of its own, for those who watch them.
     """
 
     apart = False
+    in_place: Sequence[tuple[int, int]] = ()
 
     def __init__(
         self, graph: Graph | Callable[[], Graph], key: bytes | None = None, found: tuple[Ready, float] | None = None
@@ -107,6 +109,8 @@ class Program:
         """Run with this plan from now on."""
         self.seconds = seconds
         self._frames.append(Frame(built))
+        if type(self) is Program and built.enter is not None:
+            self.in_place = built.plan.in_place
         self._built = built
         names = built.plan.names
         if config.get("ADJOINT_DEBUG") >= 1:

@@ -19,6 +19,7 @@ from adjoint.runtime import jit
 from adjoint.runtime.contractions import KERNELS, operations, right_operand
 from adjoint.runtime.plan import Call, Host, Place, Plan, Stage
 from adjoint.schedule.group import Grouping, Special
+from adjoint.schedule.in_place import checks, last_readers, put_off, replacements
 from adjoint.schedule.memory_plan import plan_memory
 from adjoint.schedule.prepare import prepare
 
@@ -60,20 +61,17 @@ class Scheduled:
     def __init__(self, graph: Graph, n_inputs: int, apart: bool = False) -> None:
         self.pieces: list[Piece] = []
         graph = prepare(graph)
-        grouping = Grouping(graph)
-        order = grouping.order()
+        order = put_off(Grouping(graph).order(), set(graph.outputs))
         self.plan = plan = Plan(n_inputs, [o.size * o.dtype.itemsize for o in graph.outputs])
         self.slots: dict[Any, int] = {n: n.attrs[0] for n in graph.nodes if n.prim.name == "input"}
-        first: dict[Node, int] = {}
-        for k, o in enumerate(graph.outputs):
-            if o in first:
-                plan.copies.append((first[o], k))
-            else:
-                first[o] = k
-                self.slots[o] = n_inputs + k
-        stored: set[Node] = set(first)
+        place = {o: k for k, o in enumerate(graph.outputs)}
+        self.slots.update({o: n_inputs + k for o, k in place.items()})
+        stored: set[Node] = set(place)
         for unit in order:
             stored.update(unit.reads)
+        last = last_readers(order)
+        unchecked = sum([checks(unit) for unit in order])  # steps that check indices, to come
+        has_checks = unchecked > 0
         width = jit.target().vector_bytes
         made: list[tuple[Any, list]] = []  # (unit, its kernels)
         self.again = Counter([right_operand(u) for u in order if isinstance(u, Special) and u.kind == "matmul" and u.layouts])
@@ -85,7 +83,10 @@ class Scheduled:
                 continue
             if not any(r.target in stored for r in unit.roots):
                 continue
-            kernel = NestKernel(unit, stored, width).finish()
+            unchecked -= checks(unit)
+            replaced = [(o, i) for o, i in replacements(unit, place) if last[i] is unit and not unchecked]
+            kernel = NestKernel(unit, stored, width, replaced, has_checks).finish()
+            plan.in_place += [(place[o], i.attrs[0]) for o, i in kernel.replaced]
             plan.flops += kernel.flops
             plan.bytes += kernel.bytes
             plan.work.append((kernel.flops, kernel.bytes))

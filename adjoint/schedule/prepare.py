@@ -80,14 +80,14 @@ def prepare(graph: Graph) -> Graph:
         if made is None:
             made = builder.copy(node.prim, args, node.attrs)
         new[node] = made
-    # an output that lies in memory already, or is a mere number, is copied to memory of its own
-    outputs = []
+    # an output that lies in memory already, as another output, say, or is a mere number, is copied to memory of its own
+    outputs: dict[Node, None] = {}
     for node in graph.outputs:
         made = new[node]
-        if made.prim.name in ("input", "const", "scalar"):
+        while made.prim.name in ("input", "const", "scalar") or made in outputs:
             made = builder.node("reshape", made, attrs=made.shape)
-        outputs.append(made)
-    return builder.finish(outputs)
+        outputs[made] = None
+    return builder.finish([*outputs])
 
 
 def _reshape_to(b: Builder, x: Node, shape: Shape) -> Node:

@@ -6,19 +6,23 @@ long. Living handles receive their buffers, and what a later backward needs goes
 
 from __future__ import annotations
 
+import time
 import weakref
+from collections.abc import Callable
 from sys import getrefcount
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from adjoint.runtime.garbage import NoCollections
+from adjoint.runtime.in_place import PATIENCE, Once, given_up
 from adjoint.runtime.memory import Buffer
 from adjoint.storage import encode
 from adjoint.trace import bounds, lower, why
 from adjoint.trace.aval import Aval
 from adjoint.trace.detached import forget_unreachable, watched
 from adjoint.trace.handle import Tensor
+from adjoint.trace.history import History
 from adjoint.trace.state import ALIVE, Trace, counters, fast
 from adjoint.trace.trie import Step
 
@@ -29,10 +33,10 @@ SMALL_VIEW = 4096  # bytes of a living view that is copied rather than replayed,
 
 class Compiled:
     """A program and how to call it: which further slots it keeps for derivatives, which slots of living handles they
-    want kept, which inputs (by position) a derivative of a living handle can reach, whether what is left of the
-    derivatives is spent (and worth forgetting), and where in its results each living handle finds its value (None: in the same order)."""
+    want kept, which inputs (by position) a derivative of a living handle can reach, whether all derivatives are over, what
+    is left of them is worth forgetting, and where in its results each living handle finds its value (None: in the same order)."""
 
-    __slots__ = ("program", "saved", "held", "reach", "spent", "order")
+    __slots__ = ("program", "saved", "held", "reach", "over", "spent", "order")
 
     def __init__(
         self,
@@ -40,11 +44,12 @@ class Compiled:
         saved: tuple[int, ...],
         held: frozenset[int] = frozenset(),
         reach: frozenset[int] = frozenset(),
+        over: bool = False,
         spent: bool = False,
         order: tuple[int, ...] | None = None,
     ) -> None:
         self.program, self.saved, self.held, self.reach = program, saved, held, reach
-        self.spent, self.order = spent, order
+        self.over, self.spent, self.order = over, spent, order
 
 
 watching: Any = None  # while a profile is on: it times the end of a trace, by calling `flush`, and answers True
@@ -102,41 +107,31 @@ def flush(tr: Trace) -> None:
         flush(tr)
         return
     try:
+        if tr.mutated and compiled.program.in_place and tr.giving is None and watching is None:
+            if end_in_place(tr, compiled, alive):
+                return
+            if tr.id != tid or tr.node is not node:
+                flush(tr)
+                return
         results = compiled.program.run(tr.buffers, tr.scalars)
     except Exception as error:
+        if tr.id != tid:
+            raise
         fail(tr, alive, error)
         return
     except BaseException:
-        rescue(tr, alive)
+        if tr.id == tid:
+            rescue(tr, alive)
         raise
     if tr.id != tid:
         return
     if tr.node is not node:  # a finalizer has recorded more meanwhile
         flush(tr)
         return
-    if compiled.order is not None:
-        results = [results[k] for k in compiled.order]
-    if compiled.saved:
-        kept = tr.history().values
-        for slot, data in zip(compiled.saved, results[len(alive) :], strict=True):
-            kept[slot] = data
-    for h, data in zip(alive, results, strict=False):
-        h._data = data
-        if h._special and h._escape is not None:
-            h._escape.write_back(h)
-        if h._aval.requires_grad and h._tid == tid:
-            past = tr.history()
-            h._hist, h._hslot, h._special = past, h._slot, True
-            past.living[h._slot] = weakref.ref(h)
-    if compiled.held:
-        kept = tr.history().values
-        for h, data in zip(alive, results, strict=False):
-            if h._slot in compiled.held:
-                kept[h._slot] = data
-    if tr.origins and tr.hist is not None:
-        pinned = tr.hist.pinned
-        tr.hist.release(compiled.reach | reach_of(node, pinned) if pinned else compiled.reach)
+    deliver(tid, tr.history, compiled, alive, results)
     hist = tr.hist
+    if hist is not None:
+        release(hist, compiled, node)
     if tr.node is not node:
         flush(tr)
         return
@@ -145,6 +140,116 @@ def flush(tr: Trace) -> None:
     close(tr)
     if compiled.spent and hist is not None and not hist.payload:
         hist.forget()
+
+
+def release(hist: History, compiled: Compiled, node: Step) -> None:
+    """Let a history that is to be finished let go of what no derivative can ask for."""
+    if hist.origins:
+        pinned = hist.pinned
+        hist.release(compiled.reach | reach_of(node, pinned) if pinned else compiled.reach)
+
+
+def deliver(tid: int, history: Callable[[], History], compiled: Compiled, alive: list[Tensor], results: list[Any]) -> None:
+    """Give the living tensors of a trace their values, and its history what it keeps. Twice is as good as once."""
+    if compiled.order is not None:
+        results = [results[k] for k in compiled.order]
+    if compiled.saved:
+        kept = history().values
+        for slot, data in zip(compiled.saved, results[len(alive) :], strict=True):
+            kept[slot] = data
+    for h, data in zip(alive, results, strict=False):
+        h._data = data
+        if h._special and h._escape is not None:
+            h._escape.write_back(h)
+        if h._aval.requires_grad and h._tid == tid:
+            past = history()
+            h._hist, h._hslot, h._special = past, h._slot, True
+            past.living[h._slot] = weakref.ref(h)
+    if compiled.held:
+        kept = history().values
+        for h, data in zip(alive, results, strict=False):
+            if h._slot in compiled.held:
+                kept[h._slot] = data
+
+
+class Giving:
+    """A trace whose updates take place in the memory of what they replace: it is being ended so.
+
+    From then on it cannot be computed again (`runtime.in_place`). So the next trace begins before the program runs, and
+    whoever meets meanwhile a tensor that waits for its value, be it a finalizer or another thread, asks here.
+
+    tid: the trace's number.  over: whether it is ended, or will be in another way.
+    """
+
+    __slots__ = ("_todo", "over", "tid")
+
+    def __init__(self, tid: int) -> None:
+        self.tid, self.over = tid, False
+        self._todo: tuple[Once, Ended, Callable[[], History], Compiled, list[Tensor]] | None = None
+
+    def begin(self, run: Once, ended: Ended, history: Callable[[], History], compiled: Compiled, alive: list[Tensor]) -> None:
+        self._todo = run, ended, history, compiled, alive
+
+    def finish(self) -> Exception | None:
+        """Give all tensors their values, whoever comes first; or wait until it is clear that this is not how it ends.
+
+        The answer: an error that nobody will meet in a tensor.
+        """
+        while self._todo is None:
+            if self.over:
+                return None
+            time.sleep(PATIENCE)
+        run, ended, history, compiled, alive = self._todo
+        try:
+            results = run.finish()
+        except Exception as error:
+            return unseen(error, *restore(ended, history, alive))
+        deliver(self.tid, history, compiled, alive, results)
+        return None
+
+    def wait(self) -> None:
+        """Until it is over, in another thread."""
+        while not self.over:
+            time.sleep(PATIENCE)
+
+
+def end_in_place(tr: Trace, compiled: Compiled, alive: list[Tensor]) -> bool:
+    """End a trace with updates in place; False, and nothing has changed, where there is no input to be given up.
+
+    That is one whose memory nobody refers to but the trace, and which no derivative can ask for.
+    """
+    giving = tr.giving = Giving(tr.id)  # first: other threads look for it when they have the memory in hand
+    try:
+        node, hist = tr.node, tr.hist
+        kept: frozenset[int] = frozenset()
+        if hist is not None and (hist.pinned or hist.payload or not compiled.over):
+            kept = compiled.reach | reach_of(node, hist.pinned)
+        given = given_up(compiled.program, tr.buffers, kept)
+        if not given:
+            return False
+        if hist is None and (compiled.saved or compiled.held or any([h._aval.requires_grad and h._tid == tr.id for h in alive])):
+            hist = tr.history()
+        run = Once(compiled.program, tr.buffers, tr.scalars, given)
+        if hist is not None:
+            release(hist, compiled, node)
+        giving.begin(run, Ended.of(tr), lambda: cast(History, hist), compiled, alive)
+        try:
+            close(tr)
+            error = giving.finish()
+        except BaseException:
+            if tr.id != giving.tid:
+                giving.finish()
+            raise
+        run.count()
+        if hist is not None:
+            run.forget()
+            if compiled.spent and not hist.payload:
+                hist.forget()
+    finally:
+        giving.over, tr.giving = True, None
+    if error is not None:
+        raise error from None
+    return True
 
 
 def remember(tr: Trace, compiled: Compiled, alive: list[Tensor]) -> None:
@@ -253,7 +358,7 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         program, seconds = compile_recorded(lower.Recorded(tr.node, (*canonical, *saved)))
         held = frozenset(wanted) & frozenset(key)
         spent = over and sum([b.nbytes for b in tr.buffers]) > SMALL_VIEW
-        compiled = Compiled(program, saved, held, reach_of(tr.node, keep), spent)
+        compiled = Compiled(program, saved, held, reach_of(tr.node, keep), over, spent)
         counters["programs"] += 1
         why.compiled(tr.node, canonical, saved, compiled.program, seconds)
         programs[canonical] = compiled
@@ -263,7 +368,7 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
             order[k] = position
         order += range(len(key), len(key) + len(compiled.saved))
         compiled = programs[key] = Compiled(
-            compiled.program, compiled.saved, compiled.held, compiled.reach, compiled.spent, tuple(order)
+            compiled.program, compiled.saved, compiled.held, compiled.reach, compiled.over, compiled.spent, tuple(order)
         )
     return compiled
 
@@ -303,11 +408,16 @@ def fail(tr: Trace, alive: list[Tensor], error: Exception) -> None:
     Raised at once is what nobody would meet again: an update that did not take place, or a failure of the program
     alone.
     """
-    failed, lost = rescue(tr, alive)
+    left = unseen(error, *rescue(tr, alive))
+    if left is not None:
+        raise left from None
+
+
+def unseen(error: Exception, failed: bool, lost: Exception | None) -> Exception | None:
+    """Of the failure of a program what nobody would meet again, after `rescue`."""
     if lost is not None:
-        raise type(lost)(*lost.args) from None
-    if not failed:
-        raise error
+        return type(lost)(*lost.args)
+    return None if failed else error
 
 
 def rescue(tr: Trace, alive: list[Tensor]) -> tuple[bool, Exception | None]:
@@ -315,27 +425,64 @@ def rescue(tr: Trace, alive: list[Tensor]) -> tuple[bool, Exception | None]:
 
     The answer: whether a tensor was marked, and the error of an update that failed, whose tensor keeps its old value.
     """
+    found = restore(Ended.of(tr), tr.history, alive)
+    close(tr)
+    return found
+
+
+class Ended(NamedTuple):
+    """What a trace was."""
+
+    id: int
+    node: Step
+    inputs: list[Tensor]
+    buffers: list[Any]
+    scalars: list[Any]
+    mutated: dict[int, Tensor]
+    trail: list[tuple[int, Any, int]]
+
+    @staticmethod
+    def of(tr: Trace) -> Ended:
+        return Ended(tr.id, tr.node, tr.inputs, tr.buffers, tr.scalars, tr.mutated, tr.trail)
+
+
+def restore(tr: Ended, history: Callable[[], History], alive: list[Tensor]) -> tuple[bool, Exception | None]:
+    """`rescue` but for the end of the trace. Twice is as good as once."""
     values, errors = lower.run_steps(tr.node, tr.buffers, tr.scalars)
-    tid = tr.id
     failed, lost = False, None
     for h in alive:
-        if h._slot in values:
-            h._data = Buffer.from_array(np.ascontiguousarray(encode(values[h._slot], h._aval.dtype)))
-            if h._escape is not None:
-                h._escape.write_back(h)
-            if h._aval.requires_grad and h._tid == tid:
-                h._hist, h._hslot, h._special = tr.history(), h._slot, True
-            continue
-        error = errors.get(h._slot, RuntimeError("an operation this tensor depends on failed"))
-        if id(h) in tr.mutated and any(t is h for t in tr.inputs):
-            h._data = original(tr, h)
-            lost = lost or error
-        else:
+        error = None
+        slot: Any = h._slot
+        if slot not in values:
+            error = errors.get(slot, RuntimeError("an operation this tensor depends on failed"))
+            slot = before(tr, h, values)
+        if slot is None:
             h.__dict__["_error"] = error
             failed = True
-    close(tr)
+            continue
+        lost = lost or error
+        if type(slot) is not int:
+            h._data = slot
+            continue
+        h._data = Buffer.from_array(np.ascontiguousarray(encode(values[slot], h._aval.dtype)))
+        if h._escape is not None:
+            h._escape.write_back(h)
+        if h._aval.requires_grad and h._tid == tr.id:
+            h._hist, h._hslot, h._special = history(), slot, True
     return failed, lost
 
 
-def original(tr: Trace, h: Tensor) -> Any:
+def before(tr: Ended, h: Tensor, values: dict[int, Any]) -> Any:
+    """What a tensor was before a change in place that failed: a slot that has its value, its memory, or None."""
+    for who, old, new in reversed(tr.trail):
+        if who == id(h):
+            for slot in (new, old):
+                if type(slot) is not int or slot in values:
+                    return slot
+    if id(h) in tr.mutated and any([t is h for t in tr.inputs]):
+        return original(tr, h)
+    return None
+
+
+def original(tr: Trace | Ended, h: Tensor) -> Any:
     return next(b for t, b in zip(tr.inputs, tr.buffers, strict=False) if t is h)

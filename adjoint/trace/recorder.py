@@ -192,6 +192,13 @@ def from_other_thread(tr: Trace, t: Tensor) -> Tensor:
     """
     number = abs(t._tid)
     for other, thread in list(_traces.items()):
+        giving = other.giving
+        if giving is not None and giving.tid == number and other.id != number:
+            giving.finish()
+            if t._data is not None:
+                return t
+            giving.wait()
+            return from_other_thread(tr, t)
         if other.id != number or other is tr:
             continue
         if not thread.is_alive() or (tr.grad and t._aval.requires_grad):
@@ -199,7 +206,12 @@ def from_other_thread(tr: Trace, t: Tensor) -> Tensor:
                 if other.id == number:
                     flush(other)
             break
-        step, buffers, scalars = other.node, other.buffers, other.scalars
+        step, buffers, scalars = other.node, [*other.buffers], other.scalars  # nothing is overwritten that is held here
+        giving = other.giving
+        if giving is not None:  # too late
+            del buffers
+            giving.wait()
+            return from_other_thread(tr, t)
         if other.id != number:  # run by its thread just now
             break
         while step.parent is not None and step.parent.slot >= t._slot:

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections import Counter
 from sys import getrefcount
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adjoint import config, dtypes
 from adjoint.dtypes import DType
@@ -21,6 +21,9 @@ from adjoint.trace.handle import Tensor
 from adjoint.trace.history import History
 from adjoint.trace.listener import Listener
 from adjoint.trace.trie import NO_CHILDREN, Step
+
+if TYPE_CHECKING:
+    from adjoint.trace.ending import Giving
 
 ALIVE = 3  # references to a handle that only the trace holds: the list, the loop variable, the argument
 
@@ -51,12 +54,14 @@ class Trace:
     whole: a derivative is being recorded, of which the steps should stay together.
     values: in reference mode the value of each slot that a derivative may need.
     watch: who is told of numbers that are new at every call, while one is watched (`compiler`) or mapped (`batch`).
+    trail: changes in place that may fail: id of the tensor, its slot before or else its memory, its slot after.
+    giving: the trace before this one, while it is ended in place of its inputs (`in_place`).
     """
 
     __slots__ = (
         "id", "node", "inputs", "buffers", "scalars", "handles", "viewed", "mutated", "grad", "static", "eager",
         "default_dtype", "scope", "origins", "payload", "values", "flush_after", "hist", "period",
-        "whole", "watch",
+        "whole", "watch", "giving", "trail",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -67,11 +72,13 @@ class Trace:
         self.default_dtype = dtypes.float32
         self.scope: Any = None
         self.watch: Listener | None = None
+        self.giving: Giving | None = None
         self.mutated: dict[int, Tensor] = {}
         self.origins: dict[int, tuple] = {}
         self.payload: dict[Any, Any] = {}
         self.values: dict[int, Any] = {}
         self.viewed: list[Any] = []
+        self.trail: list[tuple[int, Any, int]] = []
         self.start()
 
     def start(self) -> None:
@@ -96,6 +103,8 @@ class Trace:
             self.values = {}
         if self.viewed:
             self.viewed = []
+        if self.trail:
+            self.trail = []
 
     def root(self) -> Step:
         if self.eager:

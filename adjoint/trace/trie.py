@@ -13,6 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 from adjoint.dtypes import DType
+from adjoint.ir.prims import PRIMS
+
+RISKY = frozenset([name for name, prim in PRIMS.items() if prim.kind in ("index", "host", "tuple")])
 
 
 class Num:
@@ -58,6 +61,7 @@ class Step:
     where: file, line and function of the user's call that first recorded this step.
     cut: a repeating pattern ends here: the trace stops before the next operation.
     boundary: leaves were updated and gradient mode came back: the trace stops before the next operation, too.
+    risky: whether a step up to here may fail on its data: with an index out of range, or in NumPy.
     hot: the child taken last by the native fast path, which compares its k0, k1, k2 (the parts of its key) by identity.
     end: how traces ended here, for the native way (`native_end.Ending`); False where they cannot go it.
     row: what followed the last `x[i]` recorded here (`views.known_part`): slot and chain of x, i, the step, the chain of x[i].
@@ -66,7 +70,7 @@ class Step:
     __slots__ = (
         "parent", "key", "prim", "args", "attrs", "scalars", "slot", "aval", "compute", "where", "depth",
         "children", "kids", "macros", "programs", "cut", "boundary", "scope", "inputs_before", "scalars_before",
-        "hot", "k0", "k1", "k2", "row", "end",
+        "hot", "k0", "k1", "k2", "row", "end", "risky",
     )  # fmt: skip
 
     def __init__(self, parent: Step | None, key: Any, prim: str, args: tuple = (), attrs: Any = None) -> None:
@@ -81,6 +85,7 @@ class Step:
         self.programs: dict[Any, Any] | None = None
         self.cut = False
         self.boundary = False
+        self.risky: bool = prim in RISKY or (parent is not None and parent.risky)
         self.scope: Any = None
         self.hot: Step | None = None
         self.row: tuple | None = None

@@ -366,6 +366,8 @@ def advance(tr: Trace, t: Tensor, key: tuple) -> bool:
     leaf = t._leaf and a.requires_grad
     if b is not a and not (leaf and b.dtype is a.dtype and b.key_shape == a.key_shape):
         return False
+    if step.risky:
+        note(tr, t, step.slot)
     if t._data is not None:
         tr.mutated[id(t)] = t
         t._data = None
@@ -378,6 +380,11 @@ def advance(tr: Trace, t: Tensor, key: tuple) -> bool:
     return True
 
 
+def note(tr: Trace, t: Tensor, slot: int) -> None:
+    """Note what `t` was before it becomes `slot`, should that turn out to fail."""
+    tr.trail.append((id(t), t._slot if abs(t._tid) == tr.id else t._data, slot))
+
+
 def point(t: Tensor, value: Tensor) -> None:
     """Let the handle `t` stand for `value` from now on; its views become stale."""
     tr = local.trace
@@ -387,6 +394,8 @@ def point(t: Tensor, value: Tensor) -> None:
         value._tid == tid and value is not t and t._views is None and not t._special and not tr.eager
         and (leaf or t._aval is value._aval)
     ):  # fmt: skip
+        if tr.node.risky:
+            note(tr, t, value._slot)
         if t._data is not None:
             tr.mutated[id(t)] = t
             t._data = None
@@ -417,6 +426,8 @@ def point(t: Tensor, value: Tensor) -> None:
         else:
             tr.handles.append(t)  # so that the end of the trace connects it to its history
     else:
+        if tr.node.risky:
+            note(tr, t, slot)
         if t._data is not None or t._tid != tr.id:
             if t._tid != -tr.id:
                 tr.mutated[id(t)] = t

@@ -334,6 +334,18 @@ def test_scans() -> None:
                 run(name, [x], [dtype], attrs=axis, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("n", [2, 7, 15, 17, 20, 28, 31, 33, 47, 50, 63, 65])
+@pytest.mark.parametrize("name", ["sum", "amax"])
+def test_short_rows_in_a_loop(n: int, name: str) -> None:
+    """Two reduced loops that cannot be one, because one operand knows the inner one only."""
+    rng = np.random.default_rng(n)
+    b = GraphBuilder()
+    x, y = given(b, 0, (4, 5, n)), given(b, 1, (4, 1, n))
+    product = b.node("mul", x, b.node("expand", y, attrs=(4, 5, n)))
+    graph = b.finish([b.node(name, product, attrs=(1, 2)), product])
+    check(graph, [sample(rng, (4, 5, n), dt.float32), sample(rng, (4, 1, n), dt.float32)], rtol=1e-4, atol=1e-5)
+
+
 def test_long_sums_are_accurate() -> None:
     rng = np.random.default_rng(11)
     x = rng.random(3_000_001).astype("f")

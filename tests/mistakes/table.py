@@ -203,7 +203,49 @@ MISTAKES = [
         'if root.kind == "column" and not self.turn:',
         "sums over long leading axes keep only the last eight rows of each piece",
     ),
+    Mistake(
+        "many-for-one-place", "missing condition", "codegen/tiling.py",
+        'return lanes if all(self._is_adjacent(r.place) for r in self.roots if r.kind == "scatter") else 1',
+        "return lanes",
+        "index_add with one index repeated counts one value of sixteen",
+    ),
+    Mistake(
+        "taps-beyond-the-row", "off-by-one bound", "codegen/conv_taps.py",
+        "min(end, p.sizes[-1] - at) - first)",
+        "end - first)",
+        "gradients of the weights of padded convolutions with few channels multiply what lies beside a row",
+    ),
+    Mistake(
+        "vectors-that-overlap-in-place", "missing condition", "codegen/tiling.py",
+        "return not (self.cols or self.tile or self.scatter) and self.n_vec % self.lanes == 0",
+        "return not (self.cols or self.tile or self.scatter)",
+        "large updates of a length that is no multiple of a register are applied twice to the last elements",
+    ),
+    Mistake(
+        "in-place-before-it-is-read", "wrong order", "runtime/scheduled.py",
+        "if last[i] is unit and not unchecked]",
+        "if not unchecked]",
+        "a product reads a parameter that has been updated already",
+    ),
+    Mistake(
+        "updated-after-a-bad-index", "lost condition", "codegen/nest.py",
+        "self.stops = bool(self.replaced) and checked",
+        "self.stops = False",
+        "a training step with a target out of range raises an error and changes the parameters anyway",
+    ),
     # --- runtime ----------------------------------------------------------------------------------
+    Mistake(
+        "overwritten-though-known", "missing condition", "runtime/in_place.py",
+        "if buffer.pooled and getrefcount(buffer) == _HELD + others + 1 and getrefcount(buffer.mem) == _UNSHARED:",
+        "if buffer.pooled:",
+        "a copy made of a large tensor before it was changed in place shows the change",
+    ),
+    Mistake(
+        "failed-write-undoes-others", "lost state", "trace/ending.py",
+        "for who, old, new in reversed(tr.trail):",
+        "for who, old, new in ():",
+        "an index out of range in an assignment undoes earlier changes of the tensor, or leaves it unreadable",
+    ),
     Mistake(
         "operands-given-away", "aliasing memory plan", "runtime/scheduled.py",
         "for n in unit.reads:\n                    touch(n, at)",

@@ -142,6 +142,34 @@ def test_failed_update_leaves_the_old_value() -> None:
     assert x.tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("made", ["given", "changed", "computed", "through a view"])
+@pytest.mark.parametrize("change", ["put", "copy", "add"])
+def test_failed_update_leaves_what_came_before_it(made: str, change: str) -> None:
+    bad, source = torch.tensor([5, 6, 7]), torch.tensor([7.0, 8.0, 9.0])
+    x = torch.tensor([1.0, 2.0, 3.0])
+    if made == "changed":
+        x.add_(1)
+    elif made == "computed":
+        x = x + 1
+    elif made == "through a view":
+        part = x[1:]
+        part.mul_(2)
+    before = [1.0, 4.0, 6.0] if made == "through a view" else [1.0, 2.0, 3.0] if made == "given" else [2.0, 3.0, 4.0]
+    with pytest.raises(IndexError):
+        if change == "put":
+            x[bad] = 2.0
+        elif change == "copy":
+            x.copy_(source[bad])
+        else:
+            x += source[bad]
+        x.tolist()
+    assert x.tolist() == before
+    x[0] = 5
+    assert x.tolist() == [5.0, *before[1:]]
+    if made == "through a view":
+        assert part.tolist() == before[1:]
+
+
 def test_same_mistake_many_times() -> None:
     """A failing path is not remembered as a good one."""
     for _ in range(3):
