@@ -13,6 +13,17 @@ from typing import Any
 from adjoint.trace.handle import Tensor, blank, pending
 from adjoint.trace.trie import Num, Step
 
+_shells: dict[Any, Tensor] = {}  # by description: what stands for tensors whose values are given up
+_MOST_SHELLS = 4096
+
+
+def _shell(a: Any) -> Tensor:
+    """Something of this description, without a value."""
+    if len(_shells) >= _MOST_SHELLS:
+        _shells.clear()
+    shell = _shells[a] = pending(0, -1, a)
+    return shell
+
 
 class History:
     """The past of tensors that outlived their trace.
@@ -65,8 +76,8 @@ class History:
         kept = []
         for t in self.inputs:
             if not t._leaf:
-                shell = pending(0, -1, t._aval)
-                t = shell
+                a = t._aval
+                t = _shells[a] if a in _shells else _shell(a)
             kept.append(t)
         self.inputs, self.buffers, self.values = kept, [None] * len(kept), {}
 
