@@ -31,8 +31,12 @@ def variable(x: Tensor) -> Tensor:
     return recorder.alias(x, "clone", True)
 
 
+def _is_continuous(x: Tensor) -> bool:
+    return x._aval.dtype.category >= 2  # real or complex
+
+
 def _variables(tree: Any) -> tuple[Any, list[Tensor]]:
-    made = [variable(x) if x._aval.dtype.is_floating_point else x for x in leaves_of(tree)]
+    made = [variable(x) if _is_continuous(x) else x for x in leaves_of(tree)]
     return rebuild(tree, iter(made)), [m for m in made if m._aval.requires_grad]
 
 
@@ -185,7 +189,7 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) 
     if has_aux:
         out, aux = out
     flat = [x for f in flats for x in f]
-    given = [t for t, x in zip(leaves_of(list(tangents)), leaves_of(list(primals)), strict=True) if x._aval.dtype.is_floating_point]
+    given = [t for t, x in zip(leaves_of(list(tangents)), leaves_of(list(primals)), strict=True) if _is_continuous(x)]
     outs = leaves_of(out)
     found = pushed(outs, flat, given, again)
     values = rebuild(out, iter([_outward(o, again) for o in outs]))
@@ -245,29 +249,65 @@ def _basis(x: Tensor) -> Tensor:
 def jacrev(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
     """The Jacobian by reverse accumulation, one row of cotangents per element of the result.
 
-    The result has the shape (*output shape, *input shape).
+    The result has the shape (*output shape, *input shape). RuntimeError for complex arguments or results.
 
     >>> import adjoint as torch
     >>> torch.func.jacrev(lambda x: x * x)(torch.tensor([1., 2.]))
     tensor([[2., 0.],
             [0., 4.]])
     """
+    return jacobian(by_rows, func, argnums, has_aux, "jacrev")
+
+
+def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
+    """The Jacobian by forward accumulation, one column of tangents per element of the argument.
+
+    RuntimeError for complex arguments or results.
+
+    >>> import adjoint as torch
+    >>> torch.func.jacfwd(lambda x: x * x)(torch.tensor([1., 2.]))
+    tensor([[2., 0.],
+            [0., 4.]])
+    """
+    return jacobian(by_columns, func, argnums, has_aux, "jacfwd")
+
+
+def jacobian(make: Callable, func: Callable, argnums: Any, has_aux: bool = False, only_real: str = "") -> Callable:
+    """The function of the Jacobian. make: `by_rows` or `by_columns`.  only_real: the name of a caller that refuses complex
+    numbers, of which there are two derivatives."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         out, chosen, flats, again = _apply(func, args, kwargs, _numbers(argnums))
         aux = None
         if has_aux:
             out, aux = out
-        flat = [x for f in flats for x in f]
-        jacobians = []
-        for o in leaves_of(out):
-            found = _rows_of(o, flat, again) if o._aval.size else [zeros_like(x) for x in flat]
-            shaped = [r.reshape((*o._aval.shape, *x._aval.shape)) for r, x in zip(found, flat, strict=True)]
-            jacobians.append(_results(argnums, chosen, flats, shaped))
-        result = rebuild(out, iter(jacobians)) if not isinstance(out, Tensor) else jacobians[0]
+        flat, outs = [x for f in flats for x in f], leaves_of(out)
+        if only_real:
+            _check_real(only_real, "inputs", flat)
+            _check_real(only_real, "outputs", outs)
+        jacobians = [_results(argnums, chosen, flats, found) for found in make(outs, flat, again)]
+        result = jacobians[0] if isinstance(out, Tensor) else rebuild(out, iter(jacobians))
         return (result, aux) if has_aux else result
 
     return call
+
+
+def _check_real(name: str, what: str, tensors: list[Tensor]) -> None:
+    for k, x in enumerate(tensors):
+        if x._aval.dtype.is_complex:
+            raise RuntimeError(
+                f"{name}: Expected all {what} to be real but received complex tensor at flattened input idx: {k}; "
+                "differentiate by view_as_real(z), or use vjp or jvp"
+            )
+
+
+def by_rows(outs: list[Tensor], flat: list[Tensor], again: bool) -> list[list[Tensor]]:
+    """For every result, its derivatives by every variable, from one row of cotangents per element of the result."""
+    jacobians = []
+    for o in outs:
+        found = _rows_of(o, flat, again) if o._aval.size else [zeros_like(x) for x in flat]
+        jacobians.append([r.reshape((*o._aval.shape, *x._aval.shape)) for r, x in zip(found, flat, strict=True)])
+    return jacobians
 
 
 def _rows_of(o: Tensor, flat: list[Tensor], again: bool) -> list[Tensor]:
@@ -277,32 +317,14 @@ def _rows_of(o: Tensor, flat: list[Tensor], again: bool) -> list[Tensor]:
     return list(vmap(lambda u: _differentiate(o, flat, again, u), randomness="different")(_basis(o)))
 
 
-def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
-    """The Jacobian by forward accumulation, one column of tangents per element of the argument.
-
-    >>> import adjoint as torch
-    >>> torch.func.jacfwd(lambda x: x * x)(torch.tensor([1., 2.]))
-    tensor([[2., 0.],
-            [0., 4.]])
-    """
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        out, chosen, flats, again = _apply(func, args, kwargs, _numbers(argnums))
-        aux = None
-        if has_aux:
-            out, aux = out
-        flat = [x for f in flats for x in f]
-        outs = leaves_of(out)
-        per_output: list[list[Tensor]] = [[] for _ in outs]
-        for k, x in enumerate(flat):
-            columns = _columns_of(outs, k, flat, again) if x._aval.size else [zeros_like(o.detach()) for o in outs]
-            for found, column, o in zip(per_output, columns, outs, strict=True):
-                found.append(column.reshape((*o._aval.shape, *x._aval.shape)))
-        jacobians = [_results(argnums, chosen, flats, found) for found in per_output]
-        result = jacobians[0] if isinstance(out, Tensor) else rebuild(out, iter(jacobians))
-        return (result, aux) if has_aux else result
-
-    return call
+def by_columns(outs: list[Tensor], flat: list[Tensor], again: bool) -> list[list[Tensor]]:
+    """The same from one column of tangents per element of the variable."""
+    jacobians: list[list[Tensor]] = [[] for _ in outs]
+    for k, x in enumerate(flat):
+        columns = _columns_of(outs, k, flat, again) if x._aval.size else [zeros_like(o.detach()) for o in outs]
+        for found, column, o in zip(jacobians, columns, outs, strict=True):
+            found.append(column.reshape((*o._aval.shape, *x._aval.shape)))
+    return jacobians
 
 
 def _columns_of(outs: list[Tensor], k: int, flat: list[Tensor], again: bool) -> list[Tensor]:

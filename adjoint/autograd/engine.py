@@ -40,6 +40,11 @@ def _seed(t: Tensor, g: Tensor | None) -> Tensor:
         raise RuntimeError(
             f"Mismatch in shape: grad_output[0] has a shape of {g._aval.shape} and output[0] has a shape of {t._aval.shape}."
         )
+    if g._aval.dtype.is_complex is not t._aval.dtype.is_complex:
+        raise RuntimeError(
+            "For complex Tensors, both grad_output and output are required to have the same dtype. Mismatch in dtype: "
+            f"grad_output[0] has a dtype of {g._aval.dtype!r} and output[0] has a dtype of {t._aval.dtype!r}."
+        )
     return cast(g, t._aval.dtype)
 
 

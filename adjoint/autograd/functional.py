@@ -19,15 +19,28 @@ def _tuple(inputs: Any) -> tuple[bool, tuple[Tensor, ...]]:
 def jacobian(function: Callable, inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False, strategy: str = "reverse-mode") -> Any:
     """The Jacobian, of shape (*output shape, *input shape); nested tuples for several inputs or outputs.
 
+    Of complex inputs each row is the gradient of one output; RuntimeError for complex outputs, unless `vectorize`.
+
     >>> import adjoint as torch
     >>> torch.autograd.functional.jacobian(lambda x: x * x, torch.tensor([1., 2.]))
     tensor([[2., 0.],
             [0., 4.]])
     """
     single, args = _tuple(inputs)
-    make = F.jacfwd if strategy == "forward-mode" else F.jacrev
-    out = make(function, 0 if single else tuple(range(len(args))))(*args)
+    numbers: Any = 0 if single else tuple(range(len(args)))
+    if strategy == "forward-mode":
+        make = F.by_columns
+    else:
+        make = F.by_rows if vectorize else _by_rows_of_real
+    out = F.jacobian(make, function, numbers)(*args)
     return out if create_graph else _cut(out)
+
+
+def _by_rows_of_real(outs: list[Tensor], flat: list[Tensor], again: bool) -> list[list[Tensor]]:
+    for o in outs:
+        if o._aval.dtype.is_complex:
+            raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {o._aval.dtype!r}")
+    return F.by_rows(outs, flat, again)
 
 
 def hessian(function: Callable, inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False) -> Any:
@@ -40,7 +53,7 @@ def hessian(function: Callable, inputs: Any, create_graph: bool = False, strict:
     """
     single, args = _tuple(inputs)
     numbers: Any = 0 if single else tuple(range(len(args)))
-    out = F.jacrev(F.jacrev(function, numbers), numbers)(*args)
+    out = F.jacobian(_by_rows_of_real, F.jacobian(_by_rows_of_real, function, numbers), numbers)(*args)
     return out if create_graph else _cut(out)
 
 

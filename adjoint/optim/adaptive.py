@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import Any
 
-import numpy as np
-
 import adjoint as torch
 from adjoint.methods import Tensor
-from adjoint.optim.optimizer import FormulaOptimizer, Group, accepted, check_non_negative, descent
+from adjoint.optim.optimizer import (
+    FormulaOptimizer,
+    Group,
+    accepted,
+    check_non_negative,
+    descent,
+    filled,
+)
 
 __all__ = ["Adadelta", "Adagrad", "RMSprop", "Rprop"]
 
@@ -88,7 +93,7 @@ class Adagrad(FormulaOptimizer):
         return ("sum",)
 
     def fresh(self, name: str, param: Tensor, group: Group) -> Tensor:
-        return torch.tensor(np.full(param.shape, group["initial_accumulator_value"]), dtype=param.dtype)
+        return filled(param, group["initial_accumulator_value"])
 
     def numbers(self, group: Group, clock: Any) -> tuple[float, ...]:
         rate = group["lr"] / (1 + (clock - 1) * group["lr_decay"])
@@ -305,7 +310,7 @@ class Rprop(FormulaOptimizer):
         return ("prev", "step_size")
 
     def fresh(self, name: str, param: Tensor, group: Group) -> Tensor:
-        return torch.tensor(np.full(param.shape, group["lr"] if name == "step_size" else 0.0), dtype=param.dtype)
+        return filled(param, group["lr"] if name == "step_size" else 0.0)
 
     def numbers(self, group: Group, clock: Any) -> tuple[float, ...]:
         return *group["etas"], *group["step_sizes"]

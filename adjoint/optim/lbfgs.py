@@ -122,6 +122,11 @@ def _number(loss: Any) -> float:
     return loss.item() if isinstance(loss, Tensor) else float(loss)
 
 
+def _parts(x: Tensor) -> Tensor:
+    """A complex tensor as pairs of reals, which it shares memory with."""
+    return torch.view_as_real(x) if x.is_complex() else x
+
+
 class LBFGS(Optimizer):
     """Limited-memory BFGS (Liu and Nocedal, 1989) on one group of parameters; `step` needs a closure.
 
@@ -175,14 +180,14 @@ class LBFGS(Optimizer):
     def _gradient(self) -> Tensor:
         return torch.cat(
             [
-                torch.zeros(p.numel(), dtype=p.dtype) if p.grad is None else p.grad.reshape(-1)
+                _parts(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1)
                 for p in self._params()
             ]
         )
 
     def _move(self, start: list[Tensor], along: Tensor, step: float) -> None:
         at = 0
-        for param, origin in zip(self._params(), start, strict=True):
+        for param, origin in zip(map(_parts, self._params()), map(_parts, start), strict=True):
             count = param.numel()
             param.copy_(origin + step * along[at : at + count].reshape(param.shape))
             at += count

@@ -9,6 +9,7 @@ numbers are run-time arguments, so that a changing learning rate compiles nothin
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -21,7 +22,7 @@ import adjoint as torch
 from adjoint.methods import Tensor
 from adjoint.nn.module import HookHandle
 from adjoint.ops.composite import update
-from adjoint.trace.recorder import local
+from adjoint.trace.recorder import local, record
 
 __all__ = ["FormulaOptimizer", "Optimizer"]
 
@@ -185,7 +186,7 @@ def _loaded(name: str, value: Any, param: Tensor) -> Any:
     if name == "step":
         return int(value.item())
     value = value.detach().clone()
-    return value.to(param.dtype) if param.is_floating_point() else value
+    return value.to(param.dtype) if param.is_floating_point() or param.is_complex() else value
 
 
 def evaluated(closure: Callable[[], Any] | None) -> Any:
@@ -212,7 +213,7 @@ class FormulaOptimizer(Optimizer):
 
     def fresh(self, name: str, param: Tensor, group: Group) -> Tensor:
         """The first value of a state tensor; numbers in memory, so that the first step is the program of all steps."""
-        return torch.tensor(np.zeros(param.shape), dtype=param.dtype)
+        return filled(param, 0.0)
 
     def advance(self, state: dict[str, Any], group: Group) -> Hashable:
         """Move a parameter's counters on; parameters with equal results share one `numbers`."""
@@ -268,7 +269,7 @@ class FormulaOptimizer(Optimizer):
                 else:
                     rows[clock] = [row]
             outputs = (0, *range(2, 2 + len(names)))
-            rule, switches = self.choose_rule(group), self.switches(group)
+            rule, switches = by_parts(self.choose_rule(group)), self.switches(group)
             for clock, same in rows.items():
                 numbers = self.numbers(group, clock)
                 if watch is not None:
@@ -303,6 +304,28 @@ class FormulaOptimizer(Optimizer):
             out += self.numbers(group, clock)
         self.steps_taken += 1
         return out
+
+
+@functools.lru_cache(maxsize=64)
+def by_parts(rule: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+    """The formula with each complex tensor as pairs of reals: moments and signs are those of the parts, as in PyTorch."""
+
+    def apply(param: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        if not param._aval.dtype.is_complex:
+            return rule(param, *rest)
+        pairs = [
+            record("as_real", (x,)) if isinstance(x, Tensor) and x._aval.dtype.is_complex else x
+            for x in (param, *rest)
+        ]
+        return tuple([record("as_complex", (x,)) for x in rule(*pairs)])
+
+    return apply
+
+
+def filled(param: Tensor, value: float) -> Tensor:
+    """A state tensor of one number, of both parts if the parameter is complex; see `FormulaOptimizer.fresh`."""
+    number = complex(value, value) if param.is_complex() else value
+    return torch.tensor(np.full(param.shape, number), dtype=param.dtype)
 
 
 def check_non_negative(**values: float) -> None:

@@ -274,3 +274,42 @@ def test_a_variable_of_a_transform_is_another_step_than_a_clone() -> None:
         assert torch.func.grad(lambda v: (v * v).sum())(x).tolist() == [2.0, 4.0]
         x = torch.tensor([1.0, 2.0])
         assert not x.clone().requires_grad
+
+
+Z, ALONG = [1 + 1j, 2 - 1j], [1j, 1j]
+
+
+def test_derivatives_of_complex_functions() -> None:
+    """Gradients follow PyTorch's convention; a tangent is multiplied by the derivative, a cotangent by its conjugate."""
+    z, v = torch.tensor(Z), torch.tensor(ALONG)
+    square = lambda a: a * a  # noqa: E731
+    size = lambda a: (a.conj() * a).real.sum()  # noqa: E731
+    for out, tangent in (func.jvp(square, (z,), (v,)), functional.jvp(square, z, v)):
+        assert (out.tolist(), tangent.tolist()) == ([2j, 3 - 4j], [-2 + 2j, 2 + 4j])
+    assert func.grad(size)(z).tolist() == [2 + 2j, 4 - 2j]
+    assert torch.vmap(func.grad(size))(z.reshape(2, 1)).tolist() == [[2 + 2j], [4 - 2j]]
+    assert func.vjp(square, z)[1](z)[0].tolist() == functional.vjp(square, z, z)[1].tolist() == [4, 10]
+    np.testing.assert_allclose(functional.hvp(lambda a: (a * a * a).real.sum(), z, v)[1].numpy(), [-6 - 6j, 6 - 12j])
+    real, cross = func.grad(lambda a, b: (a * b).real.sum(), argnums=(0, 1))(torch.tensor([1.0, 2.0]), z)
+    assert (real.tolist(), cross.tolist()) == ([1, 2], [1, 2])
+
+
+def test_jacobians_of_complex_functions() -> None:
+    z = torch.tensor(Z)
+    unit = (z / z.abs()).tolist()
+    np.testing.assert_allclose(functional.jacobian(torch.abs, z).numpy(), np.diag(unit), rtol=1e-6)
+    assert functional.jacobian(lambda a: a * a, z, vectorize=True).tolist() == [[2 - 2j, 0], [0, 4 + 2j]]
+    forward = functional.jacobian(lambda a: a * a, z, vectorize=True, strategy="forward-mode")
+    assert forward.tolist() == [[2 + 2j, 0], [0, 4 - 2j]]
+    for call in (
+        lambda: func.jacrev(torch.abs)(z),
+        lambda: func.jacfwd(torch.abs)(z),
+        lambda: func.jacrev(lambda x: x * 1j)(z.real),
+        lambda: func.hessian(lambda a: a.abs().sum())(z),
+        lambda: functional.jacobian(lambda a: a * a, z),
+        lambda: functional.hessian(lambda a: a.abs().sum(), z),
+        lambda: func.vjp(lambda a: a * a, z)[1](z.real),
+        lambda: func.vjp(lambda a: a * a, z.real)[1](z),
+    ):
+        with pytest.raises(RuntimeError, match="complex|real scalar"):
+            call()

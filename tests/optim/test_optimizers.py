@@ -84,6 +84,47 @@ def test_same_as_pytorch(name: str, kwargs: dict[str, Any], dtype: str) -> None:
             np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
+def complex_trajectory(T: Any, name: str, kwargs: Any, dtype: str) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+
+    def draw() -> Any:
+        return T.tensor((rng.standard_normal((2, 3)) + 1j * rng.standard_normal((2, 3))).tolist(), dtype=getattr(T, dtype))
+
+    z, x = draw().requires_grad_(), draw().real.clone().requires_grad_()
+    opt = getattr(T.optim, name)([z, x], **kwargs)
+    for _ in range(8):
+        z.grad, x.grad = draw(), draw().real.clone()
+        opt.step()
+    return [z.detach().numpy(), x.detach().numpy()]
+
+
+@pytest.mark.parametrize("name, kwargs", ROWS, ids=IDS)
+@pytest.mark.parametrize("dtype", ["complex128", "complex64"])
+def test_complex_parameters_are_pairs_of_reals(name: str, kwargs: dict[str, Any], dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    tolerance = 1e-6 if dtype == "complex128" else 2e-5
+    got, want = (complex_trajectory(T, name, kwargs, dtype) for T in (adjoint, torch))
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def test_lbfgs_of_a_complex_parameter() -> None:
+    goal = adjoint.tensor([1 + 2j, -3j])
+    for search in (None, "strong_wolfe"):
+        z, x = adjoint.zeros(2, dtype=adjoint.complex64, requires_grad=True), leaf(1.0)
+        opt = optim.LBFGS([z, x], lr=1 if search else 0.4, line_search_fn=search)
+
+        def closure(z: Any = z, x: Any = x, opt: Any = opt) -> Any:
+            opt.zero_grad()
+            loss = ((z - goal).abs() ** 2).sum() + (x * x).sum()
+            loss.backward()
+            return loss
+
+        opt.step(closure)
+        np.testing.assert_allclose(z.detach().numpy(), goal.numpy(), atol=1e-3)
+        assert abs(x.item()) < 1e-3
+
+
 # ---- formulas in NumPy, for one parameter: p, g, state dict, step number -> p --------------------
 
 
