@@ -30,7 +30,7 @@ ADVICE = {
 PYTORCH = frozenset(
     "jit amp autocast sparse sparse_coo_tensor fft distributed multiprocessing quantization onnx hub stft "
     "istft hann_window hamming_window blackman_window kaiser_window bartlett_window lobpcg svd_lowrank pca_lowrank lu "
-    "lu_solve lu_unpack geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd unique_consecutive "
+    "lu_solve lu_unpack geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd "
     "igamma igammac polygamma i0 frexp gradient segment_reduce empty_strided to_dlpack scalar_tensor "
     "set_default_device set_default_tensor_type set_float32_matmul_precision use_deterministic_algorithms ctc_loss "
     "grid_sample affine_grid max_unpool1d max_unpool2d max_unpool3d fractional_max_pool2d fractional_max_pool3d "
@@ -51,7 +51,7 @@ TENSOR = (  # attributes of PyTorch's tensors
     "is_conj is_cpu is_meta is_neg is_nonzero is_pinned is_quantized is_signed isreal istft lcm log_normal_ lstsq lu "
     "lu_solve map_ mode msort nanmedian nanquantile nextafter nonzero_static orgqr ormqr polygamma prelu "
     "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask stft storage sum_to_size symeig to_dense "
-    "to_mkldnn to_sparse to_sparse_csr triangular_solve unique_consecutive values"
+    "to_mkldnn to_sparse to_sparse_csr triangular_solve values"
 ).split()
 
 

@@ -1,4 +1,5 @@
-"""Distinct elements: `unique`. How many there are is known only by looking, so each call ends the trace.
+"""Distinct elements, `unique`, and runs of equal ones, `unique_consecutive`. How many there are is known only by looking, so
+each call ends the trace.
 
 Elements get a *slot* each, the number of their value among the distinct ones, in one program whose shapes depend on the
 operand's alone; what a slot holds is written at its place, and the slots that were not used are cut off afterwards.
@@ -10,9 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 from adjoint import dtypes
-from adjoint.ops.elementwise import cast, functions, refuse, where
-from adjoint.ops.reduce import amax, amin, cumsum
-from adjoint.ops.shape import narrow
+from adjoint.ops.elementwise import cast, refuse, where
+from adjoint.ops.gather import index_select
+from adjoint.ops.reduce import amax, amin, any, cumsum
+from adjoint.ops.shape import axis_of, movedim, narrow
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
 from adjoint.trace.recorder import array_of, record, tensor_from_array
@@ -22,7 +24,7 @@ _BINS_PER_ELEMENT = 2  # a wider range is sorted
 
 
 def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
-    """The distinct values in order; their number is known only by looking. All NaN are one value.
+    """The distinct values in order; their number is known only by looking. Each NaN is a value of its own.
 
     return_inverse: also where each element is among them, in the operand's shape.  return_counts: also how often each
     occurs.
@@ -45,6 +47,38 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     out = [_first(values, kept)]
     if slots is not None:
         out.append(record("reshape", (slots,), tuple(input._aval.shape)))
+    if counts is not None:
+        out.append(_first(counts, kept))
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
+    """One of each run of equal neighbours: elements of the flattened tensor, or slices along `dim`. NaN equals nothing.
+
+    return_inverse: also in which run each element (slice) is.  return_counts: also how long each run is.
+
+    >>> import adjoint as torch
+    >>> torch.unique_consecutive(torch.tensor([1, 1, 2, 2, 1]))
+    tensor([1, 2, 1])
+    >>> torch.unique_consecutive(torch.tensor([[1, 1, 2], [3, 3, 4]]), dim=1)
+    tensor([[1, 2],
+            [3, 4]])
+    """
+    refuse("unique_consecutive", (0, 1, 2), input)
+    shape = tuple(input._aval.shape)
+    axis = 0 if dim is None else axis_of(dim, len(shape))
+    whole = dim is None or not shape
+    rows = record("reshape", (input.detach(),), (input._aval.size,)) if whole else movedim(input.detach(), axis, 0)
+    n = rows._aval.shape[0]
+    used, firsts, slots, counts = _by_runs(record("reshape", (rows,), (n, rows._aval.size // n if n else 0)))
+    if not return_inverse:
+        slots = None
+    if not return_counts:
+        counts = None
+    kept = int(array_of(used))
+    out = [movedim(index_select(rows, 0, _first(firsts, kept)), 0, axis)]
+    if slots is not None:
+        out.append(record("reshape", (slots,), shape) if whole else slots)
     if counts is not None:
         out.append(_first(counts, kept))
     return out[0] if len(out) == 1 else tuple(out)
@@ -82,25 +116,38 @@ def _by_counting(x: Tensor, least: Tensor, bins: int) -> Any:
 def _by_sorting(x: Tensor) -> Any:
     """The same by sorting."""
     n = x._aval.size
-    if not n:
-        return record("full", (0,), ((), dtypes.int64)), x, cast(x, dtypes.int64), cast(x, dtypes.int64)
     order = record("argsort", (x,), (0, False))
     ordered = record("take", (x, order))
-    if n > 1:
-        before, after = narrow(ordered, 0, 0, n - 1), narrow(ordered, 0, 1, n - 1)
-        differs = before != after
-        if x._aval.dtype.is_floating_point:
-            isnan = functions["isnan"]
-            differs = differs & ~(isnan(before) & isnan(after))
-        begins = record("cat", (record("full", (True,), ((1,), dtypes.bool)), differs), 0)
-    else:
-        begins = record("full", (True,), ((1,), dtypes.bool))
+    used, place, slots, counts = _runs(_differ(ordered), n)
+    inverse = record("put", (record("full", (0,), ((n,), dtypes.int64)), order, slots))
+    return used, _kept(ordered, place), inverse, counts
+
+
+@composite("UniqueConsecutiveBackward0")
+def _by_runs(rows: Tensor) -> Any:
+    """The same for runs of equal rows, with the first position of each run as its value."""
+    n = rows._aval.shape[0]
+    used, place, slots, counts = _runs(any(_differ(rows), 1), n)
+    return used, _kept(record("iota", (), n), place), slots, counts
+
+
+def _differ(x: Tensor) -> Tensor:
+    """Whether elements (or rows) differ from the one before, from the second on."""
+    n = x._aval.shape[0]
+    return narrow(x, 0, 0, n - 1) != narrow(x, 0, 1, n - 1) if n else x != x
+
+
+def _runs(differs: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of n elements, by where they differ: how many runs there are; for the first of each run the run, for others n; the
+    run of each element; and how long each run is."""
+    if not n:
+        nothing = cast(differs, dtypes.int64)
+        return record("full", (0,), ((), dtypes.int64)), nothing, nothing, nothing
+    begins = record("cat", (record("full", (True,), ((1,), dtypes.bool)), differs), 0)
     slots = cumsum(begins, 0)
     place = where(begins, slots - 1, n)
-    inverse = record("put", (record("full", (0,), ((n,), dtypes.int64)), order, slots - 1))
     starts = _kept(record("iota", (), n), place, n)
-    counts = narrow(starts, 0, 1, n) - narrow(starts, 0, 0, n)
-    return _last(slots), _kept(ordered, place), inverse, counts
+    return _last(slots), place, slots - 1, narrow(starts, 0, 1, n) - narrow(starts, 0, 0, n)
 
 
 def _kept(values: Tensor, place: Tensor, rest: int = 0) -> Tensor:

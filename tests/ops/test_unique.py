@@ -1,4 +1,4 @@
-"""Distinct elements, by counting and by sorting, against NumPy; and that new numbers are no new programs."""
+"""Distinct elements, by counting and by sorting, and runs of equal ones, against NumPy; and that new numbers are no new programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ FLOATS = ["float16", "float32", "float64"]
 
 def agrees(values: np.ndarray) -> None:
     x = torch.tensor(values)
-    wanted, places, numbers = np.unique(values, return_inverse=True, return_counts=True)
+    wanted, places, numbers = np.unique(values, return_inverse=True, return_counts=True, equal_nan=False)
+    missing = np.isnan(values.ravel()) if values.dtype.kind == "f" else np.zeros(values.size, bool)
+    places = places.reshape(-1)
+    places[missing] = np.arange(missing.sum()) + (len(wanted) - missing.sum())  # each NaN is a value, in their order
     distinct, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
     assert distinct.dtype is x.dtype and inverse.dtype is counts.dtype is torch.int64
     assert inverse.shape == x.shape
@@ -55,6 +58,31 @@ def test_bfloat16() -> None:
     x = torch.tensor([1.5, -2, 1.5, 0.25], dtype=torch.bfloat16)
     distinct, inverse = torch.unique(x, return_inverse=True)
     assert distinct.dtype is torch.bfloat16 and distinct.tolist() == [-2, 0.25, 1.5] and inverse.tolist() == [2, 0, 2, 1]
+
+
+def test_every_nan_is_a_value() -> None:
+    nan = np.nan
+    distinct, inverse, counts = torch.unique(torch.tensor([nan, 1, nan]), return_inverse=True, return_counts=True)
+    np.testing.assert_array_equal(distinct.numpy(), [1, nan, nan])
+    assert (inverse.tolist(), counts.tolist()) == ([1, 0, 2], [1, 1, 1])
+
+
+def test_runs() -> None:
+    x = torch.tensor([1, 1, 2, 2, 3, 1, 1, 2])
+    values, runs, lengths = torch.unique_consecutive(x, return_inverse=True, return_counts=True)
+    assert (values.tolist(), runs.tolist(), lengths.tolist()) == ([1, 2, 3, 1, 2], [0, 0, 1, 1, 2, 3, 3, 4], [2, 2, 1, 2, 1])
+    assert torch.unique_consecutive(x.reshape(2, 4), return_inverse=True)[1].tolist() == [[0, 0, 1, 1], [2, 3, 3, 4]]
+    assert x.unique_consecutive(return_counts=True)[1].tolist() == [2, 2, 1, 2, 1]
+    assert torch.unique_consecutive(torch.tensor([np.nan, np.nan, 1, 1])).shape == (3,)
+    rows = torch.tensor([[1, 1], [1, 1], [2, 2]])
+    assert torch.unique_consecutive(rows, dim=0).tolist() == [[1, 1], [2, 2]]
+    values, runs, lengths = torch.unique_consecutive(rows, return_inverse=True, return_counts=True, dim=1)
+    assert (values.tolist(), runs.tolist(), lengths.tolist()) == ([[1], [1], [2]], [0, 0], [2])
+    for dim in (None, 0):
+        assert [t.shape for t in torch.unique_consecutive(torch.zeros(0), True, True, dim)] == [(0,)] * 3
+    assert torch.unique_consecutive(torch.tensor(3), True).__repr__() == "(tensor([3]), tensor(0))"
+    with pytest.raises(NotImplementedError):
+        torch.unique_consecutive(torch.tensor([1j]))
 
 
 def test_just_within_and_just_beyond_counting() -> None:
