@@ -18,6 +18,7 @@ from adjoint.autograd import engine
 from adjoint.dtypes import DType
 from adjoint.ops import (
     complex_numbers,
+    conversion,
     create,
     distinct,
     elementwise,
@@ -461,6 +462,7 @@ def fill_diagonal_(self: Tensor, value: float) -> Tensor:
     tensor([[1., 0.],
             [0., 1.]])
     """
+    value = conversion.stored("fill_diagonal_()", value, self._aval.dtype)
     m, n = self._aval.shape[-2:]
     on = rearrange.triangle_mask(m, n, 0, True) & rearrange.triangle_mask(m, n, 0, False)
     return in_place(lambda t: elementwise.where(on, value, t), "fill_diagonal_")(self)
@@ -546,7 +548,7 @@ SAME_NAME = {
     gather: "gather take_along_dim index_select take put scatter scatter_add scatter_reduce index_add index_copy index_fill "
     "index_reduce",
     masks: "masked_fill masked_select masked_scatter nonzero argwhere",
-    distinct: "unique",
+    distinct: "unique unique_consecutive",
     sort: "argsort sort topk kthvalue bincount histc quantile",
     numeric: "positive fmax fmin signbit isposinf isneginf float_power ldexp logaddexp2",
     products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron inner vdot addr addbmm",

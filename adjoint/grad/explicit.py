@@ -202,7 +202,7 @@ def _weights(out: Tensor, args: tuple, fold: str) -> tuple[Tensor, Tensor]:
     mine = cast(base == out, base._aval.dtype)
     theirs = cast(values == record("take", (out, index)), values._aval.dtype)
     count = mine + record("put_add", (index, theirs), base._aval.shape[0])
-    return mine / where(count == 0, 1.0, count), theirs / record("take", (count, index))
+    return mine / count, theirs / record("take", (count, index))  # NaN for NaN, which equals nothing
 
 
 def _put_fold_reverse(g: Tensor, out: Tensor, args: tuple, fold: str) -> tuple:

@@ -13,6 +13,7 @@ import numpy as np
 
 from adjoint import dtypes
 from adjoint.dtypes import DType
+from adjoint.ops.conversion import stored
 from adjoint.ops.elementwise import cast
 from adjoint.ops.shape import sizes_of
 from adjoint.trace import recorder
@@ -213,9 +214,11 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
     if isinstance(fill_value, Tensor):
         value = fill_value if chosen is None else cast(fill_value, chosen)
         return record("expand", (value.reshape(()),), shape)
+    if isinstance(fill_value, np.generic):
+        fill_value = fill_value.item()
     if chosen is None:
         chosen = common_dtype([type(fill_value)], local.trace.default_dtype)
-    return _filled(shape, fill_value, chosen, requires_grad)
+    return _filled(shape, stored("full()", fill_value, chosen), chosen, requires_grad)
 
 
 def _like(x: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
@@ -259,7 +262,9 @@ def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any 
     >>> torch.full_like(torch.zeros(2), 7)
     tensor([7., 7.])
     """
-    return _like(input, fill_value, dtype, device, requires_grad)
+    chosen = _options(dtype, device, input._aval.dtype)
+    number = fill_value.item() if isinstance(fill_value, (np.generic, Tensor)) else fill_value
+    return _filled(tuple(input._aval.shape), stored("full_like()", number, chosen), chosen, requires_grad)
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

@@ -12,20 +12,22 @@ from typing import Any
 import numpy as np
 
 from adjoint import dtypes
-from adjoint.ops.elementwise import div
-from adjoint.ops.index import position, put_indexed, same_dtype, take_indexed
+from adjoint.ops.conversion import converted
+from adjoint.ops.elementwise import cast, div, plain, where
+from adjoint.ops.index import INTEGERS, position, put_indexed, same_dtype, take_indexed
 from adjoint.ops.shape import axis_of, expand
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
 from adjoint.trace.recorder import record
 
 REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")
+LONG = (dtypes.int64,)
 
 
-def _check_index(name: str, index: Any) -> None:
-    if not isinstance(index, Tensor) or index._aval.dtype not in (dtypes.int64, dtypes.int32):
+def _check_index(name: str, index: Any, takes: tuple = INTEGERS, error: type[Exception] = RuntimeError) -> None:
+    if not isinstance(index, Tensor) or index._aval.dtype not in takes:
         got = index._aval.dtype.name if isinstance(index, Tensor) else type(index).__name__
-        raise RuntimeError(f"{name}(): Expected dtype int64 for index, got {got}")
+        raise error(f"{name}(): Expected dtype int64 for index, got {got}; convert it with .long()")
 
 
 def _flat(x: Tensor) -> Tensor:
@@ -69,8 +71,8 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
     _check_index("gather", index)
     shape = input._aval.shape
     axis = axis_of(dim, len(shape))
-    if not index._aval.size:
-        return record("full", (0,), (tuple(index._aval.shape), input._aval.dtype))
+    if not index._aval.size:  # of any rank
+        return record("reshape", (_gather(_flat(input), 0, _flat(index)),), tuple(index._aval.shape))
     if max(len(index._aval.shape), 1) != max(len(shape), 1):
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     if not shape or not index._aval.shape:
@@ -94,9 +96,10 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     tensor([[2],
             [3]])
     """
-    _check_index("take_along_dim", indices)
     if dim is None:
-        return take(input, indices.reshape(-1))
+        _check_index("take_along_dim", indices)
+        return _take(input, _flat(indices))
+    _check_index("take_along_dim", indices, LONG)
     if len(input._aval.shape) != len(indices._aval.shape):
         raise RuntimeError(
             "torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
@@ -112,8 +115,8 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     return gather(expand(input, wide), axis, expand(places, narrow))
 
 
-def _vector(name: str, index: Tensor) -> Tensor:
-    _check_index(name, index)
+def _vector(name: str, index: Tensor, takes: tuple = INTEGERS, error: type[Exception] = RuntimeError) -> Tensor:
+    _check_index(name, index, takes, error)
     if len(index._aval.shape) > 1:
         raise IndexError(f"{name}(): Index is supposed to be a vector, but got one of shape {list(index._aval.shape)}")
     return _lifted(index)
@@ -141,7 +144,11 @@ def take(input: Tensor, index: Tensor) -> Tensor:
     >>> torch.take(torch.tensor([[1, 2], [3, 4]]), torch.tensor([0, 3]))
     tensor([1, 4])
     """
-    _check_index("take", index)
+    _check_index("take", index, LONG)
+    return _take(input, index)
+
+
+def _take(input: Tensor, index: Tensor) -> Tensor:
     if not input._aval.size and index._aval.size:
         raise IndexError(f"take(): tried to take from an empty tensor of shape {list(input._aval.shape)}")
     return record("take", (_flat(input), position(index, input._aval.size, True, -1)))
@@ -191,7 +198,7 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
     tensor([[5., 0.],
             [0., 6.]])
     """
-    _check_index("put_", index)
+    _check_index("put_", index, LONG)
     same_dtype("put_(): self and source expected to have the same dtype", input, source)
     if index._aval.size != source._aval.size:
         raise IndexError(
@@ -213,8 +220,13 @@ def _scattered(
     axis = axis_of(dim, len(shape))
     if isinstance(source, Tensor):
         same_dtype(f"{name}(): Expected self.dtype to be equal to src.dtype", input, source)
-    if not index._aval.size:
-        return input.clone()
+    else:
+        source = converted(f"{name}()", plain(source, name), input._aval.dtype)
+    if not index._aval.size:  # of any rank: nothing is written, but what is not written may have a gradient
+        if not isinstance(source, Tensor):
+            return input.clone()
+        places = position(_flat(index), input._aval.size, False, axis)
+        return record("reshape", (_written(_flat(input), places, _narrowed(_flat(source), (0,)), None),), shape)
     target, index = _lifted(input), _lifted(index)
     where_to = tuple(index._aval.shape)
     ranks = [len(target._aval.shape), len(where_to)]
@@ -236,10 +248,15 @@ def _scattered(
     if not isinstance(source, Tensor):
         source = record("full", (source,), (where_to, input._aval.dtype))
     elif tuple(source._aval.shape) != where_to:
-        source = record("slice", (source,), ((0,) * len(where_to), where_to, (1,) * len(where_to)))
+        source = _narrowed(source, where_to)
     places = _flat_positions(tuple(target._aval.shape), axis, index)
     new = _written(_flat(target), _flat(places), _flat(source), reduce, include_self)
     return record("reshape", (new,), shape)
+
+
+def _narrowed(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The first elements along each axis."""
+    return record("slice", (x,), ((0,) * len(shape), shape, (1,) * len(shape)))
 
 
 def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
@@ -289,29 +306,26 @@ def scatter_reduce(input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: 
 # --- writing slices of an axis ----------------------------------------------------------------------------------------
 
 
-def _along(name: str, input: Tensor, dim: int, index: Tensor, source: Any, wraps: bool = False) -> tuple[int, Tensor]:
+def _along(name: str, input: Tensor, dim: int, index: Tensor, source: Tensor, takes: tuple = INTEGERS) -> tuple[int, Tensor]:
     """The axis and the checked index of a function that writes the slices of `source`."""
-    index = _vector(name, index)
+    index = _vector(name, index, takes)
     shape = input._aval.shape
     axis = axis_of(dim, len(shape))
-    if isinstance(source, Tensor):
-        same_dtype(f"{name}(): self and source expected to have the same dtype", input, source)
-        wanted = tuple(index._aval.shape[0] if d == axis else n for d, n in enumerate(shape))
-        have = tuple(source._aval.shape)
-        if have != wanted and (shape or have not in ((), tuple(index._aval.shape))):
-            raise RuntimeError(
-                f"{name}(): the source must have the shape of self with as many slices along dimension {axis} as the index has "
-                f"elements: self {list(shape)}, index {list(index._aval.shape)}, so {list(wanted)}, but got {list(have)}"
-            )
-    return axis, position(index, shape[axis] if shape else 1, wraps, axis)
+    same_dtype(f"{name}(): self and source expected to have the same dtype", input, source)
+    wanted = tuple(index._aval.shape[0] if d == axis else n for d, n in enumerate(shape))
+    have = tuple(source._aval.shape)
+    if have != wanted and (shape or have not in ((), tuple(index._aval.shape))):
+        raise RuntimeError(
+            f"{name}(): the source must have the shape of self with as many slices along dimension {axis} as the index has "
+            f"elements: self {list(shape)}, index {list(index._aval.shape)}, so {list(wanted)}, but got {list(have)}"
+        )
+    return axis, position(index, shape[axis] if shape else 1, False, axis)
 
 
-def _slices(input: Tensor, axis: int, places: Tensor, source: Any, reduce: str | None = None, include_self: bool = True) -> Tensor:
+def _slices(input: Tensor, axis: int, places: Tensor, source: Tensor, reduce: str | None = None, include_self: bool = True) -> Tensor:
     """`input` with the slices of `source` written, or combined, at `places` of an axis."""
     shape = tuple(input._aval.shape)
     target = _lifted(input)
-    if not isinstance(source, Tensor):
-        return record("reshape", (put_indexed(target, {axis: places}, source),), shape)
     rank = len(target._aval.shape)
     order = (axis, *(d for d in range(rank) if d != axis))
     source = _lifted(source)
@@ -331,7 +345,16 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
     tensor([2., 0., 1.])
     """
     axis, places = _along("index_add", input, dim, index, source)
-    return _slices(input, axis, places, source if alpha == 1 else source * alpha, "sum")
+    return _slices(input, axis, places, _times(source, alpha), "sum")
+
+
+def _times(source: Tensor, alpha: Any) -> Tensor:
+    """`alpha * source` in the dtype of `source`, to which alpha is converted."""
+    dtype = source._aval.dtype
+    alpha = converted("index_add(), alpha", plain(alpha, "index_add"), dtype)
+    if dtype is dtypes.bool:
+        return source if alpha else source & False
+    return source if alpha == 1 else cast(source * alpha, dtype)
 
 
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
@@ -341,7 +364,7 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
     >>> torch.index_copy(torch.zeros(3), 0, torch.tensor([2, 0]), torch.tensor([1., 2.]))
     tensor([2., 0., 1.])
     """
-    axis, places = _along("index_copy", input, dim, index, source)
+    axis, places = _along("index_copy", input, dim, index, source, LONG)
     return _slices(input, axis, places, source)
 
 
@@ -356,9 +379,19 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
         raise RuntimeError(
             f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {len(value._aval.shape)} dimension(s)."
         )
-    axis, places = _along("index_fill", input, dim, index, None, wraps=True)
-    target = _lifted(input)
-    return record("reshape", (put_indexed(target, {axis: places}, value),), tuple(input._aval.shape))
+    index = _vector("index_fill", index, LONG, IndexError)
+    target, shape, dtype = _lifted(input), tuple(input._aval.shape), input._aval.dtype
+    axis = axis_of(dim, len(shape))
+    n = target._aval.shape[axis]
+    places = position(index, n, True, axis)
+    if not isinstance(value, Tensor):
+        value = converted("index_fill()", plain(value, "index_fill"), dtype)
+        return record("reshape", (put_indexed(target, {axis: places}, value),), shape)
+    yes = record("full", (True,), (tuple(index._aval.shape), dtypes.bool))
+    listed = record("put", (record("full", (False,), ((n,), dtypes.bool)), places, yes))
+    listed = record("reshape", (listed,), (n, *(1,) * (len(target._aval.shape) - axis - 1)))
+    # not `put`: a slice that is listed twice holds the value, and so counts, once
+    return record("reshape", (where(listed, cast(value, dtype), target),), shape)
 
 
 def index_reduce(input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True) -> Tensor:

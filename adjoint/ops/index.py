@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from adjoint import dtypes
+from adjoint.ops.conversion import stored
 from adjoint.ops.elementwise import cast
 from adjoint.ops.shape import sizes_of
 from adjoint.trace import elements, recorder
@@ -29,6 +30,7 @@ from adjoint.trace.views import (
 )
 
 INTEGERS = (dtypes.int64, dtypes.int32)
+ASSIGNMENT = "x[index] = value"  # how errors name it
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
@@ -158,8 +160,11 @@ def as_index(item: Any) -> Any:
     return item
 
 
-def basic(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
-    """Apply the basic part of an index as a view; what remains is {axis: index tensor} of the result."""
+def basic(x: Tensor, index: Any, keep: bool = False) -> tuple[Tensor, dict[int, Tensor]]:
+    """Apply the basic part of an index as a view; what remains is {axis: index tensor} of the result.
+
+    keep: whether 0-d index tensors remain, too; else they are ints whose values are not known yet.
+    """
     items = list(index) if isinstance(index, tuple) else [index]
     items = [as_index(i) for i in items]
     items = [cast(i, dtypes.bool) if isinstance(i, Tensor) and i._aval.dtype is dtypes.uint8 else i for i in items]
@@ -225,7 +230,7 @@ def basic(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
                 continue
             if i._aval.dtype not in (dtypes.int64, dtypes.int32):
                 raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
-            if not i._aval.shape:  # a number, though not known yet: a view, as of an int
+            if not i._aval.shape and not keep:  # a view, as of an int
                 trivial = False
                 starts.append(None)
                 dynamic.append(position(i, shape[axis], True, axis))
@@ -344,10 +349,12 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         if not elements.write(x, place, value):
             part = _element(x, place)
             if not isinstance(value, Tensor) or value._aval.key_shape or value._aval.dtype is not x._aval.dtype:
-                value = fill_value(part, as_value(value, x._aval.dtype))
+                value = fill_value(part, as_value(value, x._aval.dtype), ASSIGNMENT)
             assign(part, value)
         return
     value = as_value(value, x._aval.dtype)
+    if not isinstance(value, Tensor):
+        value = number_for(x, value, ASSIGNMENT)
     if isinstance(index, Tensor) and index._aval.dtype is dtypes.bool:
         if not isinstance(value, Tensor) or value._aval.size == 1:
             if index._aval.shape != x._aval.shape[: len(index._aval.shape)]:
@@ -373,14 +380,20 @@ def as_value(value: Any, dtype: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def fill_value(target: Tensor, value: Any) -> Tensor:
+def fill_value(target: Tensor, value: Any, call: str = "fill_()") -> Tensor:
     """A number or tensor as a value of the target's shape and dtype."""
     shape, dtype = tuple(target._aval.shape), target._aval.dtype
     if not isinstance(value, Tensor):
-        if not isinstance(value, (int, float)) and not (dtype.is_complex and isinstance(value, complex)):
-            raise TypeError(f"can't assign a {type(value).__name__} to a torch.{dtype.name} tensor")
-        return record_full(value, shape, dtype)
+        return record_full(number_for(target, value, call), shape, dtype)
     return fit(value, shape, dtype)
+
+
+def number_for(target: Tensor, value: Any, call: str) -> Any:
+    """A number as it is written into a tensor; RuntimeError if it does not fit, TypeError if it is none."""
+    dtype = target._aval.dtype
+    if not isinstance(value, (int, float, complex)):
+        raise TypeError(f"can't assign a {type(value).__name__} to a torch.{dtype.name} tensor")
+    return stored(call, value, dtype)
 
 
 def fit(value: Tensor, shape: tuple[int, ...], dtype: Any) -> Tensor:
@@ -422,7 +435,9 @@ def put_indexed(x: Tensor, advanced: dict[int, Tensor], value: Any, accumulate: 
     front = tuple(shape[a] for a in order[:k])
     flat = record("reshape", (y,), (math.prod(front), *rest)) if k > 1 else y
     linear = linear_index(x, advanced)
-    if tuple(linear._aval.shape) != common:
+    if not common:  # one place, named by 0-d tensors
+        linear, value = record("reshape", (linear,), (1,)), record("reshape", (value,), (1, *rest))
+    elif tuple(linear._aval.shape) != common:
         linear = record("expand", (linear,), common)
     if accumulate:
         new = flat + record("put_add", (linear, value), flat._aval.shape[0])
@@ -455,12 +470,13 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     if wrong:
         raise TypeError(f"index_put(): argument 'indices' (position 2) must be tuple of Tensors, but it has {type(wrong[0]).__name__}")
     index = tuple([slice(None) if i is None else i for i in indices])
-    part, advanced = basic(input, index)
-    if not advanced:
-        if accumulate:
-            values = part + values
-        return fit(values, tuple(part._aval.shape), input._aval.dtype)
-    return put_indexed(part, advanced, values, accumulate)
+    part, advanced = basic(input, index, keep=True)
+    if not advanced:  # all of it
+        new = fit(part + values if accumulate else values, tuple(part._aval.shape), input._aval.dtype)
+    else:
+        new = put_indexed(part, advanced, values, accumulate)
+    shape = tuple(input._aval.shape)
+    return new if tuple(new._aval.shape) == shape else record("reshape", (new,), shape)  # a 0-d mask has made an axis
 
 
 def index_put_(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:

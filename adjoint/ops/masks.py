@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from adjoint import dtypes
-from adjoint.ops.elementwise import cast, where
+from adjoint.ops.conversion import converted
+from adjoint.ops.elementwise import cast, plain, where
 from adjoint.ops.index import getitem, same_dtype, setitem
 from adjoint.ops.shape import expand
 from adjoint.trace import recorder
 from adjoint.trace.handle import Tensor
-from adjoint.trace.infer import broadcast
+from adjoint.trace.infer import broadcast, common_dtype
 
 
 def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
@@ -30,6 +31,8 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
                 f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {len(value._aval.shape)} dimension(s)."
             )
         value = cast(value, input._aval.dtype)
+    else:
+        value = converted("masked_fill()", plain(value, "masked_fill"), input._aval.dtype)
     return cast(where(mask, value, input), input._aval.dtype)
 
 
@@ -40,6 +43,8 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     >>> torch.masked_select(torch.tensor([1, 2, 3]), torch.tensor([True, False, True]))
     tensor([1, 3])
     """
+    if mask._aval.dtype is not dtypes.bool:
+        raise RuntimeError(f"masked_select: expected BoolTensor for mask, but got dtype {mask._aval.dtype.name}; use mask.bool()")
     shape = np.broadcast_shapes(tuple(input._aval.shape), tuple(mask._aval.shape))
     return getitem(expand(input, shape), expand(mask, shape))
 
@@ -98,6 +103,12 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     >>> torch.isin(torch.tensor([1, 2, 3]), torch.tensor([3, 1]))
     tensor([ True, False,  True])
     """
+    if not isinstance(elements, Tensor) and not isinstance(test_elements, Tensor):
+        raise TypeError(f"isin(): one of elements and test_elements must be a Tensor, but got {elements!r:.60} and {test_elements!r:.60}")
+    for x in (elements, test_elements):
+        dtype = x._aval.dtype if isinstance(x, Tensor) else common_dtype([type(x)], recorder.local.trace.default_dtype)
+        if dtype.category not in (1, 2):
+            raise RuntimeError(f"Unsupported input type encountered for isin(): {dtypes.LEGACY[dtype]}; it compares integers and floats")
     ours, theirs = [
         recorder.array_of(x) if isinstance(x, Tensor) else np.asarray(x) for x in (elements, test_elements)
     ]

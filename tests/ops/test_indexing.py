@@ -442,6 +442,101 @@ def test_zeros_and_ties_as_in_pytorch(how: str, include: bool) -> None:
         np.testing.assert_allclose(ours, expected)
 
 
+# --- 0-d indices, negative ones, several that name one place, and none -----------------------------------
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [("0-d tensor", (2,)), ("0-d tensors", ()), ("0-d mask", ()), ("0-d and vector", (2,)), ("vector and 0-d", (2,)), ("second of three", (2, 4))],
+)
+def test_index_put_with_0d_indices(kind: str, shape: tuple[int, ...], accumulate: bool) -> None:
+    index: Index = {
+        **{k: KINDS[k][1] for k in ("0-d tensor", "0-d tensors", "0-d mask")},
+        "0-d and vector": lambda t: (t(1), t([0, 1])), "vector and 0-d": lambda t: (t([0, 1]), t(1, "int32")), "second of three": lambda t: (slice(None), t(1)),
+    }[kind]  # fmt: skip
+    x, v = values((2, 3, 4) if kind == "second of three" else (5, 2), "float64"), values(shape, "float64", 1)
+    given = index(maker(torch))
+    given = given if isinstance(given, tuple) else (given,)
+    expected = x.copy()
+    expected[as_numpy(given)] = v + expected[as_numpy(given)] if accumulate else v
+    indices = tuple(None if isinstance(i, slice) else i for i in given)
+    y, w = torch.tensor(x, requires_grad=True), torch.tensor(v, requires_grad=True)
+    out = y.index_put(indices, w, accumulate)
+    same(out, expected)
+    out.sum().backward()
+    count = np.zeros(x.shape)
+    count[as_numpy(given)] = 1
+    assert y.grad.tolist() == (np.ones(x.shape) if accumulate else 1 - count).tolist()
+    assert w.grad.tolist() == np.full(shape, count.sum() / v.size).tolist()
+    z = torch.tensor(x)
+    assert z.index_put_(indices, torch.tensor(v), accumulate) is z
+    same(z, expected)
+
+
+def test_embedding_takes_no_negative_index() -> None:
+    for options in ({}, {"padding_idx": -1}, {"max_norm": 1.0}):
+        with pytest.raises(IndexError, match="index -1"):
+            torch.nn.functional.embedding(torch.tensor([1, -1]), torch.ones(3, 2), **options).tolist()
+    with pytest.raises(RuntimeError, match="2-D"):
+        torch.nn.functional.embedding(torch.tensor([1]), torch.ones(3))
+
+
+def test_a_value_filled_in_twice_counts_once() -> None:
+    for index, dim, expected in ((torch.tensor([0, 0]), 0, 2), (torch.tensor([0, 2, -1]), 1, 4)):
+        x, v = torch.ones(2 if dim else 3, 2 if not dim else 3, requires_grad=True), torch.tensor(3.0, requires_grad=True)
+        x.index_fill(dim, index, v).sum().backward()
+        assert v.grad.item() == expected and x.grad.sum().item() == 6 - expected
+
+
+NOTHING: dict[str, Callable[..., Any]] = {
+    "gather": lambda x, s, i: x.gather(0, i), "gather of rows": lambda x, s, i: x.reshape(3, 1).gather(0, i.reshape(0, 1)),
+    "gather of a number": lambda x, s, i: x[0].gather(0, i), "gather of another rank": lambda x, s, i: x.reshape(3, 1).gather(1, i),
+    "gather from nothing": lambda x, s, i: x[:0].gather(0, i), "sort": lambda x, s, i: x[:0].sort().values, "topk": lambda x, s, i: x.topk(0).values,
+    "take_along_dim": lambda x, s, i: torch.take_along_dim(x, i, 0), "max": lambda x, s, i: x.reshape(3, 1)[:, :0].max(0).values,
+    "scatter": lambda x, s, i: x.scatter(0, i, s), "scatter_add": lambda x, s, i: x.scatter_add(0, i, s),
+    "scatter_reduce": lambda x, s, i: x.scatter_reduce(0, i, s, "amax"), "scatter of another rank": lambda x, s, i: x.reshape(3, 1).scatter_add(0, i, s),
+    "scatter of a number": lambda x, s, i: x.scatter(0, i, 2.0), "mean": lambda x, s, i: x.scatter_reduce(0, i, s, "mean", include_self=False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_nothing_read_or_written_has_gradients_of_zeros(name: str) -> None:
+    x, s = (torch.tensor([1.0, 2, 3], requires_grad=True) for _ in range(2))
+    out = NOTHING[name](x, s, torch.tensor([], dtype=torch.int64))
+    assert out.requires_grad
+    out.sum().backward()
+    writes = "scatter" in name or name == "mean"
+    assert x.grad.tolist() == [1.0 if writes else 0.0] * 3 and (not writes or out.reshape(-1).tolist() == [1, 2, 3])
+    if writes and "number" not in name:
+        assert s.grad.tolist() == [0, 0, 0]
+        alone = NOTHING[name](x.detach(), s, torch.tensor([], dtype=torch.int64))
+        assert alone.requires_grad
+
+
+LONG_ONLY = {
+    "index_copy": (lambda t, x, i: x.index_copy(0, i, t.ones(1)), RuntimeError), "index_fill": (lambda t, x, i: x.index_fill(0, i, 1.0), IndexError),
+    "take": (lambda t, x, i: x.take(i), RuntimeError), "put": (lambda t, x, i: x.put(i, t.ones(1)), RuntimeError),
+    "take_along_dim": (lambda t, x, i: t.take_along_dim(x, i, 0), RuntimeError),
+}  # fmt: skip
+TAKES_INT32 = {
+    "index_add": lambda t, x, i: x.index_add(0, i, t.ones(1)), "index_select": lambda t, x, i: x.index_select(0, i),
+    "index_reduce": lambda t, x, i: x.index_reduce(0, i, t.ones(1), "prod"), "gather": lambda t, x, i: x.gather(0, i),
+    "scatter": lambda t, x, i: x.scatter(0, i, 1.0), "index_put": lambda t, x, i: x.index_put((i,), t.ones(1)),
+    "take_along_dim": lambda t, x, i: t.take_along_dim(x, i),
+}  # fmt: skip
+
+
+def test_int32_indices_where_pytorch_takes_them() -> None:
+    for t in (torch, theirs) if theirs is not None else (torch,):
+        short = t.tensor([1], dtype=t.int32)
+        for call, error in LONG_ONLY.values():
+            with pytest.raises(error, match="long|int64|Long"):
+                call(t, t.zeros(3), short)
+        for call in TAKES_INT32.values():
+            assert call(t, t.zeros(3), short).tolist() == call(t, t.zeros(3), short.long()).tolist()
+
+
 # --- searching ------------------------------------------------------------------------------------
 
 

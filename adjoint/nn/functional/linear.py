@@ -5,6 +5,7 @@ from __future__ import annotations
 import adjoint as torch
 from adjoint.methods import Tensor
 from adjoint.ops.composite import composite
+from adjoint.ops.index import position
 
 __all__ = ["bilinear", "embedding", "linear", "one_hot"]
 
@@ -55,7 +56,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
 
 @composite("EmbeddingBackward0")
 def _embedding(index: Tensor, weight: Tensor, padding_idx: int) -> Tensor:
-    rows = weight[index]
+    rows = weight[position(index, weight.shape[0], False, 0)]
     if padding_idx < 0:
         return rows
     return torch.where((index == padding_idx).unsqueeze(-1), rows.detach(), rows)
@@ -86,6 +87,8 @@ def embedding(
             "Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; "
             f"but got {input.dtype} instead (while checking arguments for embedding)"
         )
+    if weight.dim() != 2:
+        raise RuntimeError(f"'weight' must be 2-D, but got shape {tuple(weight.shape)}")
     if scale_grad_by_freq:
         raise NotImplementedError("embedding(): scale_grad_by_freq is not supported")
     padding = -1
@@ -97,7 +100,7 @@ def embedding(
         padding = padding_idx % weight.shape[0]
     if max_norm is not None:
         with torch.no_grad():
-            used = input.reshape(-1)
+            used = position(input.reshape(-1), weight.shape[0], False, 0)
             rows = weight[used]
             norms = rows.norm(p=norm_type, dim=1, keepdim=True)
             # Equal indices write equal rows, so the order of the writes does not matter.

@@ -1,0 +1,116 @@
+"""Python numbers written into tensors: which fit a dtype, and the errors for those that do not, as in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf, nan
+from typing import Any
+
+import pytest
+
+import adjoint as torch
+
+try:
+    import torch as theirs
+except ImportError:
+    theirs = None
+
+DOES_NOT_FIT: dict[str, list[Any]] = {
+    "int8": [300, -129, 255, 127.5, nan, inf, 1j], "uint8": [256, -256, -1.5, nan], "int32": [2**31, -(2**31) - 1, 1e10],
+    "int64": [2**63, 1e19, nan], "float32": [3.4028236e38, -3.5e38, 1j], "float64": [1j], "complex64": [1e39, 1e39j],
+}  # fmt: skip
+FITS: dict[str, list[Any]] = {
+    "bool": [2, -1, 0.5, nan, 1j, 0], "int8": [127, -128, 1.9, -1.9, True, 3 + 0j], "uint8": [255, -1, -255, 2.5], "int32": [2**31 - 1],
+    "int64": [-(2**63), 2.5], "float16": [inf, 65504], "bfloat16": [inf], "float32": [inf, -inf, nan, 2**63, 3.4028234e38, 1 + 0j],
+    "float64": [1e308, 2**63], "complex64": [1j, inf, 3],
+}  # fmt: skip
+
+
+def _set(x: Any, index: Any, value: Any) -> Any:
+    x[index] = value
+    return x
+
+
+WRITES: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "masked_fill": lambda t, x, v: x.masked_fill(t.tensor([True, False]), v),
+    "scatter": lambda t, x, v: x.scatter(0, t.tensor([0]), v),
+    "index_fill": lambda t, x, v: x.index_fill(0, t.tensor([0]), v),
+    "fill_": lambda t, x, v: x.fill_(v),
+    "full": lambda t, x, v: t.full((2,), v, dtype=x.dtype),
+    "full_like": lambda t, x, v: t.full_like(x, v),
+    "new_full": lambda t, x, v: x.new_full((2,), v),
+    "fill_diagonal_": lambda t, x, v: x.reshape(2, 1).fill_diagonal_(v),
+    "element": lambda t, x, v: _set(x, 0, v),
+    "slice": lambda t, x, v: _set(x, slice(None), v),
+    "mask": lambda t, x, v: _set(x, t.tensor([True, False]), v),
+    "index": lambda t, x, v: _set(x, t.tensor([0]), v),
+}
+STORES = ("fill_", "full", "full_like", "new_full", "fill_diagonal_", "element", "slice", "mask", "index")
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_number_that_does_not_fit_is_refused(write: str) -> None:
+    for dtype, numbers in DOES_NOT_FIT.items():
+        for number in numbers:
+            x = torch.ones(2, dtype=getattr(torch, dtype))
+            with pytest.raises(RuntimeError, match=f"value cannot be converted to type {dtype} without overflow") as caught:
+                WRITES[write](torch, x, number)
+            assert repr(number) in str(caught.value)
+            assert x.tolist() == [1, 1]
+            if theirs is not None:
+                with pytest.raises((RuntimeError, ValueError)):
+                    WRITES[write](theirs, theirs.ones(2, dtype=getattr(theirs, dtype)), number)
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_what_fits_is_written_as_in_pytorch(write: str) -> None:
+    for dtype, numbers in FITS.items():
+        for number in numbers:
+            got = WRITES[write](torch, torch.zeros(2, dtype=getattr(torch, dtype)), number)
+            assert got.dtype is getattr(torch, dtype)
+            alone = isinstance(number, complex) and write == "index_fill" or number == 2**63  # which PyTorch does not take there
+            if theirs is None or alone:
+                continue
+            expected = WRITES[write](theirs, theirs.zeros(2, dtype=getattr(theirs, dtype)), number)
+            assert repr(got.tolist()) == repr(expected.tolist()), (dtype, number)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_halves_are_checked_where_they_are_computed_with(dtype: str) -> None:
+    """Where memory is filled, what is too large is infinite, in PyTorch as well."""
+    for write in WRITES:
+        x = torch.zeros(2, dtype=getattr(torch, dtype))
+        if write in STORES:
+            assert WRITES[write](torch, x, 1e39).reshape(-1)[0].item() == inf
+        else:
+            with pytest.raises(RuntimeError, match="without overflow"):
+                WRITES[write](torch, x, 1e39)
+
+
+def test_a_float_beside_integers_leaves_them_exact() -> None:
+    x = torch.tensor([2**53 + 1, 3])
+    assert x.masked_fill(torch.tensor([False, True]), 2.5).tolist() == [2**53 + 1, 2]
+    x[torch.tensor([False, True])] = 2.5
+    assert x.tolist() == [2**53 + 1, 2]
+
+
+@pytest.mark.parametrize("write", ["element", "slice"])
+def test_a_known_write_is_checked_too(write: str) -> None:
+    x = torch.zeros(2, dtype=torch.int8)
+    for _ in range(70):
+        WRITES[write](torch, x, 3)
+    with pytest.raises(RuntimeError, match="int8 holds the whole numbers from -128 to 127"):
+        WRITES[write](torch, x, 300)
+
+
+def test_alpha_of_index_add_keeps_the_dtype() -> None:
+    for dtype, source, alpha, expected in (
+        ("int32", [3, 5], 0.5, [0, 0, 0]), ("int32", [3, 5], 2.5, [6, 0, 10]), ("bool", [True, False], 2, [True, False, False]),
+        ("bool", [True, True], 0, [False, False, False]), ("float32", [3, 5], 0.5, [1.5, 0, 2.5]), ("bfloat16", [3, 5], 0.5, [1.5, 0, 2.5]),
+    ):  # fmt: skip
+        for t in (torch, theirs) if theirs is not None else (torch,):
+            kind = getattr(t, dtype)
+            got = t.zeros(3, dtype=kind).index_add(0, t.tensor([0, 2]), t.tensor(source, dtype=kind), alpha=alpha)
+            assert got.dtype is kind and got.tolist() == expected
+    with pytest.raises(RuntimeError, match="index_add.*300"):
+        torch.zeros(3, dtype=torch.int8).index_add(0, torch.tensor([0]), torch.ones(1, dtype=torch.int8), alpha=300)
