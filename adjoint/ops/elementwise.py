@@ -408,13 +408,19 @@ def logical_xor(input: Tensor, other: Tensor) -> Tensor:
 
 @composite("LerpBackward0", takes=INEXACT)
 def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
-    """`input + weight * (end - input)`.
+    """`input + weight * (end - input)`, computed from the nearer end, so that it is exact at both.
 
     >>> import adjoint as torch
     >>> torch.lerp(torch.tensor([0., 10.]), torch.tensor([1., 20.]), 0.25)
     tensor([ 0.2500, 12.5000])
     """
-    return input + weight * (end - input)
+    weight = plain(weight, "lerp")
+    if isinstance(weight, Tensor):
+        near = absolute(weight) < 0.5
+        start, share = where(near, input, end), where(near, weight, weight - 1)
+    else:
+        start, share = (input, weight) if abs(weight) < 0.5 else (end, weight - 1)
+    return start + share * (end - input)
 
 
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:

@@ -127,6 +127,8 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Te
         input, dim = reshape(input, -1), 0
     shape = input._aval.shape
     axis = axis_of(dim, len(shape))
+    if not shape:
+        raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions: repeat_interleave by {repeats}; leave dim out")
     if isinstance(repeats, Tensor):
         from adjoint.ops.gather import index_select
 
@@ -145,13 +147,15 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     >>> torch.roll(torch.tensor([1, 2, 3]), 1)
     tensor([3, 1, 2])
     """
-    if dims is None:
+    if dims is None or dims == () or dims == []:
         if not isinstance(shifts, int) and len(shifts) != 1:
             raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:0 (roll by {shifts} needs as many dims)")
         return reshape(roll(reshape(input, -1), shifts, 0), input._aval.shape)
     moves, axes = ((v,) if isinstance(v, int) else tuple(v) for v in (shifts, dims))
     if len(moves) != len(axes):
         raise RuntimeError(f"shifts and dimensions must align. shifts: {len(moves)}, dims:{len(axes)} (roll by {shifts} along {dims})")
+    if not input._aval.shape:
+        raise IndexError(f"Dimension specified as {axes[0]} but tensor has no dimensions: roll by {shifts}; leave dims out")
     pairs = list(zip(moves, axes, strict=True))
     given = input
     for shift, dim in pairs:

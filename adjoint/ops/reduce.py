@@ -261,6 +261,7 @@ def _arg(prim: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
         return _keep(out, shape, tuple(range(len(shape)))) if keepdim else out
     axis = axis_of(dim, len(shape))
     if not shape:
+        ew.refuse(prim, (0, 1, 2), x)
         return record("full", (0,), ((), dtypes.int64))
     _check_not_empty(prim, x, (axis,), axis)
     out = record(prim, (x,), axis)
@@ -271,6 +272,7 @@ def _extreme(prim: str, x: Tensor, dim: int, keepdim: bool) -> ValuesIndices:
     """Values and positions along one axis; the gradient goes to the chosen position."""
     shape = x._aval.shape
     if not shape:
+        ew.refuse(prim, (0, 1, 2), x)
         return ValuesIndices(x.clone(), _arg("arg" + prim, x, dim, False))
     axis = axis_of(dim, len(shape))
     _check_not_empty(prim, x, (axis,), axis)

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adjoint import dtypes
-from adjoint.ops.elementwise import cast, functions, refuse, where
+from adjoint.ops.elementwise import cast, functions, lerp, plain, refuse, round, where
 from adjoint.ops.gather import gather
-from adjoint.ops.shape import axis_of, narrow
+from adjoint.ops.shape import axes_of, axis_of, narrow
 from adjoint.trace.handle import Tensor
+from adjoint.trace.infer import common_dtype
 from adjoint.trace.macro import composite
-from adjoint.trace.recorder import array_of, record, tensor_from_array
+from adjoint.trace.recorder import array_of, local, record, tensor_from_array
 
 isnan, logical_not = functions["isnan"], functions["logical_not"]
 
@@ -31,14 +32,16 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
     tensor([1, 2, 0])
     """
     shape = input._aval.shape
+    axis = axis_of(dim, len(shape))
     if not shape:
-        return record("full", (0,), ((), _int64()))
-    return record("argsort", (input,), (axis_of(dim, len(shape)), bool(descending)))
+        return _only(input, "argsort")
+    return record("argsort", (input,), (axis, bool(descending)))
 
 
-def _int64() -> Any:
-
-    return dtypes.int64
+def _only(input: Tensor, name: str) -> Tensor:
+    """The position of the one element of a tensor without axes."""
+    refuse(name, (0, 1, 2), input)
+    return record("full", (0,), ((), dtypes.int64))
 
 
 def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Sorted:
@@ -71,10 +74,11 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
         raise RuntimeError(f"topk(): not implemented for {input._aval.dtype.name}; convert it with .int() or .float() first")
     shape = input._aval.shape
     axis = axis_of(dim, len(shape))
+    n = shape[axis] if shape else 1
+    if not 0 <= k <= n:
+        raise RuntimeError(f"selected index k out of range: k = {k} for an axis of size {n}")
     if not shape:
-        return Sorted(input.clone(), record("full", (0,), ((), _int64())))
-    if not 0 <= k <= shape[axis]:
-        raise RuntimeError(f"selected index k out of range: k = {k} for an axis of size {shape[axis]}")
+        return Sorted(input.clone(), _only(input, "topk"))
     return Sorted(*_topk(input, k, axis, bool(largest)))
 
 
@@ -94,12 +98,14 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sor
     refuse("kthvalue", (1, 2), input)
     shape = input._aval.shape
     axis = axis_of(dim, len(shape))
+    if shape and not shape[axis]:
+        raise IndexError(f"kthvalue(): Expected reduction dim {axis} to have non-zero size.")
     if not 1 <= k <= (shape[axis] if shape else 1):
         raise RuntimeError(
             f"kthvalue(): selected number k out of range for dimension {axis}: k = {k}, sizes {list(shape)}"
         )
     if not shape:
-        return Sorted(input.clone(), record("full", (0,), ((), _int64())))
+        return Sorted(input.clone(), _only(input, "kthvalue"))
     order = record("argselect", (input,), (axis, False, k - 1, k))
     values = gather(input, axis, order)
     return Sorted(values, order) if keepdim else Sorted(values.squeeze(axis), order.squeeze(axis))
@@ -108,17 +114,23 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sor
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each of 0, 1, 2, … occurs among non-negative integers (or the sums of their `weights`).
 
+    Sums of float32 weights are float32, of all others float64; of complex weights the real parts count.
+
     >>> import adjoint as torch
     >>> torch.bincount(torch.tensor([0, 2, 2, 5]))
     tensor([1, 0, 2, 0, 0, 1])
     """
     refuse("bincount", (1,), input)
-    w = None if weights is None else array_of(weights)
-    return tensor_from_array(np.bincount(array_of(input), w, minlength))
+    if weights is None or not input._aval.size:
+        return tensor_from_array(np.bincount(array_of(input), None, minlength))
+    sums = np.bincount(array_of(input), array_of(weights).real, minlength)
+    return tensor_from_array(sums, dtype=dtypes.float32 if weights._aval.dtype is dtypes.float32 else dtypes.float64)
 
 
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
-    """How many elements fall into each of `bins` equal intervals from `min` to `max` (0 and 0: those of the data).
+    """How many elements fall into each of `bins` equal intervals from `min` to `max` (if they are equal: those of the data).
+
+    RuntimeError if the ends are infinite or NaN; elements that are so fall into no interval.
 
     >>> import adjoint as torch
     >>> torch.histc(torch.tensor([0.1, 0.2, 0.9]), bins=2, min=0, max=1)
@@ -128,9 +140,15 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     if bins < 1:
         raise RuntimeError(f"torch.histogram(): bins must be > 0, but got {bins} for dimension 0")
     values = array_of(input)
-    low, high = (float(values.min()), float(values.max())) if min == max == 0 else (min, max)
+    low, high = float(min), float(max)
+    if low == high and values.size:
+        low, high = float(values.min()), float(values.max())
     if low == high:
         low, high = low - 1, high + 1
+    if not math.isfinite(high - low):
+        raise RuntimeError(f"torch.histc: range of [{low:g}, {high:g}] is not finite; give finite min and max")
+    if low > high:
+        raise RuntimeError(f"torch.histc: max must be larger than min, but got min={min} and max={max}")
     counts, _ = np.histogram(values, bins, (low, high))
     return tensor_from_array(counts, dtype=input._aval.dtype)
 
@@ -151,52 +169,59 @@ def searchsorted(
         raise RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}")
     if side == "left" and right:
         raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True")
-    way: Any = "right" if right or side == "right" else "left"
-    if sorter is None and isinstance(input, Tensor) and _searches_natively(sorted_sequence._aval, input._aval):
-        found = _search(sorted_sequence.detach(), input.detach(), way == "right")
-        return cast(found, dtypes.int32) if out_int32 else found
-    rows = array_of(sorted_sequence)
+    default = local.trace.default_dtype
+    together = common_dtype([x._aval if isinstance(x, Tensor) else type(x) for x in (sorted_sequence, input)], default)
+    refuse("searchsorted", (1, 2), sorted_sequence, input)
+    rows = sorted_sequence.detach()
+    values = input.detach() if isinstance(input, Tensor) else record("full", (plain(input, "searchsorted"),), ((), together))
+    _check_rows(rows, values, sorter)
     if sorter is not None:
-        rows = np.take_along_axis(rows, array_of(sorter), -1)
-    values = array_of(input) if isinstance(input, Tensor) else np.asarray(input)
-    kind = np.int32 if out_int32 else np.int64
-    if rows.ndim == 1:
-        return tensor_from_array(np.asarray(np.searchsorted(rows, values, way)).astype(kind))
-    if rows.shape[:-1] != values.shape[:-1]:
+        rows = gather(rows, -1, sorter)
+    found = _search(cast(rows, together), cast(values, together), right or side == "right")
+    return cast(found, dtypes.int32) if out_int32 else found
+
+
+def _check_rows(rows: Tensor, values: Tensor, sorter: Tensor | None) -> None:
+    have, given = tuple(rows._aval.shape), tuple(values._aval.shape)
+    if not have or (len(have) > 1 and have[:-1] != given[:-1]):
         raise RuntimeError(
             "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and "
-            f"input value tensor must match, but we got boundaries tensor {list(rows.shape)} and input value tensor {list(values.shape)}"
+            f"input value tensor must match, but we got boundaries tensor {list(have)} and input value tensor {list(given)}"
         )
-    flat = rows.reshape(-1, rows.shape[-1])
-    found = [np.searchsorted(r, v, way) for r, v in zip(flat, values.reshape(len(flat), values.shape[-1]), strict=True)]
-    return tensor_from_array(np.array(found, dtype=kind).reshape(values.shape))
-
-
-def _searches_natively(rows: Any, values: Any) -> bool:
-    same = rows.dtype is values.dtype and rows.dtype.category in (1, 2)
-    return same and (len(rows.shape) == 1 or rows.shape[:-1] == values.shape[:-1])
+    if sorter is None:
+        return
+    if tuple(sorter._aval.shape) != have:
+        raise RuntimeError(
+            f"torch.searchsorted(): boundary and sorter must have the same size, but got boundary tensor {list(have)} and "
+            f"sorter tensor {list(sorter._aval.shape)}"
+        )
+    if sorter._aval.dtype is not dtypes.int64:
+        raise RuntimeError(f"torch.searchsorted(): sorter must be a tensor of long dtype but got dtype {sorter._aval.dtype.name}")
 
 
 @composite("SearchsortedBackward0")
 def _search(rows: Tensor, values: Tensor, right: bool) -> Tensor:
-    """Binary search of all values at once: how many elements come before each, from the highest bit of that number on."""
+    """Binary search of all values at once, each between two ends that meet at its place.
+
+    An element goes before a value unless it is greater (or equal). So NaN, found or searched for, goes before; where it
+    is not at the end of its row, or finite values follow the search to it, the place is PyTorch's, no better.
+    """
     shape, n = tuple(values._aval.shape), rows._aval.shape[-1]
+    low = record("full", (0,), (shape, dtypes.int64))
+    if not n:
+        return low
     flat = record("reshape", (rows,), (rows._aval.size,))
     first: Any = 0
     if len(rows._aval.shape) > 1:
         count = math.prod(shape[:-1])
         first = record("expand", (record("reshape", (record("iota", (), count) * n,), (*shape[:-1], 1)),), shape)
-    real = values._aval.dtype.is_floating_point
-    found = record("full", (0,), (shape, dtypes.int64))
-    for bit in reversed(range(n.bit_length())):
-        more = found + (1 << bit)
-        exists = more <= n
-        element = record("take", (flat, where(exists, more - 1, 0) + first))
-        before = element <= values if right else element < values
-        if real:  # NaN is the largest
-            before = before | (isnan(values) if right else isnan(values) & logical_not(isnan(element)))
-        found = where(exists & before, more, found)
-    return found
+    high = record("full", (n,), (shape, dtypes.int64))
+    for _ in range(n.bit_length()):
+        middle = (low + high) >> 1
+        element = record("take", (flat, where(middle < n, middle, 0) + first))
+        before = logical_not(element > values if right else element >= values)
+        low, high = where(before & (middle < high), middle + 1, low), where(before, high, middle)
+    return low
 
 
 def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
@@ -212,30 +237,66 @@ def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right:
     return searchsorted(boundaries, input, right=right, out_int32=out_int32)
 
 
-def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Linear interpolation between order statistics; q a number or a vector of numbers in [0, 1].
+INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
+
+
+def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear") -> Tensor:
+    """Values below which a share q of the elements lies: q a number or a vector of numbers in [0, 1], whose results come
+    first. NaN where there is one among the elements.
+
+    interpolation: what lies between two elements: "linear", "lower", "higher", "midpoint" or "nearest".
 
     >>> import adjoint as torch
     >>> torch.quantile(torch.tensor([0., 1., 2., 3.]), 0.5)
     tensor(1.5000)
+    >>> torch.quantile(torch.tensor([0., 1., 2., 3.]), torch.tensor([0.1, 0.9]), interpolation="lower")
+    tensor([0., 2.])
     """
-    x = input if dim is not None else input.reshape(-1)
-    axis = axis_of(0 if dim is None else dim, len(x._aval.shape))
-    values = sort(x, axis).values
-    n = x._aval.shape[axis]
-    points = [q] if isinstance(q, (int, float)) else q.tolist() if isinstance(q, Tensor) and q.dim() else [float(q)]
-    out = []
-    for p in points:
-        if not 0 <= p <= 1:
-            raise RuntimeError("quantile() q values must be in the range [0, 1]")
-        place = p * (n - 1)
-        low = int(place)
-        high = low + 1 if low + 1 < n else low
-        a, b = narrow(values, axis, low, 1), narrow(values, axis, high, 1)
-        got = a + (b - a) * (place - low)
-        out.append(got if keepdim else got.squeeze(axis))
-    if isinstance(q, Tensor) and q.dim():
-        from adjoint.ops.joining import stack
+    shape, dtype = tuple(input._aval.shape), input._aval.dtype
+    if not input._aval.size:
+        raise RuntimeError(f"quantile() input tensor must be non-empty, but it has shape {list(shape)}")
+    if dtype not in (dtypes.float32, dtypes.float64):
+        raise RuntimeError(f"quantile() input tensor must be either float or double dtype, but got {dtype.name}; convert it with .float()")
+    if interpolation not in INTERPOLATIONS:
+        raise RuntimeError(f"quantile() interpolation must be one of {', '.join(INTERPOLATIONS[:-1])} or {INTERPOLATIONS[-1]}, but got {interpolation}")
+    if isinstance(q, Tensor):
+        if len(q._aval.shape) > 1:
+            raise RuntimeError(f"quantile() q must be a scalar or 1D tensor, but it has shape {list(q._aval.shape)}")
+        if q._aval.dtype is not dtype:
+            raise RuntimeError(f"quantile() q tensor must be same dtype as the input tensor, got {q._aval.dtype.name} and {dtype.name}")
+        within = bool(((q >= 0) & (q <= 1)).all())
+    else:
+        q = float(q)
+        within = 0 <= q <= 1
+        q = record("full", (q,), ((), dtype))
+    if not within:
+        raise RuntimeError("quantile() q values must be in the range [0, 1]")
+    axes = axes_of(dim if dim is None else axis_of(dim, len(shape)), len(shape))
+    out = _quantile(input, q, axes, interpolation)
+    left = tuple(1 if d in axes else n for d, n in enumerate(shape) if keepdim or d not in axes)
+    return record("reshape", (out,), (*q._aval.shape, *left))
 
-        return stack(out, 0)
-    return out[0]
+
+@composite("QuantileBackward0")
+def _quantile(x: Tensor, q: Tensor, axes: tuple[int, ...], interpolation: str) -> Tensor:
+    """One row of results for each q. The interpolation is that of `lerp`, so that finite elements next to infinite ones
+    stay themselves."""
+    shape = x._aval.shape
+    rest = [d for d in range(len(shape)) if d not in axes]
+    n, count = math.prod(shape[a] for a in axes), math.prod(shape[d] for d in rest)
+    rows = record("reshape", (record("permute", (x,), (*axes, *rest)),), (n, count))
+    rows = sort(rows, 0).values
+    place = record("reshape", (q,), (q._aval.size, 1)) * (n - 1)
+    place = where(isnan(narrow(rows, 0, n - 1, 1)), n - 1, place)  # NaN is the largest
+    rounded = _ROUNDED[interpolation](place)
+    low = gather(rows, 0, cast(rounded, dtypes.int64))
+    if interpolation not in ("linear", "midpoint"):
+        return low
+    high = gather(rows, 0, cast(functions["ceil"](place), dtypes.int64))
+    return lerp(low, high, place - rounded if interpolation == "linear" else 0.5)
+
+
+_ROUNDED: dict[str, Any] = {
+    "linear": functions["floor"], "midpoint": functions["floor"], "lower": functions["floor"], "higher": functions["ceil"],
+    "nearest": round,
+}  # fmt: skip

@@ -136,6 +136,16 @@ def _found(rows: Any, values: Any, right: bool = False) -> Any:
     return np.array([np.searchsorted(r, v, side) for r, v in zip(rows, values, strict=True)])
 
 
+INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
+
+
+def _runs(x: Any, dim: int | None = None) -> Any:
+    """One of each run of equal elements, or of equal slices along the first axis."""
+    rows = x.reshape(-1, 1) if dim is None else x
+    kept = np.append(True, (rows[1:] != rows[:-1]).any(1))
+    return x.reshape(-1)[kept] if dim is None else x[kept]
+
+
 RECORDS = (
     OpRecord("sum", with_empty, axes(np.sum), dtypes=EVERY, domain=(-0.5, 3.0), method="sum", errors=(RANGE, TWICE)),
     OpRecord("sum_dtype", lambda draw: (sample(draw(2, 3)),), lambda x: np.sum(x, dtype=np.float64),
@@ -205,12 +215,17 @@ RECORDS = (
              lambda x, k, dim=-1, keepdim=False: _take(lambda a, d: np.take(np.argsort(a, d), k - 1, d))(x, dim, keepdim), exact=True, method="kthvalue",
              errors=(fails(RuntimeError, "out of range", np.ones(3), 4),)),
     OpRecord("quantile", lambda draw: (sample(draw(5), 0.3), sample(draw(2, 4), 0.5, 1), sample(draw(3), np.array([0.1, 0.9], draw.dtype))),
-             lambda x, q, dim=None: np.quantile(x, q, axis=dim), differentiable=False, method="quantile",
+             lambda x, q, dim=None: np.quantile(x, q, axis=dim), differentiable=False, method="quantile", halves=False,
              errors=(fails(RuntimeError, "range [0, 1]", np.ones(3), 1.5),)),
     OpRecord("quantile_slope", lambda draw: (sample(draw(5), 0.3), sample(draw(2, 4), 0.5, 1)),
-             lambda x, q, dim=None: np.quantile(x, q, axis=dim), lambda torch, *a: torch.quantile(*a)),
+             lambda x, q, dim=None: np.quantile(x, q, axis=dim), lambda torch, *a: torch.quantile(*a), halves=False),
+    OpRecord("quantile_between", lambda draw: (sample(draw(2, 4), np.array([0.4, 0.9], draw.dtype), 1, True, interpolation=i) for i in INTERPOLATIONS),
+             lambda x, q, dim, keepdim, interpolation: np.quantile(x, q, dim, keepdims=keepdim, method=interpolation),
+             lambda torch, *a, **k: torch.quantile(*a, **k), differentiable=False, halves=False),
     OpRecord("unique", lambda draw: (sample(draw.repeated(9), return_inverse=True, return_counts=True),),
              lambda x, **k: np.unique(x, return_inverse=True, return_counts=True), dtypes=NUMBERS, exact=True, differentiable=False, method="unique"),
+    OpRecord("unique_consecutive", lambda draw: (sample(draw.repeated(9)), sample(np.repeat(draw.repeated(3, 2), 2, 0), dim=0)), _runs, dtypes=NUMBERS, exact=True,
+             differentiable=False, method="unique_consecutive"),
     OpRecord("bincount", lambda draw: (sample(draw.integers(0, 5, 9)), sample(draw.integers(0, 3, 4), minlength=6)),
              lambda x, minlength=0: np.bincount(x, minlength=minlength), dtypes=("float64",), exact=True, differentiable=False, method="bincount"),
     OpRecord("histc", lambda draw: (sample(draw(9), 4, -2, 2), sample(draw(9), 3)),
