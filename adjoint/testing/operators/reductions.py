@@ -224,7 +224,7 @@ RECORDS = (
              lambda torch, *a, **k: torch.quantile(*a, **k), differentiable=False, halves=False),
     OpRecord("unique", lambda draw: (sample(draw.repeated(9), return_inverse=True, return_counts=True),),
              lambda x, **k: np.unique(x, return_inverse=True, return_counts=True), dtypes=NUMBERS, exact=True, differentiable=False, method="unique"),
-    OpRecord("unique_consecutive", lambda draw: (sample(draw.repeated(9)), sample(np.repeat(draw.repeated(3, 2), 2, 0), dim=0)), _runs, dtypes=NUMBERS, exact=True,
+    OpRecord("unique_consecutive", lambda draw: (sample(draw(23)), sample(draw(9, 1), dim=0)), _runs, dtypes=NUMBERS, exact=True,
              differentiable=False, method="unique_consecutive"),
     OpRecord("bincount", lambda draw: (sample(draw.integers(0, 5, 9)), sample(draw.integers(0, 3, 4), minlength=6)),
              lambda x, minlength=0: np.bincount(x, minlength=minlength), dtypes=("float64",), exact=True, differentiable=False, method="bincount"),
