@@ -109,12 +109,13 @@ def load_file(filename: File) -> dict[str, Any]:
 
 
 def _is_plain(obj: Any) -> bool:
-    """Whether a flat file says everything: a dict (as a state dict is) of str to tensor."""
+    """Whether a flat file says everything: a dict (as a state dict is) of str to tensor of a dtype that the format has."""
     return (
         type(obj) in (dict, OrderedDict)
         and len(obj) > 0
         and "__metadata__" not in obj
         and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in obj.items())
+        and all(v.dtype != torch.complex128 for v in obj.values())
     )
 
 

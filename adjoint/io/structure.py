@@ -22,6 +22,7 @@ def flatten(obj: Any) -> tuple[dict[str, Any], Any]:
 
     None, bool, int, float, str     themselves, except non-finite floats: {"float": "inf"}
     tensor                          {"tensor": name}
+    complex128 tensor               {"pairs": name}, of its real and imaginary parts: safetensors lacks the dtype
     list, tuple                     {"list": [node, ...]}, {"tuple": [node, ...]}
     dict, OrderedDict               {"dict": [[key node, node], ...]}, {"ordered": [...]}
     dtype                           {"dtype": "float32"}
@@ -46,6 +47,9 @@ def flatten(obj: Any) -> tuple[dict[str, Any], Any]:
             return value
         if isinstance(value, torch.Tensor):
             name = claim(path or "tensor")
+            if value.dtype == torch.complex128:
+                tensors[name] = torch.view_as_real(value.detach())
+                return {"pairs": name}
             tensors[name] = value
             return {"tensor": name}
         if isinstance(value, int):
@@ -93,6 +97,8 @@ def rebuild(node: Any, tensors: dict[str, Any]) -> Any:
         ((kind, content),) = node.items()
         if kind == "tensor" and isinstance(content, str) and content in tensors:
             return tensors[content]
+        if kind == "pairs" and isinstance(content, str) and content in tensors:
+            return torch.view_as_complex(tensors[content]).clone()
         if kind == "float" and content in ("inf", "-inf", "nan"):
             return float(content)
         if kind == "dtype" and isinstance(getattr(torch, str(content), None), torch.dtype):

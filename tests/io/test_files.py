@@ -389,3 +389,9 @@ def test_the_safetensors_library_agrees(tmp_path):
     got = load(theirs)
     assert set(got) == set(arrays)
     assert all(same(got[name], torch.tensor(arrays[name])) for name in arrays)
+
+
+def test_complex128_is_stored_by_its_parts():
+    z = torch.tensor([[1 + 2j, -3j]], dtype=torch.complex128)
+    for obj in (z, {"z": z, "x": torch.ones(2)}, {"state": [z.T, 3]}):
+        assert same(round_trip(obj), obj)
