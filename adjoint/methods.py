@@ -6,6 +6,7 @@ assign it (`in_place`); conversions to Python and NumPy read the value and so ru
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -43,7 +44,7 @@ from adjoint.ops.elementwise import cast, functions
 from adjoint.trace import elements, recorder, strides, views
 from adjoint.trace.arguments import checked
 from adjoint.trace.aval import aval
-from adjoint.trace.handle import Parameter, Tensor
+from adjoint.trace.handle import Parameter, Tensor, blank
 from adjoint.trace.recorder import bind, local, realize, record_full, refresh_special
 from adjoint.trace.views import advance, assign, check_in_place, is_leaf, overwrite, point
 
@@ -471,6 +472,18 @@ def fill_diagonal_(self: Tensor, value: float) -> Tensor:
 # --- copies -----------------------------------------------------------------------------------------------------------------
 
 
+def shallow_copy(self: Tensor) -> Tensor:
+    """`copy.copy`: another tensor on the same memory, with the attributes that the user has set."""
+    out = blank(type(self))
+    adopt(out, self.detach(), self._aval.requires_grad)
+    out.__dict__.update(own_attributes(self))
+    return out
+
+
+def own_attributes(t: Tensor) -> dict[str, Any]:
+    return {name: value for name, value in vars(t).items() if not hasattr(Tensor, name)}
+
+
 def deepcopy(self: Tensor, memo: dict) -> Tensor:
     if id(self) in memo:
         return memo[id(self)]
@@ -486,6 +499,7 @@ def deepcopy(self: Tensor, memo: dict) -> Tensor:
     if self.grad is not None:
         out.grad = self.grad.clone().detach()
     memo[id(self)] = out
+    out.__dict__.update(copy.deepcopy(own_attributes(self), memo))
     return out
 
 
@@ -639,8 +653,8 @@ def attach() -> None:
         storage_offset=storage.storage_offset, untyped_storage=storage.untyped_storage, _is_view=storage.is_view,
         is_set_to=storage.is_set_to, set_=storage.set_, resize_=storage.resize_, resize_as_=storage.resize_as_,
         __dlpack__=exchange.to_dlpack, __dlpack_device__=exchange.dlpack_device,
-        softmax=lambda self, dim, dtype=None: _functional("softmax")(self, dim=dim),
-        log_softmax=lambda self, dim, dtype=None: _functional("log_softmax")(self, dim=dim),
+        softmax=lambda self, dim, dtype=None: _functional("softmax")(self, dim=dim, dtype=dtype),
+        log_softmax=lambda self, dim, dtype=None: _functional("log_softmax")(self, dim=dim, dtype=dtype),
     )  # fmt: skip
     for name in EXPLAINED.split():
         methods[name] = checked(methods[name], name)
@@ -688,7 +702,7 @@ def attach() -> None:
     T.__array__ = to_array
     T.__array_priority__ = 1000
     T.__array_ufunc__ = None
-    T.__deepcopy__, T.__reduce_ex__ = deepcopy, reduce_tensor
+    T.__copy__, T.__deepcopy__, T.__reduce_ex__ = shallow_copy, deepcopy, reduce_tensor
     T.__init__ = init_tensor
     for name in TENSOR:
         if not hasattr(T, name):

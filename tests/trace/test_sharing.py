@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy as copied
+from copy import deepcopy
+
 import numpy as np
 import pytest
 
@@ -350,3 +353,21 @@ def test_parts_of_shared_memory_that_are_detached_lie_where_they_lie() -> None:
                 else:
                     with pytest.raises(RuntimeError, match="more than one element"):
                         w.mul_(2.0)
+
+
+def test_a_shallow_copy_shares_memory() -> None:
+    for make in (lambda: torch.zeros(3, 2), lambda: torch.zeros(2, 4).t()[1:], lambda: torch.nn.Parameter(torch.zeros(3, 2))):
+        x = make()
+        x.label = "mine"
+        y = copied(x)
+        assert y is not x and type(y) is type(x) and y.label == "mine"
+        assert (y.requires_grad, y.is_leaf, y.grad) == (x.requires_grad, True, None)
+        assert (y.stride(), y.storage_offset()) == (x.stride(), x.storage_offset())
+        with torch.no_grad():
+            y[0, 0] = 7
+            x[1, 1] = 5
+        assert x[0, 0].item() == 7 and y[1, 1].item() == 5
+        twin = deepcopy(x)
+        with torch.no_grad():
+            twin[0, 0] = 1
+        assert twin.label == "mine" and x[0, 0].item() == 7
