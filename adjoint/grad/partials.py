@@ -94,7 +94,7 @@ PARTIALS: dict[str, tuple[Callable[..., Any], ...]] = {
     "rsqrt": (lambda out, x: -0.5 * out * out * out,),
     "exp": (lambda out, x: out,),
     "exp2": (lambda out, x: out * math.log(2),),
-    "expm1": (lambda out, x: out + 1,),
+    "expm1": (lambda out, x: exp(x),),  # out + 1 has lost the digits where out is near -1
     "log": (lambda out, x: Over(x),),
     "log2": (lambda out, x: Over(x * math.log(2)),),
     "log10": (lambda out, x: Over(x * math.log(10)),),

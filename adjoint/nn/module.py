@@ -438,7 +438,7 @@ class Module:
         def convert(t: Tensor) -> Tensor:
             if device is not None:
                 t = t.to(device)
-            return t.to(dtype) if dtype is not None and t.is_floating_point() else t
+            return t.to(dtype) if dtype is not None and (t.is_floating_point() or t.is_complex()) else t
 
         return self._convert(convert)
 

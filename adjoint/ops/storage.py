@@ -270,7 +270,7 @@ def set_data(self: Tensor, value: Tensor) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
     requires = self._aval.requires_grad
-    if requires and not value._aval.dtype.is_floating_point:
+    if requires and value._aval.dtype.category < 2:
         raise RuntimeError(
             f"data set to a tensor that requires gradients must be floating point or complex dtype, not {value._aval.dtype.name}"
         )

@@ -878,3 +878,12 @@ def test_padding_keeps_the_sign_of_zero() -> None:
     padded = F.pad(adjoint.ones(1), (1, 1), value=-0.0)
     assert (1 / padded).tolist() == [-np.inf, 1.0, -np.inf]
     assert (1 / F.pad(adjoint.ones(1), (1, 0))).tolist() == [np.inf, 1.0]
+
+
+@pytest.mark.parametrize("name", ["elu", "selu", "celu"])
+def test_slopes_far_below_zero_keep_their_digits(name: str) -> None:
+    for dtype in ("float32", "float64"):
+        x = adjoint.tensor([-1.0, -17.0, -40.0, -80.0], dtype=getattr(adjoint, dtype), requires_grad=True)
+        getattr(adjoint.nn.functional, name)(x).sum().backward()
+        scale = 1.0507009873554805 * 1.6732632423543772 if name == "selu" else 1.0
+        np.testing.assert_allclose(x.grad.numpy(), scale * np.exp([-1.0, -17.0, -40.0, -80.0]), rtol=2e-6)

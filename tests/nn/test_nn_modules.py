@@ -399,3 +399,11 @@ def test_clipping_and_vectors() -> None:
     assert vector.shape == (9,) and vector.requires_grad
     nn.utils.vector_to_parameters(torch.arange(9.0), net.parameters())
     assert net.weight.tolist() == [[0, 1], [2, 3], [4, 5]] and net.bias.tolist() == [6, 7, 8]
+
+
+def test_modules_become_complex_and_real_again() -> None:
+    layer = torch.nn.Linear(2, 2)
+    weight = layer.weight.tolist()
+    assert layer.to(torch.complex64).weight.dtype is layer.bias.dtype is torch.complex64
+    assert isinstance(layer.weight, torch.nn.Parameter) and layer.weight.requires_grad
+    assert layer.to(torch.float32).weight.tolist() == weight

@@ -200,9 +200,8 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """
     if lambd < 0:
         raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
-    return torch.where(
-        input > lambd, input - lambd, torch.where(input < -lambd, input + lambd, 0.0)
-    )
+    outside = torch.where(input > 0, input - lambd, input + lambd)
+    return torch.where(torch.abs(input) <= lambd, input * 0, outside)  # NaN is outside
 
 
 # ---- smooth curves -------------------------------------------------------------------------------

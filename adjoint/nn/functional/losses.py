@@ -55,6 +55,14 @@ def _warn_of_broadcast(name: str, input: Tensor, target: Tensor) -> None:
 # ---- regression ----------------------------------------------------------------------------------
 
 
+def _promoted(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the dtype in which they meet."""
+    if input.dtype is target.dtype:
+        return input, target
+    dtype = torch.result_type(input, target)
+    return input.to(dtype), target.to(dtype)
+
+
 @composite("MseLossBackward0", takes=FLOATING)
 def _mse(input: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
     difference = input - target
@@ -77,7 +85,7 @@ def mse_loss(
     tensor(2.)
     """
     _warn_of_broadcast("mse_loss", input, target)
-    return _mse(input, target, weight, _legacy_reduction(size_average, reduce, reduction))
+    return _mse(*_promoted(input, target), weight, _legacy_reduction(size_average, reduce, reduction))
 
 
 @composite("MeanBackward0")
@@ -101,7 +109,7 @@ def l1_loss(
     tensor(2.)
     """
     _warn_of_broadcast("l1_loss", input, target)
-    return _l1(input, target, weight, _legacy_reduction(size_average, reduce, reduction))
+    return _l1(*_promoted(input, target), weight, _legacy_reduction(size_average, reduce, reduction))
 
 
 @composite("SmoothL1LossBackward0", takes=FLOATING)
@@ -130,7 +138,7 @@ def smooth_l1_loss(
     _warn_of_broadcast("smooth_l1_loss", input, target)
     if beta < 0:
         raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
-    return _smooth_l1(input, target, beta, _legacy_reduction(size_average, reduce, reduction))
+    return _smooth_l1(*_promoted(input, target), beta, _legacy_reduction(size_average, reduce, reduction))
 
 
 @composite("HuberLossBackward0")

@@ -101,13 +101,15 @@ def rms_norm(
     weight: Tensor | None = None,
     eps: float | None = None,
 ) -> Tensor:
-    """x / sqrt(mean(x²) + eps) over the last dimensions (Zhang and Sennrich, 2019); eps defaults to the dtype's.
+    """x / sqrt(mean(x²) + eps) over the last dimensions (Zhang and Sennrich, 2019); eps defaults to that of the dtype it is
+    computed in, float32 for halves.
 
     >>> import adjoint as torch
     >>> torch.nn.functional.rms_norm(torch.tensor([3., 4.]), (2,))
     tensor([0.8485, 1.1314])
     """
-    eps = torch.finfo(input.dtype).eps if eps is None else eps
+    if eps is None:
+        eps = torch.finfo(torch.float32 if input.dtype.is_half else input.dtype).eps
     return _rms_norm(input, weight, tuple(normalized_shape), eps)
 
 

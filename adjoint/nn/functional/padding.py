@@ -97,6 +97,8 @@ def pad(
     >>> torch.nn.functional.pad(torch.tensor([[1.0, 2.0, 3.0]]), (2, 1), mode="reflect")
     tensor([[3., 2., 1., 2., 3., 2.]])
     """
+    if isinstance(value, complex):
+        raise TypeError("pad(): argument 'value' (position 4) must be float, not complex")
     amounts = whole_numbers(pad, "pad")
     if len(amounts) % 2:
         raise RuntimeError(f"Padding length must be divisible by 2, got pad={list(amounts)}")
