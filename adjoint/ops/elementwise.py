@@ -173,11 +173,40 @@ def refuse(name: str, takes: tuple[int, ...], *operands: Any) -> None:
         raise NotImplementedError(not_implemented(name, dtype))
 
 
+def dtype_together(*operands: Any) -> DType:
+    """The dtype in which tensors and numbers meet."""
+    found = common_dtype([x._aval if isinstance(x, Tensor) else type(x) for x in operands], local.trace.default_dtype)
+    return found  # type: ignore[return-value]
+
+
+def in_common(function: Callable[..., Tensor], *operands: Any, whole: bool = False) -> Tensor:
+    """`function` of the operands in the dtype in which they meet: the default dtype for integers, unless `whole`; of halves
+    in float32, rounded once."""
+    dtype = dtype_together(*operands)
+    if dtype.category < 2 and not whole:
+        dtype = local.trace.default_dtype
+    wide = dtypes.float32 if dtype.is_half else dtype
+    return cast(function(*[cast(x, wide) if isinstance(x, Tensor) else x for x in operands]), dtype)
+
+
+def number_for(dtype: DType, value: Any) -> Any:
+    """A number that is given to a tensor of this dtype: RuntimeError for a complex one where the tensor is real."""
+    if not isinstance(value, complex) or dtype.is_complex:
+        return value
+    if dtype is dtypes.bool:
+        return value != 0
+    if value.imag:
+        raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow: {value} is complex")
+    return value.real
+
+
 def _scaled(name: str, input: Any, other: Any, alpha: Number) -> Any:
     """`alpha * other` in the dtype of the two, as PyTorch has it: alpha takes no part in promotion."""
     if alpha == 1 and type(alpha) is int:
         return other
     kinds = [x._aval.dtype if isinstance(x, Tensor) else dtypes.int64 if isinstance(x, int) else dtypes.float32 for x in (input, other)]
+    if isinstance(alpha, complex) and not dtype_together(input, other).is_complex:
+        raise RuntimeError(f"For non-complex input tensors, argument alpha must not be a complex number: {name} of {kinds[0].name} with alpha={alpha}.")
     if isinstance(alpha, float) and all(k.category < 2 for k in kinds):
         raise RuntimeError(f"For integral input tensors, argument alpha must not be a floating point number: {name} of {kinds[0].name} with alpha={alpha}.")
     if isinstance(alpha, bool) and any(k.category > 0 for k in kinds):
@@ -194,6 +223,9 @@ def add(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
     >>> torch.add(torch.tensor([1, 2]), 10)
     tensor([11, 12])
     """
+    factor = _half_factor(input, other, alpha)
+    if factor is not None:
+        return in_common(lambda x, y: x + y * factor, input, other)
     return _add(input, _scaled("add", input, other, alpha))
 
 
@@ -204,7 +236,18 @@ def sub(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
     >>> torch.sub(torch.tensor([5, 6]), 1, alpha=2)
     tensor([3, 4])
     """
+    factor = _half_factor(input, other, alpha)
+    if factor is not None:
+        return in_common(lambda x, y: x - y * factor, input, other)
     return _sub(input, _scaled("sub", input, other, alpha))
+
+
+def _half_factor(input: Any, other: Any, alpha: Number) -> Tensor | None:
+    """alpha for halves, as PyTorch has it: rounded to a half itself, while the product is not; None for other dtypes."""
+    if (alpha == 1 and type(alpha) is int) or type(alpha) not in (int, float):
+        return None
+    dtype = dtype_together(input, other)
+    return cast(record("full", (alpha,), ((), dtype)), dtypes.float32) if dtype.is_half else None
 
 
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
@@ -223,6 +266,8 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
         together = common_dtype(operands, local.trace.default_dtype)
         if together is dtypes.bool or together.is_complex:
             raise NotImplementedError(not_implemented("div_trunc", together))
+        if isinstance(input, bool):
+            input = int(input)
         if isinstance(input, Tensor) and input._aval.dtype is dtypes.bool:
             input = cast(input, together)
         if together.is_floating_point:
@@ -261,7 +306,8 @@ def remainder(input: Any, other: Any) -> Tensor:
 def pow(input: Any, exponent: Any) -> Tensor:
     """`input ** exponent`. A whole-number exponent up to 64 is part of the program and computed by multiplication.
 
-    Raises RuntimeError for an integer tensor to a negative whole power, as PyTorch does.
+    Raises RuntimeError for an integer tensor to a negative whole power, as PyTorch does. Negative exponents in an integer
+    tensor give what remains of the reciprocal: 0, but for bases of 1 and -1.
 
     >>> import adjoint as torch
     >>> torch.pow(torch.tensor([1., 2., 3.]), 2)
@@ -289,7 +335,16 @@ def pow(input: Any, exponent: Any) -> Tensor:
             return record_one("integer_pow", input, int(exponent))
         if exponent == 0.5:
             return sqrt(input)
+    if isinstance(exponent, Tensor) and exponent._aval.dtype.category == 1 and exponent._aval.dtype.is_signed:
+        if dtype_together(input, exponent).category == 1:
+            return _integer_power(plain(input, "pow"), exponent)
     return _pow(input, exponent)
+
+
+def _integer_power(base: Any, exponent: Tensor) -> Tensor:
+    down = exponent < 0
+    out = _pow(base, where(down, exponent & 1, exponent))  # of a unit the parity is all that matters
+    return where(down & (base != 1) & (base != -1), 0, out)
 
 
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
@@ -416,9 +471,12 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     """
     weight = plain(weight, "lerp")
     if isinstance(weight, Tensor):
+        if weight._aval.dtype.is_complex and not input._aval.dtype.is_complex:
+            raise RuntimeError(f"expected dtype {input._aval.dtype.name} for `weight` but got dtype {weight._aval.dtype.name}")
         near = absolute(weight) < 0.5
         start, share = where(near, input, end), where(near, weight, weight - 1)
     else:
+        weight = number_for(input._aval.dtype, weight)
         start, share = (input, weight) if abs(weight) < 0.5 else (end, weight - 1)
     return start + share * (end - input)
 
@@ -431,7 +489,8 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 
     tensor([21., 81.])
     """
     refuse("addcmul", (1, 2, 3), input, tensor1, tensor2)
-    return input + value * tensor1 * tensor2
+    value = number_for(dtype_together(input, tensor1, tensor2), value)
+    return in_common(lambda x, a, b: x + value * a * b, input, tensor1, tensor2, whole=True)
 
 
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
@@ -446,7 +505,8 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 
             "Integer division with addcdiv is no longer supported: the division of two integer tensors; use (input + value * "
             "tensor1 / tensor2), or convert one of them with .float()"
         )
-    return input + value * tensor1 / tensor2
+    value = number_for(dtype_together(input, tensor1, tensor2), value)
+    return in_common(lambda x, a, b: x + value * a / b, input, tensor1, tensor2)
 
 
 def xlogy(input: Any, other: Any) -> Tensor:
@@ -456,11 +516,17 @@ def xlogy(input: Any, other: Any) -> Tensor:
     >>> torch.xlogy(torch.tensor([0., 2.]), torch.tensor([0., 1.]))
     tensor([0., 0.])
     """
-    # only where 0 meets an infinite or undefined logarithm is anything hidden, so d/dinput is log(other) elsewhere
-    if not isinstance(other, Tensor):
-        other = record("full", (plain(other, "xlogy"),), ((), local.trace.default_dtype))
-    hidden = (input == 0) & ((other <= 0) | functions["isinf"](other))
-    return input * log(where(hidden, 1.0, other))
+    input, other = plain(input, "xlogy"), plain(other, "xlogy")
+    refuse("xlogy", (0, 1, 2), input, other)
+    return in_common(_xlogy, input, other)
+
+
+def _xlogy(x: Any, y: Any) -> Tensor:
+    # only where 0 meets an infinite or undefined logarithm is anything hidden, so d/dx is log(y) elsewhere
+    if not isinstance(y, Tensor):
+        y = record("full", (y,), ((), x._aval.dtype))
+    hidden = (x == 0) & ((y <= 0) | functions["isinf"](y))
+    return x * log(where(hidden, 1.0, y))
 
 
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
@@ -471,6 +537,10 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     tensor([6.9315e-01, 1.0007e+03])
     """
     refuse("logaddexp", (2, 3), input, other)
+    return in_common(_logaddexp, input, other)
+
+
+def _logaddexp(input: Tensor, other: Tensor) -> Tensor:
     high = maximum(input, other).detach()
     high = where(functions["isinf"](high), 0.0, high)
     return log(exp(input - high) + exp(other - high)) + high
@@ -531,7 +601,19 @@ def hypot(input: Tensor, other: Tensor) -> Tensor:
     tensor([ 5., 13.])
     """
     refuse("hypot", (2,), input, other)
-    return sqrt(input * input + other * other)
+    return in_common(_hypot, input, other)
+
+
+@composite("HypotBackward0")
+def _hypot(x: Tensor, y: Tensor) -> Tensor:
+    # a power of two keeps the squares within the range of the dtype; as it cancels, it has no derivative
+    size = maximum(absolute(x), absolute(y)).detach()
+    far, by = (2.0**500, 2.0**700) if x._aval.dtype is dtypes.float64 else (2.0**60, 2.0**100)
+    one = record("full", (1.0,), ((), x._aval.dtype))
+    unit = where(size > far, 1 / by, where(size < 1 / far, by, one))
+    a, b = x * unit, y * unit
+    infinite = functions["isinf"](x) | functions["isinf"](y)  # also beside NaN
+    return where(infinite, math.inf, sqrt(a * a + b * b) / unit)
 
 
 def copysign(input: Tensor, other: Any) -> Tensor:
@@ -541,13 +623,18 @@ def copysign(input: Tensor, other: Any) -> Tensor:
     >>> torch.copysign(torch.tensor([1., -2.]), torch.tensor([-0., 5.]))
     tensor([-1.,  2.])
     """
-    if input._aval.dtype.category < 2:
-        input = cast(input, local.trace.default_dtype)
-    size = absolute(input)
-    if not isinstance(other, Tensor):
-        return -size if math.copysign(1.0, other) < 0 else size
+    refuse("copysign", (0, 1, 2), input, other)
+    if isinstance(other, complex):
+        raise NotImplementedError(not_implemented("copysign", dtypes.default_complex(local.trace.default_dtype)))
+    return in_common(_copysign, input, other)
+
+
+def _copysign(x: Tensor, sign: Any) -> Tensor:
+    size = absolute(x)
+    if not isinstance(sign, Tensor):
+        return -size if math.copysign(1.0, sign) < 0 else size
     less = functions["lt"]
-    return where(functions["bitwise_or"](less(other, 0), less(1 / other, 0)), -size, size)  # 1 / -0.0 is -inf
+    return where(functions["bitwise_or"](less(sign, 0), less(1 / sign, 0)), -size, size)  # 1 / -0.0 is -inf
 
 
 def _check_real(name: str, x: Tensor) -> None:
@@ -596,8 +683,12 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
     tensor([0.0000, 2.1972])
     """
     refuse("logit", (0, 1, 2), input)
-    x = to_default_float(input)
-    x = x if eps is None else clamp(x, eps, 1 - eps)
+    if eps is not None:
+        return in_common(lambda x: _logit(clamp(x, eps, 1 - eps)), input)
+    return in_common(lambda x: _logit(x + where((x < 0) | (x > 1), math.nan, 0.0)), input)  # with no slope outside, either
+
+
+def _logit(x: Tensor) -> Tensor:
     return log(x) - log1p(-x)  # finite differences of infinities nowhere, so also right at 0 and 1
 
 

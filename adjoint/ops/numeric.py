@@ -10,6 +10,7 @@ from adjoint.ops.elementwise import (
     cast,
     clamp,
     functions,
+    in_common,
     logaddexp,
     maximum,
     minimum,
@@ -116,15 +117,16 @@ def isneginf(input: Tensor) -> Tensor:
 
 
 def float_power(input: Any, exponent: Any) -> Tensor:
-    """`input ** exponent` computed in float64.
+    """`input ** exponent` computed in float64, or complex128.
 
     >>> import adjoint as torch
     >>> torch.float_power(torch.tensor([2, 3]), 2).dtype
     torch.float64
     """
-    base, power = (
-        cast(x, dtypes.float64) if isinstance(x, Tensor) else float(plain(x, "float_power")) for x in (input, exponent)
-    )
+    operands = [x if isinstance(x, Tensor) else plain(x, "float_power") for x in (input, exponent)]
+    of_complex = any([isinstance(x, complex) or (isinstance(x, Tensor) and x._aval.dtype.is_complex) for x in operands])
+    dtype, number = (dtypes.complex128, complex) if of_complex else (dtypes.float64, float)
+    base, power = (cast(x, dtype) if isinstance(x, Tensor) else number(x) for x in operands)
     return pow(base, power)
 
 
@@ -135,7 +137,7 @@ def ldexp(input: Tensor, other: Tensor) -> Tensor:
     >>> torch.ldexp(torch.tensor([1., 3.]), torch.tensor([2, -1]))
     tensor([4.0000, 1.5000])
     """
-    return input * pow(2.0, other)
+    return in_common(lambda x, n: x * pow(2.0, n), input, other)
 
 
 def logaddexp2(input: Tensor, other: Tensor) -> Tensor:

@@ -6,10 +6,13 @@ Everything is made of the primitive `matmul` on equal batches; `matmul` is the u
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from adjoint.dtypes import float32
+from adjoint.ops.elementwise import cast, number_for
 from adjoint.ops.rearrange import diagonal_of
 from adjoint.ops.reduce import reduce
 from adjoint.trace.handle import Tensor
@@ -169,9 +172,22 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: 
     tensor([[3.],
             [4.]])
     """
-    product = mm(mat1, mat2)
-    product = product if alpha == 1 else product * alpha
-    return product + (input if beta == 1 else input * beta)
+    return _scaled_sum(mm, input, mat1, mat2, beta, alpha)
+
+
+def _scaled_sum(product: Callable[[Tensor, Tensor], Tensor], input: Tensor, x: Tensor, y: Tensor, beta: Any, alpha: Any) -> Tensor:
+    """`beta * input + alpha * product(x, y)`, rounded once for halves."""
+    dtype = x._aval.dtype
+    alpha, beta = number_for(dtype, alpha), number_for(dtype, beta)
+
+    def total(input: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        out = product(x, y)
+        out = out if alpha == 1 else out * alpha
+        return out + (input if beta == 1 else input * beta)
+
+    if dtype.is_half and input._aval.dtype is dtype is y._aval.dtype:
+        return cast(total(*[cast(t, float32) for t in (input, x, y)]), dtype)
+    return total(input, x, y)
 
 
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
@@ -181,7 +197,7 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, a
     >>> torch.baddbmm(torch.ones(1, 1, 1), torch.ones(1, 1, 3), torch.ones(1, 3, 1))
     tensor([[[4.]]])
     """
-    return input * beta + bmm(batch1, batch2) * alpha
+    return _scaled_sum(bmm, input, batch1, batch2, beta, alpha)
 
 
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
@@ -191,7 +207,7 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: fl
     >>> torch.addmv(torch.ones(2), torch.eye(2), torch.tensor([2., 3.]))
     tensor([3., 4.])
     """
-    return input * beta + mv(mat, vec) * alpha
+    return _scaled_sum(mv, input, mat, vec, beta, alpha)
 
 
 def inner(input: Tensor, other: Tensor) -> Tensor:
@@ -239,9 +255,7 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: f
     tensor([[4., 5.],
             [7., 9.]])
     """
-    product = outer(vec1, vec2)
-    product = product if alpha == 1 else product * alpha
-    return product + (input if beta == 1 else input * beta)
+    return _scaled_sum(outer, input, vec1, vec2, beta, alpha)
 
 
 def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
@@ -251,9 +265,7 @@ def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, al
     >>> torch.addbmm(torch.zeros(1, 1), torch.ones(3, 1, 2), torch.ones(3, 2, 1))
     tensor([[6.]])
     """
-    product = bmm(batch1, batch2).sum(0)
-    product = product if alpha == 1 else product * alpha
-    return product + (input if beta == 1 else input * beta)
+    return _scaled_sum(lambda x, y: bmm(x, y).sum(0), input, batch1, batch2, beta, alpha)
 
 
 def kron(input: Tensor, other: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from adjoint.dtypes import float32
+from adjoint.ops.complex_numbers import conj
 from adjoint.ops.elementwise import cast, clamp, functions, refuse, where
 from adjoint.ops.joining import cat
 from adjoint.ops.rearrange import diagonal_of
@@ -36,7 +37,7 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Any = None, aweights: A
         raise RuntimeError(f"cov(): expected input to have two or fewer dimensions but got an input with {rank} dimensions")
     rows = input if rank == 2 else input.reshape(1, -1)
     centred = rows - mean(rows, 1, keepdim=True)
-    out = centred @ matrix_transpose(centred) / max(0, rows._aval.shape[1] - correction)
+    out = centred @ conj(matrix_transpose(centred)) / max(0, rows._aval.shape[1] - correction)
     return out if rank == 2 else out.reshape(())
 
 
@@ -52,7 +53,10 @@ def corrcoef(input: Tensor) -> Tensor:
     if not c._aval.shape:
         return c / c
     deviation = functions["sqrt"](diagonal_of(c))
-    return clamp(c / unsqueeze(deviation, 1) / unsqueeze(deviation, 0), -1.0, 1.0)
+    out = c / unsqueeze(deviation, 1) / unsqueeze(deviation, 0)
+    if not out._aval.dtype.is_complex:
+        return clamp(out, -1.0, 1.0)
+    return record("complex", tuple([clamp(record(part, (out,)), -1.0, 1.0) for part in ("real", "imag")]))
 
 
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from adjoint.ops.elementwise import functions, log, where
+from adjoint.ops.elementwise import functions, in_common, log, where
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
 
@@ -17,8 +17,8 @@ def trigamma(x: Tensor) -> Tensor:
     """
     low = x < 0.5
     y = where(low, 1 - x, x)
-    total = 0.0 * y
-    for k in range(6):
+    total = 1 / (y * y)
+    for k in range(1, 6):
         total = total + 1 / ((y + k) * (y + k))
     z = 1 / ((y + 6) * (y + 6))
     series = 1 / (y + 6) + z / 2 + z / (y + 6) * (1 / 6 - z * (1 / 30 - z * (1 / 42 - z * (1 / 30 - z * (5 / 66)))))
@@ -52,5 +52,9 @@ def sinc(x: Tensor) -> Tensor:
     >>> torch.sinc(torch.tensor([0., 0.5]))
     tensor([1.0000, 0.6366])
     """
+    return in_common(_sinc, x)
+
+
+def _sinc(x: Tensor) -> Tensor:
     y = where(x == 0, 1.0, x * math.pi)
     return where(x == 0, 1.0, functions["sin"](y) / y)

@@ -284,3 +284,78 @@ def test_only_floats_may_be_the_default() -> None:
     for dtype in (torch.int64, torch.complex64, torch.bool, float):
         with pytest.raises(TypeError, match="floating-point types"):
             torch.set_default_dtype(dtype)
+
+
+# the dtypes of the operands, the function, and what PyTorch gives: each is computed in the dtype of the result
+MIXED: list[tuple[str, Any, str]] = [
+    ("int64 float64", lambda T, a, b: T.copysign(a, b), "float64"),
+    ("float32 float64", lambda T, a, b: T.copysign(a, b), "float64"),
+    ("float16 float32", lambda T, a, b: T.copysign(a, b), "float32"),
+    ("float16 int64", lambda T, a, b: T.ldexp(a, b), "float16"),
+    ("float64 int64", lambda T, a, b: T.ldexp(a, b * 100), "float64"),
+    ("float32 float64", lambda T, a, b: T.hypot(a, b), "float64"),
+    ("float16 bfloat16", lambda T, a, b: T.hypot(a, b), "float32"),
+    ("float64 float32", lambda T, a, b: T.xlogy(a, b), "float64"),
+    ("float64 int64", lambda T, a, b: T.xlogy(a, b), "float64"),
+    ("float64", lambda T, a: T.xlogy(a, 3.3), "float64"),
+    ("float64", lambda T, a: T.xlogy(3, a), "float64"),
+    ("float16", lambda T, a: T.xlogy(a, 3.3), "float16"),
+    ("bool uint8", lambda T, a, b: T.addcmul(a, b, b), "uint8"),
+    ("bool uint8", lambda T, a, b: T.addcmul(a, a, b), "uint8"),
+    ("bool float32", lambda T, a, b: T.logaddexp(a, b), "float32"),
+    ("int64 float64", lambda T, a, b: T.logaddexp(a, b), "float64"),
+    ("int64", lambda T, a: T.div(True, a, rounding_mode="trunc"), "int64"),
+    ("float16 bfloat16", lambda T, a, b: T.nn.functional.mse_loss(a, b), "float32"),
+    ("float16 bfloat16", lambda T, a, b: T.nn.functional.l1_loss(a, b), "float32"),
+    ("float16 bfloat16", lambda T, a, b: T.nn.functional.smooth_l1_loss(a, b), "float32"),
+    ("int64 float32", lambda T, a, b: T.nn.functional.mse_loss(a, b), "float32"),
+    ("float16", lambda T, a: a.softmax(0, dtype=T.float32), "float32"),
+    ("int64", lambda T, a: a.softmax(0, dtype=T.float64), "float64"),
+    ("float32", lambda T, a: a.log_softmax(0, T.float64), "float64"),
+    ("complex64", lambda T, a: T.float_power(a, 2), "complex128"),
+    ("float32", lambda T, a: T.float_power(a, 2j), "complex128"),
+]
+
+
+@pytest.mark.parametrize("kinds, function, name", MIXED, ids=[f"{i}-{row[0]}" for i, row in enumerate(MIXED)])
+def test_mixed_operands_are_computed_in_the_dtype_of_the_result(kinds: str, function: Any, name: str) -> None:
+    def operands(library: Any) -> list[Any]:
+        rows = iter(([1.1, 2.3, 3.7], [1.7, 2.9, 1.3]))
+        return [library.tensor(row, dtype=library.float64).to(of(library, kind)) for kind, row in zip(kinds.split(), rows, strict=False)]
+
+    got = function(torch, *operands(torch))
+    assert got.dtype is of(torch, name)
+    theirs = pytest.importorskip("torch")
+    want = function(theirs, *operands(theirs))
+    assert str(want.dtype) == f"torch.{name}"
+    rtol = {"float16": 2e-3, "float32": 1e-6}.get(name, 1e-13)
+    np.testing.assert_allclose(np.array(got.tolist()), np.array(want.tolist()), rtol=rtol)
+
+
+def test_complex_numbers_for_real_tensors_are_refused() -> None:
+    x, F = torch.ones(2), torch.nn.functional
+    for call in (
+        lambda: torch.full((2,), 1j, dtype=torch.float32),
+        lambda: torch.full((2,), 1j, dtype=torch.int64, requires_grad=False),
+        lambda: torch.full_like(x, 1j),
+        lambda: x.new_full((2,), 1j),
+        lambda: torch.add(x, x, alpha=1j),
+        lambda: torch.sub(x, x, alpha=1j),
+        lambda: torch.addcmul(x, x, x, value=1j),
+        lambda: torch.addcdiv(x, x, x, value=1j),
+        lambda: torch.lerp(x, x, 1j),
+        lambda: torch.lerp(x, x, x * 1j),
+        lambda: torch.addmv(x, torch.eye(2), x, alpha=1j),
+        lambda: torch.addmm(x, torch.eye(2), torch.eye(2), beta=1j),
+    ):
+        with pytest.raises(RuntimeError, match="complex"):
+            call()
+    for call in (lambda: torch.copysign(x * 1j, x), lambda: torch.copysign(x, x * 1j), lambda: torch.copysign(x, 1j)):
+        with pytest.raises(NotImplementedError, match="copysign"):
+            call()
+    with pytest.raises(TypeError, match="complex"):
+        F.pad(x, (1, 1), value=1j)
+    assert torch.full((1,), 2 + 0j, dtype=torch.float32).tolist() == [2]
+    assert torch.full((1,), 1j, dtype=torch.bool).tolist() == [True]
+    assert torch.add(x * 1j, x, alpha=1j).tolist() == [2j, 2j]
+    assert torch.lerp(x * 1j, x, 1j).tolist() == [1 + 2j, 1 + 2j]

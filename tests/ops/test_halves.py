@@ -177,12 +177,42 @@ def test_arithmetic_is_pytorchs_to_the_bit(name: str) -> None:
         lambda m, x, y: x.sum(), lambda m, x, y: x.reshape(30, 100).mean(1), lambda m, x, y: m.maximum(x, y).floor(), lambda m, x, y: x.cumsum(0),
         lambda m, x, y: m.where(x > y, x, y).abs(), lambda m, x, y: (x * 100).long().to(x.dtype), lambda m, x, y: (x.double() / 3).to(x.dtype),
         lambda m, x, y: x.sort()[0], lambda m, x, y: x.square().reciprocal(), lambda m, x, y: m.add(x, y, alpha=2),
+        lambda m, x, y: m.sub(x[:2944], y[:2944], alpha=0.3),  # PyTorch rounds once more in what is left behind whole registers
+        lambda m, x, y: m.addcmul(x, y, y, value=0.3), lambda m, x, y: m.addcdiv(x, y, x + 9, value=0.3),
+        lambda m, x, y: m.sinc(x),
     )  # fmt: skip
     for k, chain in enumerate(chains):
         got, want = (
             np.array(chain(m, *(m.tensor(d).to(getattr(m, name)) for d in data)).tolist()) for m in (torch, theirs)
         )
         np.testing.assert_array_equal(got, want, err_msg=f"chain {k}")
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_what_is_made_of_several_operations_rounds_once(dtype: Any) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(2, 64).to(dtype)
+    a, b, u = torch.randn(64, 64).to(dtype), torch.randn(64, 64).to(dtype), torch.rand(64).to(dtype)
+    for function, operands in (
+        (torch.logit, (u,)),
+        (torch.sinc, (x,)),
+        (lambda x, y: torch.addcmul(x, x, y, value=0.3), (x, y)),
+        (lambda a, b: torch.addmm(a, a, b, beta=0.3, alpha=0.7), (a, b)),
+        (lambda x, a, y: torch.addmv(x, a, y, beta=0.3, alpha=0.7), (x, a, y)),
+        (lambda x, y: torch.logaddexp(x, y), (x, y)),
+        (lambda x, y: torch.hypot(x, y), (x, y)),
+        (lambda x, y: torch.xlogy(x, y.abs()), (x, y)),
+    ):
+        want = function(*[t.float() for t in operands]).to(dtype)
+        assert function(*operands).dtype is dtype
+        assert function(*operands).tolist() == want.tolist()
+    assert torch.hypot(torch.tensor(300.0, dtype=torch.float16), torch.tensor(400.0, dtype=torch.float16)).item() == 500
+
+
+def test_rms_norm_of_halves_has_the_eps_of_float32() -> None:
+    x = torch.tensor([1e-4, 2e-4], dtype=torch.float16)
+    want = torch.nn.functional.rms_norm(x.float(), (2,))
+    assert torch.nn.functional.rms_norm(x, (2,)).tolist() == want.half().tolist()
 
 
 @pytest.mark.parametrize("dtype", HALVES)

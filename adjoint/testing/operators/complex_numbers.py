@@ -42,6 +42,10 @@ def _square(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(2, 2), draw(2, 2))
 
 
+def _wide(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(2, 4), draw(2, 4))
+
+
 def _row(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4), draw(4))
 
@@ -120,6 +124,9 @@ PARTS = (
     _of_one("complex_to_real", lambda torch, z: z.to(z.real.dtype) * z, lambda z: z.real * z, _row),
     _of_one("complex_numbers_with", lambda torch, z: (2j - z) / (z * (1 + 2j) + 3) + z * 0.5, lambda z: (2j - z) / (z * (1 + 2j) + 3) + z * 0.5),
     _of_one("complex_pow_number", lambda torch, z: z**3 + z**-2 + z**2.5 + 2.0**z, lambda z: z**3 + z**-2 + z**2.5 + 2.0**z),
+    _of_one("complex_float_power", lambda torch, z: torch.float_power(z, 3) + torch.float_power(2, z), lambda z: z**3 + 2.0**z, dtypes=("float64",)),
+    _of_one("complex_cov", lambda torch, z: torch.cov(z), np.cov, _square),
+    _of_one("complex_corrcoef", lambda torch, z: torch.corrcoef(z), np.corrcoef, _wide, torch="its clamp of the parts has no gradient at 1", differentiable=False),
     _of_one("complex_where", lambda torch, z: torch.where(z.real > 0.8, z, z * 2j), lambda z: np.where(z.real > 0.8, z, z * 2j)),
     _of_one("complex_adjoint_matrix", lambda torch, z: z.mH @ z + z.H, lambda z: z.conj().T @ z + z.conj().T, _square, covers=("H", "mH")),
     _of_one("complex_inv", lambda torch, z: torch.linalg.inv(z + 2j * torch.eye(2)), lambda z: np.linalg.inv(z + 2j * np.eye(2)), _square),
