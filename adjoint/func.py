@@ -21,6 +21,7 @@ from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import make_handle, remember
 from adjoint.trace.many import bind_all
 from adjoint.trace.recorder import local
+from adjoint.trace.state import Trace
 from adjoint.trace.trie import Macro
 
 __all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "vjp", "vmap"]
@@ -200,17 +201,17 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) 
 def push(walk: Forward, starts: list[Tensor], tangents: list[Tensor], again: bool) -> list[Tensor]:
     """Tangents of results along tangents of variables, zeros where nothing arrives."""
     tr = local.trace
-    grad = tr.grad
-    tr.set_mode(grad and (again or any(t._aval.requires_grad for t in tangents)))
+    follow = tr.grad and (again or any(t._aval.requires_grad for t in tangents))
+    found = tr.in_mode(follow, _pushed, tr, walk, starts, tangents)
+    return [zeros_like(o.detach()) if t is None else t for t, o in zip(found, walk.roots, strict=True)]
+
+
+def _pushed(tr: Trace, walk: Forward, starts: list[Tensor], tangents: list[Tensor]) -> list[Any]:
     tr.static += 1
     try:
-        matched = [cast(t, x._aval.dtype) for t, x in zip(tangents, starts, strict=True)]
-        found = walk.push(matched)
+        return walk.push([cast(t, x._aval.dtype) for t, x in zip(tangents, starts, strict=True)])
     finally:
-        tr = local.trace
         tr.static -= 1
-        tr.set_mode(grad)
-    return [zeros_like(o.detach()) if t is None else t for t, o in zip(found, walk.roots, strict=True)]
 
 
 def pushed(outs: list[Tensor], starts: list[Tensor], tangents: list[Tensor], again: bool) -> list[Tensor]:

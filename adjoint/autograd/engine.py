@@ -257,12 +257,8 @@ def jump(tr: Any, macro: Macro) -> None:
     key = ("accumulate", slots, tuple([g._slot for _, g in more]))
     sums = tr.node.macros.get(key) if tr.node.macros is not None else None
     if sums is None or tr.id != tid or shared:
-        start, inputs, grad = tr.node, len(tr.inputs), tr.grad
-        tr.set_mode(False)
-        try:
-            totals = [old + g for old, (_, g) in zip(olds, more, strict=True)]
-        finally:
-            local.trace.set_mode(grad)
+        start, inputs = tr.node, len(tr.inputs)
+        totals = tr.in_mode(False, _sums, olds, more)
         if tr.id == tid and len(tr.inputs) == inputs and not tr.flush_after:
             remember(start, key, Macro(tr.node, [t._slot for t in totals], False))
         for old, total in zip(olds, totals, strict=True):
@@ -302,20 +298,22 @@ def accumulate(leaf: Tensor, g: Tensor, create_graph: bool = False) -> None:
         g._aval = plain(g._aval)
         leaf.grad = g
         return
-    tr = local.trace
     if create_graph:
         leaf.grad = leaf.grad + g
         return
-    grad = tr.grad
-    tr.set_mode(False)
-    try:
-        total = leaf.grad + g
-        if leaf.grad._base is None:
-            point(leaf.grad, total)
-        else:  # a part of another tensor, which is to see it
-            assign(leaf.grad, total)
-    finally:
-        local.trace.set_mode(grad)
+    local.trace.in_mode(False, _add, leaf.grad, g)
+
+
+def _sums(olds: list[Tensor], more: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    return [old + g for old, (_, g) in zip(olds, more, strict=True)]
+
+
+def _add(old: Tensor, g: Tensor) -> None:
+    total = old + g
+    if old._base is None:
+        point(old, total)
+    else:  # a part of another tensor, which is to see it
+        assign(old, total)
 
 
 def run_reverse(

@@ -103,6 +103,14 @@ class Call:
         return out[position] if isinstance(out, tuple) else out
 
 
+def _forward(cls: Any, ctx: Context, args: tuple, kwargs: dict) -> Any:
+    if "setup_context" in cls.__dict__ or hasattr(cls, "setup_context"):
+        out = cls.forward(*args, **kwargs)
+        cls.setup_context(ctx, args, out)
+        return out
+    return cls.forward(ctx, *args, **kwargs)
+
+
 class FunctionMeta(type):
     """Gives every Function its `apply`."""
 
@@ -146,17 +154,8 @@ class Function(metaclass=FunctionMeta):
         tr = local.trace
         ctx = Context()
         ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a._aval.requires_grad for a in args)
-        grad = tr.grad
-        needs = grad and any(ctx.needs_input_grad)
-        tr.set_mode(False)
-        try:
-            if "setup_context" in cls.__dict__ or hasattr(cls, "setup_context"):
-                out = cls.forward(*args, **kwargs)
-                cls.setup_context(ctx, args, out)
-            else:
-                out = cls.forward(ctx, *args, **kwargs)
-        finally:
-            local.trace.set_mode(grad)
+        needs = tr.grad and any(ctx.needs_input_grad)
+        out = tr.in_mode(False, _forward, cls, ctx, args, kwargs)
         if not needs:
             return out
         single = isinstance(out, Tensor)

@@ -24,9 +24,14 @@ class _Mode:
 
     def __exit__(self, kind: Any = None, value: Any = None, traceback: Any = None) -> None:
         tr = local.trace
-        before, self._before = self._before
-        if tr.grad is not before:
+        before, outer = self._before
+        try:
             tr.set_mode(before)
+        except BaseException:  # a signal's
+            tr.set_mode(before)
+            raise
+        finally:
+            self._before = outer
 
     def __call__(self, function: Callable) -> Callable:
         import inspect
@@ -37,24 +42,23 @@ class _Mode:
             def generator(*args: Any, **kwargs: Any) -> Any:
                 inner = function(*args, **kwargs)
                 while True:
-                    with self.clone():
-                        try:
-                            value = next(inner)
-                        except StopIteration as stop:
-                            return stop.value
+                    try:
+                        value = local.trace.in_mode(self.wanted(), next, inner)
+                    except StopIteration as stop:
+                        return stop.value
                     yield value
 
             return generator
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            with self.clone():
-                return function(*args, **kwargs)
+            return local.trace.in_mode(self.wanted(), function, *args, **kwargs)
 
         return call
 
-    def clone(self) -> _Mode:
-        return type(self)()
+    def wanted(self) -> bool:
+        """The mode in which a decorated function runs."""
+        return self.enabled
 
 
 class no_grad(_Mode):
@@ -94,8 +98,8 @@ class inference_mode(no_grad):
             self.enabled = local.trace.grad
         self._mode = mode
 
-    def clone(self) -> _Mode:
-        return type(self)(self._mode)
+    def wanted(self) -> bool:
+        return self.enabled if self._mode else local.trace.grad
 
 
 class set_grad_enabled(_Mode):
@@ -115,9 +119,6 @@ class set_grad_enabled(_Mode):
     def __call__(self, function: Callable) -> Callable:
         local.trace.set_mode(self._outside)
         return super().__call__(function)
-
-    def clone(self) -> _Mode:
-        return set_grad_enabled(self.enabled)
 
 
 def is_grad_enabled() -> bool:

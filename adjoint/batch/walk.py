@@ -40,17 +40,15 @@ def batched(tr: Trace, roots: list[int], axes: list[int], mapped: list[Mapped], 
         return [None if r is None else make_handle(tr, *r) for r in macro.results]
     start, tid = tr.node, tr.id
     before = len(tr.handles), len(tr.inputs), len(tr.scalars)
-    grad, scope = tr.grad, tr.scope
+    scope = tr.scope
     tr.static, tr.whole, tr.scope = tr.static + 1, tr.whole + 1, None
     try:
-        found = _Walk(tr, mapped, size).run(roots)
+        found = tr.in_mode(tr.grad, _Walk(tr, mapped, size).run, roots)
         results = [None if x is None else _moved(x, axis) for x, axis in zip(found, axes, strict=True)]
     except Unbatched:
         return None
     finally:
-        tr = local.trace
         tr.static, tr.whole, tr.scope = tr.static - 1, tr.whole - 1, scope
-        tr.set_mode(grad)
     if tr.id != tid:  # a finalizer or a signal handler has ended the trace
         return results
     places = [None if x is None else (x._slot, aval(x._aval.shape, x._aval.dtype, x._aval.requires_grad)) for x in results]

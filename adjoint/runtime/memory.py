@@ -175,7 +175,7 @@ class _Set(list[Buffer]):
                 busy.pooled = 1
 
     def __del__(self) -> None:
-        for ring, buffer in zip(self.rings, self, strict=False):
+        for ring, buffer in zip(getattr(self, "rings", ()), self, strict=False):  # an interrupt may have come first
             ring.append(buffer)
 
 

@@ -158,9 +158,10 @@ def deliver(tid: int, history: Callable[[], History], compiled: Compiled, alive:
         for slot, data in zip(compiled.saved, results[len(alive) :], strict=True):
             kept[slot] = data
     for h, data in zip(alive, results, strict=False):
-        h._data = data
         if h._special and h._escape is not None:
-            h._escape.write_back(h)
+            h._escape.write_back(h, data)
+        else:
+            h._data = data
         if h._aval.requires_grad and h._tid == tid:
             past = history()
             h._hist, h._hslot, h._special = past, h._slot, True
@@ -464,9 +465,11 @@ def restore(tr: Ended, history: Callable[[], History], alive: list[Tensor]) -> t
         if type(slot) is not int:
             h._data = slot
             continue
-        h._data = Buffer.from_array(np.ascontiguousarray(encode(values[slot], h._aval.dtype)))
+        data = Buffer.from_array(np.ascontiguousarray(encode(values[slot], h._aval.dtype)))
         if h._escape is not None:
-            h._escape.write_back(h)
+            h._escape.write_back(h, data)
+        else:
+            h._data = data
         if h._aval.requires_grad and h._tid == tr.id:
             h._hist, h._hslot, h._special = history(), slot, True
     return failed, lost

@@ -223,56 +223,55 @@ def update(
     tensors at the positions `outputs`. The scalars are run-time arguments (0-d float64 tensors inside the rule), so a
     changing learning rate compiles nothing.
     """
+    local.trace.in_mode(False, _update, rule, groups, scalars, static, outputs)
+
+
+def _update(rule: Callable, groups: list[tuple[Tensor, ...]], scalars: tuple, static: tuple, outputs: tuple[int, ...]) -> None:
     from adjoint.trace import views
 
     tr = local.trace
-    grad = tr.grad
-    tr.set_mode(False)
-    try:
-        numbers = [recorder.record_number(float(v)) for v in scalars]
-        if tr.eager:
+    numbers = [recorder.record_number(float(v)) for v in scalars]
+    if tr.eager:
+        for group in groups:
+            _apply(views, rule, group, numbers, static, outputs)
+        return
+    flat = [t for group in groups for t in group]
+    slots = bind_all(tr, (*numbers, *flat))
+    key = (rule, slots, static, outputs)
+    macro = tr.node.macros.get(key) if tr.node.macros is not None else None
+    if macro is None or tr.flush_after or any([t._base is not None for t in flat]):
+        start, tid = tr.node, tr.id
+        handles, inputs, count = len(tr.handles), len(tr.inputs), len(tr.scalars)
+        tr.static += 1
+        try:
+            results = []
             for group in groups:
-                _apply(views, rule, group, numbers, static, outputs)
-            return
-        flat = [t for group in groups for t in group]
-        slots = bind_all(tr, (*numbers, *flat))
-        key = (rule, slots, static, outputs)
-        macro = tr.node.macros.get(key) if tr.node.macros is not None else None
-        if macro is None or tr.flush_after or any([t._base is not None for t in flat]):
-            start, tid = tr.node, tr.id
-            handles, inputs, count = len(tr.handles), len(tr.inputs), len(tr.scalars)
-            tr.static += 1
-            try:
-                results = []
-                for group in groups:
-                    new = rule(*_computed(group), *numbers, *static)
-                    results.append([_fit(v, group[k]) for v, k in zip(new, outputs, strict=True)])
-            finally:
-                tr.static -= 1
-            end = tr.node
-            flat_results = [v for new in results for v in new]
-            for group, new in zip(groups, results, strict=True):
-                for k, v in zip(outputs, new, strict=True):
-                    views.assign(group[k], v)
-            if (
-                tr.id == tid
-                and len(tr.inputs) == inputs
-                and len(tr.scalars) == count
-                and not tr.flush_after
-                and all(v._tid == tid for v in flat_results)
-                and tr.node is end
-            ):
-                del tr.handles[handles:]
-                remember(start, key, Macro(end, [v._slot for v in flat_results], False))
-            return
-        tr.node = macro.end
-        targets = [group[k] for group in groups for k in outputs]
-        left = point_all(tr, targets, macro.results)
-        shared = [(targets[k], make_handle(tr, macro.results[k], targets[k]._aval)) for k in left]
-        for t, value in shared:  # after the others: writing shared memory ends the trace
-            views.point(t, value)
-    finally:
-        local.trace.set_mode(grad)
+                new = rule(*_computed(group), *numbers, *static)
+                results.append([_fit(v, group[k]) for v, k in zip(new, outputs, strict=True)])
+        finally:
+            tr.static -= 1
+        end = tr.node
+        flat_results = [v for new in results for v in new]
+        for group, new in zip(groups, results, strict=True):
+            for k, v in zip(outputs, new, strict=True):
+                views.assign(group[k], v)
+        if (
+            tr.id == tid
+            and len(tr.inputs) == inputs
+            and len(tr.scalars) == count
+            and not tr.flush_after
+            and all(v._tid == tid for v in flat_results)
+            and tr.node is end
+        ):
+            del tr.handles[handles:]
+            remember(start, key, Macro(end, [v._slot for v in flat_results], False))
+        return
+    tr.node = macro.end
+    targets = [group[k] for group in groups for k in outputs]
+    left = point_all(tr, targets, macro.results)
+    shared = [(targets[k], make_handle(tr, macro.results[k], targets[k]._aval)) for k in left]
+    for t, value in shared:  # after the others: writing shared memory ends the trace
+        views.point(t, value)
 
 
 def _computed(group: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -122,13 +122,14 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
             a = fresh._aval
             if a.strides != t._aval.strides:  # of a movement that is several steps
                 a = aval(a.shape, a.dtype, a.requires_grad, t._aval.strides)
+            views, here = base._views, fresh._tid == tr.id
+            if here:  # first: a view that is nowhere entered would go on to show what the base was
+                views.hold(tr, t)
+            else:
+                views.add(t)
             t._tid, t._slot, t._aval = fresh._tid, fresh._slot, a
             t._data, t._hist, t._special = fresh._data, fresh._hist, fresh._special
-            if t._tid != tr.id:
-                base._views.add(t)
-                return bind(tr, t)
-            base._views.hold(tr, t)
-            return t._slot
+            return t._slot if here else bind(tr, t)
         error = t.__dict__.get("_error")
         if error is not None:
             raise type(error)(*error.args)
@@ -166,11 +167,12 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
         step.attrs = "history" if origin is not None else "hooked" if t._hooks is not None else None
         if kind == "shared":
             step.children = NO_CHILDREN
-    tr.node = step
+    inputs, buffers, position = tr.inputs, tr.buffers, len(tr.inputs)
+    tr.node = step  # as in `bind`: no calls in these lines
     if origin is not None:
-        tr.origins[len(tr.inputs)] = origin
-    tr.inputs.append(t)
-    tr.buffers.append(data)
+        tr.origins[position] = origin
+    inputs += (t,)
+    buffers += (data,)
     if kind == "shared" or data is t._data or t._escape is None:
         t._tid, t._slot = tr.id, step.slot
     if t._escape is not None:

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
@@ -106,10 +107,10 @@ class Trace:
         if self.trail:
             self.trail = []
 
-    def root(self) -> Step:
+    def root(self, grad: bool | None = None) -> Step:
         if self.eager:
             return _root(True)
-        key = (self.grad, self.default_dtype)
+        key = (self.grad if grad is None else grad, self.default_dtype)
         found = _roots.get(key)
         if found is None:
             found = _roots[key] = _root(False)
@@ -124,20 +125,40 @@ class Trace:
         return self.hist
 
     def set_mode(self, grad: bool) -> None:
-        """Gradient mode is a step of the path, so operations need no key for it."""
-        if grad is not self.grad:
-            self.grad = grad
+        """Gradient mode is a step of the path, so operations need no key for it.
+
+        Whoever goes on in the mode that was there before uses `in_mode`.
+        """
+        while grad is not self.grad:
             node = self.node
-            known = node.kids.get(_MODE_KEYS[grad])
-            if known is not None:
-                self.node = known
-            elif node.parent is None:
-                self.node = self.root()
-            else:
-                known = self.mark("mode", grad)
-                if grad and (any(t._tid == -self.id for t in self.mutated.values()) or (self.eager and self.mutated)):
-                    # leaves were updated: the iteration ends before the next operation with gradient
-                    known.children, known.boundary = NO_CHILDREN, True
+            step = node.kids.get(_MODE_KEYS[grad])
+            if step is None:
+                step = self.root(grad) if node.parent is None else self.mode_step(grad)
+            if self.node is node:  # else a signal handler or a finalizer has moved the trace
+                self.node = step  # from here on no calls, between which a signal could come
+                self.grad = grad
+
+    def mode_step(self, grad: bool) -> Step:
+        step = new_step(self, _MODE_KEYS[grad], "mode", (), grad)
+        if grad and (any(t._tid == -self.id for t in self.mutated.values()) or (self.eager and self.mutated)):
+            # leaves were updated: the iteration ends before the next operation with gradient
+            step.children, step.boundary = NO_CHILDREN, True
+        publish(self, step)
+        return step
+
+    def in_mode(self, grad: bool, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The function's result in a gradient mode; afterwards it is what it was, also where a signal's exception comes
+        while it is being set or set back."""
+        before = self.grad
+        try:
+            try:
+                self.set_mode(grad)
+                return function(*args, **kwargs)
+            finally:
+                self.set_mode(before)
+        except BaseException:
+            self.set_mode(before)
+            raise
 
     def set_default_dtype(self, dtype: DType) -> None:
         if dtype is not self.default_dtype:

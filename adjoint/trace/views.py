@@ -200,12 +200,11 @@ class Views:
 
     def forget(self) -> None:
         """Let every view replay its movement when next used."""
-        recent, self.recent = self.recent, []
         old = [v for ref in self.fresh.values() if (v := ref()) is not None]
-        self.fresh = {}
-        for v in (*recent, *old):
-            v._tid, v._data, v._hist, v._special = 0, None, None, False
+        for v in (*self.recent, *old):
             self.stale[id(v)] = weakref.ref(v)
+            v._tid, v._data, v._hist, v._special = 0, None, None, False
+        self.recent, self.fresh = [], {}  # last: a signal may stop this, and a view in neither would show the old value
         if len(self.stale) > self.limit:
             self.stale = {k: r for k, r in self.stale.items() if r() is not None}
             self.limit = max(32, 2 * len(self.stale))
@@ -254,18 +253,15 @@ def alias_view(t: Tensor) -> Tensor:
 
 def replay(t: Tensor) -> Tensor:
     """The present value of a stale view, as a fresh handle."""
-    tr = local.trace
-    grad = tr.grad
-    if t._aval.requires_grad != grad:
-        tr.set_mode(t._aval.requires_grad)
-    try:
-        value = t._base
-        if t._aval.requires_grad and not value._aval.requires_grad:  # the base has been told to require none since
-            value = alias(value, "clone", True)
-        for move in t._chain:
-            value = apply_move(value, move)
-    finally:
-        tr.set_mode(grad)
+    return local.trace.in_mode(t._aval.requires_grad, _moved, t)
+
+
+def _moved(t: Tensor) -> Tensor:
+    value = t._base
+    if t._aval.requires_grad and not value._aval.requires_grad:  # the base has been told to require none since
+        value = alias(value, "clone", True)
+    for move in t._chain:
+        value = apply_move(value, move)
     return value
 
 
@@ -313,29 +309,29 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location "
             f"(a tensor of shape {list(t._aval.shape)} made by expand); clone() it before changing it in place"
         )
-    detached = is_detached(t)
-    tr = local.trace
-    grad = tr.grad
-    if detached:
-        tr.set_mode(False)
-    try:
-        moves = [m[0] for m in t._chain]
-        if not OVERLAPPING.isdisjoint(moves) and PARTS.isdisjoint(moves):
-            point(base, keeping_gradient(base, write_at(base, t._chain, value)))
-            return t
-        levels = [base]
-        for move in t._chain[:-1]:
-            levels.append(apply_move(levels[-1], move))
-        repeated = any([m[0] == "expand" and math.prod(m[1]) > x._aval.size for m, x in zip(t._chain, levels, strict=True)])
-        if repeated and PARTS.isdisjoint(moves):  # of which this view shows no place twice
-            point(base, keeping_gradient(base, write_at(base, t._chain, value)))
-            return t
-        for move, before in zip(reversed(t._chain), reversed(levels), strict=True):
-            value = undo_move(before, move, value)
-        point(base, keeping_gradient(base, value))
-    finally:
-        tr.set_mode(grad)
+    if is_detached(t):
+        local.trace.in_mode(False, _write_through, t, base, value)
+    else:
+        _write_through(t, base, value)
     return t
+
+
+def _write_through(t: Tensor, base: Tensor, value: Tensor) -> None:
+    """Give the base its old value with `value` in the place of the view `t`."""
+    moves = [m[0] for m in t._chain]
+    if not OVERLAPPING.isdisjoint(moves) and PARTS.isdisjoint(moves):
+        point(base, keeping_gradient(base, write_at(base, t._chain, value)))
+        return
+    levels = [base]
+    for move in t._chain[:-1]:
+        levels.append(apply_move(levels[-1], move))
+    repeated = any([m[0] == "expand" and math.prod(m[1]) > x._aval.size for m, x in zip(t._chain, levels, strict=True)])
+    if repeated and PARTS.isdisjoint(moves):  # of which this view shows no place twice
+        point(base, keeping_gradient(base, write_at(base, t._chain, value)))
+        return
+    for move, before in zip(reversed(t._chain), reversed(levels), strict=True):
+        value = undo_move(before, move, value)
+    point(base, keeping_gradient(base, value))
 
 
 def keeping_gradient(t: Tensor, value: Tensor) -> Tensor:
@@ -413,55 +409,68 @@ def point(t: Tensor, value: Tensor) -> None:
         slot = value._slot if value._tid == tr.id else recorder.bind(tr, value)
     else:
         slot = value._slot
-    escape, required = t._escape, t._aval.requires_grad
+    _point_slowly(tr, t, value, slot, leaf)
+
+
+def _point_slowly(tr: Trace, t: Tensor, value: Tensor, slot: int, leaf: bool) -> None:
+    """`point` in reference mode, for a tensor with views, or whose memory is seen from outside.
+
+    What can be prepared is, so that a signal finds the tensor with its views and the memory as they were, or as they
+    shall be.
+    """
+    escape, a, tid = t._escape, t._aval, tr.id
+    data: Any = None
     if tr.eager:
         if value._escape is not None:
-            t._data = tr.values[slot]  # what its memory held when it was bound: NumPy may write there
+            data = tr.values[slot]  # what its memory held when it was bound: NumPy may write there
         else:
-            t._data = value._data if value._data is not None else realize(value)
-        t._tid = -tr.id if leaf else tr.id
+            data = value._data if value._data is not None else realize(value)
+    elif tr.node.risky:
+        note(tr, t, slot)
+    if not leaf and a is not value._aval:
+        a = aval(a.shape, a.dtype, value._aval.requires_grad, None)
+    views = t._views
+    if views is not None:
+        if a.requires_grad is not t._aval.requires_grad:
+            for v in views.all():
+                if not is_detached(v):
+                    v._aval = aval(v._aval.shape, v._aval.dtype, a.requires_grad, v._aval.strides)
+        views.forget()  # before the base changes: a view that is replayed shows whatever the base has
+        if views.gone():
+            t._views = None
+    if tr.eager:
         if leaf:
-            t._tid = 0  # reading it again binds the new value as a leaf
             tr.mutated[id(t)] = t  # the iteration ends when gradient mode comes back
         else:
             tr.handles.append(t)  # so that the end of the trace connects it to its history
+        if escape is not None:
+            escape.write_back(t, data)
+        t._data = data if escape is None else t._data
+        t._tid = 0 if leaf or escape is not None else tid  # 0: reading it binds it anew, as a leaf or as memory that others see
     else:
-        if tr.node.risky:
-            note(tr, t, slot)
-        if t._data is not None or t._tid != tr.id:
-            if t._tid != -tr.id:
-                tr.mutated[id(t)] = t
-                if escape is None:
-                    t._data = None
-        t._tid = -tr.id if leaf else tr.id
+        if t._tid != -tid and (t._data is not None or t._tid != tid):
+            tr.mutated[id(t)] = t
+        t._data = None
+        t._tid = -tid if leaf else tid
     t._slot = slot
     t._version += 1
+    t._aval = a
     if not leaf:
-        if t._aval is not value._aval:
-            a = t._aval
-            t._aval = aval(a.shape, a.dtype, value._aval.requires_grad, None)
         t._leaf = False
         if t._hist is not None:
             t._hist = None
             refresh_special(t)
-    if t._views is not None:
-        t._views.forget()
-        if t._views.gone():
-            t._views = None
-        elif t._aval.requires_grad is not required:
-            for v in t._views.all():
-                if not is_detached(v):
-                    v._aval = aval(v._aval.shape, v._aval.dtype, t._aval.requires_grad, v._aval.strides)
-    if escape is not None:
-        if tr.eager:
-            escape.write_back(t)
-            if t._aval.requires_grad and not t._leaf:  # the memory is read anew, and continues this trace
-                t._hist, t._hslot, t._special = tr.history(), slot, True
-                t._hist.pinned.append(slot)
-            t._tid = 0
-        else:
-            t._data = None
+    if tr.eager:
+        if escape is not None and t._aval.requires_grad and not t._leaf:  # the memory is read anew, and continues this trace
+            t._hist, t._hslot, t._special = tr.history(), slot, True
+            t._hist.pinned.append(slot)
+    elif escape is not None:
+        try:
             flush(tr)
+        except BaseException:  # a signal's: those outside are to see the change, too
+            if t._data is None and t._tid == tid == tr.id:
+                flush(tr)
+            raise
     elif tr.flush_after:  # the value is memory that NumPy shares, and may change
         flush(tr)
 
@@ -494,16 +503,16 @@ class Escape:
             self.array = None
         return getrefcount(self.buffer.mem) > UNSHARED
 
-    def write_back(self, t: Tensor) -> None:
-        """Copy the tensor's new value into the shared memory, which stays the tensor's memory if it can be written."""
+    def write_back(self, t: Tensor, data: Any) -> None:
+        """Give the tensor its new value, in the shared memory, which stays the tensor's memory if it can be written."""
         if not self.buffer.mem.flags.writeable:
-            t._escape = None
+            t._data, t._escape = data, None
             refresh_special(t)
             return
         n = t._aval.nbytes
-        if t._data is not self.buffer:
-            self.buffer.array(np.uint8, (n,))[:] = t._data.array(np.uint8, (n,))
-            t._data = self.buffer
+        there, new = self.buffer.array(np.uint8, (n,)), data.array(np.uint8, (n,))
+        there[:] = new  # no calls in these lines: a signal that came between them would part the array and the tensor
+        t._data = self.buffer
 
 
 def _references(array: np.ndarray) -> tuple[int, ...]:
