@@ -125,7 +125,6 @@ class Reverse:
         mine, waiting = self.cotangents[hist.id], self.waiting[hist.id]
         relevant = None if self.relevant is None else self.relevant.get(hist.id, set())
         freed = self.freed.setdefault(hist.id, set())
-        already = freed_slots(hist)
         while waiting:
             slot = -heapq.heappop(waiting)
             g = mine.pop(slot)
@@ -147,7 +146,7 @@ class Reverse:
                 continue
             if not getattr(step.aval, "requires_grad", False) or (relevant is not None and slot not in relevant):
                 continue
-            if slot in already:
+            if hist.is_freed(slot):
                 raise RuntimeError(
                     "Trying to backward through the graph a second time (or directly access saved tensors after they "
                     "have already been freed). Saved intermediate values of the graph are freed when you call "
@@ -203,15 +202,6 @@ class Reverse:
             if gx is None or type(slot) is not int or not x._aval.requires_grad:
                 continue
             self.give(hist, slot, gx)
-
-
-def freed_slots(hist: History) -> set[int]:
-    """Slots of a history whose saved values an earlier backward has given up."""
-    found = set(hist.freed)
-    for step in hist.steps().values():
-        if step.prim == "freed":
-            found.update(step.attrs.slots)
-    return found
 
 
 class Freed:

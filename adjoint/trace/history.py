@@ -43,7 +43,8 @@ class History:
         self.payload: dict[Any, Any] = payload
         self.values: dict[int, Any] = values
         self.living: dict[int, weakref.ref[Tensor]] = {}
-        self.freed: set[int] = set()
+        self.freed: set[int] = set()  # slots whose saved values a backward has given up since the trace ended
+        self._marked: set[int] = set()  # the same while it was recorded, as far as `steps` has come
         self.pinned: list[int] = []  # slots of tensors that know this history before it is finished
         self.lent: list[int] = []  # run-time numbers that were brought back, by position
         self._node: Step | None = None
@@ -107,12 +108,19 @@ class History:
             for step in reversed(fresh):
                 if step.aval is None:
                     found[-1 - step.depth] = step
+                    if step.prim == "freed":
+                        self._marked |= step.attrs.slots
                 else:
                     for slot, _ in step.scalars:
                         found[slot] = step
                     found[step.slot] = step
             self._upto = node
         return self._steps
+
+    def is_freed(self, slot: int) -> bool:
+        """Whether a backward has given up what it saved at a slot."""
+        self.steps()
+        return slot in self.freed or slot in self._marked
 
     def value(self, slot: int) -> Any:
         """The Buffer of a slot, if it was kept or a tensor still has it."""

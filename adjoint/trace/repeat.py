@@ -8,6 +8,7 @@ phase, so such a loop needs one program for its start, one for its middle and on
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from adjoint.trace.trie import Step
@@ -22,18 +23,63 @@ def ends_here(tr: Any) -> bool:
     node = tr.node
     if node.depth < LENGTH:
         return False
-    if tr.period is None:
-        if node.depth % EVERY:
+    found = tr.period
+    if found is None:
+        turn = tr.id, node.depth // EVERY
+        if tr.looked == turn:
             return False
+        tr.looked = turn
         period = find_period(node)
         if period is None:
             return False
-        tr.period = (node.depth, period)
-    depth, period = tr.period
-    if (operations(node) - first_repeat(node, period)) % period:
+        found = tr.period = Repetition(node, period)
+    elif not found.goes_on(node):
+        tr.period = None
+        return False
+    if not found.is_round(node):
         return False
     node.cut = True
     return True
+
+
+class Repetition:
+    """A repetition that was found, and is followed while the trace grows.
+
+    first: how many operations come before it.  last: the operations of the latest period, oldest first.  upto: the step
+    that was looked at last.  rounds: how many were complete then.
+    """
+
+    __slots__ = ("first", "last", "period", "rounds", "upto")
+
+    def __init__(self, node: Step, period: int) -> None:
+        self.period, self.first, self.upto = period, first_repeat(node, period), node
+        self.rounds = (operations(node) - self.first) // period
+        self.last: deque[Step] = deque(maxlen=period)
+        step: Any = node
+        while len(self.last) < period:
+            if step.prim != "input":
+                self.last.appendleft(step)
+            step = step.parent
+
+    def goes_on(self, node: Step) -> bool:
+        """Whether the steps since the last look repeat those of a period before."""
+        fresh, step = [], node
+        while step is not self.upto:
+            if step.prim != "input":
+                fresh.append(step)
+            step = step.parent  # type: ignore[assignment]
+        for step in reversed(fresh):
+            if not same(step, self.last[0]):
+                return False
+            self.last.append(step)
+        self.upto = node
+        return True
+
+    def is_round(self, node: Step) -> bool:
+        """Whether a round ends here, or has ended since the last look: among the steps of a derivative nobody looks."""
+        rounds, rest = divmod(operations(node) - self.first, self.period)
+        before, self.rounds = self.rounds, rounds
+        return rest == 0 or rounds > before
 
 
 def alike(a: Step, b: Step) -> bool:

@@ -25,6 +25,7 @@ from adjoint.trace.trie import NO_CHILDREN, Step
 
 if TYPE_CHECKING:
     from adjoint.trace.ending import Giving
+    from adjoint.trace.repeat import Repetition
 
 ALIVE = 3  # references to a handle that only the trace holds: the list, the loop variable, the argument
 
@@ -56,13 +57,14 @@ class Trace:
     values: in reference mode the value of each slot that a derivative may need.
     watch: who is told of numbers that are new at every call, while one is watched (`compiler`) or mapped (`batch`).
     trail: changes in place that may fail: id of the tensor, its slot before or else its memory, its slot after.
+    period: the repetition that was found in it.  looked: where it was last looked for (`repeat`).
     giving: the trace before this one, while it is ended in place of its inputs (`in_place`).
     """
 
     __slots__ = (
         "id", "node", "inputs", "buffers", "scalars", "handles", "viewed", "mutated", "grad", "static", "eager",
         "default_dtype", "scope", "origins", "payload", "values", "flush_after", "hist", "period",
-        "whole", "watch", "giving", "trail",
+        "looked", "whole", "watch", "giving", "trail",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -79,6 +81,7 @@ class Trace:
         self.payload: dict[Any, Any] = {}
         self.values: dict[int, Any] = {}
         self.viewed: list[Any] = []
+        self.looked = (0, 0)
         self.trail: list[tuple[int, Any, int]] = []
         self.start()
 
@@ -92,7 +95,7 @@ class Trace:
         self.handles: list[Tensor] = []
         self.flush_after = False
         self.hist: History | None = None
-        self.period: tuple[int, int] | None = None
+        self.period: Repetition | None = None
         # mostly empty, and then kept; never cleared, because a history may share them
         if self.mutated:
             self.mutated = {}

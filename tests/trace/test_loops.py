@@ -7,6 +7,7 @@ tests skip in reference mode. The functions at the top are the loops that severa
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from collections.abc import Callable
 
@@ -316,3 +317,53 @@ def test_gradient_of_a_gradient_through_a_chain() -> None:
             v = np.sin(v)
         values.append(v)
     assert second.item() == pytest.approx((values[0] - 2 * values[1] + values[2]) / h**2, rel=1e-3)
+
+
+# --- results that nobody reads ---------------------------------------------------------------------
+
+
+def calls_in(work: Callable[[], None]) -> int:
+    """How many functions are called, built-in ones included."""
+    count = 0
+
+    def look(frame: object, event: str, arg: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(look)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def gradient_of_a_function() -> Callable[[], None]:
+    x = torch.ones(3, 3)
+    numbers = iter(range(10**6))
+    return lambda: torch.func.grad(lambda a: (a * a * next(numbers)).sum())(x)
+
+
+def backward_through_a_hook() -> Callable[[], None]:
+    w = torch.ones(4, requires_grad=True)
+
+    def step() -> None:
+        y = w * 2
+        y.register_hook(lambda g: g * 2)
+        y.sum().backward()
+        w.grad = None
+
+    return step
+
+
+@pytest.mark.parametrize("make", [gradient_of_a_function, backward_through_a_hook])
+def test_what_nobody_reads_costs_the_same_every_time(make: Callable) -> None:
+    step = make()
+    costs = []
+    for turn in range(400):
+        if turn % 10:
+            step()
+        else:
+            costs.append(calls_in(step))
+    early, late = sorted(costs[1:11])[5], sorted(costs[-10:])[5]
+    assert late <= 1.25 * early, costs
