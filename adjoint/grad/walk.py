@@ -101,10 +101,7 @@ class Reverse:
         for key, (leaf, g) in list(self.leaves.items()):
             if leaf._hooks is not None:  # also if none is left: this place is that of a leaf with hooks
                 self.pythonic = True
-                for hook in list(leaf._hooks.values()):
-                    changed = hook(g)
-                    g = g if changed is None else changed
-                self.leaves[key] = (leaf, g)
+                self.leaves[key] = (leaf, hooked(leaf._hooks, g))
 
     def run(self) -> None:
         done: set[int] = set()
@@ -136,9 +133,7 @@ class Reverse:
             hooks = hist.payload.get(("hook", slot))
             if hooks is not None:
                 self.pythonic = True
-                for hook in list(hooks.values()):
-                    changed = hook(g)
-                    g = g if changed is None else changed
+                g = hooked(hooks, g)
             if self.wanted is not None and place in self.wanted:
                 self.results[self.wanted[place]] = g
             if step.prim == "input":
@@ -202,6 +197,19 @@ class Reverse:
             if gx is None or type(slot) is not int or not x._aval.requires_grad:
                 continue
             self.give(hist, slot, gx)
+
+
+def hooked(hooks: dict[int, Any], g: Any) -> Any:
+    """What hooks make of a gradient. Their numbers are the user's, who may change them: run-time numbers, not constants."""
+    tr = local.trace
+    static, tr.static = tr.static, 0
+    try:
+        for hook in list(hooks.values()):
+            changed = hook(g)
+            g = g if changed is None else changed
+    finally:
+        tr.static = static
+    return g
 
 
 class Freed:

@@ -319,6 +319,33 @@ def test_gradient_of_a_gradient_through_a_chain() -> None:
     assert second.item() == pytest.approx((values[0] - 2 * values[1] + values[2]) / h**2, rel=1e-3)
 
 
+@compiled_only
+@pytest.mark.parametrize("on_leaf", [False, True])
+def test_changing_numbers_in_hooks_compile_nothing(on_leaf: bool) -> None:
+    w, factor = torch.ones(3, requires_grad=True), 0.0
+
+    def scaled(g: torch.Tensor) -> torch.Tensor:
+        return g * factor + factor
+
+    if on_leaf:
+        w.register_hook(scaled)
+    seen = []
+
+    def step(i: int) -> None:
+        nonlocal factor
+        factor = 0.5 + i
+        y = w * 2
+        if not on_leaf:
+            y.register_hook(scaled)
+        y.sum().backward()
+        seen.append(w.grad.tolist()[0])
+        w.grad = None
+
+    counts = counts_per_iteration(step, 10)
+    assert counts[2:] == [0] * 8
+    assert seen == [(0.5 + i) * 3 if on_leaf else (0.5 + i) * 4 for i in range(10)]
+
+
 # --- results that nobody reads ---------------------------------------------------------------------
 
 
