@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from adjoint import dtypes
+from adjoint.ir.reference import IndexOutOfRange
 from adjoint.ops.conversion import stored
 from adjoint.ops.elementwise import cast
 from adjoint.ops.shape import sizes_of
@@ -306,7 +307,7 @@ def plan(x: Tensor, advanced: dict[int, Tensor]) -> tuple[tuple[int, ...], tuple
 def position(index: Tensor, n: int, wraps: bool, axis: int) -> Tensor:
     """An index into an axis of length n, counted from the front; out of range is an error that names the axis."""
     if n == 0 and index._aval.size:  # whatever it says; what would find that out may have no elements to compute
-        raise IndexError(f"index is out of bounds for dimension {axis} with size 0; index an axis that has elements")
+        raise IndexOutOfRange(f"index is out of bounds for dimension {axis} with size 0; index an axis that has elements")
     if index._aval.dtype is not dtypes.int64:
         index = cast(index, dtypes.int64)
     return record_one("position", index, (n, wraps, axis))

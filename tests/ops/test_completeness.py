@@ -46,7 +46,7 @@ OTHER_METHODS = {
     "swapdims_ t_ transpose_ unsqueeze_ untyped_storage vsplit",
     "tests/ops/test_queries.py": "H T allclose cpu cuda data_ptr device dim dtype element_size equal get_device is_complex is_contiguous is_cuda "
     "is_floating_point is_same_size is_sparse itemsize layout mH mT names nbytes ndim ndimension nelement numel output_nr real shape size "
-    "stride __array__ __array_priority__ __array_ufunc__ __bool__ __contains__ __deepcopy__ __float__ __index__ __int__ __iter__ __len__ "
+    "stride __array__ __array_priority__ __array_ufunc__ __bool__ __contains__ __copy__ __deepcopy__ __float__ __index__ __int__ __iter__ __len__ "
     "register_post_accumulate_grad_hook share_memory_ is_shared pin_memory",
     "tests/ops/test_types.py": "half bfloat16",
 }
