@@ -95,13 +95,15 @@ def bring_back(tr: Any, hist: History, past: Past) -> bool:
                 return False
             found.append((t, t._data, (hist, k) if t._aval.requires_grad else None))
     slots = bound_slots(past.end, len(found))
-    for t, data, origin in found:
-        if origin is not None:
-            tr.origins[len(tr.inputs)] = origin
-        tr.inputs.append(t)
-        tr.buffers.append(data)
-    tr.scalars.extend([hist.scalars[k] for k in past.lent])
-    tr.node = past.end
+    count = len(tr.inputs)
+    origins = {count + k: origin for k, (_, _, origin) in enumerate(found) if origin is not None}
+    tensors, buffers, numbers = [t for t, _, _ in found], [data for _, data, _ in found], [hist.scalars[k] for k in past.lent]
+    tr.node = past.end  # as in `bind`: no calls in these lines
+    tr.inputs += tensors
+    tr.buffers += buffers
+    tr.scalars += numbers
+    if origins:
+        tr.origins.update(origins)
     for (t, _, _), slot in zip(found, slots, strict=True):
         t._tid, t._slot = tr.id, slot
     hist.freed |= past.freed

@@ -7,15 +7,17 @@ asked for afterwards: whole training steps, and whatever needs no gradient.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adjoint.methods import Tensor
-from adjoint.runtime.in_place import Once, given_up
 from adjoint.trace import ending, lower
 from adjoint.trace.aval import Aval
 from adjoint.trace.handle import blank, pending
 from adjoint.trace.history import History
 from adjoint.trace.state import counters, new_id
+
+if TYPE_CHECKING:
+    from adjoint.runtime.in_place import Once
 
 __all__ = ["Direct", "plain"]
 
@@ -61,6 +63,8 @@ class Direct:
     def run(self, sources: list[Tensor], leaves: list[Tensor], buffers: list, scalars: list) -> list:
         """Run, change what the call changes, and give the memory of all results."""
         if self.program.in_place and ending.watching is None:
+            from adjoint.runtime.in_place import Once, given_up
+
             given = given_up(self.program, buffers, self.kept, 1)
             if given:
                 return self._run_in_place(Once(self.program, buffers, scalars, given), sources, leaves)

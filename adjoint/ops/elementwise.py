@@ -75,6 +75,7 @@ def make_binary(prim: str, defer: bool = False) -> Callable[[Any, Any], Any]:
             step = tr.node.children.get(key)
             if step is None or tr.id != tid or (kind is int and is_too_large(b)):
                 return record(prim, (a, b))
+            tr.node = step  # before the number: no signal comes between them
             tr.scalars.append(b)
         else:
             if defer and not isinstance(b, (Tensor, int, float, complex, np.generic)):
@@ -102,8 +103,8 @@ def make_reflected(prim: str) -> Callable[[Tensor, Any], Any]:
             step = tr.node.children.get(key)
             if step is None or tr.id != tid or (kind is int and is_too_large(b)):
                 return record(prim, (b, a))
-            tr.scalars.append(b)
             tr.node = step
+            tr.scalars.append(b)
             out = pending(tid, step.slot, step.aval)
             if tr.id != tid:
                 return apply(a, b)

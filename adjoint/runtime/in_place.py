@@ -20,7 +20,7 @@ from adjoint.runtime.program import Program, counters
 
 _HELD = 3  # references to a buffer that only a list holds: the list, the local variable, the argument
 _UNSHARED = 2  # references to a buffer's memory that nobody outside holds: the buffer's, and the argument's
-PATIENCE = 1e-4  # seconds between two looks whether another thread is through
+_PATIENCE = 1e-4  # seconds between two looks whether another thread is through
 
 
 def given_up(program: Program, buffers: list[Buffer], kept: Container[int], others: int = 0) -> dict[int, int]:
@@ -63,7 +63,7 @@ class Once:
         # One call: it takes the turn, computes, and notes that it has. A second one finds the turn taken.
         done.extend(map(enter, self._turn, (self._buffers,), (self._out,), (self._scalars,)))
         while not done:  # another thread is at it
-            time.sleep(PATIENCE)
+            time.sleep(_PATIENCE)
         if done[0] & WANTED:
             pool.start()
         if done[0] & REFUSED:  # nothing was computed: a number does not fit

@@ -333,6 +333,7 @@ def _object_code(engine: _Engine, ir_text: str, level: int) -> tuple[list[str], 
 
     The one place where code is generated.
     """
+    module: Any = None
     try:
         # In a context of its own, which goes with the module: the common one never forgets a number it has seen.
         module = engine.llvm.parse_assembly(ir_text, engine.llvm.create_context())
@@ -344,6 +345,9 @@ def _object_code(engine: _Engine, ir_text: str, level: int) -> tuple[list[str], 
         return names, engine.machine(level).emit_object(module)
     except RuntimeError as error:
         raise CodegenError(f"LLVM refused generated code: {error}") from error
+    finally:  # now: the collector of what an exception's traceback holds may end a context before its module
+        if module is not None:
+            module.close()
 
 
 def _compile_group(group: dict[bytes, tuple[str, tuple[str, ...]]], level: int) -> None:

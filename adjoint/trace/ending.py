@@ -10,12 +10,11 @@ import time
 import weakref
 from collections.abc import Callable
 from sys import getrefcount
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
 from adjoint.runtime.garbage import NoCollections
-from adjoint.runtime.in_place import PATIENCE, Once, given_up
 from adjoint.runtime.memory import Buffer
 from adjoint.storage import encode
 from adjoint.trace import bounds, lower, why
@@ -26,8 +25,12 @@ from adjoint.trace.history import History
 from adjoint.trace.state import ALIVE, Trace, counters, fast
 from adjoint.trace.trie import Step
 
+if TYPE_CHECKING:
+    from adjoint.runtime.in_place import Once
+
 MAX_PROGRAMS = 64  # per step, for different sets of living results
 REPEATING = 64  # traces after which a process is taken to repeat itself, and recording becomes native code
+PATIENCE = 1e-4  # seconds between two looks whether another thread has ended a trace
 SMALL_VIEW = 4096  # bytes of a living view that is copied rather than replayed, and of inputs not worth forgetting
 
 
@@ -219,6 +222,11 @@ def end_in_place(tr: Trace, compiled: Compiled, alive: list[Tensor]) -> bool:
 
     That is one whose memory nobody refers to but the trace, and which no derivative can ask for.
     """
+    from adjoint.runtime.in_place import (  # with the driver, which nobody needs before something runs
+        Once,
+        given_up,
+    )
+
     giving = tr.giving = Giving(tr.id)  # first: other threads look for it when they have the memory in hand
     try:
         node, hist = tr.node, tr.hist

@@ -156,8 +156,8 @@ MISTAKES = [
     ),
     Mistake(
         "unrolled-mask", "wrong mask tail", "codegen/nest.py",
-        'bits = ["true" if i < self.cols[0].extent else "false" for i in lanes]',
-        'bits = ["true" if i <= self.cols[0].extent else "false" for i in lanes]',
+        'f"i1 {int(i < left)}" for i in range(self.lanes)',
+        'f"i1 {int(i <= left)}" for i in range(self.lanes)',
         "the same for short rows, whose loop is written out",
     ),
     Mistake(
@@ -408,8 +408,8 @@ MISTAKES = [
     ),
     Mistake(
         "old-views-stay", "stale view", "trace/views.py",
-        "for v in (*recent, *old):",
-        "for v in recent:",
+        "for v in (*self.recent, *old):",
+        "for v in self.recent:",
         "a view made before the last read keeps the old value when its base is written",
     ),
     Mistake(
@@ -534,8 +534,8 @@ MISTAKES = [
     ),
     Mistake(
         "gradient-in-a-flat-buffer", "lost write", "autograd/engine.py",
-        "if leaf.grad._base is None:",
-        "if leaf.grad is not None:",
+        "    if old._base is None:",
+        "    if old is not None:",
         "gradients accumulated into views of one flat tensor do not reach it",
     ),
     # --- libraries --------------------------------------------------------------------------------

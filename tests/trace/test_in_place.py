@@ -14,7 +14,6 @@ import pytest
 import adjoint as torch
 from adjoint.runtime import in_place as runs
 from adjoint.runtime import jit
-from adjoint.trace import ending
 from adjoint.trace.recorder import local, realize
 
 N = 20_000  # elements, which is more than have memory kept ready
@@ -31,8 +30,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
             counts.append(len(given))
             super().__init__(program, buffers, scalars, given)
 
-    monkeypatch.setattr(ending, "Once", Counted)
-    monkeypatch.setattr("adjoint.compiler.direct.Once", Counted)
+    monkeypatch.setattr(runs, "Once", Counted)
     yield counts
 
 
@@ -74,9 +72,7 @@ def test_training_steps_update_in_place(name: str, wrap: Callable, given: list[i
     there, places = train(OPTIMIZERS[name], wrap)
     assert len(places) == 1
     assert len(given) >= 8 and max(given) >= {"SGD": 2, "momentum": 4}.get(name, 6)
-    for module in (ending, runs):
-        monkeypatch.setattr(module, "given_up", lambda *rest: {})
-    monkeypatch.setattr("adjoint.compiler.direct.given_up", lambda *rest: {})
+    monkeypatch.setattr(runs, "given_up", lambda *rest: {})
     elsewhere, places = train(OPTIMIZERS[name], wrap)
     assert len(places) > 1
     for a, b in zip(there, elsewhere, strict=True):
