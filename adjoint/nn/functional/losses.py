@@ -109,7 +109,9 @@ def l1_loss(
     tensor(2.)
     """
     _warn_of_broadcast("l1_loss", input, target)
-    return _l1(*_promoted(input, target), weight, _legacy_reduction(size_average, reduce, reduction))
+    if torch.bool not in (input.dtype, target.dtype):  # which subtraction refuses
+        input, target = _promoted(input, target)
+    return _l1(input, target, weight, _legacy_reduction(size_average, reduce, reduction))
 
 
 @composite("SmoothL1LossBackward0", takes=FLOATING)
