@@ -16,11 +16,12 @@ from adjoint.ops.create import ones_like
 from adjoint.ops.elementwise import cast
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor, blank, pending
-from adjoint.trace.macro import remember
+from adjoint.trace.macro import make_handle, remember
 from adjoint.trace.many import bind_all
 from adjoint.trace.recorder import flush, local, record, refresh_special
+from adjoint.trace.state import changing, several
 from adjoint.trace.trie import Macro, Sums
-from adjoint.trace.views import assign, point
+from adjoint.trace.views import assign, is_elsewhere, point
 
 
 def _seed(t: Tensor, g: Tensor | None) -> Tensor:
@@ -120,8 +121,7 @@ def backward(
             del tr.handles[before[0] :]
             jump(tr, macro)
             return
-    for leaf, g in distinct(pairs, seeds):
-        accumulate(leaf, g, create_graph)
+    accumulate(distinct(pairs, seeds), create_graph)
 
 
 def distinct(pairs: list[tuple[Tensor, Tensor]], taken: list[Any]) -> list[tuple[Tensor, Tensor]]:
@@ -164,8 +164,7 @@ def backward_from_past(root: Tensor, keep: bool, create_graph: bool) -> bool:
     key = past.key_of(tr, hist, root._hslot, keep, create_graph)
     known = past.find(tr, key)
     if known is not None and past.bring_back(tr, hist, known):
-        for leaf, g in past.gradients(tr, hist, known):
-            accumulate(leaf, g, create_graph)
+        accumulate(past.gradients(tr, hist, known), create_graph)
         return True
     start, tid = tr.node, tr.id
     handles, before = len(tr.handles), (len(tr.inputs), len(tr.scalars))
@@ -180,8 +179,7 @@ def backward_from_past(root: Tensor, keep: bool, create_graph: bool) -> bool:
             walk.cotangents.clear()
             del tr.handles[handles:]
             pairs = past.gradients(tr, hist, known)
-    for leaf, g in distinct(pairs, []):
-        accumulate(leaf, g, create_graph)
+    accumulate(distinct(pairs, []), create_graph)
     return True
 
 
@@ -216,6 +214,20 @@ def add_known(tr: Any, sums: Sums) -> bool:
 
 def jump(tr: Any, macro: Macro) -> None:
     """Take a known backward: move on in the trie and hand each leaf its gradient."""
+    if not several():
+        _jump(tr, macro)
+        return
+    with changing:
+        leaves = [tr.inputs[position] for position, _, _ in macro.results]
+        if not any([leaf._shared or (leaf.grad is not None and is_elsewhere(leaf.grad)) for leaf in leaves]):
+            _jump(tr, macro)
+            return
+        tr.node = macro.end
+        gradients = [make_handle(tr, slot, a) for _, slot, a in macro.results]
+        accumulate([*zip(leaves, gradients, strict=True)], any([g._aval.requires_grad for g in gradients]))
+
+
+def _jump(tr: Any, macro: Macro) -> None:
     if macro.extra is not None and add_known(tr, macro.extra):
         return
     tr.node = macro.end
@@ -236,8 +248,7 @@ def jump(tr: Any, macro: Macro) -> None:
     if more is None:
         return
     if a.requires_grad or tr.eager:
-        for leaf, g in more:
-            accumulate(leaf, g, a.requires_grad)
+        accumulate(more, a.requires_grad)
         return
     # the sums are a macro of their own, because which leaves already have a gradient is not known above
     shared = parts = False
@@ -251,8 +262,7 @@ def jump(tr: Any, macro: Macro) -> None:
             parts = True
     slots = bind_all(tr, olds)
     if parts or len(set(slots)) < len(slots):  # gradients that share memory: the sums follow one another
-        for leaf, g in more:
-            accumulate(leaf, g)
+        accumulate(more)
         return
     key = ("accumulate", slots, tuple([g._slot for _, g in more]))
     sums = tr.node.macros.get(key) if tr.node.macros is not None else None
@@ -289,7 +299,22 @@ def plain(a: Any) -> Any:
     return aval(a.shape, a.dtype, a.requires_grad)
 
 
-def accumulate(leaf: Tensor, g: Tensor, create_graph: bool = False) -> None:
+def accumulate(pairs: list[tuple[Tensor, Tensor]], create_graph: bool = False) -> None:
+    """`leaf.grad += g` for each pair; as a unit, as in PyTorch, where there are other threads."""
+    if not several():
+        for leaf, g in pairs:
+            _accumulate(leaf, g, create_graph)
+        return
+    with changing:
+        for leaf, g in pairs:
+            if leaf.grad is not None and is_elsewhere(leaf.grad):
+                leaf._shared = True
+            _accumulate(leaf, g, create_graph)
+        if not create_graph and any([leaf._shared for leaf, _ in pairs]):
+            flush(local.trace)  # else the others would have to compute it once more
+
+
+def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
     """`leaf.grad += g` (a new tensor if a graph of it is wanted or there is none yet); nothing where the leaf has
     stopped requiring a gradient."""
     if not leaf._aval.requires_grad:

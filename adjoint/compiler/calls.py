@@ -26,7 +26,7 @@ from adjoint.compiler.reach import PRIMITIVES, Unwatched, reach
 from adjoint.compiler.steps import Step, key_of
 from adjoint.compiler.watch import Unrepeatable, Watch
 from adjoint.methods import Tensor
-from adjoint.runtime.garbage import NoCollections
+from adjoint.runtime.garbage import without_collections
 from adjoint.trace.aval import aval
 from adjoint.trace.handle import Parameter, blank
 from adjoint.trace.macro import make_handle, static_key
@@ -200,8 +200,8 @@ class Compiled:
 
     def _jump(self, tr: Any, replay: Replay, layout: Layout, key: tuple | None, scalars: list, sources: list, leaves: list) -> Any:
         """Move on in the trie, change what the call changes, and make the results."""
+        tr.node = replay.end  # no calls in these lines
         tr.scalars += scalars
-        tr.node = replay.end
         for k, found in replay.grads:
             leaves[k].grad = None if found is None else make_handle(tr, *found)
         for k, slot, changes in replay.mutated:
@@ -283,14 +283,8 @@ class Compiled:
         except (Unwatched, Unrepeatable) as reason:
             self._refuse(str(reason))
         watch = Watch()
-        with NoCollections():  # a collection runs what others have left behind, and keeps what this call leaves
-            tr.watch = watch
-            sys.setprofile(watch.hook)
-            try:
-                out = self._function(*args, **kwargs)
-            finally:
-                sys.setprofile(None)
-                tr.watch = None
+        # a collection would run what others have left behind, and keep what this call leaves
+        out = without_collections(self._run_under, watch, tr, args, kwargs)
         fresh = [code for code in watch.codes if code not in self._codes]
         self._codes = {**watch.codes, **self._codes}
         self._seen = True
@@ -312,6 +306,15 @@ class Compiled:
         except Unrepeatable as reason:
             self._refuse(str(reason))
         return out
+
+    def _run_under(self, watch: Watch, tr: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        try:
+            tr.watch = watch
+            sys.setprofile(watch.hook)
+            return self._function(*args, **kwargs)
+        finally:
+            tr.watch = None
+            sys.setprofile(None)
 
     def _refuse(self, reason: str) -> None:
         self.reason = reason

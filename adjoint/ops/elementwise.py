@@ -70,18 +70,18 @@ def make_binary(prim: str, defer: bool = False) -> Callable[[Any, Any], Any]:
             step = tr.node.children.get(key)
             if step is None or tr.id != tid:
                 return record(prim, (a, b))
+            tr.node = step
         elif (kind is float or kind is int) and not tr.static:
             key = (prim, a._slot if a._tid == tid else bind(tr, a), kind)
             step = tr.node.children.get(key)
             if step is None or tr.id != tid or (kind is int and is_too_large(b)):
                 return record(prim, (a, b))
-            tr.node = step  # before the number: no signal comes between them
-            tr.scalars.append(b)
+            tr.node = step  # no calls in these lines: a signal that came between them would part the trace from its numbers
+            tr.scalars += (b,)
         else:
             if defer and not isinstance(b, (Tensor, int, float, complex, np.generic)):
                 return NotImplemented
             return record(prim, (a, plain(b, prim)))
-        tr.node = step
         out = pending(tid, step.slot, step.aval)
         if tr.id != tid:  # a finalizer has ended the trace
             return apply(a, b)
@@ -104,7 +104,7 @@ def make_reflected(prim: str) -> Callable[[Tensor, Any], Any]:
             if step is None or tr.id != tid or (kind is int and is_too_large(b)):
                 return record(prim, (b, a))
             tr.node = step
-            tr.scalars.append(b)
+            tr.scalars += (b,)
             out = pending(tid, step.slot, step.aval)
             if tr.id != tid:
                 return apply(a, b)

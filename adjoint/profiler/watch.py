@@ -233,15 +233,15 @@ def _schedule(known: Callable[..., Any]) -> Callable[..., Any]:
 def _operation(known: Callable[..., Any]) -> Callable[..., Any]:
     """In place of `recorder.evaluate`, which computes one operation in reference mode."""
 
-    def evaluate(tr: Trace, step: Any, operands: tuple, numbers: list, out: Any) -> None:
+    def evaluate(tr: Trace, step: Any, operands: tuple, held: list, numbers: list, out: Any) -> None:
         session = Session.current
         if session is None or step.prim in SILENT or step.prim == "pick":
-            return known(tr, step, operands, numbers, out)
+            return known(tr, step, operands, held, numbers, out)
         avals = [x._aval for x in operands if isinstance(x, Tensor) and isinstance(x._aval, Aval)]
         kinds = tuple([(tuple(a.shape), a.dtype.name) for a in avals])
         began = now()
         try:
-            return known(tr, step, operands, numbers, out)
+            return known(tr, step, operands, held, numbers, out)
         finally:
             session.lane().note("operation", step.prim, began, (step, kinds, _blocks.names()))
 

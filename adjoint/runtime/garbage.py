@@ -7,21 +7,23 @@ collections they set off look at everything a process holds, and took a fifth of
 from __future__ import annotations
 
 import gc
-from types import TracebackType
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class NoCollections:
-    """`with NoCollections():` no collection begins by itself inside, if none was to begin outside; may be nested.
+def without_collections(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`work(*args)`; no collection begins by itself meanwhile. What was before is so again at the end, also after an interrupt.
 
-    It is of the whole process: where threads overlap, the first to end lets collections begin again.
+    A function and no context manager, because a signal may come as the exit of one begins. It is of the whole process: where
+    threads overlap, the first to end lets collections begin again.
     """
-
-    __slots__ = ("was_on",)
-
-    def __enter__(self) -> None:
-        self.was_on = gc.isenabled()
+    was_on = gc.isenabled()
+    try:
         gc.disable()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
-        if self.was_on:
+        return work(*args, **kwargs)
+    finally:
+        if was_on:
             gc.enable()

@@ -21,7 +21,7 @@ from adjoint.ir.graph import Graph, Node
 from adjoint.ir.reference import run_graph
 from adjoint.runtime import jit, memory, plan_cache, pool
 from adjoint.runtime.entry import REFUSED, WANTED, WRONG
-from adjoint.runtime.garbage import NoCollections
+from adjoint.runtime.garbage import without_collections
 from adjoint.runtime.memory import Buffer
 from adjoint.runtime.plan import Frame, Ready
 from adjoint.storage import decode, encode
@@ -84,26 +84,27 @@ class Program:
         return 1 + max((n.attrs[0] for n in self.inputs), default=-1)
 
     def _build(self) -> Ready:
-        built = self._built
-        if built is None:
-            with self._lock, NoCollections():
-                built = self._built
-                if built is None:
-                    from adjoint.runtime.scheduled import Scheduled
+        return self._built or without_collections(self._build_once)
 
-                    began, llvm = time.perf_counter(), jit.counters.compile_seconds
-                    scheduled = Scheduled(self.graph, self.n_inputs, self.apart)
-                    codes = jit.compile_kernels(scheduled.texts)
-                    built = Ready(scheduled.plan, codes)
-                    if self.apart:
-                        built.scheduled = scheduled
-                    elif self._key is not None:
-                        plan_cache.store(self._key, scheduled.plan, codes)
-                    llvm = jit.counters.compile_seconds - llvm
-                    self._take(built, {"schedule": time.perf_counter() - began - llvm, "LLVM": llvm})
-                    if config.get("ADJOINT_DEBUG") >= 4:
-                        print("\n".join([self.text, *(text for _, text, _ in scheduled.texts)]), file=sys.stderr)
-        return built
+    def _build_once(self) -> Ready:
+        with self._lock:
+            if self._built is not None:
+                return self._built
+            from adjoint.runtime.scheduled import Scheduled
+
+            began, llvm = time.perf_counter(), jit.counters.compile_seconds
+            scheduled = Scheduled(self.graph, self.n_inputs, self.apart)
+            codes = jit.compile_kernels(scheduled.texts)
+            built = Ready(scheduled.plan, codes)
+            if self.apart:
+                built.scheduled = scheduled
+            elif self._key is not None:
+                plan_cache.store(self._key, scheduled.plan, codes)
+            llvm = jit.counters.compile_seconds - llvm
+            self._take(built, {"schedule": time.perf_counter() - began - llvm, "LLVM": llvm})
+            if config.get("ADJOINT_DEBUG") >= 4:
+                print("\n".join([self.text, *(text for _, text, _ in scheduled.texts)]), file=sys.stderr)
+            return built
 
     def _take(self, built: Ready, seconds: dict[str, float]) -> None:
         """Run with this plan from now on."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from adjoint.runtime.garbage import NoCollections
+from adjoint.runtime.garbage import without_collections
 from adjoint.runtime.memory import Buffer
 from adjoint.storage import encode
 from adjoint.trace import bounds, lower, why
@@ -96,8 +96,7 @@ def flush(tr: Trace) -> None:
     compiled = programs.get(key) if programs is not None else None
     if compiled is None:
         try:
-            with NoCollections():
-                compiled = build(tr, key, alive)
+            compiled = without_collections(build, tr, key, alive)
         except Exception as error:
             fail(tr, alive, error)
             return
@@ -161,6 +160,8 @@ def deliver(tid: int, history: Callable[[], History], compiled: Compiled, alive:
         for slot, data in zip(compiled.saved, results[len(alive) :], strict=True):
             kept[slot] = data
     for h, data in zip(alive, results, strict=False):
+        if h._tid != tid and h._tid != -tid:  # another thread has changed it meanwhile
+            continue
         if h._special and h._escape is not None:
             h._escape.write_back(h, data)
         else:
@@ -278,6 +279,8 @@ def living_views(tr: Trace) -> list[Tensor]:
     """The views made in the trace that somebody still holds; the others are gone, and no longer keep their bases."""
     living = []
     for views in tr.viewed:
+        if views.owner is not tr:  # another thread has changed the base, and has made views of it since
+            continue
         recent, views.recent = views.recent, []
         for v in [v for v in recent if getrefcount(v) > ALIVE]:
             views.add(v)
@@ -460,6 +463,8 @@ def restore(tr: Ended, history: Callable[[], History], alive: list[Tensor]) -> t
     values, errors = lower.run_steps(tr.node, tr.buffers, tr.scalars)
     failed, lost = False, None
     for h in alive:
+        if abs(h._tid) != tr.id:
+            continue
         error = None
         slot: Any = h._slot
         if slot not in values:

@@ -33,6 +33,7 @@ class Tensor(Typed):
     _special: binding needs the slow path (memory handed out, history in an older trace, hooks on a leaf).
     _base, _chain: this is a view: `_chain` of movement operations applied to `_base`.  _views: the views of this tensor.
     _version: how often it was changed in place.
+    _shared: threads were seen to change it, or its gradient, in turn: it is computed at once while there are several.
     _loose: made for a derivative rule, and not in the trace's list of handles.
     _leaf: created by the user as a variable to differentiate with respect to.
     _hist, _hslot: the History in which the value was computed, and its slot there, for a non-leaf that outlived its trace.
@@ -59,6 +60,7 @@ class Tensor(Typed):
     _hooks: Any = None
     _retains: bool = False
     _loose: bool = False
+    _shared: bool = False
     grad: Any = None
 
 

@@ -36,14 +36,15 @@ def bind_all_in_python(tr: Trace, tensors: Sequence[Tensor]) -> tuple[int, ...]:
             if t._tid == tid:
                 slots.append(t._slot)
                 continue
-            step = None if t._special or t._data is None or tr.eager else tr.node.kids.get(t._aval)
-            if step is None:
+            data = t._data
+            step = None if t._special or data is None or tr.eager else tr.node.kids.get(t._aval)
+            if step is None or t._data is not data:
                 slots.append(bind(tr, t))
                 continue
             inputs, buffers = tr.inputs, tr.buffers
             tr.node = step  # as in `bind`: no calls in these lines
             inputs += (t,)
-            buffers += (t._data,)
+            buffers += (data,)
             t._tid = tid
             t._slot = step.slot
             slots.append(step.slot)

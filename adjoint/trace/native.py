@@ -134,15 +134,16 @@ def install() -> None:
         _kept.append(module)
         made = _connect(module.address)
         _rehearse(*made[:3])
-        mine = module.address("adjoint_mine")
+        trace_of, settle = module.address("adjoint_mine"), None
         if cpython.where_counts_lie():
-            recorder._settle = cpython.function("settle", module.address("settle"), cpython.ONE_ARGUMENT)
+            settle = cpython.function("settle", module.address("settle"), cpython.ONE_ARGUMENT)
         else:  # what reads reference counts
             made = *made[:2], {name: method for name, method in made[2].items() if name not in ELEMENTS}
     except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as problem:
         warnings.warn(f"recording stays in Python, which is slower: {problem!r}", RuntimeWarning, stacklevel=2)
         return
     _put_in_place(*made)
+    mine, recorder._settle = trace_of, settle  # last: until `claim` was called, native code has the trace of the trial
 
 
 def _connect(address: Callable[[str], int]) -> tuple[Any, list[Any], dict[str, Any]]:

@@ -30,11 +30,13 @@ from adjoint.trace.state import (
     ALIVE,
     Trace,
     _traces,
+    changing,
     counters,
     current,
     local,
     new_step,
     publish,
+    several,
     user_frame,
 )
 from adjoint.trace.strides import STRIDED, view_strides
@@ -69,7 +71,9 @@ def bind(tr: Trace, t: Tensor) -> int:
         if step.parent is not tr.node:
             return bind(tr, t)
     inputs, buffers = tr.inputs, tr.buffers
-    tr.node = step  # no calls in these lines: a signal that came between them would part the lists
+    if t._data is not data:  # another thread has changed it
+        return bind(tr, t)
+    tr.node = step  # no calls from here on: a signal that came between these lines would part the lists
     inputs += (t,)
     buffers += (data,)
     t._tid = tr.id
@@ -101,35 +105,10 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
         return bind(tr, t)
     if t._data is None:
         if t._base is not None:
-            from adjoint.trace.views import read_shared, replay
-
-            base = t._base
-            if base._escape is not None and not base._escape.active():
-                base._escape = None
-                refresh_special(base)
-            shared = base._escape is not None
-            if shared and not t._aval.requires_grad:
-                fresh = read_shared(t)
-                slot = bind(tr, fresh)
-                if tr.eager:
-                    tr.values[slot] = fresh._data
-                return slot
-            fresh = replay(t)
-            if shared:
-                if tr.eager:
-                    tr.values[fresh._slot] = fresh._data
-                return fresh._slot if fresh._tid == tr.id else bind(tr, fresh)
-            a = fresh._aval
-            if a.strides != t._aval.strides:  # of a movement that is several steps
-                a = aval(a.shape, a.dtype, a.requires_grad, t._aval.strides)
-            views, here = base._views, fresh._tid == tr.id
-            if here:  # first: a view that is nowhere entered would go on to show what the base was
-                views.hold(tr, t)
-            else:
-                views.add(t)
-            t._tid, t._slot, t._aval = fresh._tid, fresh._slot, a
-            t._data, t._hist, t._special = fresh._data, fresh._hist, fresh._special
-            return t._slot if here else bind(tr, t)
+            if not several():
+                return bind_view(tr, t)
+            with changing:  # who writes to the base is to find the view entered
+                return bind_view(tr, t)
         error = t.__dict__.get("_error")
         if error is not None:
             raise type(error)(*error.args)
@@ -140,7 +119,7 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
                 tr.handles.append(t)  # should the trace end before its use, it keeps the value
             return slot
         return bind(tr, from_other_thread(tr, t))
-    data = t._data
+    data = read = t._data
     kind = "input"
     if t._escape is not None:
         if not t._escape.active():
@@ -168,6 +147,8 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
         if kind == "shared":
             step.children = NO_CHILDREN
     inputs, buffers, position = tr.inputs, tr.buffers, len(tr.inputs)
+    if t._data is not read:  # another thread has changed it
+        return bind(tr, t)
     tr.node = step  # as in `bind`: no calls in these lines
     if origin is not None:
         tr.origins[position] = origin
@@ -183,6 +164,39 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
     return step.slot
 
 
+def bind_view(tr: Trace, t: Tensor) -> int:
+    """Binding of a view without a value: its movement is replayed."""
+    from adjoint.trace.views import read_shared, replay
+
+    base = t._base
+    if base._escape is not None and not base._escape.active():
+        base._escape = None
+        refresh_special(base)
+    shared = base._escape is not None
+    if shared and not t._aval.requires_grad:
+        fresh = read_shared(t)
+        slot = bind(tr, fresh)
+        if tr.eager:
+            tr.values[slot] = fresh._data
+        return slot
+    fresh = replay(t)
+    if shared:
+        if tr.eager:
+            tr.values[fresh._slot] = fresh._data
+        return fresh._slot if fresh._tid == tr.id else bind(tr, fresh)
+    a = fresh._aval
+    if a.strides != t._aval.strides:  # of a movement that is several steps
+        a = aval(a.shape, a.dtype, a.requires_grad, t._aval.strides)
+    views, here = base._views, fresh._tid == tr.id
+    if here:  # first: a view that is nowhere entered would go on to show what the base was
+        views.hold(tr, t)
+    else:
+        views.add(t)
+    t._tid, t._slot, t._aval = fresh._tid, fresh._slot, a
+    t._data, t._hist, t._special = fresh._data, fresh._hist, fresh._special
+    return t._slot if here else bind(tr, t)
+
+
 _others = threading.RLock()
 
 
@@ -192,15 +206,26 @@ def from_other_thread(tr: Trace, t: Tensor) -> Tensor:
     A trace is changed by its own thread only: the value is computed a second time from the steps that lead to it. If
     the thread has ended, or the tensor's history is wanted (then the other thread must be waiting), its trace is run.
     """
-    number = abs(t._tid)
+    while True:
+        number, slot = abs(t._tid), t._slot  # of one moment: no calls, between which other threads have their turn
+        found = _in_other_thread(tr, t, number, slot)
+        if found is not None:
+            return found
+        if t._data is not None or abs(t._tid) == tr.id:
+            return t
+
+
+def _in_other_thread(tr: Trace, t: Tensor, number: int, slot: int) -> Tensor | None:
+    """The value of a slot of the trace `number`; None if it is to be looked for again: the trace has been run meanwhile,
+    or another thread has changed the tensor."""
     for other, thread in list(_traces.items()):
         giving = other.giving
         if giving is not None and giving.tid == number and other.id != number:
             giving.finish()
-            if t._data is not None:
-                return t
-            giving.wait()
-            return from_other_thread(tr, t)
+            if t._data is None:
+                giving.wait()
+                break
+            return None
         if other.id != number or other is tr:
             continue
         if not thread.is_alive() or (tr.grad and t._aval.requires_grad):
@@ -208,21 +233,24 @@ def from_other_thread(tr: Trace, t: Tensor) -> Tensor:
                 if other.id == number:
                     flush(other)
             break
-        step, buffers, scalars = other.node, [*other.buffers], other.scalars  # nothing is overwritten that is held here
+        step, buffers, scalars = other.node, other.buffers, other.scalars
+        if other.id != number:  # run by its thread just now
+            return None
+        buffers, scalars = [*buffers], [*scalars]  # nothing is overwritten that is held here
         giving = other.giving
         if giving is not None:  # too late
             del buffers
             giving.wait()
-            return from_other_thread(tr, t)
-        if other.id != number:  # run by its thread just now
+            return None
+        if len(buffers) < step.inputs_before:
             break
-        while step.parent is not None and step.parent.slot >= t._slot:
+        while step.parent is not None and step.parent.slot >= slot:
             step = step.parent
-        values = compute(step, t._slot, buffers, scalars)
+        values = compute(step, slot, buffers, scalars)
         return tensor_from_buffer(values, t._aval.shape, t._aval.dtype)
-    if t._data is None:
+    if t._data is None and abs(t._tid) == number and t._slot == slot:
         raise RuntimeError("this tensor has no value: the operation that should have produced it was interrupted")
-    return t
+    return None
 
 
 def refresh_special(t: Tensor) -> None:
@@ -257,6 +285,11 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
                 numbers.append(x)
         if tr.id != tid:
             continue
+        held: list[Any] = []
+        if tr.eager:
+            held = [value_of(tr, x, s) if isinstance(x, Tensor) else None for x, s in zip(operands, slots, strict=True)]
+            if several() and any([h is None and isinstance(x, Tensor) for h, x in zip(held, operands, strict=True)]):
+                continue  # another thread has changed an operand
         key: tuple = (prim, *slots) if attrs is None else (prim, *slots, attrs)
         node = tr.node
         step = node.kids.get(key)
@@ -273,7 +306,7 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
         if tr.node is node and tr.id == tid:  # else a signal handler or a finalizer has recorded in between
             break
     if tr.eager:
-        evaluate(tr, step, operands, numbers, out)
+        evaluate(tr, step, operands, held, numbers, out)
         if step.depth % PRUNED == 0:
             prune(tr)
     tr.node = step
@@ -509,14 +542,14 @@ def prune(tr: Trace) -> None:
         tr.flush_after = True
 
 
-def evaluate(tr: Trace, step: Step, operands: tuple, numbers: list, out: Tensor) -> None:
-    """Reference mode: compute the step at once."""
+def evaluate(tr: Trace, step: Step, operands: tuple, held: list, numbers: list, out: Tensor) -> None:
+    """Reference mode: compute the step at once. held: the memory of the operands that are tensors."""
     values = []
     rest = iter(numbers)
     kinds = dict(step.scalars)
-    for x, s in zip(operands, step.args, strict=True):
+    for x, s, data in zip(operands, step.args, held, strict=True):
         if isinstance(x, Tensor):
-            values.append(value_of(tr, x, s))
+            values.append(numbers_in(data, x._aval))
         elif isinstance(s, Num):
             values.append(x)
         else:
@@ -529,9 +562,9 @@ def evaluate(tr: Trace, step: Step, operands: tuple, numbers: list, out: Tensor)
         out._data = result
     else:
         out._data = Buffer.from_array(encode(np.asarray(result), step.aval.dtype))
-    for x, s in zip(operands, step.args, strict=True):
+    for x, s, data in zip(operands, step.args, held, strict=True):
         if isinstance(x, Tensor) and s not in tr.values and needs_value(step, x):
-            tr.values[s] = x._data
+            tr.values[s] = data
     if needs_value(step, out) or isinstance(result, tuple):
         tr.values[step.slot] = out._data
 
@@ -541,11 +574,15 @@ def needs_value(step: Step, t: Tensor) -> bool:
 
 
 def value_of(tr: Trace, t: Tensor, slot: int) -> Any:
-    """NumPy value of a tensor bound to a slot in reference mode."""
-    data: Any = t._data if t._data is not None else tr.values.get(slot)
+    """The memory of a tensor bound to a slot in reference mode, or its several results."""
+    data = t._data
+    return data if data is not None else tr.values.get(slot)
+
+
+def numbers_in(data: Any, a: Aval) -> Any:
     if isinstance(data, tuple):
         return data
-    return decode(data.array(t._aval.dtype.np, t._aval.shape), t._aval.dtype)
+    return decode(data.array(a.dtype.np, a.shape), a.dtype)
 
 
 _settle: Any = None  # `native_end`, once it is there: end the trace as it ended before, if it does
@@ -558,7 +595,7 @@ READS = "it reads a value (print, item, bool, numpy, ...)"
 
 def realize(t: Tensor) -> Any:
     """The Buffer with a tensor's value, running whatever is pending."""
-    data = t._data
+    data, place = t._data, (t._tid, t._slot)
     if data is None and _settle is not None and _settle(t):
         return t._data
     tr = local.trace
@@ -592,12 +629,15 @@ def realize(t: Tensor) -> Any:
             if t._hist is None:  # still pending in another thread, which goes on with it
                 return holder._data
             t._data = holder._data
-    if t._data is None:
+    data = t._data
+    if data is None:
         error = t.__dict__.get("_error")
         if error is not None:
             raise type(error)(*error.args)
+        if (t._tid, t._slot) != place:  # another thread has changed it meanwhile
+            return realize(t)
         raise RuntimeError("this tensor has no value: the operation that should have produced it was interrupted")
-    return t._data
+    return data
 
 
 def tensor_from_buffer(data: Any, shape: tuple[int, ...], dtype: DType, requires_grad: bool = False) -> Tensor:

@@ -198,6 +198,17 @@ def is_wanted(tr: Trace) -> bool:
 _traces: dict[Trace, threading.Thread] = {}  # of all threads, and of ended ones whose tensors are still held
 
 
+# Held where a tensor is read and changed as a unit, while several threads have a trace (`several`).
+changing = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=changing._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+def several() -> bool:
+    """Whether more than one thread has a trace, or one that has ended left what is still held."""
+    return len(_traces) > 1
+
+
 class _Local(threading.local):
     def __init__(self) -> None:
         self.trace = Trace()

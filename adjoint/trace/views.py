@@ -46,7 +46,7 @@ from adjoint.trace.recorder import (
     record_slice,
     refresh_special,
 )
-from adjoint.trace.state import Trace
+from adjoint.trace.state import Trace, changing, several
 from adjoint.trace.trie import above
 
 
@@ -179,9 +179,11 @@ class Views:
     def hold(self, tr: Trace, view: Tensor) -> None:
         """Enter a view that the trace has just made."""
         if not self.recent:
-            self.owner = tr
-            tr.viewed.append(self)
-        elif self.owner is not tr:  # which need not end soon: held for this trace, and found by its base
+            self.owner = tr  # no calls in these lines, between which a signal or another thread could come
+            tr.viewed += (self,)
+            self.recent += (view,)
+            return
+        if self.owner is not tr:  # which need not end soon: held for this trace, and found by its base
             self.add(view)
             Views().hold(tr, view)
             return
@@ -191,7 +193,7 @@ class Views:
         """Enter a view that outlives the trace which made it."""
         self.fresh[id(view)] = weakref.ref(view)
         if len(self.fresh) > self.limit:
-            self.fresh = {k: r for k, r in self.fresh.items() if r() is not None}
+            self.fresh = {k: r for k, r in [*self.fresh.items()] if r() is not None}
             self.limit = max(32, 2 * len(self.fresh))
 
     def all(self) -> list[Tensor]:
@@ -200,13 +202,19 @@ class Views:
 
     def forget(self) -> None:
         """Let every view replay its movement when next used."""
-        old = [v for ref in self.fresh.values() if (v := ref()) is not None]
-        for v in (*self.recent, *old):
-            self.stale[id(v)] = weakref.ref(v)
-            v._tid, v._data, v._hist, v._special = 0, None, None, False
-        self.recent, self.fresh = [], {}  # last: a signal may stop this, and a view in neither would show the old value
+        recent, fresh = self.recent, [*self.fresh.items()]
+        known = [*recent]
+        for v in (*known, *[ref() for _, ref in fresh]):
+            if v is not None:
+                self.stale[id(v)] = weakref.ref(v)
+                v._tid, v._data, v._hist, v._special = 0, None, None, False
+        # last: a signal may stop this, and a view in neither would show the old value; not those that other threads enter
+        del recent[: len(known)]
+        for key, ref in fresh:
+            if self.fresh.get(key) is ref:
+                del self.fresh[key]
         if len(self.stale) > self.limit:
-            self.stale = {k: r for k, r in self.stale.items() if r() is not None}
+            self.stale = {k: r for k, r in [*self.stale.items()] if r() is not None}
             self.limit = max(32, 2 * len(self.stale))
 
     def drop(self, view: Tensor) -> None:
@@ -309,11 +317,27 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location "
             f"(a tensor of shape {list(t._aval.shape)} made by expand); clone() it before changing it in place"
         )
+    write = _write_through if not several() else _write_alone
     if is_detached(t):
-        local.trace.in_mode(False, _write_through, t, base, value)
+        local.trace.in_mode(False, write, t, base, value)
     else:
-        _write_through(t, base, value)
+        write(t, base, value)
     return t
+
+
+def _write_alone(t: Tensor, base: Tensor, value: Tensor) -> None:
+    """`_write_through` while there are other threads, who may write other parts of the base."""
+    with changing:
+        if is_elsewhere(base):
+            base._shared = True
+        _write_through(t, base, value)
+        if base._shared:
+            flush(local.trace)
+
+
+def is_elsewhere(t: Tensor) -> bool:
+    """Whether a tensor waits for its value in another thread's trace."""
+    return t._data is None and t._base is None and t._hist is None and abs(t._tid) not in (0, local.trace.id)
 
 
 def _write_through(t: Tensor, base: Tensor, value: Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -192,3 +194,65 @@ def test_two_threads_add_to_one_gradient() -> None:
         thread.start()
         thread.join()
         assert w.grad.tolist() == [5, 5, 5]
+
+
+def at_once(work: Callable[[int], None], count: int, often: float = 1e-5) -> None:
+    """`work(k)` in `count` threads that take turns very often."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(often)
+    try:
+        in_threads(*[functools.partial(work, k) for k in range(count)])
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_gradients_of_several_threads_add_up() -> None:
+    for often in (1e-5, 0.005):
+        p = torch.zeros(3, requires_grad=True)
+
+        def differentiate(k: int, p: torch.Tensor = p) -> None:
+            for _ in range(100):
+                (p * 1.0).sum().backward()
+
+        at_once(differentiate, 4, often)
+        assert p.grad.tolist() == [400.0] * 3
+
+
+def test_gradients_of_several_threads_add_up_beside_what_was_pending() -> None:
+    for _ in range(5):
+        p, q = torch.zeros(3, requires_grad=True), torch.ones(3, requires_grad=True)
+        (p * q).sum().backward()
+
+        def differentiate(k: int, p: torch.Tensor = p, q: torch.Tensor = q) -> None:
+            for _ in range(20):
+                (p * 1.0 + q * 2.0).sum().backward()
+
+        at_once(differentiate, 3)
+        assert p.grad.tolist() == [61.0] * 3 and q.grad.tolist() == [120.0] * 3
+
+
+def test_threads_write_rows_of_one_tensor() -> None:
+    for turn in range(30):
+        rows = torch.zeros(8, 10)
+        if turn % 2:
+            rows.tolist()
+
+        def write(k: int, rows: torch.Tensor = rows) -> None:
+            rows[k] = torch.full((10,), float(k + 1))
+
+        at_once(write, 8)
+        assert rows.tolist() == [[k + 1.0] * 10 for k in range(8)]
+
+
+def test_threads_add_to_rows_of_one_tensor() -> None:
+    for _ in range(20):
+        rows = torch.zeros(8, 10)
+        parts = [rows[k] for k in range(8)]
+
+        def add(k: int, rows: torch.Tensor = rows, parts: list = parts) -> None:
+            for turn in range(10):
+                (rows[k] if turn % 2 else parts[k]).add_(1.0)
+
+        at_once(add, 8)
+        assert rows.tolist() == [[10.0] * 10] * 8
+        assert all(part.tolist() == [10.0] * 10 for part in parts)
