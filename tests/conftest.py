@@ -35,6 +35,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="the same in both modes, and run in compiled mode"))
 
 
+@pytest.fixture(scope="module")
+def little_effort() -> Generator[None, None, None]:
+    """Code made with little effort, which takes a third less time: for tests of what is computed, whose code runs once.
+
+    What users get is tested everywhere else: kernels, all values of all operators, layers, optimizers and programs."""
+    from adjoint.runtime import jit
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jit, "LOOPS_LEVEL", 0)
+        yield
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     if not item.get_closest_marker("any_mode"):

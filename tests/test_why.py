@@ -23,7 +23,7 @@ from adjoint.trace.recorder import current, tensor_from_buffer
 from adjoint.trace.text import arguments, trace_text
 from adjoint.trace.trie import path
 
-pytestmark = pytest.mark.skipif(torch.is_eager(), reason="reference mode compiles nothing")
+pytestmark = [pytest.mark.skipif(torch.is_eager(), reason="reference mode compiles nothing"), pytest.mark.usefixtures("little_effort")]
 
 
 def newest() -> Any:

@@ -27,17 +27,20 @@ def float_literal(value: float, element: str) -> str:
 class Emitter:
     """Body of one LLVM function under construction.
 
-    lines: instructions in order.  declarations: external functions used, as LLVM `declare` lines.
+    lines: instructions in order.  declarations: functions used, as LLVM `declare` lines or whole definitions.
     block: label of the basic block that is being written (phi nodes need it).
+    copies: how often an elementary function is written out before it becomes a function that is called (0: always).
     """
 
-    __slots__ = ("lines", "declarations", "block", "_count")
+    __slots__ = ("lines", "declarations", "block", "copies", "_count", "_written")
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.declarations: dict[str, None] = {}
         self.block = "entry"
+        self.copies = 0
         self._count = 0
+        self._written: dict[str, int] = {}
 
     def name(self, hint: str = "t") -> str:
         """A fresh SSA name such as `%t17`."""
@@ -66,6 +69,11 @@ class Emitter:
     def declare(self, text: str) -> None:
         """Note an external function, for example `float @llvm.fma.f32(float, float, float)`."""
         self.declarations[f"declare {text}"] = None
+
+    def is_to_be_called(self, name: str) -> bool:
+        """Whether this function, which is wanted once more, has been written out often enough."""
+        times = self._written[name] = self._written.get(name, 0) + 1
+        return 0 < self.copies < times
 
     def splat(self, element: str, lanes: int, value: str) -> str:
         """The scalar SSA value or literal `value` in every lane."""

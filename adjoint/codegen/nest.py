@@ -8,6 +8,7 @@ reduction; its results are then known to the rest of the row. Read `finish`, the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,8 @@ __all__ = ["STATUS", "Kernel", "NestKernel"]
 _LIGHT_ROW = 8  # additions: up to so many, the rows of a tile need no loop
 _UNROLL = 4  # vectors of a row that are kept in registers instead of a loop
 _MOST_UNROLLED = 600  # operations of them
+_FEW_ROUNDS = 16  # vectors: nests of so many run quickly, but may have thousands of operations
+_COPIES = 4  # of an elementary function in one of them; from then on it is called
 
 
 @dataclass
@@ -70,6 +73,8 @@ class NestKernel(Registers):
         if replaced and self.once:
             self.replaced, self.unstreamed = replaced, {o for o, _ in replaced}
         self.stops = bool(self.replaced) and checked
+        if self.rounds <= _FEW_ROUNDS:
+            self.em.copies = _COPIES
 
     def finish(self) -> Kernel:
         levels, em = self.levels, self.em
@@ -224,10 +229,8 @@ class NestKernel(Registers):
 
     def _assemble(self) -> Kernel:
         body = "\n".join(self.levels.stack[0].region.lines)
-        for j in range(len(self.scalars)):
-            body = body.replace(f"@scalar{j}@", str(len(self.buffers) + j))
-        for j in range(len(self.offsets)):
-            body = body.replace(f"@offset{j}@", str(len(self.buffers) + len(self.scalars) + j))
+        first = {"scalar": len(self.buffers), "offset": len(self.buffers) + len(self.scalars)}
+        body = re.sub(r"@(scalar|offset)(\d+)@", lambda found: str(first[found[1]] + int(found[2])), body)
         text = (
             "define void @kernel(ptr noalias %bufs, ptr noalias %idx, ptr noalias %scalars, i64 %lo, i64 %hi, ptr %own) {\n"
             f"entry:\n{body}\n}}\n"

@@ -21,6 +21,7 @@ from adjoint.schedule.values import Nest, Value
 _SPILL_COST = 6  # additions: values dearer than this are kept for later stages
 _SPILL_BYTES = 65536  # at most so much stack for one kept value
 _STACK_BYTES = 262144  # and for all of them, since threads may have small stacks
+_MANY_ROUNDS = 4096  # vectors: from so many on random numbers are written for speed, not for LLVM
 _SCANNED = {"cumsum": "sum", "recurrence": "sum", "cumprod": "prod", "cummax": "amax", "cummin": "amin"}
 
 
@@ -83,9 +84,7 @@ class Registers(Accesses):
         if op == "guard":
             return args[0]
         if op == "random_bits":
-            keys = self._philox_keys(v.args[1], lanes)
-            self.levels.use(depth)
-            return sc.philox(em, lanes, args[0], args[2], keys)
+            return sc.philox(em, lanes, args[0], self._get(v.args[1])[0], args[2], self.rounds <= _MANY_ROUNDS)
         if op == "scan":
             carry = self.levels.stack[-1].memo["carry", v]
             if v.attrs == "recurrence":
@@ -96,20 +95,6 @@ class Registers(Accesses):
             return self._fold(v).combine(em, [carry], [args[0]])[0]
         operand = v.args[-1].dtype
         return sc.POINTWISE[op](em, lanes, operand, v.dtype, args, v.attrs)
-
-    def _philox_keys(self, seed: Value, lanes: int) -> list[tuple[str, str]]:
-        """The generator's keys in every lane; a seed is one number, so that this is done outside the loops."""
-        depth = self._depth(seed)
-        memo = self.levels.stack[depth].memo
-        found = memo.get(("keys", seed, lanes))
-        if found is None:
-            x, _ = self._get(seed)
-            self.levels.use(depth)
-            em = self.em
-            keys = sc.philox_keys(em, x)
-            found = [(em.splat("i64", lanes, a), em.splat("i64", lanes, b)) for a, b in keys]
-            memo["keys", seed, lanes] = found
-        return found
 
     def _scalar_argument(self, v: Value) -> str:
         key = (v.attrs, v.dtype)

@@ -515,22 +515,11 @@ for _name in [
     POINTWISE[_name] = _math(_name)
 
 
-def philox_keys(em: Emitter, seed: str) -> list[tuple[str, str]]:
-    """The two key words of each of the ten rounds, as scalars: the Weyl sequences of the generator."""
-    k0 = em.op(f"and i64 {seed}, {0xFFFFFFFF}")
-    k1 = em.op(f"lshr i64 {seed}, 32")
-    keys = [(k0, k1)]
-    for _ in range(9):
-        k0 = em.op(f"and i64 {em.op(f'add i64 {k0}, {0x9E3779B9}')}, {0xFFFFFFFF}")
-        k1 = em.op(f"and i64 {em.op(f'add i64 {k1}, {0xBB67AE85}')}, {0xFFFFFFFF}")
-        keys.append((k0, k1))
-    return keys
-
-
-def philox(em: Emitter, lanes: int, counter: str, offset: str, keys: list[tuple[str, str]]) -> str:
+def philox(em: Emitter, lanes: int, counter: str, seed: str, offset: str, rolled: bool) -> str:
     """53 random bits for int64 counters, as `ir.reference.philox`: Philox4x32-10 in 64-bit lanes.
 
-    counter, offset and the words of `keys` have `lanes` lanes.
+    counter and offset have `lanes` lanes, seed is one number. rolled: as a loop over the rounds, two in each turn, which takes
+    LLVM half the time, and where many numbers are wanted a tenth more to run.
     """
     t = vector_type("i64", lanes)
 
@@ -540,15 +529,36 @@ def philox(em: Emitter, lanes: int, counter: str, offset: str, keys: list[tuple[
     def op(name: str, a: str, b: str) -> str:
         return em.op(f"{name} {t} {a}, {b}")
 
+    def after_rounds(count: int, words: list[str], keys: list[str]) -> tuple[list[str], list[str]]:
+        k0, k1 = keys
+        for _ in range(count):
+            c0, c1, c2, c3 = words
+            # that the upper halves are 0 is said again, so that LLVM sees products of 32 bits, and looks no further
+            p0, p1 = op("mul", c(0xD2511F53), op("and", c0, low)), op("mul", c(0xCD9E8D57), op("and", c2, low))
+            first = op("xor", op("xor", op("lshr", p1, thirty_two), c1), em.splat("i64", lanes, k0))
+            second = op("xor", op("xor", op("lshr", p0, thirty_two), c3), em.splat("i64", lanes, k1))
+            words = [first, op("and", p1, low), second, op("and", p0, low)]
+            k0, k1 = (em.op(f"and i64 {em.op(f'add i64 {k}, {step}')}, {0xFFFFFFFF}") for k, step in ((k0, 0x9E3779B9), (k1, 0xBB67AE85)))
+        return words, [k0, k1]
+
     low, thirty_two = c(0xFFFFFFFF), c(32)
-    c0, c1 = op("and", counter, low), op("lshr", counter, thirty_two)
-    c2, c3 = op("and", offset, low), op("lshr", offset, thirty_two)
-    for k0, k1 in keys:
-        p0, p1 = op("mul", c(0xD2511F53), c0), op("mul", c(0xCD9E8D57), c2)
-        c0, c1, c2, c3 = (
-            op("xor", op("xor", op("lshr", p1, thirty_two), c1), k0),
-            op("and", p1, low),
-            op("xor", op("xor", op("lshr", p0, thirty_two), c3), k1),
-            op("and", p0, low),
-        )
+    words = [op("and", counter, low), op("lshr", counter, thirty_two), op("and", offset, low), op("lshr", offset, thirty_two)]
+    keys = [em.op(f"and i64 {seed}, {0xFFFFFFFF}"), em.op(f"lshr i64 {seed}, 32")]
+    if rolled:
+        before, body, after = em.block, em.fresh_label("rounds"), em.fresh_label("drawn")
+        kinds = [t] * 4 + ["i64"] * 3
+        first, now = [*words, *keys, "0"], [em.name() for _ in kinds]
+        em.line(f"br label %{body}")
+        em.label(body)
+        phis = len(em.lines)
+        words, keys = after_rounds(2, now[:4], now[4:6])
+        then = [*words, *keys, em.op(f"add i64 {now[6]}, 2")]
+        em.line(f"br i1 {em.op(f'icmp ult i64 {then[6]}, 10')}, label %{body}, label %{after}")
+        em.lines[phis:phis] = [
+            f"  {x} = phi {kind} [{a}, %{before}], [{b}, %{body}]" for x, kind, a, b in zip(now, kinds, first, then, strict=True)
+        ]
+        em.label(after)
+    else:
+        words, keys = after_rounds(10, words, keys)
+    c0, c1 = words[:2]
     return op("or", c0, op("shl", op("and", c1, c(0x1FFFFF)), thirty_two))

@@ -268,6 +268,7 @@ class Tiling:
         self.weight = weight = sum([WEIGHTS.get(v.op, 1) for v in self.needed]) + len(self.roots)
         elements = rows * self.n_vec * n_cols
         self.flops = elements * weight
+        self.rounds = -(-elements // max(1, self.lanes))  # how often a value that depends on every variable is computed
         nanoseconds = self.flops * 0.25 / max(1, self.lanes) + self.bytes * 0.03
         self.parallel = nanoseconds > 30_000 and not self.scatter
         pieces = 1

@@ -199,7 +199,7 @@ def compile_kernels(kernels: Sequence[tuple[str, str, Iterable[str]]]) -> list[C
         counters.kernels_reused += len(kernels) - len(new)
         if new:
             started = time.perf_counter()
-            straight = {d: t for d, t in new.items() if _is_straight_line(t[0])}
+            straight = {d: t for d, t in new.items() if _is_straight_line(*t)}
             loops = {d: t for d, t in new.items() if d not in straight}
             for level, group in ((0, straight), (LOOPS_LEVEL, loops)):
                 if group:
@@ -380,7 +380,9 @@ def _measure_idle() -> int:
 _IDLE = _measure_idle()
 
 
-def _is_straight_line(text: str) -> bool:
+def _is_straight_line(text: str, declarations: tuple[str, ...]) -> bool:
+    if any([d.startswith("define") for d in declarations]):  # functions that it calls, which are worth more effort
+        return False
     return text.count("\n") > _STRAIGHT_LINE and re.search(r"^\s+br ", text, re.M) is None
 
 

@@ -15,6 +15,8 @@ import pytest
 import adjoint as torch
 from adjoint.trace import recorder
 
+pytestmark = pytest.mark.usefixtures("little_effort")
+
 
 def pointwise(x: Any) -> Any:
     h = (x * 2).tanh()

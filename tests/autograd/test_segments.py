@@ -8,6 +8,8 @@ import pytest
 import adjoint as torch
 from adjoint.trace.state import counters
 
+pytestmark = pytest.mark.usefixtures("little_effort")
+
 
 def test_the_leaf_in_another_place_of_the_trace():
     # the steps recorded between the read and the backward are the same path, but its operands have changed places

@@ -14,6 +14,8 @@ from adjoint.ir.prims import PRIMS
 from adjoint.testing.operators import RECORDS, OpRecord
 from adjoint.testing.operators.record import Sample, flat
 
+pytestmark = pytest.mark.usefixtures("little_effort")
+
 func = torch.func
 compiled = pytest.mark.skipif(torch.is_eager(), reason="reference mode computes sample by sample")
 ALL = [pytest.param(r, id=r.name) for r in RECORDS.values()]

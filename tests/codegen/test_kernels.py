@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import sys
@@ -16,11 +17,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "schedule"))
 from graphs import FLOATS, INTS, check, given, native, results, sample
 
 from adjoint import dtypes as dt
+from adjoint.codegen import nest
 from adjoint.codegen.loops import Levels
 from adjoint.dtypes import DType
 from adjoint.ir.graph import Graph, GraphBuilder, Node
 from adjoint.ir.prims import PRIMS
 from adjoint.runtime.program import Program
+from adjoint.runtime.scheduled import Scheduled
 
 pytestmark = pytest.mark.any_mode
 
@@ -134,6 +137,31 @@ def test_mathematics(name: str, dtype: DType) -> None:
         if name == "acosh":
             x = x + dtype.np.type(1.5)
         run(name, [x], [dtype], rtol=20 * tight, atol=tight)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: d.name)
+@pytest.mark.parametrize("name", [*MATH, "pow", "atan2", "remainder"])
+def test_functions_that_are_wanted_often_are_called(name: str, dtype: DType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small program that takes a function of many values has the same bits as with the function written out."""
+    rng = np.random.default_rng(3)
+    xs = [rng.uniform(0.05, 0.95, 21).astype(dtype.np) for _ in range(7)]
+    xs[6] = xs[6] * dtype.np.type(1e9)  # which sin and its like reduce in another way
+    b = GraphBuilder()
+    nodes = [given(b, k, (21,), dtype) for k in range(7)]
+    values = [b.node(name, *((x, nodes[0]) if name in ("pow", "atan2", "remainder") else (x,))) for x in nodes]
+    graph = b.finish([functools.reduce(lambda x, y: b.node("add", x, y), values)])
+    called = results(native(graph), graph, xs, [])[0]
+    monkeypatch.setattr(nest, "_COPIES", 0)
+    np.testing.assert_array_equal(results(native(graph), graph, xs, [])[0], called)
+
+
+def test_a_small_program_writes_a_function_out_once() -> None:
+    b = GraphBuilder()
+    x = given(b, 0, (3,))
+    for _ in range(100):
+        x = b.node("sin", x)
+    [(_, text, declarations)] = Scheduled(b.finish([x]), 1, False).texts
+    assert text.count("call fastcc") > 90 and sum(["define" in d and ".sin." in d for d in declarations]) == 1
 
 
 @pytest.mark.parametrize("dtype", [dt.bool, *INTS, *FLOATS], ids=lambda d: d.name)

@@ -9,6 +9,8 @@ import pytest
 
 import adjoint as torch
 
+pytestmark = pytest.mark.usefixtures("little_effort")
+
 PROGRAMS, CALLS = 16, 28  # per seed; calls of one program, most of them after a change
 
 

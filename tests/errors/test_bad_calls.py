@@ -12,6 +12,8 @@ import pytest
 
 import adjoint as torch
 
+pytestmark = pytest.mark.usefixtures("little_effort")
+
 outcomes.load(torch)
 STORED = outcomes.read()
 GOODS = outcomes.goods()

@@ -1,6 +1,6 @@
 """Random programs give the same values and gradients compiled, in reference mode and by PyTorch.
 
-ADJOINT_FUZZ gives the number of programs (1,400 unless told), ADJOINT_FUZZ_FROM the first seed. A
+ADJOINT_FUZZ gives the number of programs (800 unless told), ADJOINT_FUZZ_FROM the first seed. A
 failure prints the shortest script that still fails. In reference mode there is only PyTorch to
 compare with, so few programs are enough. Many more, in several processes, are run by
 `python -m adjoint.testing.fuzz`.
@@ -25,7 +25,7 @@ from adjoint.testing.programs import Program, make_program
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.py"))
 
-COUNT = int(os.environ.get("ADJOINT_FUZZ", "1400"))
+COUNT = int(os.environ.get("ADJOINT_FUZZ", "800"))
 FIRST = int(os.environ.get("ADJOINT_FUZZ_FROM", "0"))
 CHUNK = 100
 PIECES = (

@@ -12,6 +12,8 @@ import adjoint as torch
 from adjoint.testing.operators import RECORDS, OpRecord
 from adjoint.testing.operators.record import Sample, flat, leaf, tensors
 
+pytestmark = pytest.mark.usefixtures("little_effort")
+
 DIFFERENTIABLE = [pytest.param(r, id=r.name) for r in RECORDS.values() if r.differentiable]
 
 

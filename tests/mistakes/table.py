@@ -408,8 +408,8 @@ MISTAKES = [
     ),
     Mistake(
         "old-views-stay", "stale view", "trace/views.py",
-        "for v in (*self.recent, *old):",
-        "for v in self.recent:",
+        "for v in (*known, *[ref() for _, ref in fresh]):",
+        "for v in known:",
         "a view made before the last read keeps the old value when its base is written",
     ),
     Mistake(

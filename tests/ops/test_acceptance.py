@@ -9,6 +9,8 @@ from acceptance import DTYPES, QUESTIONS, answer, row
 
 import adjoint as torch
 
+pytestmark = pytest.mark.usefixtures("little_effort")
+
 TABLE = dict(line.split(": ", 1) for line in Path(__file__).with_name("acceptance.txt").read_text(encoding="utf-8").splitlines())
 UNSIGNED = ("uint16", "uint32", "uint64")
 

@@ -15,6 +15,8 @@ from adjoint.storage import decode, encode, round_to
 from adjoint.testing.operators import RECORDS, OpRecord
 from adjoint.testing.operators.record import flat, tensors
 
+pytestmark = pytest.mark.usefixtures("little_effort")
+
 HALVES = (torch.float16, torch.bfloat16)
 TAKEN = [pytest.param(r, id=r.name) for r in RECORDS.values() if r.halves and "float32" in r.dtypes]
 

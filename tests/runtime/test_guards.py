@@ -29,7 +29,7 @@ from adjoint.testing.operators import RECORDS, OpRecord
 from adjoint.testing.operators.record import flat, leaf, tensors
 from adjoint.trace import bounds
 
-pytestmark = pytest.mark.skipif(torch.is_eager() or not jit.available(), reason="compiles nothing")
+pytestmark = [pytest.mark.skipif(torch.is_eager() or not jit.available(), reason="compiles nothing"), pytest.mark.usefixtures("little_effort")]
 
 
 @pytest.fixture(autouse=True, scope="module")

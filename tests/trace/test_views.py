@@ -14,6 +14,8 @@ import pytest
 
 import adjoint as torch
 
+pytestmark = pytest.mark.usefixtures("little_effort")
+
 try:
     import torch as theirs
 except ImportError:
