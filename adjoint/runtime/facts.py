@@ -12,8 +12,8 @@ from typing import Any
 
 from adjoint.ir.graph import Graph, Node, Origin
 from adjoint.runtime.contractions import operations
-from adjoint.schedule.group import Grouping, Special
-from adjoint.schedule.prepare import prepare
+from adjoint.schedule.group import Special
+from adjoint.schedule.order import in_order
 from adjoint.schedule.values import WEIGHTS, Nest, Root, Value
 
 _SHOWN = 5  # operations in a name
@@ -52,8 +52,7 @@ class Facts:
 
 def facts(graph: Graph) -> list[Facts]:
     """The facts of each unit of a program's graph, in the order in which it runs them."""
-    graph = prepare(graph)
-    order = Grouping(graph).order()
+    graph, order = in_order(graph)
     stored: set[Node] = set(graph.outputs)
     for unit in order:
         stored.update(unit.reads)

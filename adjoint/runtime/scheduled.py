@@ -18,10 +18,10 @@ from adjoint.ir.graph import Graph, Node
 from adjoint.runtime import jit
 from adjoint.runtime.contractions import KERNELS, operations, right_operand
 from adjoint.runtime.plan import Call, Host, Place, Plan, Stage
-from adjoint.schedule.group import Grouping, Special
-from adjoint.schedule.in_place import checks, last_readers, put_off, replacements
+from adjoint.schedule.group import Special
+from adjoint.schedule.in_place import checks, last_readers, replacements
 from adjoint.schedule.memory_plan import plan_memory
-from adjoint.schedule.prepare import prepare
+from adjoint.schedule.order import in_order
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ class Scheduled:
 
     def __init__(self, graph: Graph, n_inputs: int, apart: bool = False) -> None:
         self.pieces: list[Piece] = []
-        graph = prepare(graph)
-        order = put_off(Grouping(graph).order(), set(graph.outputs))
+        graph, order = in_order(graph)
         self.plan = plan = Plan(n_inputs, [o.size * o.dtype.itemsize for o in graph.outputs])
         self.slots: dict[Any, int] = {n: n.attrs[0] for n in graph.nodes if n.prim.name == "input"}
         place = {o: k for k, o in enumerate(graph.outputs)}
@@ -245,8 +244,7 @@ def _results(unit: Special) -> list[Any]:
 
 def describe(graph: Graph) -> str:
     """The schedule of a graph for people: every step, nests with their loops and values."""
-    graph = prepare(graph)
-    order = Grouping(graph).order()
+    graph, order = in_order(graph)
     stored: set[Node] = set(graph.outputs)
     for unit in order:
         stored.update(unit.reads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import warnings
 from collections import Counter
@@ -125,6 +126,33 @@ def test_the_work_of_other_kernels(function: Any, work: int) -> None:
     with profile() as prof:
         function(x).numpy()
     assert sum(e.flops for e in prof.kernels()) == work
+
+
+@compiled
+def test_every_kernel_of_a_training_step_has_its_own_work() -> None:
+    """Also where updates of large parameters have been put off until all indices are checked."""
+    net = nn.Sequential(nn.Embedding(200, 90), nn.Linear(90, 150), nn.ReLU(), nn.Linear(150, 110))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    x = torch.randint(0, 200, (20,))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        net(x).square().mean().backward()
+        optimizer.step()
+
+    for _ in range(4):
+        step()
+    with profile() as prof:
+        for _ in range(3):
+            step()
+        net[1].weight.tolist()
+    kernels = [e for e in prof.kernels() if e.name == "matmul"]
+    assert len(kernels) >= 3 * 5
+    for e in kernels:
+        sizes = [math.prod(shape) for shape, _ in (*e.inputs, *e.results)]
+        assert e.flops == 2 * math.isqrt(math.prod(sizes))  # of mk, kn and mn
+        assert e.bytes == 4 * sum(sizes)
+
 
 
 def test_times_add_up() -> None:
