@@ -735,3 +735,13 @@ def test_a_loop_of_a_single_round_is_none() -> None:
     levels.close([names[0]])
     levels.close([names[0]])
     assert sum("phi" in line for line in levels.em.lines) == 2
+
+
+def test_llvm_does_not_see_how_outer_loops_count() -> None:
+    levels = Levels()
+    levels.open("%lo", "%hi", 1, [])
+    levels.open("0", "32", 16, [])
+    levels.close([])
+    levels.close([])
+    inner, outer = [line for line in levels.em.lines if "icmp slt" in line or "asm" in line or "nuw" in line][:2], levels.em.lines[-4:]
+    assert not any("asm" in line for line in inner) and any('asm "", "=r,0"' in line for line in outer)
