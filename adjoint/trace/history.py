@@ -239,6 +239,10 @@ class History:
             else:
                 operands.append(known[a])
         try:
-            return recorder.record(step.prim, tuple(operands), step.attrs)
+            out = recorder.record(step.prim, tuple(operands), step.attrs)
+            if type(out) is not tuple and out._aval.dtype is not step.aval.dtype:
+                # A run-time number is a tensor of float32 now, to which a half without axes gives way.
+                out = recorder.record("cast", (out,), step.aval.dtype)
+            return out
         finally:
             tr.static = static

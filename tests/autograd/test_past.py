@@ -106,3 +106,22 @@ def test_gradients_that_are_one_tensor_get_handles_of_their_own(read: bool) -> N
     c.backward(vector)
     (c * 2).sum().backward()
     assert vector.tolist() == [1.0] * 3 and c.grad.tolist() == [3.0] * 3
+
+
+def test_a_half_without_axes_is_computed_again_as_it_was() -> None:
+    """Beside a number brought back it became float32: results were not rounded, and a part of this dtype did not compile."""
+    for dtype in (torch.float16, torch.bfloat16):
+        x = torch.tensor([1.0, 2.0], dtype=dtype, requires_grad=True)
+
+        def through(read: bool, x: torch.Tensor = x) -> list[float]:
+            def part() -> torch.Tensor:
+                y = x.clone()
+                y[0] *= 1.1
+                return (y[0] * 1.1 + y) * x
+
+            out = part()
+            if read:
+                out.tolist()
+            return torch.autograd.grad(out.sum(), x)[0].tolist()
+
+        assert through(True) == through(False)
