@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from adjoint import dtypes
 from adjoint.dtypes import float32
-from adjoint.ops.elementwise import cast, number_for
+from adjoint.ops.elementwise import cast, number_for, where
 from adjoint.ops.rearrange import diagonal_of
 from adjoint.ops.reduce import reduce
 from adjoint.trace.handle import Tensor
@@ -176,13 +177,17 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: 
 
 
 def _scaled_sum(product: Callable[[Tensor, Tensor], Tensor], input: Tensor, x: Tensor, y: Tensor, beta: Any, alpha: Any) -> Tensor:
-    """`beta * input + alpha * product(x, y)`, rounded once for halves."""
+    """`beta * input + alpha * product(x, y)`, rounded once for halves. With `beta` 0 the input's values do not count, NaN among them."""
     dtype = x._aval.dtype
     alpha, beta = number_for(dtype, alpha), number_for(dtype, beta)
 
     def total(input: Tensor, x: Tensor, y: Tensor) -> Tensor:
         out = product(x, y)
         out = out if alpha == 1 else out * alpha
+        if input._aval.shape != out._aval.shape:
+            input = input.expand(out._aval.shape)
+        if beta == 0:
+            return out + where(record("full", (True,), ((), dtypes.bool)), 0, input)
         return out + (input if beta == 1 else input * beta)
 
     if dtype.is_half and input._aval.dtype is dtype is y._aval.dtype:

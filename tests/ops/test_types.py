@@ -194,3 +194,20 @@ def test_exception_is_that_of_pytorch(record: OpRecord, failure: Failure) -> Non
     theirs = pytest.importorskip("torch")
     with pytest.raises(failure.exception):
         record.run(theirs, *tensors(theirs, failure.args), **tensors(theirs, failure.options))
+
+
+def test_sums_with_a_scaled_product() -> None:
+    """With beta 0 nothing of the input is left but its shape, which must be one that spreads to the product's."""
+    nan, a, b = torch.full((2, 3), float("nan"), requires_grad=True), torch.ones(2, 4), torch.ones(4, 3)
+    out = torch.addmm(nan, a, b, beta=0, alpha=2)
+    out.sum().backward()
+    assert out.tolist() == [[8.0] * 3] * 2 and nan.grad.tolist() == [[0.0] * 3] * 2
+    nan = nan.detach()
+    assert nan.clone().addmm_(a, b, beta=0).tolist() == [[4.0] * 3] * 2
+    assert torch.baddbmm(nan.half(), a[None].half(), b[None].half(), beta=0).tolist() == [[[4.0] * 3] * 2]
+    assert torch.addbmm(nan, a[None], b[None], beta=0).tolist() == [[4.0] * 3] * 2
+    assert torch.addmv(nan[:, 0], a, b[:, 0], beta=0).tolist() == [4.0] * 2
+    assert torch.addr(nan, a[:, 0], b[0], beta=0).tolist() == [[1.0] * 3] * 2
+    for input in (torch.zeros(4, 3), torch.zeros(2, 2, 3)):
+        with pytest.raises(RuntimeError, match="expand"):
+            torch.addmm(input, a[:1], b)
