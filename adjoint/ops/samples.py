@@ -10,7 +10,7 @@ from typing import Any
 
 from adjoint.dtypes import float32
 from adjoint.ops.complex_numbers import conj
-from adjoint.ops.elementwise import cast, clamp, functions, refuse, where
+from adjoint.ops.elementwise import cast, clamp, functions, refuse, to_default_float, where
 from adjoint.ops.joining import cat
 from adjoint.ops.rearrange import diagonal_of
 from adjoint.ops.reduce import cumsum, mean, sum, vector_norm
@@ -35,10 +35,10 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Any = None, aweights: A
     rank = len(input._aval.shape)
     if rank > 2:
         raise RuntimeError(f"cov(): expected input to have two or fewer dimensions but got an input with {rank} dimensions")
-    rows = input if rank == 2 else input.reshape(1, -1)
+    rows = to_default_float(input if rank == 2 else input.reshape(1, -1))
     centred = rows - mean(rows, 1, keepdim=True)
     out = centred @ conj(matrix_transpose(centred)) / max(0, rows._aval.shape[1] - correction)
-    return out if rank == 2 else out.reshape(())
+    return out if out._aval.size != 1 else out.reshape(())
 
 
 def corrcoef(input: Tensor) -> Tensor:
@@ -87,6 +87,8 @@ def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any 
     >>> torch.nansum(torch.tensor([1., float("nan"), 2.]))
     tensor(3.)
     """
+    if input._aval.dtype.category < 2:
+        return sum(input, dim, keepdim, dtype=dtype)
     return sum(where(functions["isnan"](input), 0.0, input), dim, keepdim, dtype=dtype)
 
 

@@ -211,3 +211,11 @@ def test_sums_with_a_scaled_product() -> None:
     for input in (torch.zeros(4, 3), torch.zeros(2, 2, 3)):
         with pytest.raises(RuntimeError, match="expand"):
             torch.addmm(input, a[:1], b)
+
+
+def test_integer_samples() -> None:
+    x = torch.tensor([[1, 2, 6], [2, 0, 1]])
+    assert torch.cov(x).tolist() == torch.cov(x.float()).tolist()
+    assert torch.corrcoef(x).tolist() == torch.corrcoef(x.float()).tolist()
+    assert torch.cov(x[:1]).shape == torch.corrcoef(x[:1]).shape == ()
+    assert torch.nansum(x.int()).dtype is torch.int64 and torch.nansum(x, 0).tolist() == [3, 2, 7]
