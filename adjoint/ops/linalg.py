@@ -390,9 +390,11 @@ def matrix_norm(A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool 
         totals = ew.absolute(A).sum(first, keepdim=True)
         out = totals.amax(second, keepdim=True) if ord > 0 else totals.amin(second, keepdim=True)
         return out if keepdim else out.reshape(tuple(n for d, n in enumerate(A._aval.shape) if d not in (rows, columns)))
+    if ord not in ("nuc", 2, -2):
+        raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported.")
     S = svdvals(A.movedim((rows, columns), (-2, -1)))
     out = S.sum(-1) if ord == "nuc" else S[..., 0] if ord == 2 else S[..., -1]
-    return out.unsqueeze(-1).unsqueeze(-1) if keepdim else out
+    return out.unsqueeze(min(rows, columns)).unsqueeze(max(rows, columns)) if keepdim else out
 
 
 def matrix_exp(A: Tensor) -> Tensor:

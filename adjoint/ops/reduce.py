@@ -469,9 +469,9 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, 
             f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x._aval.dtype.name}"
         )
     if p == "nuc":
-        from adjoint.ops.linalg import svdvals
+        from adjoint.ops.linalg import matrix_norm
 
-        return sum(svdvals(x), -1)
+        return matrix_norm(x, p, (0, 1) if dim is None else dim, keepdim)
     order = 2.0 if p in ("fro", None) else float(p)
     return vector_norm(x, order, axes_of(dim, len(x._aval.shape)), keepdim)
 
@@ -491,7 +491,13 @@ def vector_norm(x: Tensor, order: float, axes: tuple[int, ...], keepdim: bool) -
         total = reduce("sum", _square_of_size(x), axes, keepdim)
         zero = total == 0
         return where(zero, 0.0, ew.sqrt(where(zero, 1.0, total)))
-    total = reduce("sum", ew.pow(ew.absolute(x), order), axes, keepdim)
+    size = ew.absolute(x)
+    if order < 1:  # the power of a zero has an infinite slope, or none
+        nought = x == 0
+        powers = where(nought, 0.0 if order > 0 else math.inf, ew.pow(where(nought, 1.0, size), order))
+    else:
+        powers = ew.pow(size, order)
+    total = reduce("sum", powers, axes, keepdim)
     zero = total == 0
     return where(zero, 0.0, ew.pow(where(zero, 1.0, total), 1 / order))
 

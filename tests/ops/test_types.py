@@ -219,3 +219,14 @@ def test_integer_samples() -> None:
     assert torch.corrcoef(x).tolist() == torch.corrcoef(x.float()).tolist()
     assert torch.cov(x[:1]).shape == torch.corrcoef(x[:1]).shape == ()
     assert torch.nansum(x.int()).dtype is torch.int64 and torch.nansum(x, 0).tolist() == [3, 2, 7]
+
+
+def test_norms_of_matrices_along_any_axes() -> None:
+    x = torch.tensor(np.random.default_rng(0).standard_normal((2, 3, 4)))
+    for order in ("nuc", 2, -2):
+        parts = torch.stack([torch.linalg.matrix_norm(x[:, :, i], order) for i in range(4)])
+        assert torch.allclose(torch.linalg.matrix_norm(x, order, (0, 1)), parts)
+        assert torch.linalg.matrix_norm(x, order, (0, 1), keepdim=True).shape == (1, 1, 4)
+    assert torch.allclose(torch.norm(x, "nuc", (0, 1)), torch.linalg.matrix_norm(x, "nuc", (0, 1)))
+    with pytest.raises(RuntimeError, match="Order 3 not supported"):
+        torch.linalg.matrix_norm(x, 3)
