@@ -887,3 +887,14 @@ def test_slopes_far_below_zero_keep_their_digits(name: str) -> None:
         getattr(adjoint.nn.functional, name)(x).sum().backward()
         scale = 1.0507009873554805 * 1.6732632423543772 if name == "selu" else 1.0
         np.testing.assert_allclose(x.grad.numpy(), scale * np.exp([-1.0, -17.0, -40.0, -80.0]), rtol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["huber_loss", "smooth_l1_loss"])
+def test_robust_losses_at_zero_and_infinity(name: str) -> None:
+    """The slope is bounded where the distance is infinite, and the second derivative at distance 0 is that of the square."""
+    x = adjoint.tensor([0.0, 0.5, 3.0, math.inf, -math.inf], requires_grad=True)
+    loss = getattr(adjoint.nn.functional, name)(x, adjoint.zeros(5), reduction="none")
+    assert loss.tolist() == [0.0, 0.125, 2.5, math.inf, math.inf]
+    (slope,) = adjoint.autograd.grad(loss.sum(), x, create_graph=True)
+    assert slope.tolist() == [0.0, 0.5, 1.0, 1.0, -1.0]
+    assert adjoint.autograd.grad(slope.sum(), x)[0].tolist() == [1.0, 1.0, 0.0, 0.0, 0.0]

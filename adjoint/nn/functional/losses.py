@@ -116,11 +116,15 @@ def l1_loss(
 
 @composite("SmoothL1LossBackward0", takes=FLOATING)
 def _smooth_l1(input: Tensor, target: Tensor, beta: float, reduction: str) -> Tensor:
-    distance = torch.abs(input - target)
+    difference = input - target
+    distance = torch.abs(difference)
     if beta == 0:
         return _reduced(distance, reduction)
-    square = distance * distance * (0.5 / beta)
-    return _reduced(torch.where(distance < beta, square, distance - 0.5 * beta), reduction)
+    near = distance < beta
+    # The square is of the difference, to have a second derivative at 0, and sees 0 where it is not taken: that of
+    # infinity has no derivative.
+    short = torch.where(near, difference, 0.0)
+    return _reduced(torch.where(near, short * short * (0.5 / beta), distance - 0.5 * beta), reduction)
 
 
 def smooth_l1_loss(
@@ -147,10 +151,11 @@ def smooth_l1_loss(
 def _huber(
     input: Tensor, target: Tensor, weight: Tensor | None, delta: float, reduction: str
 ) -> Tensor:
-    distance = torch.abs(input - target)
-    loss = torch.where(
-        distance <= delta, 0.5 * distance * distance, delta * (distance - 0.5 * delta)
-    )
+    difference = input - target
+    distance = torch.abs(difference)
+    near = distance < delta
+    short = torch.where(near, difference, 0.0)  # as in `_smooth_l1`
+    loss = torch.where(near, 0.5 * short * short, delta * (distance - 0.5 * delta))
     return _reduced(loss if weight is None else loss * weight, reduction)
 
 
