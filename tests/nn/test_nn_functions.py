@@ -898,3 +898,9 @@ def test_robust_losses_at_zero_and_infinity(name: str) -> None:
     (slope,) = adjoint.autograd.grad(loss.sum(), x, create_graph=True)
     assert slope.tolist() == [0.0, 0.5, 1.0, 1.0, -1.0]
     assert adjoint.autograd.grad(slope.sum(), x)[0].tolist() == [1.0, 1.0, 0.0, 0.0, 0.0]
+
+
+def test_mean_over_no_samples_is_nan() -> None:
+    F = adjoint.nn.functional
+    assert math.isnan(F.cross_entropy(adjoint.zeros(0, 3), adjoint.zeros(0, 3)).item())
+    assert math.isnan(F.cross_entropy(adjoint.zeros(0, 3), adjoint.zeros(0, dtype=adjoint.int64)).item())

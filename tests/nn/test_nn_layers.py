@@ -375,3 +375,12 @@ def test_batch_norm_that_stops_keeping_statistics() -> None:
     layer.eval()
     wanted = (x - layer.running_mean) / (layer.running_var + layer.eps).sqrt()
     np.testing.assert_allclose(layer(x).tolist(), wanted.tolist(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_an_empty_batch_leaves_running_averages(momentum: float | None) -> None:
+    layer = nn.BatchNorm1d(2, momentum=momentum)
+    layer(adjoint.tensor([[1.0, 2.0], [3.0, 8.0]]))
+    mean, var = layer.running_mean.tolist(), layer.running_var.tolist()
+    assert layer(adjoint.zeros(0, 2)).shape == (0, 2)
+    assert (layer.running_mean.tolist(), layer.running_var.tolist(), layer.num_batches_tracked.item()) == (mean, var, 2)

@@ -377,7 +377,7 @@ def _cross_entropy_of_probabilities(
         logp = logp * _class_weights(weight, logp, dim)
     loss = -(logp * target).sum(dim)
     if reduction == "mean":
-        return loss.sum() / max(input.numel() // classes, 1)
+        return loss.sum() / (input.numel() // max(classes, 1))
     return _reduced(loss, reduction)
 
 

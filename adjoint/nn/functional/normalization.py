@@ -238,8 +238,11 @@ def batch_norm(
             f"Expected more than 1 value per channel when training, got input size {input.shape}"
         )
     out, mean, var = _batch_norm_training(input, weight, bias, eps)
-    if running_mean is not None and running_var is not None:
-        unbias = count / (count - 1) if count > 1 else 1.0
+    if not count:  # nothing to learn from
+        if num_batches_tracked is not None:
+            num_batches_tracked.add_(1)
+    elif running_mean is not None and running_var is not None:
+        unbias = count / (count - 1)
         scalars = (0.0 if momentum is None else momentum,)
         if num_batches_tracked is None:
             update(
