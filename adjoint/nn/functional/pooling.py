@@ -385,15 +385,20 @@ def lp_pool2d(
     stride: Size | None = None,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """(Sum of x^p over each window)^(1/p).
+    """(Sum of x^p over each window)^(1/p); the largest or least |x| for an infinite p.
+
+    Where a window reaches over an edge (`ceil_mode`), what it misses counts as the mean of what it has, as in PyTorch.
 
     >>> import adjoint as torch
     >>> torch.nn.functional.lp_pool2d(torch.ones(1, 1, 2, 2), 2.0, 2)
     tensor([[[[2.]]]])
     """
     kernel = per_dimension(kernel_size, 2, "kernel_size")
-    mean = avg_pool2d(input**norm_type, kernel, stride, 0, ceil_mode, True, 1)
-    return (torch.sign(mean) * torch.abs(mean)) ** (1.0 / norm_type)
+    if math.isinf(norm_type):
+        sign = math.copysign(1.0, norm_type)
+        return sign * max_pool2d(sign * torch.abs(input), kernel, stride, ceil_mode=ceil_mode)
+    total = avg_pool2d(input**norm_type, kernel, stride, 0, ceil_mode) * math.prod(kernel)
+    return (torch.sign(total) * torch.abs(total)) ** (1.0 / norm_type)
 
 
 # ---- adaptive ------------------------------------------------------------------------------------
