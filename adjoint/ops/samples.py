@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from adjoint.dtypes import bool as bool_dtype
 from adjoint.dtypes import float32
 from adjoint.ops.complex_numbers import conj
 from adjoint.ops.elementwise import cast, clamp, functions, refuse, to_default_float, where
@@ -35,6 +36,8 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Any = None, aweights: A
     rank = len(input._aval.shape)
     if rank > 2:
         raise RuntimeError(f"cov(): expected input to have two or fewer dimensions but got an input with {rank} dimensions")
+    if input._aval.dtype is bool_dtype:
+        raise RuntimeError("cov(): bool dtype is not supported for input; convert it with .float()")
     rows = to_default_float(input if rank == 2 else input.reshape(1, -1))
     centred = rows - mean(rows, 1, keepdim=True)
     out = centred @ conj(matrix_transpose(centred)) / max(0, rows._aval.shape[1] - correction)

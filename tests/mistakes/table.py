@@ -541,7 +541,7 @@ MISTAKES = [
     # --- libraries --------------------------------------------------------------------------------
     Mistake(
         "running-variance", "factor", "nn/functional/normalization.py",
-        "unbias = count / (count - 1) if count > 1 else 1.0",
+        "unbias = count / (count - 1)",
         "unbias = 1.0",
         "batch norm keeps a running average of the biased variance",
     ),
@@ -553,8 +553,8 @@ MISTAKES = [
     ),
     Mistake(
         "smooth-l1-offset", "factor", "nn/functional/losses.py",
-        "return _reduced(torch.where(distance < beta, square, distance - 0.5 * beta), reduction)",
-        "return _reduced(torch.where(distance < beta, square, distance - 0.5), reduction)",
+        "torch.where(near, short * short * (0.5 / beta), distance - 0.5 * beta)",
+        "torch.where(near, short * short * (0.5 / beta), distance - 0.5)",
         "smooth_l1_loss jumps where |x - y| = beta, unless beta is 1",
         added=True,
     ),
