@@ -198,6 +198,18 @@ MISTAKES = [
         "the last strip of a large product is multiplied by columns behind the end of the right operand",
     ),
     Mistake(
+        "called-with-operands-exchanged", "wrong operand", "codegen/vecmath.py",
+        'given = ", ".join([f"{kind} {x}" for x in names])',
+        'given = ", ".join([f"{kind} {x}" for x in reversed(names)])',
+        "a small program that raises to a power more than four times takes y ** x in place of x ** y",
+    ),
+    Mistake(
+        "random-key", "wrong constant", "codegen/scalars.py",
+        "(k1, 0xBB67AE85)",
+        "(k1, 0x9E3779B9)",
+        "compiled random numbers are others than those of the reference",
+    ),
+    Mistake(
         "turns-forgotten", "lost partial results", "codegen/accesses.py",
         'if root.kind == "column" or self.turn:',
         'if root.kind == "column" and not self.turn:',
@@ -389,6 +401,12 @@ MISTAKES = [
         "two products of one size share the copy of the right operand of the first",
     ),
     Mistake(
+        "facts-of-another-step", "wrong order", "runtime/facts.py",
+        "    graph, order = in_order(graph)\n",
+        "    graph, order = in_order(graph)\n    order = sorted(order, key=lambda unit: unit.id)\n",
+        "kernels of a profile have the shapes and operations of others, where updates were put off",
+    ),
+    Mistake(
         "memory-of-another", "buffer in two hands", "trace/views.py",
         "    elif tr.flush_after:  # the value is memory that NumPy shares, and may change\n        flush(tr)",
         "    elif False:\n        pass",
@@ -537,6 +555,12 @@ MISTAKES = [
         "    if old._base is None:",
         "    if old is not None:",
         "gradients accumulated into views of one flat tensor do not reach it",
+    ),
+    Mistake(
+        "sum-of-threads", "race", "autograd/engine.py",
+        "if not several():\n        for leaf, g in pairs:",
+        "if True:\n        for leaf, g in pairs:",
+        "of several threads that call backward into one leaf, some lose what they add to its .grad",
     ),
     # --- libraries --------------------------------------------------------------------------------
     Mistake(
