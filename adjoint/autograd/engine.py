@@ -122,6 +122,16 @@ def backward(
             jump(tr, macro)
             return
     accumulate(distinct(pairs, seeds), create_graph)
+    _end_pieces(tr, walk)
+
+
+def _end_pieces(tr: Any, walk: Reverse) -> None:
+    """End the trace after a derivative of a loop that was cut in pieces: what follows, which may be the same loop once
+    more, then begins where it began before, is cut at the same steps, and finds its programs."""
+    if walk.past and not tr.eager:
+        ends = [hist._node for hist in walk.histories.values()]
+        if any([end is not None and end.cut for end in ends]):
+            flush(tr)
 
 
 def distinct(pairs: list[tuple[Tensor, Tensor]], taken: list[Any]) -> list[tuple[Tensor, Tensor]]:
@@ -472,6 +482,7 @@ def grad(
         remember(start, key, Macro(tr.node, results, False))
         del tr.handles[before[0] :]
         found = [None if r is None else _handle(tr, *r) for r in results]
+    _end_pieces(tr, walk)
     return _complete(chosen, found, allow_unused, materialize_grads)
 
 

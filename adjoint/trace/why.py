@@ -137,13 +137,15 @@ def _reason(node: Step, slots: tuple[int, ...]) -> tuple[int, str]:
     """Steps shared with the nearest known path, and how the two differ."""
     if node.programs:
         return node.depth, _other_results(node, slots)
-    ahead = _leads_to_program(list(node.kids.values()))
+    looked: set[Step] = set()
+    ahead = _leads_to_program(list(node.kids.values()), looked)
     if ahead is not None:
         return node.depth, f"an earlier trace went on from here, with {_what(ahead)}; this one ended"
     step = node
     while step.parent is not None:
         parent = step.parent
-        other = _leads_to_program([s for s in list(parent.kids.values()) if s is not step])
+        looked.add(step)
+        other = _leads_to_program([s for s in list(parent.kids.values()) if s is not step], looked)
         if other is not None:
             return parent.depth, _difference(step, other, node)
         if parent.programs:
@@ -152,13 +154,17 @@ def _reason(node: Step, slots: tuple[int, ...]) -> tuple[int, str]:
     return 0, "nothing like it was known"
 
 
-def _leads_to_program(starts: list[Step]) -> Step | None:
-    """The latest of some steps below which a program is known."""
+def _leads_to_program(starts: list[Step], looked: set[Step]) -> Step | None:
+    """The latest of some steps below which a program is known, not counting what was looked at before: different steps
+    may lead to the same one."""
     for start in reversed(starts):
-        stack, looked = [start], 0
-        while stack and looked < _LOOK:
+        stack, count = [start], 0
+        while stack and count < _LOOK:
             step = stack.pop()
-            looked += 1
+            if step in looked:
+                continue
+            looked.add(step)
+            count += 1
             if step.programs:
                 return start
             stack.extend(list(step.kids.values()))

@@ -394,3 +394,29 @@ def test_what_nobody_reads_costs_the_same_every_time(make: Callable) -> None:
             costs.append(calls_in(step))
     early, late = sorted(costs[1:11])[5], sorted(costs[-10:])[5]
     assert late <= 1.25 * early, costs
+
+
+@compiled_only
+@pytest.mark.parametrize("way", ["backward", "accumulated", "grad"])
+def test_a_long_loop_is_cut_at_the_same_steps_every_time(way: str, little_effort: None) -> None:
+    """Nobody reads the gradient of a loop that is cut in pieces: still the next iteration, which follows in the trace,
+    finds the programs of the one before. (Cut wherever a trace of another length happened to end, it found them again
+    after nine iterations, each of which compiled for a second.)"""
+    w = torch.full((4, 4), 0.1, requires_grad=True)
+    x = torch.linspace(-1.0, 1.0, 200)
+
+    def step(_: int) -> None:
+        h, total = torch.ones(4), 0
+        for t in range(200):
+            h = torch.tanh(w @ h + x[t])
+            total = total + h.sum()
+        if way == "grad":
+            torch.autograd.grad(total, w)
+        else:
+            if way == "backward":
+                w.grad = None
+            total.backward()
+        total.item()
+
+    made = counts_per_iteration(step, 5)
+    assert made[2:] == [0, 0, 0] and sum(made) < 9
