@@ -20,6 +20,7 @@ from adjoint.optim.optimizer import (
     check_betas,
     check_non_negative,
     descent,
+    settled,
 )
 
 __all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
@@ -34,8 +35,8 @@ def _start(
     return p, descent(p, g, decay, maximize, decays)
 
 
-def _averages(m: Tensor, v: Tensor, g: Tensor, beta1: Any, beta2: Any) -> tuple[Tensor, Tensor]:
-    return m + (1 - beta1) * (g - m), beta2 * v + (1 - beta2) * (g * g)
+def _averages(m: Tensor, v: Tensor, g: Tensor, beta1: Any, beta2: Any, eps: Any) -> tuple[Tensor, Tensor]:
+    return settled(m + (1 - beta1) * (g - m)), settled(beta2 * v + (1 - beta2) * (g * g), eps)
 
 
 def adam(
@@ -54,7 +55,7 @@ def adam(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """p - rate m / (sqrt(v) / root + eps) with rate = lr / (1 - beta1^t), root = sqrt(1 - beta2^t)."""
     p, g = _start(p, g, lr, decay, *switches)
-    m, v = _averages(m, v, g, beta1, beta2)
+    m, v = _averages(m, v, g, beta1, beta2, eps)
     return p - rate * (m / (torch.sqrt(v) / root + eps)), m, v
 
 
@@ -75,7 +76,7 @@ def adam_amsgrad(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `adam`, with the largest v seen so far in its place."""
     p, g = _start(p, g, lr, decay, *switches)
-    m, v = _averages(m, v, g, beta1, beta2)
+    m, v = _averages(m, v, g, beta1, beta2, eps)
     largest = torch.maximum(largest, v)
     return p - rate * (m / (torch.sqrt(largest) / root + eps)), m, v, largest
 
@@ -202,7 +203,7 @@ def nadam(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """p - (rate_g g + rate_m m) / (sqrt(v / correction) + eps)."""
     p, g = _start(p, g, lr, decay, *switches)
-    m, v = _averages(m, v, g, beta1, beta2)
+    m, v = _averages(m, v, g, beta1, beta2, eps)
     return p - (rate_g * g + rate_m * m) / (torch.sqrt(v / correction) + eps), m, v
 
 
@@ -296,7 +297,7 @@ def radam(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """p - rate m rectified / (sqrt(v) + eps), or p - rate m while `rectified` is 0 (variance not yet known)."""
     p, g = _start(p, g, lr, decay, *switches)
-    m, v = _averages(m, v, g, beta1, beta2)
+    m, v = _averages(m, v, g, beta1, beta2, eps)
     scale = torch.where(rectified > 0, rectified / (torch.sqrt(v) + eps), 1.0)
     return p - rate * m * scale, m, v
 
@@ -384,7 +385,7 @@ def adamax(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """u' = max(beta2 u, |g| + eps), p - rate m / u'."""
     g = descent(p, g, decay, maximize, decays)
-    m = m + (1 - beta1) * (g - m)
+    m = settled(m + (1 - beta1) * (g - m))
     u = torch.maximum(beta2 * u, torch.abs(g) + eps)
     return p - rate * (m / u), m, u
 

@@ -14,6 +14,7 @@ from adjoint.optim.optimizer import (
     check_non_negative,
     descent,
     filled,
+    settled,
 )
 
 __all__ = ["Adadelta", "Adagrad", "RMSprop", "Rprop"]
@@ -117,9 +118,9 @@ def adadelta(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """E[g²]' = rho E[g²] + (1 - rho) g², step = g sqrt(E[d²] + eps) / sqrt(E[g²]' + eps), p - lr step."""
     g = descent(p, g, decay, maximize, decays)
-    squares = rho * squares + (1 - rho) * (g * g)
+    squares = settled(rho * squares + (1 - rho) * (g * g), eps)
     step = torch.sqrt(steps + eps) / torch.sqrt(squares + eps) * g
-    return p - lr * step, squares, rho * steps + (1 - rho) * (step * step)
+    return p - lr * step, squares, settled(rho * steps + (1 - rho) * (step * step), eps)
 
 
 class Adadelta(FormulaOptimizer):
@@ -179,16 +180,16 @@ def rmsprop(p: Tensor, g: Tensor, squares: Tensor, *rest: Any) -> tuple[Tensor, 
     """
     *state, lr, alpha, eps, decay, momentum, maximize, decays, centered = rest
     g = descent(p, g, decay, maximize, decays)
-    squares = alpha * squares + (1 - alpha) * (g * g)
+    squares = settled(alpha * squares + (1 - alpha) * (g * g), eps)
     variance, new = squares, [squares]
     if centered:
         mean = state.pop(0)
-        mean = mean + (1 - alpha) * (g - mean)
+        mean = settled(mean + (1 - alpha) * (g - mean))
         variance = squares - mean * mean
         new.append(mean)
     step = g / (torch.sqrt(variance) + eps)
     if state:
-        step = momentum * state[0] + step
+        step = settled(momentum * state[0] + step)
         new.append(step)
     return (p - lr * step, *new)
 

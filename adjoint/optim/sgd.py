@@ -6,7 +6,14 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from adjoint.methods import Tensor
-from adjoint.optim.optimizer import FormulaOptimizer, Group, accepted, check_non_negative, descent
+from adjoint.optim.optimizer import (
+    FormulaOptimizer,
+    Group,
+    accepted,
+    check_non_negative,
+    descent,
+    settled,
+)
 
 __all__ = ["SGD"]
 
@@ -30,7 +37,7 @@ def sgd_momentum(
 ) -> tuple[Tensor, Tensor]:
     """b' = momentum b + share g, p - lr b' (or with Nesterov p - lr (g + momentum b'))."""
     g = descent(p, g, decay, maximize, decays)
-    buffer = momentum * buffer + share * g
+    buffer = settled(momentum * buffer + share * g)
     return p - lr * (g + momentum * buffer if nesterov else buffer), buffer
 
 

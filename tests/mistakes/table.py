@@ -595,4 +595,10 @@ MISTAKES = [
         "SGD with Nesterov momentum steps too far",
         added=True,
     ),
+    Mistake(
+        "average-to-divide-by", "missing condition", "optim/optimizer.py",
+        "small if eps is None else small & (eps > 0)",
+        "small",
+        "Adam with eps=0 makes parameters NaN whose gradient has long been zero",
+    ),
 ]

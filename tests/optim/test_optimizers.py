@@ -479,3 +479,43 @@ def test_parameters_in_two_groups_are_refused() -> None:
         optim.SGD([{"params": [a]}, {"params": [a]}], lr=0.1)
     with pytest.raises(ValueError, match="duplicate"):
         optim.SGD([a, a], lr=0.1)
+
+
+FADING: list[tuple[str, dict[str, Any]]] = [
+    ("SGD", {"lr": 0.1, "momentum": 0.5}),
+    ("Adam", {"lr": 0.1, "betas": (0.5, 0.4)}),
+    ("AdamW", {"lr": 0.1, "betas": (0.5, 0.4), "amsgrad": True}),
+    ("NAdam", {"lr": 0.1, "betas": (0.5, 0.4)}),
+    ("RAdam", {"lr": 0.1, "betas": (0.5, 0.4)}),
+    ("Adamax", {"lr": 0.1, "betas": (0.5, 0.4)}),
+    ("Adadelta", {"lr": 0.1, "rho": 0.4}),
+    ("RMSprop", {"lr": 0.1, "alpha": 0.4, "momentum": 0.5, "centered": True}),
+]
+
+
+@pytest.mark.parametrize(("name", "kwargs"), FADING, ids=[name for name, _ in FADING])
+def test_averages_of_zeros_become_zero(name: str, kwargs: dict[str, Any]) -> None:
+    """What processors are slow with, denormal numbers, is never kept: once the gradient is zero, averages end there."""
+    w = adjoint.tensor([1.0, -2.0, 3.0], requires_grad=True)
+    opt = getattr(optim, name)([w], **kwargs)
+    tiny = np.finfo(np.float32).tiny
+    for step in range(170):
+        w.grad = adjoint.tensor([1e-3, -1.0, 30.0]) if step == 0 else adjoint.zeros(3)
+        opt.step()
+        if step % 10 == 9:
+            kept = [v.numpy() for v in opt.state[w].values() if isinstance(v, adjoint.Tensor)]
+            assert kept and not any(((np.abs(k) > 0) & (np.abs(k) < tiny)).any() for k in kept)
+    fading = [v.numpy() for n, v in opt.state[w].items() if n in ("exp_avg", "exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg")]
+    assert fading and not any(k.any() for k in fading)
+    assert np.isfinite(w.detach().numpy()).all()
+
+
+@pytest.mark.parametrize(("name", "kwargs"), [("Adam", {"betas": (0.5, 0.6)}), ("RMSprop", {"alpha": 0.6})])
+def test_averages_that_divide_stay(name: str, kwargs: dict[str, Any]) -> None:
+    """Without an eps the root of an average is all there is to divide by, and keeps the last it had."""
+    w = adjoint.tensor([1.0, -2.0], requires_grad=True)
+    opt = getattr(optim, name)([w], lr=0.1, eps=0.0, **kwargs)
+    for step in range(240):
+        w.grad = adjoint.full((2,), float(step == 0))
+        opt.step()
+    assert np.isfinite(w.detach().numpy()).all()
