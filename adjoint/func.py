@@ -11,7 +11,7 @@ from typing import Any
 
 from adjoint.autograd.engine import grad as run_grad
 from adjoint.autograd.modes import enable_grad
-from adjoint.batch.trees import leaves_of, rebuild
+from adjoint.batch.trees import is_alike, leaves_of, rebuild
 from adjoint.batch.vmap import vmap
 from adjoint.grad.walk import Forward, depends_on_others
 from adjoint.ops.create import ones_like, zeros_like
@@ -157,7 +157,10 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
     flat = [x for f in flats for x in f]
 
     def pull(*cotangents: Any) -> tuple:
-        seeds = leaves_of(cotangents[0] if len(cotangents) == 1 and not isinstance(out, tuple) else cotangents if isinstance(out, tuple) and len(cotangents) > 1 else cotangents[0])
+        given = cotangents if isinstance(out, tuple) and len(cotangents) > 1 else cotangents[0]
+        if not is_alike(out, given):
+            raise RuntimeError("vjp: Expected pytree structure of cotangents to be the same as pytree structure of outputs to the function")
+        seeds = leaves_of(given)
         live = [(o, s) for o, s in zip(outs, seeds, strict=True) if o._aval.requires_grad]
         if not live:
             found = [zeros_like(x) for x in flat]
@@ -185,17 +188,33 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) 
         raise RuntimeError("jvp(f, primals, tangents): Expected primals and tangents to be tuples")
     if len(primals) != len(tangents):
         raise RuntimeError(f"jvp(f, primals, tangents): Expected primals and tangents to have the same structure; got {len(primals)} and {len(tangents)}")
+    if not is_alike(primals, tangents):
+        raise RuntimeError("jvp(f, primals, tangents): Expected primals and tangents to have the same python structure")
+    along = [(x, t) for x, t in zip(leaves_of(primals), leaves_of(tangents), strict=True) if _is_continuous(x)]
+    for x, t in along:
+        _check_tangent(x, t)
     out, _, flats, again = _apply(func, primals, {}, tuple(range(len(primals))))
     aux = None
     if has_aux:
         out, aux = out
     flat = [x for f in flats for x in f]
-    given = [t for t, x in zip(leaves_of(list(tangents)), leaves_of(list(primals)), strict=True) if _is_continuous(x)]
+    given = [t for _, t in along]
     outs = leaves_of(out)
     found = pushed(outs, flat, given, again)
     values = rebuild(out, iter([_outward(o, again) for o in outs]))
     result = rebuild(out, iter(found))
     return (values, result, aux) if has_aux else (values, result)
+
+
+def _check_tangent(x: Tensor, t: Tensor) -> None:
+    """The rules of derivatives take a tangent to have the shape of its variable, and read as many elements."""
+    if t._aval.shape != x._aval.shape:
+        raise RuntimeError(
+            f"a tangent must have the shape of its variable: the tensor is of size {list(x._aval.shape)} while the given "
+            f"tangent is of size {list(t._aval.shape)}"
+        )
+    if t._aval.dtype.is_complex and not x._aval.dtype.is_complex:
+        raise RuntimeError("a tangent of a real variable must be real, got a complex tensor")
 
 
 def push(walk: Forward, starts: list[Tensor], tangents: list[Tensor], again: bool) -> list[Tensor]:

@@ -18,6 +18,17 @@ def leaves_of(tree: Any) -> list[Tensor]:
     return []
 
 
+def is_alike(tree: Any, other: Any) -> bool:
+    """Whether two trees have their tensors at the same places. Tuples and lists are alike; what is no tensor is not compared."""
+    if isinstance(tree, Tensor):
+        return isinstance(other, Tensor)
+    if isinstance(tree, (list, tuple)):
+        return isinstance(other, (list, tuple)) and len(tree) == len(other) and all(map(is_alike, tree, other))
+    if isinstance(tree, dict):  # in the order of the keys the tensors follow one another
+        return isinstance(other, dict) and list(tree) == list(other) and all([is_alike(t, other[k]) for k, t in tree.items()])
+    return not leaves_of(other)
+
+
 def rebuild(tree: Any, flat: Any) -> Any:
     """The tree with its tensors replaced in order."""
     if isinstance(tree, Tensor):

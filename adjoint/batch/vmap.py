@@ -89,6 +89,8 @@ def _with_dims(tree: Any, dim: Any) -> Pairs:
         rank = len(tree._aval.shape)
         if dim is None:
             return [(tree, None)]
+        if not isinstance(dim, int):
+            raise ValueError(f"vmap: in_dims must have the structure of the arguments; got {dim!r} for a tensor")
         if not -rank <= dim < rank:
             raise ValueError(f"vmap: in_dim {dim} for a tensor of shape {list(tree._aval.shape)}")
         return [(tree, dim % rank)]
@@ -104,6 +106,10 @@ def _placed(tree: Any, dim: Any) -> Pairs:
     """The tensors of a result, each with the axis that the batch is to have."""
     if isinstance(tree, Tensor):
         rank = len(tree._aval.shape) + 1
+        if isinstance(dim, (tuple, list)) and len(dim) == 1:
+            dim = dim[0]
+        if not (dim is None or isinstance(dim, int)):
+            raise ValueError(f"vmap: out_dims must have the structure of the result; got {dim!r} for a tensor")
         if dim is not None and not -rank <= dim < rank:
             raise IndexError(f"vmap: out_dim {dim} for a result of shape {list(tree._aval.shape)}, which has {rank} places for the batch")
         return [(tree, dim)]
@@ -139,6 +145,7 @@ class Draws(Listener):
                 "'different' randomness flags on vmap or perform the randomness operation out of vmap"
             )
         self.any = True
+        super().drawn(generator)  # first: an outer map may move the generator, and what is noted here is where it is then
         if self.randomness == "same" and generator not in self.seen:
             self.seen.add(generator)
             here = generator._seed, generator._key, generator._calls
@@ -152,7 +159,6 @@ class Draws(Listener):
                 generator._calls = self.earlier[key]
                 self.give_up("vmap draws other random numbers than the seed asks for")
             self.mine[key] = max(self.mine.get(key, 0), generator._calls + 1)
-        super().drawn(generator)
 
     def next(self) -> None:
         """Another sample begins."""

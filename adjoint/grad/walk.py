@@ -206,10 +206,23 @@ def hooked(hooks: dict[int, Any], g: Any) -> Any:
     try:
         for hook in list(hooks.values()):
             changed = hook(g)
-            g = g if changed is None else changed
+            if changed is not None:
+                _check_changed(hook, g, changed)
+                g = changed
     finally:
         tr.static = static
     return g
+
+
+def _check_changed(hook: Any, g: Tensor, changed: Any) -> None:
+    """The rules below read as many elements as the gradient had: another shape must not reach them."""
+    name = getattr(hook, "__name__", type(hook).__name__)
+    if not isinstance(changed, Tensor):
+        raise TypeError(f"expected a Tensor, but hook {name!r} returned {type(changed).__name__}")
+    if changed._aval.shape != g._aval.shape:
+        raise RuntimeError(f"hook {name!r} has changed the size of value: from {list(g._aval.shape)} to {list(changed._aval.shape)}")
+    if changed._aval.dtype is not g._aval.dtype:
+        raise RuntimeError(f"hook {name!r} has changed the type of value: from {g._aval.dtype!r} to {changed._aval.dtype!r}")
 
 
 class Freed:

@@ -133,6 +133,8 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     index = _vector("index_select", index)
     axis = axis_of(dim, len(input._aval.shape))
     if not input._aval.shape:
+        if index._aval.size != 1:
+            raise RuntimeError(f"index_select(): Index to scalar can have only 1 value, got {index._aval.size} value(s)")
         return record("reshape", (index_select(_lifted(input), 0, index),), ())
     return take_indexed(input, {axis: position(index, input._aval.shape[axis], False, axis)})
 
@@ -173,7 +175,7 @@ def _written(flat: Tensor, places: Tensor, source: Tensor, reduce: str | None, i
     count = record("put_add", (places, ones), n)
     count = count + 1 if include_self else record("where", (count == 0, 1, count))
     total = flat + record("put_add", (places, source), n)
-    return div(total, count, rounding_mode=None if dtype.is_floating_point else "floor")
+    return div(total, count, rounding_mode=None if dtype.is_floating_point or dtype.is_complex else "floor")
 
 
 def _neutral(reduce: str, dtype: Any) -> Any:

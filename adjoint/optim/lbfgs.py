@@ -58,12 +58,13 @@ def strong_wolfe(
     step: float,
     scale: float,
     tolerance: float,
-    most: int = 25,
+    most: int,
 ) -> tuple[Point, int]:
     """A point with enough decrease (1e-4) and a small enough slope (0.9), and the number of evaluations.
 
     Nocedal and Wright (2006), algorithms 3.5 (bracketing) and 3.6 (zoom). `scale` is the size of the
-    direction, by which an interval too short to matter is recognised.
+    direction, by which an interval too short to matter is recognised. most: how many evaluations there may be; after
+    as many that bracketed nothing the last point is taken if it is lower than the start.
     """
     decrease, curvature = 1e-4, 0.9
 
@@ -78,6 +79,8 @@ def strong_wolfe(
     while True:
         point = evaluate(step)
         count += 1
+        if count >= most:
+            return (point if point[1] < start[1] else start), count
         if too_high(point) or (count > 1 and point[1] >= previous[1]):
             low, high = previous, point
             break
@@ -86,8 +89,6 @@ def strong_wolfe(
         if point[3] >= 0:
             low, high = point, previous
             break
-        if count >= most:
-            return point, count
         # Still descending: go on, between a little further and ten times as far.
         step = cubic_minimum(previous, point, step + 0.01 * (step - previous[0]), step * 10)
         previous = point
@@ -131,7 +132,8 @@ class LBFGS(Optimizer):
     """Limited-memory BFGS (Liu and Nocedal, 1989) on one group of parameters; `step` needs a closure.
 
     Each step makes up to `max_iter` iterations, each with a new direction; `line_search_fn` is None (the
-    step length is lr) or "strong_wolfe". Raises ValueError for several groups, RuntimeError for another
+    step length is lr) or "strong_wolfe", whose evaluations count towards `max_eval` (of which a search may take one
+    more, as in PyTorch). Raises ValueError for several groups, RuntimeError for another
     line search.
 
     >>> import adjoint as torch
@@ -244,6 +246,7 @@ class LBFGS(Optimizer):
                         length,
                         size,
                         group["tolerance_change"],
+                        max(group["max_eval"] - evaluations, 0) + 1,
                     )
                     length, loss, gradient, _ = found
                     self._move(start, along, length)

@@ -330,6 +330,28 @@ def test_hook_sees_and_replaces_the_gradient() -> None:
     assert x.grad.tolist() == [20.0, 40.0]
 
 
+WRONG_HOOKS = [
+    (lambda g: g[:2], RuntimeError, "size"),
+    (lambda g: g.sum(), RuntimeError, "size"),
+    (lambda g: g.reshape(3, 1), RuntimeError, "size"),
+    (lambda g: g.double(), RuntimeError, "type"),
+    (lambda g: 2.0, TypeError, "float"),
+]
+
+
+@pytest.mark.parametrize("leaf", [False, True])
+@pytest.mark.parametrize(("hook", "error", "words"), WRONG_HOOKS)
+def test_a_hook_keeps_shape_and_dtype(hook: Any, error: type, words: str, leaf: bool) -> None:
+    """What follows reads as many numbers as the gradient had, so that another shape showed memory of others."""
+    for _ in range(3):
+        x = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+        y = x * 2
+        (x if leaf else y).register_hook(hook)
+        with pytest.raises(error, match=words):
+            y.sin().sum().backward()
+        assert x.grad is None
+
+
 def test_hook_on_a_leaf_runs_once_on_the_whole_gradient() -> None:
     x = leaf(1.0)
     seen = []

@@ -178,6 +178,41 @@ def test_errors() -> None:
         func.jvp(torch.sin, vector(1.0), vector(1.0))
 
 
+X3, PAIR = [1.0, 2.0, 3.0], ([1.0, 2.0, 3.0], [3.0, 4.0, 5.0])
+
+
+@pytest.mark.parametrize("shape", [(2,), (4,), (1,), (), (3, 1)])
+def test_a_tangent_has_the_shape_of_its_variable(shape: tuple) -> None:
+    """Another one was read as if it had: beyond its end, in memory of others."""
+    x, short = torch.tensor(X3), torch.ones(shape)
+    for _ in range(3):
+        for call in (
+            lambda: func.jvp(lambda a: a * 2, (x,), (short,)),
+            lambda: functional.jvp(torch.sin, x, short),
+            lambda: functional.hvp(lambda a: (a**3).sum(), x, short),
+            lambda: func.vjp(torch.sin, x)[1](short),
+        ):
+            with pytest.raises(RuntimeError, match="shape|size"):
+                call()
+    with pytest.raises(RuntimeError, match="complex"):
+        func.jvp(torch.sin, (x,), (torch.ones(3, dtype=torch.complex64),))
+    assert func.jvp(lambda a: a * 2, (x,), (torch.ones(3, dtype=torch.float64),))[1].tolist() == [2, 2, 2]
+
+
+def test_tangents_and_cotangents_are_in_the_places_of_their_variables() -> None:
+    x, y = map(torch.tensor, PAIR)
+    value, pull = func.vjp(lambda a, b: {"first": a * 2, "second": [b * 3]}, x, y)
+    assert [g.tolist() for g in pull({"first": x, "second": (y,)})] == [[2, 4, 6], [9, 12, 15]]
+    for wrong in ({"second": [y], "first": x}, {"first": x}, (x, y), {"first": x, "second": y}, {"first": x, "second": [y, y]}):
+        with pytest.raises(RuntimeError, match="structure"):
+            pull(wrong)
+    double = lambda d: d["a"] * 2 + d["b"]  # noqa: E731
+    assert func.jvp(double, ({"a": x, "b": y},), ({"a": y, "b": x},))[1].tolist() == [7, 10, 13]
+    for wrong in ({"b": x, "a": y}, {"a": x}, [x, y], x):
+        with pytest.raises(RuntimeError, match="structure"):
+            func.jvp(double, ({"a": x, "b": y},), (wrong,))
+
+
 def test_vmap_is_a_loop_over_slices() -> None:
     a, b = torch.arange(6.0).reshape(2, 3), torch.arange(12.0).reshape(3, 4)
     assert torch.vmap(torch.dot)(a, a).tolist() == [(r * r).sum().item() for r in a]

@@ -374,3 +374,29 @@ def test_a_known_batch_is_one_look_up(at_once: Any) -> None:
         func.vmap(func.grad(lambda u: (u * w).exp().sum()))(x).numpy()
         counts.append((counters["nodes"], counters["programs"]))
     assert counts[2] == counts[3] == counts[1]
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+@pytest.mark.parametrize("looped", [False, True])
+@pytest.mark.parametrize(("outer", "inner", "distinct"), [("same", "same", 1), ("same", "different", 5), ("different", "same", 4), ("different", "different", 20)])
+def test_random_numbers_of_nested_maps(outer: str, inner: str, distinct: int, looped: bool, chunk: int | None) -> None:
+    """Each of the two says which samples draw the same numbers, also where samples are mapped one after the other."""
+
+    def noisy(u: Any) -> Any:
+        if looped:
+            u = u + u.sum().item()
+        return u + torch.rand(3)
+
+    for seed in range(3):
+        torch.manual_seed(seed)
+        got = func.vmap(func.vmap(noisy, randomness=inner), randomness=outer, chunk_size=chunk)(torch.zeros(4, 5, 3))
+        assert len({tuple(row) for row in got.reshape(20, 3).tolist()}) == distinct
+
+
+def test_the_structure_of_dims() -> None:
+    x = torch.arange(6.0).reshape(2, 3)
+    assert func.vmap(lambda u: u * 2, out_dims=(1,))(x).tolist() == (x * 2).t().tolist()
+    with pytest.raises(ValueError, match="in_dims"):
+        func.vmap(lambda u: u, in_dims=((0, 1),))(x)
+    with pytest.raises(ValueError, match="out_dims"):
+        func.vmap(lambda u: u, out_dims=(0, 1))(x)

@@ -818,6 +818,11 @@ ERRORS = [
         RuntimeError,
         "divisible by num_groups",
     ),
+    ("group_norm weight", lambda F: F.group_norm(zeros(2, 4, 2), 2, zeros(1)), RuntimeError, "Expected weight to be a vector"),
+    ("group_norm bias", lambda F: F.group_norm(zeros(2, 4, 2), 2, None, zeros(4, 1)), RuntimeError, "Expected bias to be a vector"),
+    ("instance_norm weight", lambda F: F.instance_norm(zeros(2, 3, 4), weight=zeros(1)), RuntimeError, "weight should contain"),
+    ("instance_norm bias", lambda F: F.instance_norm(zeros(2, 3, 4), bias=zeros(2)), RuntimeError, "bias should contain"),
+    ("instance_norm mean", lambda F: F.instance_norm(zeros(2, 3, 4), zeros(1), zeros(3)), RuntimeError, "running_mean should contain"),
     (
         "batch_norm",
         lambda F: F.batch_norm(zeros(1, 3), None, None, training=True),

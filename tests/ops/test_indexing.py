@@ -414,6 +414,25 @@ def test_scatter_reduce(how: str, include: bool, dtype: str) -> None:
         same(got, reduced(x2, np.array([2, 0, 2]), src2[:, :6], how, include))
 
 
+@pytest.mark.parametrize("include", [True, False])
+def test_the_mean_of_complex_numbers(include: bool) -> None:
+    x, source, index = torch.tensor([1 + 2j, 2, 3]), torch.tensor([1 + 2j, 3, 5j]), torch.tensor([0, 0, 2])
+    expected = [(5 + 4j) / 3, 2, (3 + 5j) / 2] if include else [2 + 1j, 2, 5j]
+    for _ in range(2):
+        np.testing.assert_allclose(x.scatter_reduce(0, index, source, "mean", include_self=include).numpy(), expected, rtol=1e-6)
+        np.testing.assert_allclose(x.index_reduce(0, index, source, "mean", include_self=include).numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("places", [[], [0, 0]])
+def test_one_number_is_selected_from_a_scalar(places: list) -> None:
+    """A scalar is the result, so that there is exactly one element to select."""
+    x = torch.tensor(5.0)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="only have 1|only 1"):
+            x.index_select(0, torch.tensor(places, dtype=torch.int64))
+    assert x.index_select(0, torch.tensor([0])).tolist() == 5.0
+
+
 @pytest.mark.parametrize(("how", "include"), [*itertools.product(("sum", "prod", "mean", "amax", "amin"), (True, False))])
 def test_scatter_reduce_gradients(how: str, include: bool) -> None:
     x = torch.tensor([1.5, -2.0, 0.5, 3.0], dtype=torch.float64, requires_grad=True)

@@ -291,6 +291,35 @@ def test_lbfgs_same_as_pytorch() -> None:
     np.testing.assert_allclose(found[0], found[1], rtol=1e-7)
 
 
+def searched(T: Any, **options: Any) -> tuple[list[float], Any]:
+    """The losses that two steps with a line search evaluate, and where they end."""
+    w = T.tensor([3.0, -2.0, 1.5], dtype=T.float64, requires_grad=True)
+    opt = T.optim.LBFGS([w], lr=0.05, line_search_fn="strong_wolfe", **options)
+    losses = []
+
+    def closure() -> Any:
+        opt.zero_grad()
+        loss = ((w - 0.3) ** 2).sum() + 0.1 * (w**4).sum()
+        loss.backward()
+        losses.append(loss.item())
+        return loss
+
+    for _ in range(2):
+        opt.step(closure)
+    return losses, w.detach().numpy().copy()
+
+
+@pytest.mark.parametrize("options", [{"max_iter": 1}, {"max_iter": 2}, {"max_iter": 5}, {"max_iter": 20}, {"max_iter": 8, "max_eval": 3}])
+def test_a_line_search_keeps_to_the_number_of_evaluations(options: dict[str, int]) -> None:
+    losses, end = searched(adjoint, **options)
+    most = options.get("max_eval", options["max_iter"] * 5 // 4)
+    assert len(losses) <= 2 * (most + 1)
+    assert abs(end - 0.3).max() < 2.7
+    expected, there = searched(pytest.importorskip("torch"), **options)
+    np.testing.assert_allclose(losses, expected, rtol=1e-9)
+    np.testing.assert_allclose(end, there, rtol=1e-9)
+
+
 def test_lbfgs_errors() -> None:
     w = adjoint.zeros(2, requires_grad=True)
     with pytest.raises(RuntimeError, match="closure"):

@@ -61,6 +61,13 @@ def _check_trailing(name: str, x: Tensor, shape: tuple[int, ...], *params: Tenso
             )
 
 
+def _check_sizes(channels: int, **given: Tensor | None) -> None:
+    """One number for every channel: a single one would be broadcast to all."""
+    for name, x in given.items():
+        if x is not None and x.numel() != channels:
+            raise RuntimeError(f"{name} should contain {channels} elements not {x.numel()}")
+
+
 @composite("NativeLayerNormBackward0", takes=FLOATING)
 def _layer_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[int, ...], eps: float
@@ -135,6 +142,12 @@ def group_norm(
             f"{list(input.shape)} and num_groups={num_groups}"
         )
     n, channels = input.shape[:2]
+    for name, given in (("weight", weight), ("bias", bias)):
+        if given is not None and tuple(given.shape) != (channels,):
+            raise RuntimeError(
+                f"Expected {name} to be a vector of size equal to the number of channels in input, but got {name} of shape "
+                f"{list(given.shape)} and input of shape {list(input.shape)}"
+            )
     size = channels // num_groups * math.prod(input.shape[2:])
     out, _, _ = _standardize(input.reshape(n, num_groups, size), (2,), eps)
     out = out.reshape(input.shape)
@@ -218,14 +231,7 @@ def batch_norm(
             f"batch_norm(): expected at least 2 dimensions (N, C), got shape {tuple(input.shape)}"
         )
     channels = input.shape[1]
-    for name, given in (
-        ("running_mean", running_mean),
-        ("running_var", running_var),
-        ("weight", weight),
-        ("bias", bias),
-    ):
-        if given is not None and given.numel() != channels:
-            raise RuntimeError(f"{name} should contain {channels} elements not {given.numel()}")
+    _check_sizes(channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     if not training:
         if running_mean is None or running_var is None:
             raise RuntimeError(
@@ -281,6 +287,7 @@ def instance_norm(
         raise ValueError(
             f"Expected more than 1 spatial element when training, got input size {input.shape}"
         )
+    _check_sizes(input.shape[1], running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     out, mean, var = _instance_norm(input, weight, bias, eps)
     if running_mean is not None and running_var is not None:
         size = math.prod(input.shape[2:])
