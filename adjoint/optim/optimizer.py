@@ -310,12 +310,16 @@ class FormulaOptimizer(Optimizer):
 def by_parts(rule: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
     """The formula with each complex tensor as pairs of reals: moments and signs are those of the parts, as in PyTorch."""
 
-    def apply(param: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    def apply(param: Tensor, grad: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        if grad._aval.shape != param._aval.shape:  # of a .grad that somebody has set
+            raise RuntimeError(
+                f"a parameter of shape {list(param._aval.shape)} has a .grad of shape {list(grad._aval.shape)}; they must be the same"
+            )
         if not param._aval.dtype.is_complex:
-            return rule(param, *rest)
+            return rule(param, grad, *rest)
         pairs = [
             record("as_real", (x,)) if isinstance(x, Tensor) and x._aval.dtype.is_complex else x
-            for x in (param, *rest)
+            for x in (param, grad, *rest)
         ]
         return tuple([record("as_complex", (x,)) for x in rule(*pairs)])
 

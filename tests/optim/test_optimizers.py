@@ -548,3 +548,17 @@ def test_averages_that_divide_stay(name: str, kwargs: dict[str, Any]) -> None:
         w.grad = adjoint.full((2,), float(step == 0))
         opt.step()
     assert np.isfinite(w.detach().numpy()).all()
+
+
+def test_a_gradient_of_another_shape_is_refused() -> None:
+    """A `.grad` can be set to anything; one that could be broadcast would train something else."""
+    w = adjoint.ones(3, requires_grad=True)
+    for opt in (optim.SGD([w], 0.1), optim.Adam([w], 0.1)):
+        for shape in ((1,), (), (2, 3)):
+            w.grad = adjoint.ones(shape)
+            with pytest.raises(RuntimeError, match=r"shape \[3\] has a .grad of shape"):
+                opt.step()
+            assert w.tolist() == [1, 1, 1]
+    w.grad = adjoint.ones(3)
+    optim.SGD([w], 0.5).step()
+    assert w.tolist() == [0.5, 0.5, 0.5]
