@@ -20,6 +20,8 @@ ADVICE = {
     "DataParallel": "threads share the work of large operations already; use the module itself",
     "SyncBatchNorm": "there is one process; use BatchNorm2d",
     "SparseAdam": "gradients are dense; use Adam",
+    "weight_norm": "use nn.utils.parametrizations.weight_norm",
+    "spectral_norm": "use nn.utils.parametrizations.spectral_norm",
     "half": "use .to(dtype) with a dtype of this package",
     "storage": "use numpy(), which shares the memory",
     "set_default_device": "tensors are made on the CPU; leave the call out",
@@ -37,7 +39,7 @@ PYTORCH = frozenset(
     "multilabel_margin_loss pdist rrelu embedding_bag lp_pool1d lp_pool3d channel_shuffle feature_alpha_dropout "
     "CTCLoss DataParallel SyncBatchNorm EmbeddingBag FractionalMaxPool2d LPPool1d LPPool2d MaxUnpool2d LazyLinear "
     "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss MultiLabelMarginLoss RReLU ChannelShuffle SparseAdam ASGD "
-    "Adafactor Muon swa_utils parametrize parametrizations spectral_norm weight_norm prune fuse_conv_bn_eval "
+    "Adafactor Muon swa_utils spectral_norm weight_norm orthogonal prune fuse_conv_bn_eval "
     "skip_init detect_anomaly set_detect_anomaly forward_ad functionalize stack_module_state "
     "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
     "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
