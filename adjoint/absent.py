@@ -35,7 +35,7 @@ PYTORCH = frozenset(
     "lu_solve lu_unpack geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd "
     "igamma igammac polygamma i0 frexp gradient segment_reduce empty_strided to_dlpack scalar_tensor "
     "set_default_device set_default_tensor_type set_float32_matmul_precision use_deterministic_algorithms ctc_loss "
-    "grid_sample affine_grid max_unpool1d max_unpool2d max_unpool3d fractional_max_pool2d fractional_max_pool3d "
+    "max_unpool1d max_unpool2d max_unpool3d fractional_max_pool2d fractional_max_pool3d "
     "multilabel_margin_loss pdist rrelu embedding_bag lp_pool1d lp_pool3d channel_shuffle feature_alpha_dropout "
     "CTCLoss DataParallel SyncBatchNorm EmbeddingBag FractionalMaxPool2d LPPool1d LPPool2d MaxUnpool2d LazyLinear "
     "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss MultiLabelMarginLoss RReLU ChannelShuffle SparseAdam ASGD "

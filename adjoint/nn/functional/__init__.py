@@ -26,6 +26,7 @@ from adjoint.nn.functional.dropout import (  # noqa: F401
     dropout2d,
     dropout3d,
 )
+from adjoint.nn.functional.grids import *  # noqa: F403
 from adjoint.nn.functional.linear import *  # noqa: F403
 from adjoint.nn.functional.losses import *  # noqa: F403
 from adjoint.nn.functional.margins import *  # noqa: F403
