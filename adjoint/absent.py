@@ -51,7 +51,7 @@ TENSOR = (  # attributes of PyTorch's tensors
     "angle apply_ as_subclass bfloat16 cauchy_ cfloat cholesky_inverse coalesce conj conj_physical dense_dim "
     "dequantize eig frexp gcd geometric_ geqrf half hardshrink histogram i0 igamma igammac imag indices is_coalesced "
     "is_conj is_cpu is_meta is_neg is_nonzero is_pinned is_quantized is_signed isreal istft lcm log_normal_ lstsq lu "
-    "lu_solve map_ mode msort nanmedian nanquantile nextafter nonzero_static orgqr ormqr polygamma prelu "
+    "lu_solve map_ mode nanmedian nanquantile nextafter nonzero_static orgqr ormqr polygamma prelu "
     "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask stft storage sum_to_size symeig to_dense "
     "to_mkldnn to_sparse to_sparse_csr triangular_solve values"
 ).split()
