@@ -99,7 +99,7 @@ _PUBLIC = {
     _masks: "masked_fill masked_select masked_scatter nonzero argwhere isin",
     _numeric: "positive fmax fmin clamp_min clamp_max signbit sgn isposinf isneginf float_power ldexp logaddexp2 rsub",
     _distinct: "unique unique_consecutive",
-    _sort: "argsort sort topk kthvalue bincount histc searchsorted bucketize quantile",
+    _sort: "argsort sort msort topk kthvalue bincount histc searchsorted bucketize quantile",
     _products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum inner vdot addr addbmm",
     _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve matrix_exp chain_matmul vander",
     _samples: "cov corrcoef cdist nansum nanmean diff trapezoid cumulative_trapezoid logcumsumexp renorm",

@@ -20,6 +20,8 @@ ADVICE = {
     "DataParallel": "threads share the work of large operations already; use the module itself",
     "SyncBatchNorm": "there is one process; use BatchNorm2d",
     "SparseAdam": "gradients are dense; use Adam",
+    "weight_norm": "use nn.utils.parametrizations.weight_norm",
+    "spectral_norm": "use nn.utils.parametrizations.spectral_norm",
     "half": "use .to(dtype) with a dtype of this package",
     "storage": "use numpy(), which shares the memory",
     "set_default_device": "tensors are made on the CPU; leave the call out",
@@ -32,12 +34,12 @@ PYTORCH = frozenset(
     "istft hann_window hamming_window blackman_window kaiser_window bartlett_window lobpcg svd_lowrank pca_lowrank lu "
     "lu_solve lu_unpack geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd "
     "igamma igammac polygamma i0 frexp gradient segment_reduce empty_strided to_dlpack scalar_tensor "
-    "set_default_device set_default_tensor_type set_float32_matmul_precision use_deterministic_algorithms ctc_loss "
-    "grid_sample affine_grid max_unpool1d max_unpool2d max_unpool3d fractional_max_pool2d fractional_max_pool3d "
-    "multilabel_margin_loss pdist rrelu embedding_bag lp_pool1d lp_pool3d channel_shuffle feature_alpha_dropout "
-    "CTCLoss DataParallel SyncBatchNorm EmbeddingBag FractionalMaxPool2d LPPool1d LPPool2d MaxUnpool2d LazyLinear "
+    "set_default_device set_default_tensor_type set_float32_matmul_precision use_deterministic_algorithms "
+    "max_unpool1d max_unpool2d max_unpool3d fractional_max_pool2d fractional_max_pool3d "
+    "multilabel_margin_loss pdist rrelu embedding_bag channel_shuffle feature_alpha_dropout "
+    "DataParallel SyncBatchNorm EmbeddingBag FractionalMaxPool2d MaxUnpool2d LazyLinear "
     "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss MultiLabelMarginLoss RReLU ChannelShuffle SparseAdam ASGD "
-    "Adafactor Muon swa_utils parametrize parametrizations spectral_norm weight_norm prune fuse_conv_bn_eval "
+    "Adafactor Muon swa_utils spectral_norm weight_norm orthogonal prune fuse_conv_bn_eval "
     "skip_init detect_anomaly set_detect_anomaly forward_ad functionalize stack_module_state "
     "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
     "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
@@ -49,7 +51,7 @@ TENSOR = (  # attributes of PyTorch's tensors
     "angle apply_ as_subclass bfloat16 cauchy_ cfloat cholesky_inverse coalesce conj conj_physical dense_dim "
     "dequantize eig frexp gcd geometric_ geqrf half hardshrink histogram i0 igamma igammac imag indices is_coalesced "
     "is_conj is_cpu is_meta is_neg is_nonzero is_pinned is_quantized is_signed isreal istft lcm log_normal_ lstsq lu "
-    "lu_solve map_ mode msort nanmedian nanquantile nextafter nonzero_static orgqr ormqr polygamma prelu "
+    "lu_solve map_ mode nanmedian nanquantile nextafter nonzero_static orgqr ormqr polygamma prelu "
     "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask stft storage sum_to_size symeig to_dense "
     "to_mkldnn to_sparse to_sparse_csr triangular_solve values"
 ).split()

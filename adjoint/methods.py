@@ -563,7 +563,7 @@ SAME_NAME = {
     "index_reduce",
     masks: "masked_fill masked_select masked_scatter nonzero argwhere",
     distinct: "unique unique_consecutive",
-    sort: "argsort sort topk kthvalue bincount histc quantile",
+    sort: "argsort sort msort topk kthvalue bincount histc quantile",
     numeric: "positive fmax fmin signbit isposinf isneginf float_power ldexp logaddexp2",
     products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron inner vdot addr addbmm",
     linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve matrix_exp",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from adjoint.grad.walk import CustomResult, locate
-from adjoint.ops.create import zeros_like
+from adjoint.ops.create import zeros, zeros_like
+from adjoint.trace.aval import Aval
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import alias, local
 
@@ -49,7 +50,7 @@ class Call:
         self.count = len(results)
         self.slots: list[int] = []
         self.gathered: list[Any] = [None] * self.count
-        self.like: list[Tensor] = []
+        self.like: list[Aval] = []  # of the results; the tensors would lead back to this call
 
     def collect(self, position: int, g: Tensor) -> None:
         self.gathered[position] = g
@@ -62,7 +63,7 @@ class Call:
         gradients = list(self.gathered)
         self.gathered = [None] * self.count
         if self.ctx._materialize:
-            gradients = [zeros_like(x) if g is None else g for g, x in zip(gradients, self.like, strict=True)]
+            gradients = [zeros(a.shape, dtype=a.dtype) if g is None else g for g, a in zip(gradients, self.like, strict=True)]
         tr = local.trace
         static, tr.static = tr.static, 0
         try:
@@ -173,12 +174,12 @@ class Function(metaclass=FunctionMeta):
             inert = any(r is t for t in ctx._not_differentiable) or not r._aval.dtype.is_floating_point
             if inert:
                 call.slots.append(-1)
-                call.like.append(r)
+                call.like.append(r._aval)
                 wrapped.append(r)
             else:
                 new = alias(r, "custom", True, payload=CustomResult(call, k), attrs=(cls, k))
                 call.slots.append(new._slot)
-                call.like.append(new.detach())
+                call.like.append(r._aval)
                 wrapped.append(new)
             k += 1
         return wrapped[0] if single else tuple(wrapped)

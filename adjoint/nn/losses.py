@@ -14,6 +14,7 @@ from adjoint.nn.functional.losses import _legacy_reduction
 from adjoint.nn.module import Module
 
 __all__ = [
+    "CTCLoss",
     "BCELoss", "BCEWithLogitsLoss", "CosineEmbeddingLoss", "CrossEntropyLoss", "GaussianNLLLoss",
     "HingeEmbeddingLoss", "HuberLoss", "KLDivLoss", "L1Loss", "MSELoss", "MarginRankingLoss", "NLLLoss",
     "PoissonNLLLoss", "SmoothL1Loss", "SoftMarginLoss", "TripletMarginLoss",
@@ -384,3 +385,20 @@ class TripletMarginLoss(_Loss):
             self.swap,
             reduction=self.reduction,
         )
+
+
+class CTCLoss(_Loss):
+    """`F.ctc_loss` as a layer: of log_probs (T, N, C), targets, input_lengths and target_lengths.
+
+    >>> import adjoint as torch
+    >>> log_probs = torch.randn(6, 2, 4).log_softmax(-1)
+    >>> torch.nn.CTCLoss()(log_probs, torch.tensor([[1, 2], [3, 3]]), (6, 5), (2, 2)).shape
+    torch.Size([])
+    """
+
+    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
+        super().__init__(reduction=reduction)
+        self.blank, self.zero_infinity = blank, zero_infinity
+
+    def forward(self, log_probs: Tensor, targets: Tensor, input_lengths: Any, target_lengths: Any) -> Tensor:
+        return F.ctc_loss(log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity)

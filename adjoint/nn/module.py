@@ -1,7 +1,7 @@
 """`Module`: the base class of everything that owns parameters.
 
-Structures owned here: the four dictionaries of a module (`_parameters`, `_buffers`, `_modules`, and
-the two hook tables), `HookHandle` (removes a hook), and `IncompatibleKeys` (what `load_state_dict`
+Structures owned here: the dictionaries of a module (`_parameters`, `_buffers`, `_modules`, and the
+tables of forward and backward hooks), `HookHandle` (removes a hook), and `IncompatibleKeys` (what `load_state_dict`
 returns). Read `Module.__setattr__` first: it decides in which dictionary an attribute lives; every
 walk (`named_parameters`, `state_dict`, `apply`, `to`) is then a loop over those dictionaries.
 """
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 
 import adjoint as torch
 from adjoint.methods import Parameter, Tensor
+from adjoint.nn.backward_hooks import Watched
 
 __all__ = ["HookHandle", "IncompatibleKeys", "Module"]
 
@@ -107,6 +108,8 @@ class Module:
             _modules={},
             _forward_hooks={},
             _forward_pre_hooks={},
+            _backward_hooks={},
+            _backward_pre_hooks={},
         )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -116,7 +119,7 @@ class Module:
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._forward_hooks or self._forward_pre_hooks:
+        if self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks:
             return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)
 
@@ -126,6 +129,10 @@ class Module:
         try:
             for hook in list(self._forward_pre_hooks.values()):
                 args, kwargs = self._run_pre_hook(hook, args, kwargs)
+            watched = None
+            if self._backward_hooks or self._backward_pre_hooks:
+                watched = Watched(self, list(self._backward_hooks.values()), list(self._backward_pre_hooks.values()))
+                args = watched.enter(args)
             out = self.forward(*args, **kwargs)
             for key, hook in list(self._forward_hooks.items()):
                 finished.add(key)
@@ -135,7 +142,7 @@ class Module:
                     else hook.call(self, args, out)
                 )
                 out = out if changed is None else changed
-            return out
+            return out if watched is None else watched.leave(out)
         except Exception:
             # A hook that asked to run always also sees a failed call; the first error stays the one raised.
             for key, hook in list(self._forward_hooks.items()):
@@ -503,6 +510,39 @@ class Module:
         """Call `hook(module, args, output)` after `forward`; what it returns, if anything, replaces the output."""
         return _add_hook(self._forward_hooks, _Hook(hook, with_kwargs, always_call), prepend)
 
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+        """Call `hook(module, grad_input, grad_output)` when backward has come to the positional arguments of a call.
+
+        Both are tuples with one gradient for each argument and each result: None for what is no tensor and for a result that
+        has none, zeros for a tensor among the arguments that has none. What the hook returns, if anything, replaces `grad_input` and goes on to what made the arguments; the gradients of parameters
+        stay. Where no argument requires grad the hook runs with the gradients of the results and may change nothing
+        (RuntimeError), as it may not return another number of gradients. Arguments and results pass through an identity;
+        a module with such a hook must not change an argument in place.
+
+        >>> import adjoint as torch
+        >>> layer = torch.nn.ReLU()
+        >>> handle = layer.register_full_backward_hook(lambda module, grad_in, grad_out: (grad_in[0] * 2,))
+        >>> x = torch.tensor([1.0, -1.0], requires_grad=True)
+        >>> layer(x).sum().backward()
+        >>> x.grad
+        tensor([2., 0.])
+        """
+        return _add_hook(self._backward_hooks, hook, prepend)
+
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+        """Call `hook(module, grad_output)` when backward has come to the results of a call, before it goes through the module.
+
+        What it returns, if anything, replaces the gradients; RuntimeError if their number is another one.
+
+        >>> import adjoint as torch
+        >>> layer = torch.nn.Linear(2, 1, bias=False)
+        >>> handle = layer.register_full_backward_pre_hook(lambda module, grad_out: (grad_out[0] * 0,))
+        >>> layer(torch.ones(1, 2)).sum().backward()
+        >>> layer.weight.grad
+        tensor([[0., 0.]])
+        """
+        return _add_hook(self._backward_pre_hooks, hook, prepend)
+
     # ---- saving and loading ----------------------------------------------------------------------
 
     def _save_to_state_dict(
@@ -623,7 +663,7 @@ class Module:
         return f"{self._get_name()}(\n  " + "\n  ".join(lines + children) + "\n)"
 
 
-def _add_hook(table: dict[int, _Hook], hook: _Hook, first: bool) -> HookHandle:
+def _add_hook(table: dict[int, Any], hook: Any, first: bool) -> HookHandle:
     handle = HookHandle(table)
     if first:
         later = dict(table)

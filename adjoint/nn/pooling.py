@@ -11,7 +11,8 @@ from adjoint.nn.module import Module
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
-    "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d",
+    "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d",
+    "MaxPool3d",
 ]  # fmt: skip
 
 
@@ -281,6 +282,54 @@ class AdaptiveMaxPool3d(_AdaptiveMax):
 
     >>> import adjoint as torch
     >>> torch.nn.AdaptiveMaxPool3d(2)(torch.zeros(1, 2, 5, 5, 5)).shape
+    torch.Size([1, 2, 2, 2, 2])
+    """
+
+    spatial = 3
+
+
+class _LPPool(Module):
+    spatial: ClassVar[int]
+
+    def __init__(self, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False) -> None:
+        super().__init__()
+        self.norm_type, self.kernel_size, self.stride, self.ceil_mode = norm_type, kernel_size, stride, ceil_mode
+
+    def forward(self, input: Tensor) -> Tensor:
+        pool = (F.lp_pool1d, F.lp_pool2d, F.lp_pool3d)[self.spatial - 1]
+        return pool(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
+
+    def extra_repr(self) -> str:
+        return f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, ceil_mode={self.ceil_mode}"
+
+
+class LPPool1d(_LPPool):
+    """`F.lp_pool1d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.LPPool1d(2, 2)(torch.tensor([[[3., 4., 6., 8.]]]))
+    tensor([[[ 5., 10.]]])
+    """
+
+    spatial = 1
+
+
+class LPPool2d(_LPPool):
+    """`F.lp_pool2d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.LPPool2d(2, 2)(torch.ones(1, 1, 2, 4))
+    tensor([[[[2., 2.]]]])
+    """
+
+    spatial = 2
+
+
+class LPPool3d(_LPPool):
+    """`F.lp_pool3d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.LPPool3d(2, 2)(torch.ones(1, 2, 5, 5, 5)).shape
     torch.Size([1, 2, 2, 2, 2])
     """
 

@@ -16,6 +16,7 @@ from adjoint.methods import Parameter, Tensor
 from adjoint.nn import functional as F
 from adjoint.nn import init
 from adjoint.nn.module import Module
+from adjoint.nn.utils.rnn import PackedSequence, places
 from adjoint.ops.composite import composite
 
 __all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"]
@@ -155,20 +156,65 @@ class _Recurrent(Module):
         return given
 
     def _sweep(
-        self, steps: Tensor, state: State, suffix: str, backwards: bool
+        self, steps: Tensor, state: State, suffix: str, backwards: bool, within: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """One layer in one direction over (L, N, in): outputs (L, N, out) and the last state."""
+        """One layer in one direction over (L, N, in): outputs (L, N, out) and the last state.
+
+        within: (L, N, 1), whether a sequence has an element at a step; where it has none its state stays.
+        """
         own = self._parameters
         gates = F.linear(steps, own["weight_ih" + suffix], own.get("bias_ih" + suffix)).unbind(0)
+        masks = None if within is None else within.unbind(0)
         outputs = []
-        for gate in reversed(gates) if backwards else gates:
-            state = self._step(gate, state, suffix)
+        for t in range(len(gates) - 1, -1, -1) if backwards else range(len(gates)):
+            new = self._step(gates[t], state, suffix)
+            if masks is not None:
+                new = tuple([torch.where(masks[t], after, before) for after, before in zip(new, state, strict=True)])
+            state = new
             outputs.append(state[0])
         if backwards:
             outputs.reverse()
         return torch.stack(outputs), state
 
-    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+    def _forward_packed(self, packed: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
+        """Over the padded steps, longest sequence first, where states stay beyond the end of their sequence."""
+        data = packed.data
+        if data.dim() != 2 or data.shape[-1] != self.input_size:
+            raise RuntimeError(
+                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got data of shape {list(data.shape)}"
+            )
+        at, length, batch = places(packed.batch_sizes)
+        steps = data.new_zeros((length * batch, self.input_size)).index_copy(0, at, data).reshape(length, batch, -1)
+        within = torch.zeros((length * batch,), dtype=torch.bool).index_fill(0, at, True).reshape(length, batch, 1)
+        given = None if hx is None else (hx if isinstance(hx, tuple) else (hx,))
+        if given is not None and packed.sorted_indices is not None:
+            given = tuple(state.index_select(1, packed.sorted_indices) for state in given)
+        outputs, states = self._layers(steps, self._initial(data, batch, given), within)
+        outputs = outputs.reshape(length * batch, -1).index_select(0, at)
+        if packed.unsorted_indices is not None:
+            states = tuple(state.index_select(1, packed.unsorted_indices) for state in states)
+        return packed._replace(data=outputs), states if self.states > 1 else states[0]
+
+    def _layers(self, steps: Tensor, initial: State, within: Tensor | None = None) -> tuple[Tensor, State]:
+        """All layers and directions over (L, N, in): outputs of the last layer, and states (layers * directions, N, size)."""
+        final: list[State] = []
+        directions = 2 if self.bidirectional else 1
+        for layer in range(self.num_layers):
+            outputs = []
+            for direction in range(directions):
+                at = layer * directions + direction
+                start = tuple(state[at] for state in initial)
+                out, last = self._sweep(steps, start, self._suffixes[at], direction == 1, within)
+                outputs.append(out)
+                final.append(last)
+            steps = outputs[0] if directions == 1 else torch.cat(outputs, -1)
+            if self.dropout and layer < self.num_layers - 1:
+                steps = F.dropout(steps, self.dropout, self.training)
+        return steps, tuple(torch.stack([last[i] for last in final]) for i in range(self.states))
+
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+        if isinstance(input, PackedSequence):
+            return self._forward_packed(input, hx)
         if input.dim() not in (2, 3):
             raise ValueError(
                 f"{self.mode}: Expected input to be 2D or 3D, got {input.dim()}D instead"
@@ -187,22 +233,7 @@ class _Recurrent(Module):
         if given is not None and not batched:
             given = tuple(state.unsqueeze(1) for state in given)
         initial = self._initial(input, steps.shape[1], given)
-
-        final: list[State] = []
-        directions = 2 if self.bidirectional else 1
-        for layer in range(self.num_layers):
-            outputs = []
-            for direction in range(directions):
-                at = layer * directions + direction
-                start = tuple(state[at] for state in initial)
-                out, last = self._sweep(steps, start, self._suffixes[at], backwards=direction == 1)
-                outputs.append(out)
-                final.append(last)
-            steps = outputs[0] if directions == 1 else torch.cat(outputs, -1)
-            if self.dropout and layer < self.num_layers - 1:
-                steps = F.dropout(steps, self.dropout, self.training)
-
-        states = tuple(torch.stack([last[i] for last in final]) for i in range(self.states))
+        steps, states = self._layers(steps, initial)
         if not batched:
             steps, states = steps.squeeze(1), tuple(state.squeeze(1) for state in states)
         elif self.batch_first:
@@ -228,8 +259,8 @@ class _Recurrent(Module):
 class RNN(_Recurrent):
     """Elman network: h' = tanh (or relu) of W_ih x + b_ih + W_hh h + b_hh (Elman, 1990).
 
-    Input (L, N, in), or (N, L, in) with batch_first, or (L, in); returns the outputs of the last layer and
-    the last state (layers * directions, N, hidden).
+    Input (L, N, in), or (N, L, in) with batch_first, or (L, in), or a `PackedSequence`; returns the outputs of the last
+    layer (packed like the input) and the last state (layers * directions, N, hidden), each of its sequence's last step.
 
     >>> import adjoint as torch
     >>> output, last = torch.nn.RNN(3, 4)(torch.zeros(5, 2, 3))

@@ -57,6 +57,17 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
     return Sorted(*_sort(input, axis_of(dim, len(input._aval.shape)), bool(descending)))
 
 
+def msort(input: Tensor) -> Tensor:
+    """The values in order along the first axis: `sort(dim=0)` without the positions.
+
+    >>> import adjoint as torch
+    >>> torch.msort(torch.tensor([[3., 1.], [2., 4.]]))
+    tensor([[2., 1.],
+            [3., 4.]])
+    """
+    return sort(input, 0).values
+
+
 @composite("SortBackward0")
 def _sort(x: Tensor, axis: int, descending: bool) -> tuple[Tensor, Tensor]:
     order = argsort(x, axis, descending)

@@ -117,6 +117,10 @@ class Program:
         if config.get("ADJOINT_DEBUG") >= 1:
             print(f"program of {len(names)} kernels: {', '.join(names)}", file=sys.stderr)
 
+    def release(self) -> None:
+        """Give back the memory for what is neither input nor output; the next run asks for it again."""
+        self._frames.clear()
+
     def uses(self) -> int:
         """How often it has run, native runs included."""
         return self.runs + sum([int(words[RUNS]) for words in self.endings])

@@ -74,13 +74,15 @@ class History:
 
         A list of losses, detached or not, then costs little more than the losses.
         """
-        kept = []
+        kept: list[Tensor] = []
         for t in self.inputs:
-            if not t._leaf:
-                a = t._aval
-                t = _shells[a] if a in _shells else _shell(a)
-            kept.append(t)
+            kept.append(t if t._leaf else self.shell(len(kept)))
         self.inputs, self.buffers, self.values = kept, [None] * len(kept), {}
+
+    def shell(self, position: int) -> Tensor:
+        """An input's description alone."""
+        a = self.inputs[position]._aval
+        return _shells[a] if a in _shells else _shell(a)
 
     def bare(self, position: int) -> Tensor:
         """An input's value alone."""

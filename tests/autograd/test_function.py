@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -266,3 +268,19 @@ def test_inside_a_chain_of_traces() -> None:
     assert z.item() == 1.0
     z.sum().backward()
     assert x.grad.item() == pytest.approx(3 / 27 * 3 * 9 * 2)
+
+
+@pytest.mark.skipif(torch.is_eager(), reason="in reference mode the past of a tensor knows its value")
+def test_results_go_without_a_garbage_collection() -> None:
+    """A call knows its results by description only: they know the call."""
+    gc.collect()
+    gc.disable()
+    try:
+        y = Cube.apply(leaf(1.0, 2.0))
+        known = weakref.ref(y)
+        y.sum().backward()
+        del y
+        torch.ones(1).add(1).item()
+        assert known() is None
+    finally:
+        gc.enable()

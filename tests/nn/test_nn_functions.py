@@ -301,6 +301,12 @@ POOLING = [
     Case("avg_pool2d(divisor)", f("avg_pool2d", 2, divisor_override=3), (real(3, 6, 7),)),
     Case("avg_pool2d(long window)", f("avg_pool2d", (18, 1), 2), (real(1, 2, 21, 4),)),
     Case("avg_pool3d", f("avg_pool3d", 2, 1), (real(1, 2, 3, 4, 4),)),
+    Case("lp_pool1d", f("lp_pool1d", 3.0, 2, 1), (positive(2, 2, 5),)),
+    Case("lp_pool1d_ceil", f("lp_pool1d", 2.0, 2, None, True), (positive(2, 5),)),
+    Case("lp_pool1d_inf", f("lp_pool1d", math.inf, 2), (real(1, 2, 4),)),
+    Case("lp_pool3d", f("lp_pool3d", 2.0, (1, 2, 2)), (positive(1, 2, 2, 4, 4),)),
+    Case("lp_pool3d_least", f("lp_pool3d", -math.inf, 2), (real(1, 1, 2, 4, 2),)),
+    Case("LPPool2d", lambda T, x: T.nn.LPPool2d(2, (2, 1), stride=(1, 1))(x), (positive(1, 2, 3, 3),)),
     Case("lp_pool2d", f("lp_pool2d", 2.0, 2), (positive(1, 2, 4, 4),)),
     Case("lp_pool2d_ceil", f("lp_pool2d", 3.0, 2, None, True), (positive(1, 2, 5, 4),)),
     Case("lp_pool2d_inf", f("lp_pool2d", math.inf, (2, 3), 1), (real(1, 2, 4, 4),)),
@@ -387,6 +393,15 @@ SHAPES = [
         (real(2, 3, 4, 5),),
     ),
     Case("interpolate(area)", f("interpolate", size=(3, 3), mode="area"), (real(2, 3, 4, 5),)),
+    *[
+        Case(f"grid_sample({mode},{padding},{align})", f("grid_sample", mode=mode, padding_mode=padding, align_corners=align), (real(2, 2, 3, 4), real(2, 2, 3, 2)))
+        for mode in ("bilinear", "nearest")
+        for padding in ("zeros", "border", "reflection")
+        for align in (False, True)
+    ],
+    Case("grid_sample(3d)", f("grid_sample", align_corners=False), (real(1, 2, 3, 2, 3), real(1, 2, 1, 2, 3))),
+    Case("affine_grid", f("affine_grid", (2, 1, 3, 4), align_corners=False), (real(2, 2, 3),)),
+    Case("affine_grid(3d,corners)", f("affine_grid", (1, 1, 1, 2, 3), align_corners=True), (real(1, 3, 4),)),
     Case("pixel_shuffle", f("pixel_shuffle", 2), (real(2, 8, 3, 2),)),
     Case("pixel_unshuffle", f("pixel_unshuffle", 2), (real(2, 2, 4, 6),)),
     Case("cosine_similarity", f("cosine_similarity", dim=-1), (real(4, 3), real(1, 3))),
@@ -849,6 +864,19 @@ ERRORS = [
         ValueError,
         "only one of",
     ),
+    ("grid_sample mode", lambda F: F.grid_sample(zeros(1, 1, 2, 2), zeros(1, 1, 1, 2), "cubic"), ValueError, "but got: 'cubic'"),
+    ("grid_sample padding", lambda F: F.grid_sample(zeros(1, 1, 2, 2), zeros(1, 1, 1, 2), padding_mode="wrap"), ValueError, "but got: 'wrap'"),
+    ("grid_sample bicubic", lambda F: F.grid_sample(zeros(1, 1, 2, 2), zeros(1, 1, 1, 2), "bicubic"), NotImplementedError, "bicubic"),
+    ("grid_sample axes", lambda F: F.grid_sample(zeros(1, 2, 2), zeros(1, 1, 2)), RuntimeError, "expected 4D or 5D input and grid"),
+    ("grid_sample batch", lambda F: F.grid_sample(zeros(1, 1, 2, 2), zeros(2, 1, 1, 2)), RuntimeError, "same batch size"),
+    ("grid_sample last", lambda F: F.grid_sample(zeros(1, 1, 2, 2), zeros(1, 1, 1, 3)), RuntimeError, "size 2 in last dimension"),
+    ("grid_sample empty", lambda F: F.grid_sample(zeros(1, 1, 0, 2), zeros(1, 1, 1, 2)), RuntimeError, "non-empty spatial"),
+    ("grid_sample dtype", lambda F: F.grid_sample(zeros(1, 1, 2, 2).double(), zeros(1, 1, 1, 2)), RuntimeError, "same floating dtype"),
+    ("affine_grid dtype", lambda F: F.affine_grid(zeros(1, 2, 3).long(), (1, 1, 2, 2)), ValueError, "floating point type"),
+    ("affine_grid axes", lambda F: F.affine_grid(zeros(1, 2, 3), (1, 1, 2)), NotImplementedError, "4D and 5D sizes"),
+    ("affine_grid shape", lambda F: F.affine_grid(zeros(1, 3, 4), (1, 1, 2, 2)), ValueError, "shape Nx2x3"),
+    ("affine_grid size", lambda F: F.affine_grid(zeros(1, 2, 3), (1, 1, 0, 2)), ValueError, "positive output size"),
+    ("affine_grid batch", lambda F: F.affine_grid(zeros(2, 2, 3), (1, 1, 2, 2)), ValueError, "Expected 1 affine matrices"),
     (
         "attention",
         lambda F: F.scaled_dot_product_attention(zeros(2, 3), zeros(2, 4), zeros(2, 4)),
@@ -912,3 +940,21 @@ def test_mean_over_no_samples_is_nan() -> None:
     F = adjoint.nn.functional
     assert math.isnan(F.cross_entropy(adjoint.zeros(0, 3), adjoint.zeros(0, 3)).item())
     assert math.isnan(F.cross_entropy(adjoint.zeros(0, 3), adjoint.zeros(0, dtype=adjoint.int64)).item())
+
+
+def test_sampling_an_image() -> None:
+    """The identity gives the image, a batch may be empty, places that are no numbers give 0, and a default warns."""
+    F = adjoint.nn.functional
+    image = adjoint.arange(12.0).reshape(1, 1, 3, 4)
+    identity = adjoint.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    for align in (False, True):
+        grid = F.affine_grid(identity, (1, 1, 3, 4), align_corners=align)
+        for mode in ("bilinear", "nearest"):
+            assert adjoint.allclose(F.grid_sample(image, grid, mode, align_corners=align), image, atol=1e-5)
+    nowhere = adjoint.full((1, 1, 2, 2), float("nan"))
+    assert F.grid_sample(image, nowhere, padding_mode="border", align_corners=False).tolist() == [[[[0.0, 0.0]]]]
+    assert F.grid_sample(image[:0], nowhere[:0], align_corners=False).shape == (0, 1, 1, 2)
+    with pytest.warns(UserWarning, match="align_corners=False"):
+        F.grid_sample(image, nowhere)
+    half = F.grid_sample(image.half(), grid.half(), align_corners=True)
+    assert half.dtype is adjoint.float16

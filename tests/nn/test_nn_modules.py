@@ -407,3 +407,105 @@ def test_modules_become_complex_and_real_again() -> None:
     assert layer.to(torch.complex64).weight.dtype is layer.bias.dtype is torch.complex64
     assert isinstance(layer.weight, torch.nn.Parameter) and layer.weight.requires_grad
     assert layer.to(torch.float32).weight.tolist() == weight
+
+
+class Pair(nn.Module):
+    """Two results of two tensors and a number, and something that is no tensor."""
+
+    def forward(self, x: Any, factor: int, y: Any) -> tuple[Any, Any, str]:
+        return x * y * factor, x + y, "third"
+
+
+def seen(gradients: Any) -> list[Any]:
+    return [None if g is None else g.tolist() for g in gradients]
+
+
+def test_backward_hooks() -> None:
+    """What hooks are given and what becomes of their results; the numbers are PyTorch's."""
+    calls: list[Any] = []
+    module = Pair()
+
+    def pre(m: Any, grad_output: Any) -> Any:
+        calls.append(seen(grad_output))
+        return tuple(None if g is None else g * 2 for g in grad_output)
+
+    def hook(m: Any, grad_input: Any, grad_output: Any) -> Any:
+        calls.append((seen(grad_input), seen(grad_output)))
+        return tuple(None if g is None else g * 10 for g in grad_input)
+
+    module.register_full_backward_pre_hook(pre)
+    handle = module.register_full_backward_hook(hook)
+    x, y = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([3.0, 4.0])
+    a, b, c = module(x, 2, y)
+    assert c == "third"
+    (a.sum() + 3 * b.sum()).backward()
+    assert calls == [[[1.0, 1.0], [3.0, 3.0], None], ([[18.0, 22.0], None, [0.0, 0.0]], [[2.0, 2.0], [6.0, 6.0], None])]
+    assert x.grad.tolist() == [180.0, 220.0]
+    x.grad = None
+    calls.clear()
+    module(x, 2, y)[1].sum().backward()
+    assert calls == [[None, [1.0, 1.0], None], ([[2.0, 2.0], None, [0.0, 0.0]], [None, [2.0, 2.0], None])]
+    handle.remove()
+    x.grad = None
+    module(x, 2, y)[0].sum().backward()
+    assert x.grad.tolist() == [12.0, 16.0]
+    with torch.no_grad():
+        assert not module(x, 2, y)[0].requires_grad
+
+
+def test_backward_hooks_of_a_layer() -> None:
+    calls: list[Any] = []
+    layer = nn.Linear(2, 1)
+    layer.register_full_backward_hook(lambda m, i, o: calls.append("second"))
+    layer.register_full_backward_hook(lambda m, i, o: calls.append(seen(i)), prepend=True)
+    with pytest.warns(UserWarning, match="no inputs require gradients"):
+        layer(torch.ones(3, 2)).sum().backward()
+    assert calls == [[None], "second"] and layer.weight.grad.tolist() == [[3.0, 3.0]]
+    calls.clear()
+    x = torch.ones(3, 2, requires_grad=True)
+    (g,) = torch.autograd.grad((layer(x) ** 2).sum(), x, create_graph=True)
+    (g * g).sum().backward()
+    with torch.no_grad():
+        w = layer.weight
+        wanted = 8 * (layer.forward(x) * (w * w).sum()) * w
+        assert torch.allclose(x.grad, wanted)
+    assert calls[1::2] == ["second", "second"]
+
+
+def test_backward_hooks_that_return_something_else() -> None:
+    x = torch.ones(2, requires_grad=True)
+    layer = nn.ReLU()
+    with layer.register_full_backward_hook(lambda m, i, o: (i[0], i[0])):
+        out = layer(x)
+    with pytest.raises(RuntimeError, match="invalid number of grad_input, got 2, but expected 1"):
+        out.sum().backward()
+    with layer.register_full_backward_pre_hook(lambda m, o: ()):
+        out = layer(x)
+    with pytest.raises(RuntimeError, match="invalid number of grad_output, got 0, but expected 1"):
+        out.sum().backward()
+    linear = nn.Linear(2, 1)
+    linear.register_full_backward_hook(lambda m, i, o: (o[0],))
+    with pytest.warns(UserWarning), pytest.raises(RuntimeError, match="should always return None"):
+        linear(torch.ones(1, 2)).sum().backward()
+    inplace = nn.ReLU(inplace=True)
+    inplace.register_full_backward_hook(lambda m, i, o: None)
+    with pytest.raises(RuntimeError, match="was modified inplace"):
+        inplace(x * 1)
+
+
+def test_compiled_functions_see_a_new_backward_hook() -> None:
+    layer = nn.Linear(2, 1, bias=False)
+    x = torch.ones(1, 2)
+
+    @torch.compile
+    def step() -> Any:
+        layer.weight.grad = None
+        layer(x).sum().backward()
+
+    for _ in range(4):
+        step()
+    assert layer.weight.grad.tolist() == [[1.0, 1.0]]
+    layer.register_full_backward_pre_hook(lambda m, o: (o[0] * 3,))
+    for _ in range(4):
+        step()
+        assert layer.weight.grad.tolist() == [[3.0, 3.0]]

@@ -7,6 +7,7 @@ the formula it is. Only names are gathered here.
 from types import FunctionType as _FunctionType
 
 from adjoint.nn.functional.activations import *  # noqa: F403
+from adjoint.nn.functional.alignment import *  # noqa: F403
 from adjoint.nn.functional.attention import *  # noqa: F403
 from adjoint.nn.functional.convolution import (  # noqa: F401
     conv1d,
@@ -26,6 +27,7 @@ from adjoint.nn.functional.dropout import (  # noqa: F401
     dropout2d,
     dropout3d,
 )
+from adjoint.nn.functional.grids import *  # noqa: F403
 from adjoint.nn.functional.linear import *  # noqa: F403
 from adjoint.nn.functional.losses import *  # noqa: F403
 from adjoint.nn.functional.margins import *  # noqa: F403

@@ -19,8 +19,8 @@ from adjoint.ops.composite import composite
 
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
-    "adaptive_max_pool2d", "adaptive_max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "lp_pool2d",
-    "max_pool1d", "max_pool2d", "max_pool3d",
+    "adaptive_max_pool2d", "adaptive_max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "lp_pool1d",
+    "lp_pool2d", "lp_pool3d", "max_pool1d", "max_pool2d", "max_pool3d",
 ]  # fmt: skip
 
 # Longest window that is written out position by position; longer ones would make long programs.
@@ -378,6 +378,29 @@ def avg_pool3d(
     )
 
 
+def _lp_pool(axes: int, input: Tensor, order: float, kernel_size: Size, stride: Size | None, ceil_mode: bool) -> Tensor:
+    kernel = per_dimension(kernel_size, axes, "kernel_size")
+    if math.isinf(order):
+        largest: Any = (max_pool1d, max_pool2d, max_pool3d)[axes - 1]
+        sign = math.copysign(1.0, order)
+        return sign * largest(sign * torch.abs(input), kernel, stride, ceil_mode=ceil_mode)
+    mean: Any = (avg_pool1d, avg_pool2d, avg_pool3d)[axes - 1]
+    total = mean(input**order, kernel, stride, 0, ceil_mode) * math.prod(kernel)
+    return (torch.sign(total) * torch.abs(total)) ** (1.0 / order)
+
+
+def lp_pool1d(
+    input: Tensor, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+) -> Tensor:
+    """(Sum of x^p over each window)^(1/p) of (N, C, L) or (C, L); see `lp_pool2d`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.lp_pool1d(torch.tensor([[[3.0, 4.0, 6.0, 8.0]]]), 2.0, 2)
+    tensor([[[ 5., 10.]]])
+    """
+    return _lp_pool(1, input, norm_type, kernel_size, stride, ceil_mode)
+
+
 def lp_pool2d(
     input: Tensor,
     norm_type: float,
@@ -393,12 +416,19 @@ def lp_pool2d(
     >>> torch.nn.functional.lp_pool2d(torch.ones(1, 1, 2, 2), 2.0, 2)
     tensor([[[[2.]]]])
     """
-    kernel = per_dimension(kernel_size, 2, "kernel_size")
-    if math.isinf(norm_type):
-        sign = math.copysign(1.0, norm_type)
-        return sign * max_pool2d(sign * torch.abs(input), kernel, stride, ceil_mode=ceil_mode)
-    total = avg_pool2d(input**norm_type, kernel, stride, 0, ceil_mode) * math.prod(kernel)
-    return (torch.sign(total) * torch.abs(total)) ** (1.0 / norm_type)
+    return _lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode)
+
+
+def lp_pool3d(
+    input: Tensor, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+) -> Tensor:
+    """(Sum of x^p over each window)^(1/p) of (N, C, D, H, W) or (C, D, H, W); see `lp_pool2d`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.lp_pool3d(torch.ones(1, 1, 1, 2, 2), 2.0, (1, 2, 2))
+    tensor([[[[[2.]]]]])
+    """
+    return _lp_pool(3, input, norm_type, kernel_size, stride, ceil_mode)
 
 
 # ---- adaptive ------------------------------------------------------------------------------------

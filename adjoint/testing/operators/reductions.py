@@ -209,6 +209,8 @@ RECORDS = (
     OpRecord("sort", orders, _sorted, exact=True, dtypes=FLOATS, method="sort", errors=(RANGE,)),
     OpRecord("sort_ties", tied_orders, lambda x, stable, descending=False: _sorted(x, -1, descending),
              lambda torch, x, **k: torch.sort(x, **k), dtypes=("int32", "float32"), exact=True, differentiable=False),
+    OpRecord("msort", lambda draw: (sample(draw(5)), sample(draw(3, 4)), sample(draw(0, 3)), sample(draw(2, 3, 2))), lambda x: np.sort(x, 0),
+             exact=True, method="msort"),
     OpRecord("argsort", orders, lambda *a, **k: _sorted(*a, **k)[1], exact=True, differentiable=False, method="argsort"),
     OpRecord("topk", _topk, _topk_reference, exact=True, dtypes=NUMBERS, method="topk", errors=(fails(RuntimeError, "out of range", np.ones(3), 4),)),
     OpRecord("kthvalue", lambda draw: (sample(draw(5), 2), sample(draw(2, 4), 3, 1), sample(draw(3, 2), 1, 0, keepdim=True)),
