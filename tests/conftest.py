@@ -9,6 +9,7 @@ matter to them: they run in compiled mode only, where it is checked that they do
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -33,6 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("any_mode"):
                 item.add_marker(pytest.mark.skip(reason="the same in both modes, and run in compiled mode"))
+
+
+def pytest_collection_finish() -> None:
+    """The seventeen thousand tests stay for the whole run: no garbage collection has to look at them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")
