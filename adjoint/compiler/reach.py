@@ -58,9 +58,7 @@ _COMPUTE_NAMES = frozenset(f.__name__ for f in BY_COMPUTED_NAME) | {
     "attrgetter", "methodcaller", "__getattribute__", "__setattr__", "__delattr__", "__dict__",
 }  # fmt: skip
 _CATCHING = frozenset(("PUSH_EXC_INFO", "CHECK_EXC_MATCH", "JUMP_IF_NOT_EXC_MATCH", "SETUP_FINALLY", "SETUP_EXCEPT"))
-_MODULE_KEYS = frozenset(
-    "training forward _parameters _buffers _modules _forward_hooks _forward_pre_hooks _backward_hooks _backward_pre_hooks".split()
-)
+_MODULE_KEYS = frozenset("training forward _parameters _buffers _modules _forward_hooks _forward_pre_hooks _backward_hooks".split())
 _TENSOR_FIELDS = frozenset(Tensor.__annotations__) | {"_error"}
 
 

@@ -37,13 +37,14 @@ class _Crossing(torch.autograd.Function):
 class Watched:
     """One call of a module with backward hooks.
 
-    outputs: cotangents of the results, as the pre-hooks left them; None before they come and after the hooks have run.
+    hooks: as registered, each with whether it is a pre-hook.  outputs: cotangents of the results, as the pre-hooks left them; None before they come and after the hooks have run.
     inputs_meet: whether an argument requires grad, so that `_Crossing` of the arguments will be met.
     entered: position, tensor and version of the arguments that went in.
     """
 
-    def __init__(self, module: Any, hooks: list[Callable[..., Any]], pre_hooks: list[Callable[..., Any]]) -> None:
-        self.module, self.hooks, self.pre_hooks = module, hooks, pre_hooks
+    def __init__(self, module: Any, hooks: list[tuple[bool, Callable[..., Any]]]) -> None:
+        self.module = module
+        self.hooks, self.pre_hooks = ([hook for is_pre, hook in hooks if is_pre is kind] for kind in (False, True))
         self.outputs: Gradients | None = None
         self.inputs_meet, self.n_inputs = False, 0
         self.entered: list[tuple[int, Tensor, int]] = []
@@ -72,15 +73,7 @@ class Watched:
 
     def _outputs_met(self, grads: Gradients) -> Gradients:
         for hook in self.pre_hooks:
-            given = hook(self.module, grads)
-            if given is None:
-                continue
-            given = _as_tuple(given)
-            if len(given) != len(grads):
-                raise RuntimeError(
-                    f"Backward pre hook returned an invalid number of grad_output, got {len(given)}, but expected {len(grads)}"
-                )
-            grads = given
+            grads = _left(grads, hook(self.module, grads), "pre hook", "grad_output")
         if self.inputs_meet:
             self.outputs = grads
             return grads
@@ -107,17 +100,19 @@ class Watched:
                 full[k] = torch.zeros_like(t)
         grads = tuple(full)
         for hook in self.hooks:
-            given = hook(self.module, grads, self.outputs)
-            if given is None:
-                continue
-            given = _as_tuple(given)
-            if len(given) != len(grads):
-                raise RuntimeError(
-                    f"Backward hook returned an invalid number of grad_input, got {len(given)}, but expected {len(grads)}"
-                )
-            grads = given
+            grads = _left(grads, hook(self.module, grads, self.outputs), "hook", "grad_input")
         self.outputs = None
         return grads
+
+
+def _left(grads: Gradients, given: Any, kind: str, name: str) -> Gradients:
+    """The gradients after a hook that has seen them and returned `given`."""
+    if given is None:
+        return grads
+    given = _as_tuple(given)
+    if len(given) != len(grads):
+        raise RuntimeError(f"Backward {kind} returned an invalid number of {name}, got {len(given)}, but expected {len(grads)}")
+    return given
 
 
 def _as_tuple(given: Any) -> Gradients:

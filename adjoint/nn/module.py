@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, Self
 
 import adjoint as torch
 from adjoint.methods import Parameter, Tensor
-from adjoint.nn.backward_hooks import Watched
 
 __all__ = ["HookHandle", "IncompatibleKeys", "Module"]
 
@@ -109,7 +108,6 @@ class Module:
             _forward_hooks={},
             _forward_pre_hooks={},
             _backward_hooks={},
-            _backward_pre_hooks={},
         )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -119,7 +117,7 @@ class Module:
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks:
+        if self._forward_hooks or self._forward_pre_hooks or self._backward_hooks:
             return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)
 
@@ -130,8 +128,10 @@ class Module:
             for hook in list(self._forward_pre_hooks.values()):
                 args, kwargs = self._run_pre_hook(hook, args, kwargs)
             watched = None
-            if self._backward_hooks or self._backward_pre_hooks:
-                watched = Watched(self, list(self._backward_hooks.values()), list(self._backward_pre_hooks.values()))
+            if self._backward_hooks:
+                from adjoint.nn.backward_hooks import Watched  # few modules have any
+
+                watched = Watched(self, list(self._backward_hooks.values()))
                 args = watched.enter(args)
             out = self.forward(*args, **kwargs)
             for key, hook in list(self._forward_hooks.items()):
@@ -513,11 +513,12 @@ class Module:
     def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
         """Call `hook(module, grad_input, grad_output)` when backward has come to the positional arguments of a call.
 
-        Both are tuples with one gradient for each argument and each result: None for what is no tensor and for a result that
-        has none, zeros for a tensor among the arguments that has none. What the hook returns, if anything, replaces `grad_input` and goes on to what made the arguments; the gradients of parameters
-        stay. Where no argument requires grad the hook runs with the gradients of the results and may change nothing
-        (RuntimeError), as it may not return another number of gradients. Arguments and results pass through an identity;
-        a module with such a hook must not change an argument in place.
+        Both are tuples with one gradient for each argument and each result: None for what is no tensor and for a
+        result that has none, zeros for a tensor among the arguments that has none. What the hook returns, if
+        anything, replaces `grad_input` and goes on to what made the arguments; the gradients of parameters stay.
+        Where no argument requires grad the hook runs with the gradients of the results and may change nothing
+        (RuntimeError), as it may not return another number of gradients. Arguments and results pass through an
+        identity; a module with such a hook must not change an argument in place.
 
         >>> import adjoint as torch
         >>> layer = torch.nn.ReLU()
@@ -527,7 +528,7 @@ class Module:
         >>> x.grad
         tensor([2., 0.])
         """
-        return _add_hook(self._backward_hooks, hook, prepend)
+        return _add_hook(self._backward_hooks, (False, hook), prepend)
 
     def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
         """Call `hook(module, grad_output)` when backward has come to the results of a call, before it goes through the module.
@@ -541,7 +542,7 @@ class Module:
         >>> layer.weight.grad
         tensor([[0., 0.]])
         """
-        return _add_hook(self._backward_pre_hooks, hook, prepend)
+        return _add_hook(self._backward_hooks, (True, hook), prepend)
 
     # ---- saving and loading ----------------------------------------------------------------------
 
