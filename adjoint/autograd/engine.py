@@ -128,10 +128,8 @@ def backward(
 def _end_pieces(tr: Any, walk: Reverse) -> None:
     """End the trace after a derivative of a loop that was cut in pieces: what follows, which may be the same loop once
     more, then begins where it began before, is cut at the same steps, and finds its programs."""
-    if walk.past and not tr.eager:
-        ends = [hist._node for hist in walk.histories.values()]
-        if any([end is not None and end.cut for end in ends]):
-            flush(tr)
+    if walk.past and not tr.eager and any([hist.node.cut for hist in walk.histories.values()]):
+        flush(tr)
 
 
 def distinct(pairs: list[tuple[Tensor, Tensor]], taken: list[Any]) -> list[tuple[Tensor, Tensor]]:

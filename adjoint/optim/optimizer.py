@@ -308,7 +308,9 @@ class FormulaOptimizer(Optimizer):
 
 @functools.lru_cache(maxsize=64)
 def by_parts(rule: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
-    """The formula with each complex tensor as pairs of reals: moments and signs are those of the parts, as in PyTorch."""
+    """The formula with each complex tensor as pairs of reals: moments and signs are those of the parts, as in PyTorch.
+
+    RuntimeError for a gradient of another shape; it is looked at where the formula is recorded, not at every step."""
 
     def apply(param: Tensor, grad: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         if grad._aval.shape != param._aval.shape:  # of a .grad that somebody has set
