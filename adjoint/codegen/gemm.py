@@ -12,8 +12,9 @@ second piece of code for remainders exists. Only a matrix narrower than one tile
 Packing. A microkernel reads B by rows of contiguous elements. Where B lies otherwise (x @ W.T), or
 is so large that its rows drag in too many pages, it is copied into panels as wide as a tile, k x
 width each: all at once by a kernel of its own or, in a large product, each by the thread that uses it
-(`strips_kernel` in `gemm_strips.py`). A is read in place, unless it is large and its columns are
-contiguous; then, in a large product, it is first copied by rows. Copies go to the scratch buffer.
+(`strips_kernel` in `gemm_strips.py`). A is read in place, unless its columns are contiguous and many columns
+of B would read them, or they collide in the cache (`_wants_rows`); then it is first copied by rows. Copies go to the
+scratch buffer.
 
 Order of summation. Every element of C is one chain of multiply-adds in order of k, in blocks of
 fixed size: the same for every tile size, block and thread. (Dot products along k, for few rows,
@@ -25,6 +26,7 @@ The blocking follows Goto and van de Geijn, "Anatomy of High-Performance Matrix 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from adjoint.codegen.emitter import OWN_BYTES
@@ -33,12 +35,17 @@ from adjoint.codegen.gemm_pack import pack_columns, pack_rows
 from adjoint.codegen.gemm_strips import panel_bytes, strips_kernel, wants_panels
 from adjoint.codegen.gemm_tile import tile_kernel
 from adjoint.codegen.gemm_words import ELEMENTS, Epilogue, Layout, Operand, Phase, Shape
+from adjoint.hardware import l2_bytes
 
 __all__ = ["Gemm", "Phase", "choose_tile", "gemm_kernel"]
 
-_STRIP_TILE = (8, 4)  # the largest of strips: all rows of A in one set of a first-level cache, half of a second-level one for B
+_TILE = (14, 8)  # the largest
+_STRIP_TILE = (8, 4)  # that of large products: all rows of A in one set of a first-level cache, half of a second-level one for B
+_NEARBY = 1 << 18  # elements of a B
 _OFTEN, _FEW_ROWS = 4, 256  # as many products with one B share a copy of it, where they have fewer rows
 _LOAD = 0.1  # cycles of a load, beside what it has to wait for others
+_L2_WAY = 1 << 17  # bytes after which lines share a set of the second-level cache again
+_MANY_COLUMNS = 512  # of B: they repay a copy of A by rows, which tiles read 5 to 10 % faster
 _L1_ELEMENTS = 1 << 13  # of a panel of B that stays in the first-level cache beside A and C
 
 
@@ -110,32 +117,37 @@ def gemm_kernel(
         return Gemm((dot_kernel(name, shape, a, b, epilogue),), 0)
 
     phases: list[Phase] = []
-    scratch = 0
+    scratch, copied = 0, None
     share = again >= _OFTEN and 8 < m < _FEW_ROWS and _is_large(shape)
-    if _wants_strips(shape) and not share:
-        rows, vectors = choose_tile(m, n, k, shape.lanes, registers, largest=_STRIP_TILE)
-        width = vectors * shape.lanes
-        copying = wants_panels(shape, b, width)
-        scratch = panel_bytes(shape, width) if copying else 0
+    repays = m >= 4 * _STRIP_TILE[0] and n >= 4 * shape.lanes and k >= shape.lanes and m * n * k >= 1 << 22
+    large = repays and n >= 8 * shape.lanes and _is_large(shape) and not share
+    rows, vectors = choose_tile(m, n, k, shape.lanes, registers, largest=_STRIP_TILE if large else _TILE)
+    width = vectors * shape.lanes
+    turning = repays and not share and _wants_rows(shape, a)
+    # Columns of A that are read in place had better be read once, for a few columns of B that are near.
+    columns = repays and a.row == 1 != a.column and not turning
+    strips = large and not (columns and n * k <= _NEARBY and _is_near(shape, b))
+    copying = strips and wants_panels(shape, b, width)
+    if copying:
+        scratch = panel_bytes(shape, width)
         assert scratch <= OWN_BYTES, scratch
-        if _wants_rows(shape, a):
-            phase, a, size = pack_rows(f"{name}_rows", shape, a, scratch)
-            phases.append(phase)
-            scratch += size
-        phases.append(strips_kernel(name, shape, a, b, rows, vectors, copying, epilogue))
-        return Gemm(tuple(phases), scratch)
-    rows, vectors = choose_tile(m, n, k, shape.lanes, registers)
-    copied = None
-    if share or _wants_packing(shape, b, rows):
-        copied, packed_batches = b.buffer, batch if b.batch else 1
-        phase, b, scratch = pack_columns(f"{name}_pack", shape, b, vectors, packed_batches)
+    elif not strips and (share or _wants_packing(shape, b, rows)):
+        copied = b.buffer
+        phase, b, scratch = pack_columns(f"{name}_pack", shape, b, vectors, batch if b.batch else 1)
         phases.append(phase)
-    phases.append(tile_kernel(name, shape, a, b, rows, vectors, epilogue))
+    if turning:
+        phase, a, size = pack_rows(f"{name}_rows", shape, a, scratch)
+        phases.append(phase)
+        scratch, copied = scratch + size, None
+    if strips:
+        phases.append(strips_kernel(name, shape, a, b, rows, vectors, copying, epilogue))
+    else:
+        phases.append(tile_kernel(name, shape, a, b, rows, vectors, epilogue, fetch=large or columns))
     return Gemm(tuple(phases), scratch, copied)
 
 
 def choose_tile(
-    m: int, n: int, k: int, lanes: int, registers: int, *, largest: tuple[int, int] = (14, 8)
+    m: int, n: int, k: int, lanes: int, registers: int, *, largest: tuple[int, int] = _TILE
 ) -> tuple[int, int]:
     """Rows and vectors, up to `largest`, of the tile that computes an m x n product in the least estimated time.
 
@@ -176,31 +188,33 @@ def _is_large(shape: Shape) -> bool:
     return shape.k * shape.n * shape.itemsize > 1 << 18
 
 
+def _is_near(shape: Shape, b: Operand) -> bool:
+    """Whether rows of B follow each other so closely that processors foresee the next."""
+    return b.column == 1 and b.row * shape.itemsize <= 1 << 10
+
+
 def _wants_packing(shape: Shape, b: Operand, rows: int) -> bool:
     """Whether copying B into panels costs less than reading it where it lies."""
     if shape.k == 0:
         return False
     if b.column != 1 and shape.n > 1:
         return True
-    # In place, each step of k enters another row; many rows of tiles must repay the copy.
-    return _is_large(shape) and shape.m > 8 and shape.m >= 4 * rows
-
-
-def _wants_strips(shape: Shape) -> bool:
-    """Whether B is too large for a tile's way through it to stay in the second-level cache, and the product repays strips."""
-    repays = shape.m >= 4 * _STRIP_TILE[0] and shape.n >= 8 * shape.lanes and shape.k >= shape.lanes
-    return repays and _is_large(shape) and shape.m * shape.n * shape.k >= 1 << 22
+    # In place, each step of k enters another row, which may be far; many rows of tiles must repay the copy.
+    return _is_large(shape) and not _is_near(shape, b) and shape.m > 8 and shape.m >= 4 * rows
 
 
 def _wants_rows(shape: Shape, a: Operand) -> bool:
-    """Whether an A with contiguous columns is large, or its lines so badly placed, that copying it by rows is repaid.
-
-    Lines a multiple of 4 KiB apart share one set of a typical first-level cache, which holds 8 to 12.
+    """Whether copying an A with contiguous columns by rows is repaid, which takes as long as some 50 multiply-adds for each
+    element: it is if there are many columns of B to use the copy, or if the lines that a tile reads collide in the
+    second-level cache, so that the next tile, which reads the same lines, would fetch them from afar again.
     """
     if a.row != 1 or a.column in (0, 1) or min(shape.m, shape.k) < shape.lanes:
         return False
-    size, far = shape.m * shape.k * shape.itemsize, a.column * shape.itemsize
-    return size >= (1 << 18 if far % 4096 == 0 else 1 << 20)
+    size = shape.m * shape.k * shape.itemsize
+    lines = l2_bytes() // math.gcd(abs(a.column) * shape.itemsize, _L2_WAY)  # so far apart, that fit into that cache
+    if 4 * min(shape.k, shape.k_block) > 3 * lines:
+        return size >= 1 << 18
+    return size >= 1 << 20 and shape.n >= _MANY_COLUMNS
 
 
 def _transposed(layout: Layout) -> Layout:

@@ -90,13 +90,18 @@ def tile_kernel(
     rows: int,
     vectors: int,
     epilogue: Epilogue | None,
+    *,
+    fetch: bool = False,
 ) -> Phase:
-    """The product by register tiles: loops over blocks, units, columns and rows of tiles."""
+    """The product by register tiles: loops over blocks, units, columns and rows of tiles.
+
+    fetch: as of `Tile`.
+    """
     em = Emitter()
     width = vectors * shape.lanes
     down, across = -(-shape.m // rows), -(-shape.n // width)
     blocks = _divide(shape, rows, width)
-    tile = Tile(em, shape, a, b, rows, vectors, epilogue)
+    tile = Tile(em, shape, a, b, rows, vectors, epilogue, fetch=fetch)
     all_units = shape.batch * blocks.units[0] * blocks.units[1]
     with loop(em, "%lo", "%hi") as block:
         first = times(em, block, blocks.group)
@@ -185,8 +190,8 @@ def sum_over_k(
 class Tile:
     """Writes the code of one tile: its row and column are run-time values, its size is fixed.
 
-    fetch: whether a tile asks for the rows of A that the next one reads, if they are contiguous, and for its part of a C
-    that holds partial sums. Both lie at distances that processors do not foresee.
+    fetch: whether a tile asks for what a later one reads of A, and for its part of a C that holds partial sums. Both lie at
+    distances that processors do not foresee.
     """
 
     def __init__(
@@ -278,14 +283,16 @@ class Tile:
         matrix_a = matrix_start(em, a, matrix)
         a_tile = element_address(em, shape, self.a_base, matrix_a, times(em, row, a.row))
         each_line = None
-        if self.fetch and abs(a.column) == 1:
-            next_row = tile_start(em, plus(em, row_tile, "1"), self.rows, shape.m)
+        ahead = self._ahead()
+        if ahead:
+            next_row = tile_start(em, plus(em, row_tile, str(ahead)), self.rows, shape.m)
             a_next = element_address(em, shape, self.a_base, matrix_a, times(em, next_row, a.row))
+            apart, lines = (a.row, self.rows) if abs(a.column) == 1 else (a.column, 64 // shape.itemsize)
 
             def each_line(k: str) -> None:
                 at = element_address(em, shape, a_next, times(em, k, a.column))
-                for r in range(self.rows):
-                    prefetch(em, element_address(em, shape, at, str(r * a.row)))
+                for line in range(lines):
+                    prefetch(em, element_address(em, shape, at, str(line * apart)))
 
         masks = [None if b.panel else mask for mask in self.masks]
         strides = a.row, a.column
@@ -294,6 +301,14 @@ class Tile:
             em, shape, self.rows, a_tile, strides, self.b_column, b_row, masks, k_from, k_to,
             multiple=math.gcd(shape.k, shape.k_block) if self.blocked else shape.k, each_line=each_line,
         )  # fmt: skip
+
+    def _ahead(self) -> int:
+        """How many tiles ahead elements of A are asked for: the rows of the next one, or, where columns are contiguous, what
+        two tiles share; none where A stays in the second-level cache by itself."""
+        shape, a = self.shape, self.a
+        if not self.fetch or abs(a.column) == 1:
+            return int(self.fetch)
+        return 2 if abs(a.row) == 1 and 2 * shape.m * shape.k * shape.itemsize > l2_bytes() else 0
 
     def _each(self) -> Iterator[tuple[int, int, int]]:
         """Index, row and vector of every register of the tile."""

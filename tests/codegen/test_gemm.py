@@ -181,7 +181,7 @@ def test_methods(dtype: str, batch: int, m: int, n: int, k: int, a_layout: str, 
         ("float32", 1, 300, 256, 300, "reversed", "reversed"),
         ("int64", 3, 45, 140, 700, "contiguous", "transposed"),
         # A in place by columns, and copied by rows.
-        ("float32", 2, 80, 250, 270, "transposed", "contiguous"),
+        ("float32", 2, 80, 280, 270, "transposed", "contiguous"),
         ("float32", 1, 601, 145, 507, "transposed", "transposed"),
         ("float64", 2, 512, 130, 300, "transposed", "contiguous"),
         ("float64", 2, 523, 131, 299, "one transposed", "one for all"),
@@ -200,6 +200,30 @@ def test_strips(dtype: str, batch: int, m: int, n: int, k: int, a_layout: str, b
     for width in widths:
         check(a, b, vector_bytes=width)
     assert len(written) == len(widths)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "batch", "m", "n", "k", "copied"),
+    [
+        ("float32", 1, 301, 129, 521, False),
+        ("float32", 2, 201, 65, 1041, False),  # several blocks of k
+        ("float64", 1, 205, 67, 400, False),
+        ("int32", 1, 165, 131, 520, False),
+        ("float32", 2, 256, 129, 300, True),  # lines a power of two apart
+        ("float64", 1, 1024, 67, 130, True),
+    ],
+)
+def test_columns_of_a_for_few_columns_of_b(
+    dtype: str, batch: int, m: int, n: int, k: int, copied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A is read in place, tiles asking for what later ones read, or copied by rows where its lines collide."""
+    monkeypatch.setattr("adjoint.codegen.gemm.l2_bytes", lambda: 1 << 18)
+    monkeypatch.setattr("adjoint.codegen.gemm_tile.l2_bytes", lambda: 1 << 18)
+    a, b = operands(dtype, batch, m, n, k, "transposed", "contiguous")
+    for width in (64, 16):
+        names = [p.name for p in gemm_kernel("g", dtype, batch, m, n, k, strides(a), strides(b), vector_bytes=width).phases]
+        assert ("g_rows" in names) == copied, names
+        check(a, b, vector_bytes=width)
 
 
 @pytest.mark.parametrize(
