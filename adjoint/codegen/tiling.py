@@ -28,6 +28,7 @@ STREAM_BYTES = 48 << 20  # kernels that move more than this write past the cache
 LINE = 64  # bytes of a cache line
 _SMALLEST_TILE = 4  # rows
 _WORTH_TURNING = 8192  # elements: below, compiling the longer code costs more than it saves
+_SHARED = 12_000  # nanoseconds, estimated, of what is worth sharing: a worker that is awake begins within one or two thousand
 
 
 class Group:
@@ -270,7 +271,7 @@ class Tiling:
         self.flops = elements * weight
         self.rounds = -(-elements // max(1, self.lanes))  # how often a value that depends on every variable is computed
         nanoseconds = self.flops * 0.25 / max(1, self.lanes) + self.bytes * 0.03
-        self.parallel = nanoseconds > 30_000 and not self.scatter
+        self.parallel = nanoseconds > _SHARED and not self.scatter
         pieces = 1
         if self.chunk_group is not None:
             pieces = -(-self.chunk_group.extent // self.chunk)
