@@ -119,8 +119,8 @@ def gemm_kernel(
     phases: list[Phase] = []
     scratch, copied = 0, None
     share = again >= _OFTEN and 8 < m < _FEW_ROWS and _is_large(shape)
-    repays = m >= 4 * _STRIP_TILE[0] and n >= 4 * shape.lanes and k >= shape.lanes and m * n * k >= 1 << 22
-    large = repays and n >= 8 * shape.lanes and _is_large(shape) and not share
+    repays = m >= 4 * _STRIP_TILE[0] and n >= 4 * shape.lanes and k >= shape.lanes and batch * m * n * k >= 1 << 22
+    large = repays and n >= 8 * shape.lanes and m * n * k >= 1 << 22 and _is_large(shape) and not share
     rows, vectors = choose_tile(m, n, k, shape.lanes, registers, largest=_STRIP_TILE if large else _TILE)
     width = vectors * shape.lanes
     turning = repays and not share and _wants_rows(shape, a)
@@ -139,10 +139,13 @@ def gemm_kernel(
         phase, a, size = pack_rows(f"{name}_rows", shape, a, scratch)
         phases.append(phase)
         scratch, copied = scratch + size, None
+    # What a later tile reads of A is asked for where it is far: the smaller A, the more often it has to be read for that.
+    least = 4 if strips else 2 if columns else 1
+    fetch = repays and least * m * k * itemsize * (batch if a.batch else 1) > l2_bytes()
     if strips:
-        phases.append(strips_kernel(name, shape, a, b, rows, vectors, copying, epilogue))
+        phases.append(strips_kernel(name, shape, a, b, rows, vectors, copying, epilogue, fetch=fetch))
     else:
-        phases.append(tile_kernel(name, shape, a, b, rows, vectors, epilogue, fetch=large or columns))
+        phases.append(tile_kernel(name, shape, a, b, rows, vectors, epilogue, fetch=fetch))
     return Gemm(tuple(phases), scratch, copied)
 
 

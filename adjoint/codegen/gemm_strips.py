@@ -1,7 +1,7 @@
 """Large products: C in strips of columns as wide as a tile, in each of which all rows of A meet one panel of B.
 
 Read `strips_kernel`. The panel stays in the second-level cache of a core while the rows of A pass, each tile asking
-for those of the next, which would come too late otherwise: they lie in other pages. Where B's rows collide in that
+for those of the next where A is large: they would come too late otherwise, as they lie in other pages. Where B's rows collide in that
 cache, or many rows of A repay it, the thread first copies the panel to memory of its own. No thread waits for what
 another one copies, and A is read where it lies: little is left to do but the product.
 """
@@ -52,12 +52,13 @@ def panel_bytes(shape: Shape, width: int) -> int:
 
 
 def strips_kernel(
-    name: str, shape: Shape, a: Operand, b: Operand, rows: int, vectors: int, copying: bool, epilogue: Epilogue | None
-) -> Phase:
+    name: str, shape: Shape, a: Operand, b: Operand, rows: int, vectors: int, copying: bool, epilogue: Epilogue | None,
+    *, fetch: bool
+) -> Phase:  # fmt: skip
     """The product by tiles of rows x vectors; C and k are not empty, and n is at least as wide as a tile.
 
     copying: whether panels of B are copied, into the thread's own memory or, for lack of that, into buffer 3, of
-    `panel_bytes`.
+    `panel_bytes`.  fetch: as of `Tile`.
     """
     em = Emitter()
     width, k_block = vectors * shape.lanes, min(shape.k, shape.k_block)
@@ -66,7 +67,7 @@ def strips_kernel(
     least_rows, least_blocks = (64, 16) if copying else (32, 16)
     parts = max(1, shape.m // 256, min(shape.m // least_rows, -(-least_blocks // (across * shape.batch))))
     panel = Operand(3, 0, width, 1, width) if copying else b
-    tile = Tile(em, shape, a, panel, rows, vectors, epilogue, fetch=True)
+    tile = Tile(em, shape, a, panel, rows, vectors, epilogue, fetch=fetch)
     if copying:
         b_base = buffer_address(em, b)
         alone = em.op("icmp eq ptr %own, null")

@@ -255,7 +255,7 @@ class Tile:
         if self.fetch and self.blocked:
             for _, r, v in self._each():
                 prefetch(em, self._c_pointer(c_tile, r, v), write=True)
-        sums = self._sum_over_k(matrix, row, row_tile, k_from, k_to)
+        sums = self._sum_over_k(matrix, row, k_from, k_to)
         if not self.blocked:
             self._finish(sums, c_tile, c_row, self.masks)
             return
@@ -275,7 +275,7 @@ class Tile:
         em.line(f"br label %{done}")
         em.label(done)
 
-    def _sum_over_k(self, matrix: str, row: str, row_tile: str, k_from: str, k_to: str) -> list[str]:
+    def _sum_over_k(self, matrix: str, row: str, k_from: str, k_to: str) -> list[str]:
         """The loop over k; its sums by row and vector."""
         em, shape, a, b = self.em, self.shape, self.a, self.b
         if shape.k == 0:
@@ -285,8 +285,8 @@ class Tile:
         each_line = None
         ahead = self._ahead()
         if ahead:
-            next_row = tile_start(em, plus(em, row_tile, str(ahead)), self.rows, shape.m)
-            a_next = element_address(em, shape, self.a_base, matrix_a, times(em, next_row, a.row))
+            # Past the last rows of a matrix lie, as a rule, the first of the next one.
+            a_next = element_address(em, shape, a_tile, str(ahead * self.rows * a.row))
             apart, lines = (a.row, self.rows) if abs(a.column) == 1 else (a.column, 64 // shape.itemsize)
 
             def each_line(k: str) -> None:
@@ -303,12 +303,11 @@ class Tile:
         )  # fmt: skip
 
     def _ahead(self) -> int:
-        """How many tiles ahead elements of A are asked for: the rows of the next one, or, where columns are contiguous, what
-        two tiles share; none where A stays in the second-level cache by itself."""
-        shape, a = self.shape, self.a
-        if not self.fetch or abs(a.column) == 1:
-            return int(self.fetch)
-        return 2 if abs(a.row) == 1 and 2 * shape.m * shape.k * shape.itemsize > l2_bytes() else 0
+        """How many tiles ahead elements of A are asked for: the rows of the next one or, where columns are contiguous, what
+        two tiles share."""
+        if not self.fetch:
+            return 0
+        return 1 if abs(self.a.column) == 1 else 2 * (abs(self.a.row) == 1)
 
     def _each(self) -> Iterator[tuple[int, int, int]]:
         """Index, row and vector of every register of the tile."""

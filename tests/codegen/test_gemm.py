@@ -190,9 +190,9 @@ def test_methods(dtype: str, batch: int, m: int, n: int, k: int, a_layout: str, 
 def test_strips(dtype: str, batch: int, m: int, n: int, k: int, a_layout: str, b_layout: str, monkeypatch):
     written = []
 
-    def write(*arguments):
+    def write(*arguments, **options):
         written.append(arguments)
-        return strips_kernel(*arguments)
+        return strips_kernel(*arguments, **options)
 
     monkeypatch.setattr("adjoint.codegen.gemm.strips_kernel", write)
     a, b = operands(dtype, batch, m, n, k, a_layout, b_layout)
@@ -218,7 +218,6 @@ def test_columns_of_a_for_few_columns_of_b(
 ) -> None:
     """A is read in place, tiles asking for what later ones read, or copied by rows where its lines collide."""
     monkeypatch.setattr("adjoint.codegen.gemm.l2_bytes", lambda: 1 << 18)
-    monkeypatch.setattr("adjoint.codegen.gemm_tile.l2_bytes", lambda: 1 << 18)
     a, b = operands(dtype, batch, m, n, k, "transposed", "contiguous")
     for width in (64, 16):
         names = [p.name for p in gemm_kernel("g", dtype, batch, m, n, k, strides(a), strides(b), vector_bytes=width).phases]
