@@ -1,7 +1,8 @@
 """Matrix products: LLVM IR for C[b] = A[b] @ B[b], specialised to one set of shapes and strides.
 
 Owns `Gemm`, the list of kernels that computes one product. Read `gemm_kernel` first; it chooses a
-method: `tile_kernel` in `gemm_tile.py` for most products, `gemm_strips.py` for large ones.
+method: `tile_kernel` in `gemm_tile.py` for most products, `gemm_strips.py` for large ones, `gemm_dot.py` for few rows
+of A and contiguous columns of B.
 
 Tiles. C is cut into tiles of `rows` x `vectors` registers. One tile stays in registers while k
 runs to its end: at each k, `vectors` registers of a row of B meet `rows` broadcast elements of A.
@@ -30,7 +31,7 @@ import math
 from dataclasses import dataclass
 
 from adjoint.codegen.emitter import OWN_BYTES
-from adjoint.codegen.gemm_dot import DOT_COLUMNS, dot_kernel
+from adjoint.codegen.gemm_dot import LANE_SUMS, dot_kernel, stays_near
 from adjoint.codegen.gemm_pack import pack_columns, pack_rows
 from adjoint.codegen.gemm_strips import panel_bytes, strips_kernel, wants_panels
 from adjoint.codegen.gemm_tile import tile_kernel
@@ -44,6 +45,7 @@ _STRIP_TILE = (8, 4)  # that of large products: all rows of A in one set of a fi
 _NEARBY = 1 << 18  # elements of a B
 _OFTEN, _FEW_ROWS = 4, 256  # as many products with one B share a copy of it, where they have fewer rows
 _LOAD = 0.1  # cycles of a load, beside what it has to wait for others
+_PACKING = 0.8  # cycles for each element of B
 _L2_WAY = 1 << 17  # bytes after which lines share a set of the second-level cache again
 _MANY_COLUMNS = 512  # of B: they repay a copy of A by rows, which tiles read 5 to 10 % faster
 _L1_ELEMENTS = 1 << 13  # of a panel of B that stays in the first-level cache beside A and C
@@ -113,12 +115,12 @@ def gemm_kernel(
     shape = Shape(element, itemsize, vector_bytes // itemsize, batch, m, n, k)
     a = Operand(left, *a_layout, offset=offsets[0] * itemsize)
     b = Operand(right, *b_layout, offset=offsets[1] * itemsize)
-    if a.column == 1 and b.row == 1 and b.column != 1 and _wants_dots(m, k):
-        return Gemm((dot_kernel(name, shape, a, b, epilogue),), 0)
+    share = again >= _OFTEN and 8 < m < _FEW_ROWS and _is_large(shape)
+    if not share and _wants_dots(shape, a, b):
+        return Gemm((dot_kernel(name, shape, a, b, registers, epilogue),), 0)
 
     phases: list[Phase] = []
     scratch, copied = 0, None
-    share = again >= _OFTEN and 8 < m < _FEW_ROWS and _is_large(shape)
     repays = m >= 4 * _STRIP_TILE[0] and n >= 4 * shape.lanes and k >= shape.lanes and batch * m * n * k >= 1 << 22
     large = repays and n >= 8 * shape.lanes and m * n * k >= 1 << 22 and _is_large(shape) and not share
     rows, vectors = choose_tile(m, n, k, shape.lanes, registers, largest=_STRIP_TILE if large else _TILE)
@@ -178,12 +180,15 @@ def choose_tile(
     return choice
 
 
-def _wants_dots(m: int, k: int) -> bool:
+def _wants_dots(shape: Shape, a: Operand, b: Operand) -> bool:
     """Whether dot products along k cost less than packing a B with contiguous columns.
 
-    Adding up lanes costs some 5 cycles for each element of C, packing 0.4 for each of B.
+    Many rows of A repay it where registers are loaded from two lines of the cache, or from the second-level one.
     """
-    return k > 1 and m <= len(DOT_COLUMNS) and (m <= 2 or 5 * m < 0.4 * k)
+    if a.column != 1 or b.row != 1 or b.column == 1 or shape.k <= 1:
+        return False
+    slow = (a.row * shape.itemsize % 64, b.column * shape.itemsize % 64) != (0, 0) or not stays_near(shape)
+    return shape.m <= 2 or LANE_SUMS * shape.m < _PACKING * shape.k and shape.m <= (32 if slow else 128)
 
 
 def _is_large(shape: Shape) -> bool:

@@ -166,6 +166,27 @@ def test_methods(dtype: str, batch: int, m: int, n: int, k: int, a_layout: str, 
 
 
 @pytest.mark.parametrize(
+    ("dtype", "batch", "m", "n", "k", "a_layout"),
+    [
+        ("float32", 1, 12, 37, 208, "contiguous"),
+        ("float32", 2, 30, 21, 323, "contiguous"),  # rows that begin anywhere in a line
+        ("float32", 1, 64, 30, 512, "contiguous"),
+        ("float32", 1, 9, 3, 4100, "padded rows"),  # columns too long for the first-level cache
+        ("float64", 1, 19, 41, 136, "contiguous"),
+        ("int32", 3, 10, 12, 160, "contiguous"),
+        ("int64", 1, 11, 9, 133, "contiguous"),
+    ],
+)
+def test_dot_products(dtype: str, batch: int, m: int, n: int, k: int, a_layout: str) -> None:
+    """A few rows of A with columns of B that are contiguous: nothing is copied, and lanes are added up."""
+    a, b = operands(dtype, batch, m, n, k, a_layout, "transposed")
+    for width in (64, 32, 16):
+        gemm = gemm_kernel("g", dtype, batch, m, n, k, strides(a), strides(b), vector_bytes=width)
+        assert len(gemm.phases) == 1 and gemm.scratch_bytes == 0
+        check(a, b, vector_bytes=width)
+
+
+@pytest.mark.parametrize(
     ("dtype", "batch", "m", "n", "k", "a_layout", "b_layout"),
     [
         # B in place, several blocks of k, tiles that were moved back.
@@ -228,7 +249,7 @@ def test_columns_of_a_for_few_columns_of_b(
 @pytest.mark.parametrize(
     ("m", "n", "k", "b_layout"),
     [
-        (64, 256, 400, "contiguous"), (45, 256, 2049, "contiguous"), (64, 256, 400, "transposed"), (70, 131, 1030, "transposed"),
+        (64, 256, 400, "contiguous"), (45, 256, 2049, "contiguous"), (140, 256, 400, "transposed"), (70, 131, 1030, "transposed"),
         (45, 300, 2049, "transposed"), (70, 131, 1030, "every other"), (45, 300, 2049, "every other"),
     ],
 )  # fmt: skip
@@ -335,6 +356,7 @@ def row_and_column(em: Emitter, lanes: int, value: str, row: str, column: str, m
         (1, 4, 20, 0, "contiguous"),
         (1, 50, 300, 1050, "contiguous"),
         (2, 70, 256, 300, "transposed"),
+        (2, 21, 30, 130, "transposed"),
     ],
 )
 def test_epilogue_sees_each_element_once(batch: int, m: int, n: int, k: int, b_layout: str) -> None:
