@@ -107,7 +107,7 @@ _PUBLIC = {
     _samples: "cov corrcoef cdist nansum nanmean diff trapezoid cumulative_trapezoid logcumsumexp renorm",
     _generators: "Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state",
     _random: "rand randn rand_like randn_like randint randint_like randperm normal bernoulli multinomial poisson",
-    _special: "mvlgamma sinc",
+    _special: "i0 mvlgamma polygamma sinc",
     _complex: "complex polar real imag conj angle view_as_real view_as_complex isreal is_complex is_conj resolve_conj is_neg resolve_neg "
     "conj_physical sgn",
 }

@@ -33,7 +33,7 @@ PYTORCH = frozenset(
     "jit amp autocast sparse sparse_coo_tensor fft distributed multiprocessing quantization onnx hub stft "
     "istft hann_window hamming_window blackman_window kaiser_window bartlett_window lobpcg svd_lowrank pca_lowrank lu "
     "lu_solve lu_unpack geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd "
-    "igamma igammac polygamma i0 gradient segment_reduce empty_strided to_dlpack scalar_tensor "
+    "igamma igammac gradient segment_reduce empty_strided to_dlpack scalar_tensor "
     "set_default_device set_default_tensor_type set_float32_matmul_precision use_deterministic_algorithms "
     "fractional_max_pool2d fractional_max_pool3d "
     "multilabel_margin_loss pdist rrelu channel_shuffle feature_alpha_dropout "
@@ -44,14 +44,14 @@ PYTORCH = frozenset(
     "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
     "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
     "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli householder_product ldl_factor ldl_solve lu_factor "
-    "eigvals tensorinv tensorsolve bessel_j0 bessel_j1 bessel_y0 bessel_y1 i0e i1 i1e ndtri log_ndtr erfcx zeta "
+    "eigvals tensorinv tensorsolve bessel_j0 bessel_j1 bessel_y0 bessel_y1 ndtri log_ndtr erfcx zeta "
     "airy_ai half bfloat16 storage".split()
 )
 TENSOR = (  # attributes of PyTorch's tensors
     "angle apply_ as_subclass bfloat16 cauchy_ cfloat cholesky_inverse coalesce conj conj_physical dense_dim "
-    "dequantize eig geometric_ geqrf half hardshrink histogram i0 igamma igammac imag indices is_coalesced "
+    "dequantize eig geometric_ geqrf half hardshrink histogram igamma igammac imag indices is_coalesced "
     "is_conj is_cpu is_meta is_neg is_nonzero is_pinned is_quantized is_signed isreal istft log_normal_ lstsq lu "
-    "lu_solve map_ nonzero_static orgqr ormqr polygamma prelu "
+    "lu_solve map_ nonzero_static orgqr ormqr prelu "
     "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask stft storage sum_to_size symeig to_dense "
     "to_mkldnn to_sparse to_sparse_csr triangular_solve values"
 ).split()
