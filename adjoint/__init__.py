@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib as _importlib
 import math as _math
+from builtins import bool as _builtin_bool
 from builtins import int as _builtin_int
 from typing import Any as _Any
 
@@ -86,7 +87,7 @@ _PUBLIC = {
     "logical_or logical_xor lerp addcmul addcdiv xlogy logaddexp isclose nan_to_num heaviside hypot copysign deg2rad "
     "rad2deg frac logit",
     _reduce: "sum prod mean var std var_mean std_mean amax amin argmax argmin max min any all count_nonzero cumsum "
-    "cumprod cummax cummin logsumexp norm dist median aminmax",
+    "cumprod cummax cummin logsumexp norm dist median nanmedian aminmax",
     _shape: "reshape permute transpose movedim t squeeze unsqueeze flatten unflatten broadcast_to broadcast_tensors "
     "clone detach narrow select diagonal as_strided ravel",
     _joining: "split split_with_sizes chunk unbind tensor_split hsplit vsplit dsplit cat stack hstack vstack dstack column_stack "
@@ -97,15 +98,16 @@ _PUBLIC = {
     _gather: "gather take_along_dim index_select take put scatter scatter_add scatter_reduce index_add index_copy index_fill "
     "index_reduce",
     _masks: "masked_fill masked_select masked_scatter nonzero argwhere isin",
-    _numeric: "positive fmax fmin clamp_min clamp_max signbit sgn isposinf isneginf float_power ldexp logaddexp2 rsub",
+    _numeric: "positive fmax fmin clamp_min clamp_max signbit sgn isposinf isneginf float_power ldexp logaddexp2 rsub "
+    "gcd lcm nextafter frexp",
     _distinct: "unique unique_consecutive",
-    _sort: "argsort sort msort topk kthvalue bincount histc searchsorted bucketize quantile",
+    _sort: "argsort sort msort topk kthvalue mode bincount histc searchsorted bucketize quantile nanquantile",
     _products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum inner vdot addr addbmm",
     _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve matrix_exp chain_matmul vander",
     _samples: "cov corrcoef cdist nansum nanmean diff trapezoid cumulative_trapezoid logcumsumexp renorm",
     _generators: "Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state",
     _random: "rand randn rand_like randn_like randint randint_like randperm normal bernoulli multinomial poisson",
-    _special: "mvlgamma sinc",
+    _special: "i0 mvlgamma polygamma sinc",
     _complex: "complex polar real imag conj angle view_as_real view_as_complex isreal is_complex is_conj resolve_conj is_neg resolve_neg "
     "conj_physical sgn",
 }
@@ -313,6 +315,19 @@ def set_num_threads(n: _Any) -> None:
     from adjoint.runtime import pool
 
     pool.set_num_threads(n)
+
+
+def set_flush_denormal(mode: _builtin_bool) -> _builtin_bool:
+    """Nothing is changed, and the answer is False, as in PyTorch on a processor that cannot flush: numbers below the least
+    normal one are computed as IEEE 754 says, with the same bits on every machine. (Optimizers keep none in their averages.)
+
+    >>> import adjoint as torch
+    >>> torch.set_flush_denormal(True)
+    False
+    """
+    if not isinstance(mode, _builtin_bool):
+        raise TypeError(f"set_flush_denormal expects a bool, but got {type(mode).__name__}")
+    return False
 
 
 for _name in "allclose equal numel is_floating_point softmax log_softmax dropout promote_types".split():

@@ -6,7 +6,8 @@ Python, and transformations nest. Pytrees of arguments are tuples, lists and dic
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from adjoint.autograd.engine import grad as run_grad
@@ -24,7 +25,7 @@ from adjoint.trace.recorder import local
 from adjoint.trace.state import Trace
 from adjoint.trace.trie import Macro
 
-__all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "vjp", "vmap"]
+__all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "stack_module_state", "vjp", "vmap"]
 
 
 def variable(x: Tensor) -> Tensor:
@@ -266,17 +267,20 @@ def _basis(x: Tensor) -> Tensor:
     return recorder.tensor_from_array(np.eye(n, dtype=x._aval.dtype.values).reshape((n, *x._aval.shape)), dtype=x._aval.dtype)
 
 
-def jacrev(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
+def jacrev(func: Callable, argnums: Any = 0, has_aux: bool = False, *, chunk_size: int | None = None) -> Callable:
     """The Jacobian by reverse accumulation, one row of cotangents per element of the result.
 
-    The result has the shape (*output shape, *input shape). RuntimeError for complex arguments or results.
+    The result has the shape (*output shape, *input shape).  chunk_size: how many rows are computed at a time (all), which
+    bounds the memory that takes.  ValueError for one below 1, RuntimeError for complex arguments or results.
 
     >>> import adjoint as torch
     >>> torch.func.jacrev(lambda x: x * x)(torch.tensor([1., 2.]))
     tensor([[2., 0.],
             [0., 4.]])
     """
-    return jacobian(by_rows, func, argnums, has_aux, "jacrev")
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"jacrev: `chunk_size` should be greater than 0, but got {chunk_size}")
+    return jacobian(functools.partial(by_rows, chunk_size=chunk_size), func, argnums, has_aux, "jacrev")
 
 
 def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
@@ -321,20 +325,20 @@ def _check_real(name: str, what: str, tensors: list[Tensor]) -> None:
             )
 
 
-def by_rows(outs: list[Tensor], flat: list[Tensor], again: bool) -> list[list[Tensor]]:
+def by_rows(outs: list[Tensor], flat: list[Tensor], again: bool, chunk_size: int | None = None) -> list[list[Tensor]]:
     """For every result, its derivatives by every variable, from one row of cotangents per element of the result."""
     jacobians = []
     for o in outs:
-        found = _rows_of(o, flat, again) if o._aval.size else [zeros_like(x) for x in flat]
+        found = _rows_of(o, flat, again, chunk_size) if o._aval.size else [zeros_like(x) for x in flat]
         jacobians.append([r.reshape((*o._aval.shape, *x._aval.shape)) for r, x in zip(found, flat, strict=True)])
     return jacobians
 
 
-def _rows_of(o: Tensor, flat: list[Tensor], again: bool) -> list[Tensor]:
+def _rows_of(o: Tensor, flat: list[Tensor], again: bool, chunk_size: int | None) -> list[Tensor]:
     """The gradients of every element of a result, along a first axis."""
     if o._aval.size == 1:
         return _differentiate(o, flat, again, ones_like(o.detach()))
-    return list(vmap(lambda u: _differentiate(o, flat, again, u), randomness="different")(_basis(o)))
+    return list(vmap(lambda u: _differentiate(o, flat, again, u), randomness="different", chunk_size=chunk_size)(_basis(o)))
 
 
 def by_columns(outs: list[Tensor], flat: list[Tensor], again: bool) -> list[list[Tensor]]:
@@ -395,6 +399,45 @@ def functional_call(module: Any, parameters_and_buffers: Any, args: Any = (), kw
     finally:
         for table, leaf, value in reversed(saved):
             table[leaf] = value
+
+
+def stack_module_state(models: Sequence[Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The parameters and the buffers of several models alike, each stacked along a new first axis, by their dotted names.
+
+    What is stacked are new leaves, for `vmap` over `functional_call`. RuntimeError for no model, for models of different
+    classes or training modes, and for parameters that require grad in some of them only.
+
+    >>> import adjoint as torch
+    >>> models = [torch.nn.Linear(2, 1) for _ in range(3)]
+    >>> params, buffers = torch.func.stack_module_state(models)
+    >>> params["weight"].shape, buffers
+    (torch.Size([3, 1, 2]), {})
+    >>> one = lambda p, x: torch.func.functional_call(models[0], p, x)
+    >>> torch.vmap(one, in_dims=(0, None))(params, torch.ones(4, 2)).shape
+    torch.Size([3, 4, 1])
+    """
+    models = list(models)
+    if not models:
+        raise RuntimeError("stack_module_state: Expected at least one model, got 0.")
+    if len({m.training for m in models}) > 1:
+        raise RuntimeError("stack_module_state: Expected all models to have the same training/eval mode.")
+    if len({type(m) for m in models}) > 1:
+        raise RuntimeError(f"stack_module_state: Expected all models to be of the same class, got {', '.join(sorted({type(m).__name__ for m in models}))}.")
+    params = _stacked([dict(m.named_parameters()) for m in models])
+    return params, _stacked([dict(m.named_buffers()) for m in models])
+
+
+def _stacked(tables: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    from adjoint.ops.joining import stack
+
+    out = {}
+    for name in tables[0]:
+        given = [table[name] for table in tables]
+        needed = {x._aval.requires_grad for x in given}
+        if len(needed) > 1:
+            raise RuntimeError(f"stack_module_state: Expected {name} to have the same requires_grad in all models.")
+        out[name] = stack([x.detach() for x in given]).requires_grad_(needed.pop())
+    return out
 
 
 def __getattr__(name: str) -> object:

@@ -38,6 +38,7 @@ from adjoint.ops import (
     samples,
     shape,
     sort,
+    special,
     storage,
 )
 from adjoint.ops.elementwise import cast, functions
@@ -552,7 +553,7 @@ SAME_NAME = {
     elementwise: "add sub div pow round square reciprocal clamp floor_divide remainder isfinite logical_and logical_or "
     "logical_xor lerp addcmul addcdiv xlogy logaddexp isclose nan_to_num heaviside hypot copysign deg2rad rad2deg frac logit",
     reduce: "sum prod mean var std amax amin argmax argmin max min any all count_nonzero cumsum cumprod cummax cummin "
-    "logsumexp norm dist median aminmax",
+    "logsumexp norm dist median nanmedian aminmax",
     shape: "reshape view permute transpose movedim t squeeze unsqueeze flatten unflatten expand broadcast_to contiguous "
     "clone detach narrow select diagonal unfold as_strided ravel",
     joining: "split split_with_sizes chunk unbind tensor_split hsplit vsplit dsplit",
@@ -563,12 +564,13 @@ SAME_NAME = {
     "index_reduce",
     masks: "masked_fill masked_select masked_scatter nonzero argwhere",
     distinct: "unique unique_consecutive",
-    sort: "argsort sort msort topk kthvalue bincount histc quantile",
-    numeric: "positive fmax fmin signbit isposinf isneginf float_power ldexp logaddexp2",
+    sort: "argsort sort msort topk kthvalue mode bincount histc quantile nanquantile",
+    numeric: "positive fmax fmin signbit isposinf isneginf float_power ldexp logaddexp2 gcd lcm nextafter frexp",
     products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron inner vdot addr addbmm",
     linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve matrix_exp",
     complex_numbers: "conj angle is_conj resolve_conj is_neg resolve_neg conj_physical sgn isreal is_complex",
     samples: "cov corrcoef nansum nanmean diff logcumsumexp renorm",
+    special: "i0 mvlgamma sinc",
     random: "uniform_ normal_ bernoulli_ exponential_ random_ bernoulli multinomial",
 }  # fmt: skip
 ALIASES = {
@@ -582,7 +584,7 @@ IN_PLACE = (
     "add sub mul div pow neg abs exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh "
     "sigmoid relu floor ceil round trunc clamp reciprocal square remainder fmod floor_divide lerp addcmul addcdiv "
     "masked_fill masked_scatter scatter scatter_add scatter_reduce index_add index_copy index_fill index_put index_reduce put cumsum cumprod tril triu "
-    "erf erfinv nan_to_num logical_not bitwise_not bitwise_and bitwise_or bitwise_xor eq ne lt le gt ge addmm"
+    "erf erfinv nan_to_num logical_not bitwise_not bitwise_and bitwise_or bitwise_xor eq ne lt le gt ge addmm baddbmm addbmm addmv addr gcd lcm nextafter i0 polygamma mvlgamma sinc"
 ).split()
 EXPLAINED = (
     "view_as expand_as reshape_as type_as new_full new_tensor new_zeros where equal allclose copy_ softmax log_softmax stride "
@@ -617,6 +619,7 @@ def attach() -> None:
     for new, old in ALIASES.items():
         if old in methods:
             methods[new] = methods[old]
+    methods["polygamma"] = checked(lambda self, n: special.polygamma(n, self), "polygamma")
     for name in IN_PLACE:
         methods[name + "_"] = in_place(methods[name], name + "_")
     methods["mul"] = lambda self, other: functions["mul"](self, other)

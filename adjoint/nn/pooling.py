@@ -1,18 +1,19 @@
-"""Pooling layers: each keeps its arguments and calls the function of its name."""
+"""Pooling layers, and unpooling: each keeps its arguments and calls the function of its name."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from adjoint.methods import Tensor
 from adjoint.nn import functional as F
-from adjoint.nn.functional.convolution import Size
+from adjoint.nn.functional.convolution import Size, per_dimension
 from adjoint.nn.module import Module
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d",
-    "MaxPool3d",
+    "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
 ]  # fmt: skip
 
 
@@ -331,6 +332,58 @@ class LPPool3d(_LPPool):
     >>> import adjoint as torch
     >>> torch.nn.LPPool3d(2, 2)(torch.ones(1, 2, 5, 5, 5)).shape
     torch.Size([1, 2, 2, 2, 2])
+    """
+
+    spatial = 3
+
+
+class _MaxUnpool(Module):
+    spatial: ClassVar[int]
+
+    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
+        super().__init__()
+        sizes = (kernel_size, kernel_size if stride is None else stride, padding)
+        self.kernel_size, self.stride, self.padding = (per_dimension(size, self.spatial, "size") for size in sizes)
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        unpool = (F.max_unpool1d, F.max_unpool2d, F.max_unpool3d)[self.spatial - 1]
+        return unpool(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """`F.max_unpool1d` as a layer.
+
+    >>> import adjoint as torch
+    >>> largest, indices = torch.nn.MaxPool1d(2, return_indices=True)(torch.tensor([[[1., 4., 3., 2.]]]))
+    >>> torch.nn.MaxUnpool1d(2)(largest, indices)
+    tensor([[[0., 4., 3., 0.]]])
+    """
+
+    spatial = 1
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """`F.max_unpool2d` as a layer.
+
+    >>> import adjoint as torch
+    >>> largest, indices = torch.nn.MaxPool2d(2, return_indices=True)(torch.ones(1, 1, 5, 4))
+    >>> torch.nn.MaxUnpool2d(2)(largest, indices, output_size=(5, 4)).shape
+    torch.Size([1, 1, 5, 4])
+    """
+
+    spatial = 2
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """`F.max_unpool3d` as a layer.
+
+    >>> import adjoint as torch
+    >>> largest, indices = torch.nn.MaxPool3d(2, return_indices=True)(torch.ones(1, 1, 2, 2, 4))
+    >>> torch.nn.MaxUnpool3d(2)(largest, indices).shape
+    torch.Size([1, 1, 2, 2, 4])
     """
 
     spatial = 3

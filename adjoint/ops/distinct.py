@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from adjoint import dtypes
 from adjoint.ops.elementwise import cast, refuse, where
 from adjoint.ops.gather import index_select
@@ -23,19 +25,26 @@ _FEWEST_BINS = 1 << 10
 _BINS_PER_ELEMENT = 2  # a wider range is sorted
 
 
-def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
+def unique(
+    input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any:
     """The distinct values in order; their number is known only by looking. Each NaN is a value of its own.
 
     return_inverse: also where each element is among them, in the operand's shape.  return_counts: also how often each
-    occurs.
+    occurs.  dim: the distinct slices along an axis instead, in the order of their first elements that differ.
 
     >>> import adjoint as torch
     >>> torch.unique(torch.tensor([3, 1, 3]))
     tensor([1, 3])
     >>> torch.unique(torch.tensor([3, 1, 3]), return_inverse=True, return_counts=True)
     (tensor([1, 3]), tensor([1, 0, 1]), tensor([1, 2]))
+    >>> torch.unique(torch.tensor([[2, 1], [1, 3], [2, 1]]), dim=0)
+    tensor([[1, 3],
+            [2, 1]])
     """
     refuse("unique", (0, 1, 2), input)
+    if dim is not None:
+        return _unique_slices(input, dim, return_inverse, return_counts)
     x = record("reshape", (input.detach(),), (input._aval.size,))
     bins = _bins(x)
     used, values, slots, counts = _by_counting(x, *bins) if bins else _by_sorting(x)
@@ -48,6 +57,30 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     if slots is not None:
         out.append(record("reshape", (slots,), tuple(input._aval.shape)))
     if counts is not None:
+        out.append(_first(counts, kept))
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+def _unique_slices(input: Tensor, dim: int, return_inverse: bool, return_counts: bool) -> Any:
+    """Slices as rows, put in order by NumPy; then equal ones are neighbours."""
+    shape = tuple(input._aval.shape)
+    axis = axis_of(dim, len(shape))
+    if not shape:
+        raise IndexError(f"unique(): dimension specified as {dim} but tensor has no dimensions; leave dim out")
+    slices = movedim(input.detach(), axis, 0)
+    n = shape[axis]
+    if not input._aval.size and (n or shape.count(0) > 1):
+        raise RuntimeError(f"There are 0 sized dimensions, and they aren't selected, so unique cannot be applied: shape {list(shape)}, dim {dim}")
+    rows = record("reshape", (slices,), (n, input._aval.size // n if n else 0))
+    wide = cast(rows, dtypes.float32) if rows._aval.dtype.is_half else rows
+    order = tensor_from_array(np.lexsort(array_of(wide).T[::-1]) if n else np.zeros(0, np.int64))
+    used, firsts, slots, counts = _by_runs(index_select(rows, 0, order))
+    inverse = record("put", (record("full", (0,), ((n,), dtypes.int64)), order, slots))
+    kept = int(array_of(used))
+    out = [movedim(index_select(slices, 0, index_select(order, 0, _first(firsts, kept))), 0, axis)]
+    if return_inverse:
+        out.append(inverse)
+    if return_counts:
         out.append(_first(counts, kept))
     return out[0] if len(out) == 1 else tuple(out)
 

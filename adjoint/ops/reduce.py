@@ -545,6 +545,27 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     return ValuesIndices(record("reshape", (values,), shape), record("reshape", (index,), shape))
 
 
+def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower median of the elements that are not NaN, NaN if there is none; with `dim` also its position.
+
+    >>> import adjoint as torch
+    >>> torch.nanmedian(torch.tensor([7., torch.nan, 3., 5.]))
+    tensor(5.)
+    """
+    from adjoint.ops.gather import gather
+
+    if not (input._aval.dtype.is_floating_point and input._aval.size and input._aval.shape):
+        return median(input, dim, keepdim)
+    if dim is None:
+        return record("reshape", (nanmedian(record("reshape", (input,), (input._aval.size,)), 0).values,), ())
+    axis = axis_of(dim, len(input._aval.shape))
+    order = record("argsort", (input.detach(),), (axis, False))  # NaN are the last
+    counted = reduce("sum", cast(~ew.functions["isnan"](input.detach()), dtypes.int64), (axis,), True)
+    index = gather(order, axis, where(counted > 0, counted - 1, 0) // 2)
+    values = gather(input, axis, index)
+    return ValuesIndices(values, index) if keepdim else ValuesIndices(values.squeeze(axis), index.squeeze(axis))
+
+
 class MinMax(NamedTuple):
     """What `aminmax` returns."""
 

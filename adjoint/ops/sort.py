@@ -16,7 +16,7 @@ from adjoint.trace.infer import common_dtype
 from adjoint.trace.macro import composite
 from adjoint.trace.recorder import array_of, local, record, tensor_from_array
 
-isnan, logical_not = functions["isnan"], functions["logical_not"]
+isnan, logical_not, relu = functions["isnan"], functions["logical_not"], functions["relu"]
 
 
 class Sorted(NamedTuple):
@@ -120,6 +120,40 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sor
     order = record("argselect", (input,), (axis, False, k - 1, k))
     values = gather(input, axis, order)
     return Sorted(values, order) if keepdim else Sorted(values.squeeze(axis), order.squeeze(axis))
+
+
+def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Sorted:
+    """The most frequent value along an axis (of several the smallest), and where it was last found. Each NaN is a value of its own.
+
+    >>> import adjoint as torch
+    >>> values, indices = torch.mode(torch.tensor([3, 1, 2, 1]))
+    >>> values, indices
+    (tensor(1), tensor(3))
+    """
+    refuse("mode_cpu", (0, 1, 2), input)
+    shape = input._aval.shape
+    axis = axis_of(dim, len(shape))
+    if not shape:
+        return Sorted(input.clone(), _only(input, "mode"))
+    if not shape[axis]:
+        raise IndexError(f"mode(): Expected reduction dim {axis} to have non-zero size, but got shape {list(shape)}")
+    values, order = _mode(input, axis)
+    return Sorted(values, order) if keepdim else Sorted(values.squeeze(axis), order.squeeze(axis))
+
+
+@composite("ModeBackward0")
+def _mode(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """In order, equal elements are a run; the first that is farthest from the start of its run is the last of the longest."""
+    n = x._aval.shape[axis]
+    order = argsort(x.detach(), axis)
+    rows = gather(x.detach(), axis, order)
+    along = record("reshape", (record("iota", (), n),), (n, *(1,) * (len(x._aval.shape) - axis - 1)))
+    before = gather(rows, axis, record("expand", (where(along > 0, along - 1, 0),), tuple(x._aval.shape)))
+    starts = record("cummax", (where(rows != before, along, 0),), axis)
+    last = record("argmax", (along - starts,), axis)
+    kept = tuple(1 if d == axis else k for d, k in enumerate(x._aval.shape))
+    order = gather(order, axis, record("reshape", (last,), kept))
+    return gather(x, axis, order), order
 
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
@@ -263,48 +297,72 @@ def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = Fals
     >>> torch.quantile(torch.tensor([0., 1., 2., 3.]), torch.tensor([0.1, 0.9]), interpolation="lower")
     tensor([0., 2.])
     """
+    return _quantiles("quantile", input, q, dim, keepdim, interpolation, False)
+
+
+def nanquantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear") -> Tensor:
+    """`quantile` of the elements that are not NaN; NaN where there is none.
+
+    >>> import adjoint as torch
+    >>> torch.nanquantile(torch.tensor([0., torch.nan, 1., 2.]), 0.5)
+    tensor(1.)
+    """
+    return _quantiles("nanquantile", input, q, dim, keepdim, interpolation, True)
+
+
+def _quantiles(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, interpolation: str, passing: bool) -> Tensor:
+    """Arguments tested; `passing`: over NaN."""
     shape, dtype = tuple(input._aval.shape), input._aval.dtype
     if not input._aval.size:
-        raise RuntimeError(f"quantile() input tensor must be non-empty, but it has shape {list(shape)}")
+        raise RuntimeError(f"{name}() input tensor must be non-empty, but it has shape {list(shape)}")
     if dtype not in (dtypes.float32, dtypes.float64):
-        raise RuntimeError(f"quantile() input tensor must be either float or double dtype, but got {dtype.name}; convert it with .float()")
+        raise RuntimeError(f"{name}() input tensor must be either float or double dtype, but got {dtype.name}; convert it with .float()")
     if interpolation not in INTERPOLATIONS:
-        raise RuntimeError(f"quantile() interpolation must be one of {', '.join(INTERPOLATIONS[:-1])} or {INTERPOLATIONS[-1]}, but got {interpolation}")
+        raise RuntimeError(f"{name}() interpolation must be one of {', '.join(INTERPOLATIONS[:-1])} or {INTERPOLATIONS[-1]}, but got {interpolation}")
     if isinstance(q, Tensor):
         if len(q._aval.shape) > 1:
-            raise RuntimeError(f"quantile() q must be a scalar or 1D tensor, but it has shape {list(q._aval.shape)}")
+            raise RuntimeError(f"{name}() q must be a scalar or 1D tensor, but it has shape {list(q._aval.shape)}")
         if q._aval.dtype is not dtype:
-            raise RuntimeError(f"quantile() q tensor must be same dtype as the input tensor, got {q._aval.dtype.name} and {dtype.name}")
+            raise RuntimeError(f"{name}() q tensor must be same dtype as the input tensor, got {q._aval.dtype.name} and {dtype.name}")
         within = bool(((q >= 0) & (q <= 1)).all())
     else:
         q = float(q)
         within = 0 <= q <= 1
         q = record("full", (q,), ((), dtype))
     if not within:
-        raise RuntimeError("quantile() q values must be in the range [0, 1]")
+        raise RuntimeError(f"{name}() q values must be in the range [0, 1]")
     axes = axes_of(dim if dim is None else axis_of(dim, len(shape)), len(shape))
-    out = _quantile(input, q, axes, interpolation)
+    out = _quantile(input, q, axes, interpolation, passing)
     left = tuple(1 if d in axes else n for d, n in enumerate(shape) if keepdim or d not in axes)
     return record("reshape", (out,), (*q._aval.shape, *left))
 
 
 @composite("QuantileBackward0")
-def _quantile(x: Tensor, q: Tensor, axes: tuple[int, ...], interpolation: str) -> Tensor:
+def _quantile(x: Tensor, q: Tensor, axes: tuple[int, ...], interpolation: str, passing: bool) -> Tensor:
     """One row of results for each q. The interpolation is that of `lerp`, so that finite elements next to infinite ones
-    stay themselves."""
+    stay themselves. `passing`: the NaN, which are the last, are not counted."""
     shape = x._aval.shape
     rest = [d for d in range(len(shape)) if d not in axes]
     n, count = math.prod(shape[a] for a in axes), math.prod(shape[d] for d in rest)
     rows = record("reshape", (record("permute", (x,), (*axes, *rest)),), (n, count))
     rows = sort(rows, 0).values
-    place = record("reshape", (q,), (q._aval.size, 1)) * (n - 1)
-    place = where(isnan(narrow(rows, 0, n - 1, 1)), n - 1, place)  # NaN is the largest
+    place = record("reshape", (q,), (q._aval.size, 1)) * _last_place(rows, passing)
+    if not passing:
+        place = where(isnan(narrow(rows, 0, n - 1, 1)), n - 1, place)  # NaN is the largest
     rounded = _ROUNDED[interpolation](place)
     low = gather(rows, 0, cast(rounded, dtypes.int64))
     if interpolation not in ("linear", "midpoint"):
         return low
     high = gather(rows, 0, cast(functions["ceil"](place), dtypes.int64))
     return lerp(low, high, place - rounded if interpolation == "linear" else 0.5)
+
+
+def _last_place(rows: Tensor, passing: bool) -> Any:
+    """The place of the largest element of each column; 0 where all are passed over."""
+    if not passing:
+        return rows._aval.shape[0] - 1
+    counted = record("sum", (cast(logical_not(isnan(rows)), rows._aval.dtype),), (0,))
+    return record("reshape", (relu(counted - 1),), (1, rows._aval.shape[1]))
 
 
 _ROUNDED: dict[str, Any] = {

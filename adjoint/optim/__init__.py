@@ -8,9 +8,10 @@ from adjoint.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from adjoint.optim.adaptive import Adadelta, Adagrad, RMSprop, Rprop
 from adjoint.optim.lbfgs import LBFGS
 from adjoint.optim.optimizer import Optimizer
-from adjoint.optim.sgd import SGD
+from adjoint.optim.sgd import ASGD, SGD
 
 __all__ = [
+    "ASGD",
     "LBFGS",
     "SGD",
     "Adadelta",

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent, with momentum (Polyak, 1964) and Nesterov's variant (Sutskever et al., 2013)."""
+"""Stochastic gradient descent, with momentum (Polyak, 1964), Nesterov's variant (Sutskever et al., 2013), and averaged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adjoint.optim.optimizer import (
     settled,
 )
 
-__all__ = ["SGD"]
+__all__ = ["ASGD", "SGD"]
 
 
 def sgd(p: Tensor, g: Tensor, lr: Any, decay: Any, maximize: bool, decays: bool) -> tuple[Tensor]:
@@ -102,3 +102,73 @@ class SGD(FormulaOptimizer):
     def switches(self, group: Group) -> tuple[Hashable, ...]:
         common = (group["maximize"], group["weight_decay"] != 0)
         return (*common, group["nesterov"]) if group["momentum"] else common
+
+
+def asgd(
+    p: Tensor, g: Tensor, average: Tensor, rate: Any, share: Any, pull: Any, decay: Any, maximize: bool, decays: bool
+) -> tuple[Tensor, Tensor]:
+    """p' = (1 - lambd rate) p - rate g, a' = a + share (p' - a)."""
+    g = descent(p, g, decay, maximize, decays)
+    p = p * (1 - pull * rate) - rate * g
+    return p, p + (1 - share) * (average - p)
+
+
+class ASGD(FormulaOptimizer):
+    """Averaged gradient descent (Polyak and Juditsky, 1992): the mean of the parameters from step t0 on is `state[p]["ax"]`.
+
+    p = (1 - lambd rate) p - rate g, with the rate lr / (1 + lambd lr t) ** alpha after t steps. Raises ValueError for a
+    negative lr or weight decay.
+
+    >>> import adjoint as torch
+    >>> w = torch.tensor([1.0], requires_grad=True)
+    >>> opt = torch.optim.ASGD([w], lr=0.5, lambd=0.0)
+    >>> (w * w).sum().backward()
+    >>> opt.step()
+    >>> w.item(), opt.state[w]["ax"].item()
+    (0.0, 0.0)
+    """
+
+    rule = asgd
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        lambd: float = 1e-4,
+        alpha: float = 0.75,
+        t0: float = 1e6,
+        weight_decay: float = 0,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        capturable: bool = False,
+    ) -> None:
+        check_non_negative(lr=lr, weight_decay=weight_decay)
+        defaults = {
+            "lr": lr,
+            "lambd": lambd,
+            "alpha": alpha,
+            "t0": t0,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+            **accepted(foreach=foreach, differentiable=differentiable, capturable=capturable),
+        }
+        super().__init__(params, defaults)
+
+    def tensors(self, group: Group) -> tuple[str, ...]:
+        return ("ax",)
+
+    def advance(self, state: dict[str, Any], group: Group) -> Hashable:
+        """The rate and the share of this step; those of the next are left in the state."""
+        rate = state["eta"] if "eta" in state else group["lr"]
+        now = float(rate), float(state.get("mu", 1.0))
+        state["step"] = step = int(state.get("step", 0)) + 1
+        state["eta"] = group["lr"] / (1 + group["lambd"] * group["lr"] * step) ** group["alpha"]
+        state["mu"] = 1 / max(1, step - group["t0"])
+        return now
+
+    def numbers(self, group: Group, clock: Any) -> tuple[float, ...]:
+        return *clock, group["lambd"], group["weight_decay"]
+
+    def switches(self, group: Group) -> tuple[Hashable, ...]:
+        return group["maximize"], group["weight_decay"] != 0

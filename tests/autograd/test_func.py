@@ -348,3 +348,39 @@ def test_jacobians_of_complex_functions() -> None:
     ):
         with pytest.raises(RuntimeError, match="complex|real scalar"):
             call()
+
+
+@pytest.mark.parametrize("size", [1, 2, 9, None])
+def test_rows_of_a_jacobian_in_chunks(size: int | None) -> None:
+    x = torch.tensor([1.0, 2.0, 3.0])
+    wanted = func.jacrev(lambda v: v.outer(v.sin()))(x)
+    assert torch.equal(func.jacrev(lambda v: v.outer(v.sin()), chunk_size=size)(x), wanted)
+    second = func.jacrev(func.jacrev(lambda v: (v**3).sum(), chunk_size=size), chunk_size=size)(x)
+    assert second.tolist() == [[6, 0, 0], [0, 12, 0], [0, 0, 18]]
+
+
+def test_chunks_have_a_size() -> None:
+    with pytest.raises(ValueError, match="greater than 0, but got 0"):
+        func.jacrev(torch.sin, chunk_size=0)
+
+
+def test_stacked_models() -> None:
+    models = [torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)).eval() for _ in range(3)]
+    models[1][1].running_mean += 1
+    params, buffers = func.stack_module_state(models)
+    assert params["0.weight"].shape == (3, 3, 2) and buffers["1.running_mean"].tolist()[1] == [1, 1, 1]
+    assert all(p.is_leaf and p.requires_grad for p in params.values()) and not buffers["1.running_var"].requires_grad
+    x = torch.randn(4, 2)
+    together = torch.vmap(lambda p, b: func.functional_call(models[0], (p, b), x))(params, buffers)
+    for one, model in zip(together, models, strict=True):
+        assert torch.allclose(one, model(x), atol=1e-6)
+    linear = torch.nn.Linear
+    for wrong, words in (
+        ([], "at least one model"),
+        ([linear(1, 1), linear(1, 1).eval()], "training/eval"),
+        ([linear(1, 1), torch.nn.ReLU()], "same class"),
+        ([linear(1, 1), linear(1, 1).requires_grad_(False)], "requires_grad"),
+        ([linear(1, 1), linear(2, 1)], "equal size"),
+    ):
+        with pytest.raises(RuntimeError, match=words):
+            func.stack_module_state(wrong)

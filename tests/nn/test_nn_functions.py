@@ -301,6 +301,21 @@ POOLING = [
     Case("avg_pool2d(divisor)", f("avg_pool2d", 2, divisor_override=3), (real(3, 6, 7),)),
     Case("avg_pool2d(long window)", f("avg_pool2d", (18, 1), 2), (real(1, 2, 21, 4),)),
     Case("avg_pool3d", f("avg_pool3d", 2, 1), (real(1, 2, 3, 4, 4),)),
+    *[
+        Case(
+            f"max_unpool{n}d({kernel},{stride},{padding})",
+            lambda T, x, n=n, a=(kernel, stride, padding): getattr(T.nn.functional, f"max_unpool{n}d")(
+                *getattr(T.nn.functional, f"max_pool{n}d")(x, *a, return_indices=True), *a, output_size=x.shape[-n:]
+            ),
+            (real(*shape),),
+        )
+        for n, shape, kernel, stride, padding in (
+            (1, (2, 3, 7), 2, None, 0),
+            (2, (2, 5, 6), 2, (3, 2), 0),
+            (2, (1, 2, 6, 6), (2, 3), (2, 3), (1, 0)),
+            (3, (1, 2, 4, 2, 5), 2, None, 0),
+        )
+    ],
     Case("lp_pool1d", f("lp_pool1d", 3.0, 2, 1), (positive(2, 2, 5),)),
     Case("lp_pool1d_ceil", f("lp_pool1d", 2.0, 2, None, True), (positive(2, 5),)),
     Case("lp_pool1d_inf", f("lp_pool1d", math.inf, 2), (real(1, 2, 4),)),
@@ -366,6 +381,40 @@ SHAPES = [
         f("embedding", padding_idx=-1),
         (given([[0, 4, 2], [4, 0, 1]]), real(5, 3)),
     ),
+    *[
+        Case(f"embedding_bag({mode})", f("embedding_bag", mode=mode), (given([[0, 2, 2], [4, 0, 1]]), real(5, 3)))
+        for mode in ("sum", "mean", "max")
+    ],
+    *[
+        Case(
+            f"embedding_bag({mode},offsets)",
+            lambda T, i, w, o, mode=mode: T.nn.functional.embedding_bag(i, w, o, mode=mode),
+            (given([0, 2, 2, 4, 0, 1, 3]), real(5, 3), given([0, 2, 2, 6])),
+        )
+        for mode in ("sum", "mean", "max")
+    ],
+    Case(
+        "embedding_bag(weights)",
+        lambda T, i, w, p: T.nn.functional.embedding_bag(i, w, mode="sum", per_sample_weights=p),
+        (given([[0, 2, 2], [4, 0, 1]]), real(5, 3), real(2, 3)),
+    ),
+    Case(
+        "embedding_bag(weights,offsets,last)",
+        lambda T, i, w, p, o: T.nn.functional.embedding_bag(i, w, o, mode="sum", per_sample_weights=p, include_last_offset=True),
+        (given([0, 2, 2, 4, 0]), real(5, 3), real(5), given([0, 2, 2, 5])),
+    ),
+    *[
+        Case(
+            f"embedding_bag(padding,{mode})",
+            lambda T, i, w, o, mode=mode: T.nn.functional.embedding_bag(i, w, o, mode=mode, padding_idx=-1),
+            (given([0, 4, 2, 4, 0, 1]), real(5, 3), given([0, 3, 4])),
+        )
+        for mode in ("sum", "mean", "max")
+    ],
+    *[
+        Case(f"embedding_bag(rows,padding,{mode})", f("embedding_bag", mode=mode, padding_idx=4), (given([[0, 4, 2], [4, 4, 4]]), real(5, 3)))
+        for mode in ("mean", "max")
+    ],
     Case("prelu", f("prelu"), (real(2, 3, 4), real(3))),
     Case("prelu(one)", f("prelu"), (real(5), real(1))),
     Case("pad", f("pad", (1, 2, 0, 3)), (real(2, 3, 4),)),
@@ -398,6 +447,10 @@ SHAPES = [
         for mode in ("bilinear", "nearest")
         for padding in ("zeros", "border", "reflection")
         for align in (False, True)
+    ],
+    *[
+        Case(f"grid_sample(bicubic,{padding},{align})", f("grid_sample", mode="bicubic", padding_mode=padding, align_corners=align), (real(1, 1, 3, 4), real(1, 2, 1, 2)))
+        for padding, align in (("zeros", False), ("border", True), ("reflection", False))
     ],
     Case("grid_sample(3d)", f("grid_sample", align_corners=False), (real(1, 2, 3, 2, 3), real(1, 2, 1, 2, 3))),
     Case("affine_grid", f("affine_grid", (2, 1, 3, 4), align_corners=False), (real(2, 2, 3),)),
@@ -821,6 +874,29 @@ ERRORS = [
         "smaller than num_classes",
     ),
     ("embedding dtype", lambda F: F.embedding(zeros(3), zeros(4, 2)), RuntimeError, "Long, Int"),
+    ("bag dtype", lambda F: F.embedding_bag(zeros(3, 1), zeros(4, 2)), RuntimeError, "Long, Int"),
+    ("bag table", lambda F: F.embedding_bag(zeros(3, 1).long(), zeros(4)), ValueError, "weight has to be a 2D Tensor"),
+    ("bag table dtype", lambda F: F.embedding_bag(zeros(3, 1).long(), zeros(4, 2).long()), RuntimeError, "table of floating numbers"),
+    ("bag axes", lambda F: F.embedding_bag(zeros(1, 1, 1).long(), zeros(4, 2)), ValueError, "1D or 2D Tensor"),
+    ("bag offsets", lambda F: F.embedding_bag(zeros(3).long(), zeros(4, 2)), ValueError, "offsets has to be a 1D Tensor"),
+    ("bag offsets axes", lambda F: F.embedding_bag(zeros(3).long(), zeros(4, 2), zeros(1, 1).long()), ValueError, "offsets has to be a 1D Tensor"),
+    ("bag offsets dtype", lambda F: F.embedding_bag(zeros(3).long(), zeros(4, 2), zeros(1)), RuntimeError, "int32 or int64"),
+    ("bag both", lambda F: F.embedding_bag(zeros(3, 1).long(), zeros(4, 2), zeros(1).long()), ValueError, "offsets has to be None"),
+    ("bag last", lambda F: F.embedding_bag(zeros(3).long(), zeros(4, 2), zeros(0).long(), include_last_offset=True), RuntimeError, "at least 1"),
+    ("bag start", lambda F: F.embedding_bag(zeros(3).long(), zeros(4, 2), zeros(1).long() + 1).tolist(), RuntimeError, "out of bounds"),
+    ("bag end", lambda F: F.embedding_bag(zeros(3).long(), zeros(4, 2), adjoint.tensor([0, 4])).tolist(), RuntimeError, "out of bounds"),
+    ("bag index", lambda F: F.embedding_bag(zeros(3, 1).long() + 4, zeros(4, 2)).tolist(), RuntimeError, "out of bounds"),
+    ("bag mode", lambda F: F.embedding_bag(zeros(3, 1).long(), zeros(4, 2), mode="prod"), ValueError, "sum, mean or max"),
+    ("bag padding", lambda F: F.embedding_bag(zeros(3, 1).long(), zeros(4, 2), padding_idx=4), RuntimeError, "within num_embeddings"),
+    ("bag weights", lambda F: F.embedding_bag(zeros(3, 1).long(), zeros(4, 2), per_sample_weights=zeros(3, 1)), NotImplementedError, "mode='sum'"),
+    ("bag weights shape", lambda F: F.embedding_bag(zeros(3, 1).long(), zeros(4, 2), mode="sum", per_sample_weights=zeros(3)), ValueError, "same shape"),
+    ("bag weights dtype", lambda F: F.embedding_bag(zeros(1, 1).long(), zeros(4, 2), mode="sum", per_sample_weights=zeros(1, 1).double()), RuntimeError, "dtype"),
+    ("unpool axes", lambda F: F.max_unpool2d(zeros(2, 2), zeros(2, 2).long(), 2), RuntimeError, "3d or 4d Tensor"),
+    ("unpool dtype", lambda F: F.max_unpool1d(zeros(1, 2), zeros(1, 2), 2), RuntimeError, "should be type int64"),
+    ("unpool shape", lambda F: F.max_unpool1d(zeros(1, 2), zeros(1, 3).long(), 2), RuntimeError, "same as that of the input"),
+    ("unpool size", lambda F: F.max_unpool1d(zeros(1, 2), zeros(1, 2).long(), 2, output_size=(9,)), ValueError, "must be between 2 and 6"),
+    ("unpool sizes", lambda F: F.max_unpool1d(zeros(1, 2), zeros(1, 2).long(), 2, output_size=(4, 4)), ValueError, "1 or 3 elements"),
+    ("unpool index", lambda F: F.max_unpool1d(zeros(1, 2), zeros(1, 2).long() + 4, 2).tolist(), RuntimeError, "out of bounds"),
     (
         "layer_norm",
         lambda F: F.layer_norm(zeros(2, 3), (4,)),
@@ -866,7 +942,7 @@ ERRORS = [
     ),
     ("grid_sample mode", lambda F: F.grid_sample(zeros(1, 1, 2, 2), zeros(1, 1, 1, 2), "cubic"), ValueError, "but got: 'cubic'"),
     ("grid_sample padding", lambda F: F.grid_sample(zeros(1, 1, 2, 2), zeros(1, 1, 1, 2), padding_mode="wrap"), ValueError, "but got: 'wrap'"),
-    ("grid_sample bicubic", lambda F: F.grid_sample(zeros(1, 1, 2, 2), zeros(1, 1, 1, 2), "bicubic"), NotImplementedError, "bicubic"),
+    ("grid_sample bicubic", lambda F: F.grid_sample(zeros(1, 1, 2, 2, 2), zeros(1, 1, 1, 1, 3), "bicubic"), RuntimeError, "only supports 4D"),
     ("grid_sample axes", lambda F: F.grid_sample(zeros(1, 2, 2), zeros(1, 1, 2)), RuntimeError, "expected 4D or 5D input and grid"),
     ("grid_sample batch", lambda F: F.grid_sample(zeros(1, 1, 2, 2), zeros(2, 1, 1, 2)), RuntimeError, "same batch size"),
     ("grid_sample last", lambda F: F.grid_sample(zeros(1, 1, 2, 2), zeros(1, 1, 1, 3)), RuntimeError, "size 2 in last dimension"),
@@ -940,6 +1016,37 @@ def test_mean_over_no_samples_is_nan() -> None:
     F = adjoint.nn.functional
     assert math.isnan(F.cross_entropy(adjoint.zeros(0, 3), adjoint.zeros(0, 3)).item())
     assert math.isnan(F.cross_entropy(adjoint.zeros(0, 3), adjoint.zeros(0, dtype=adjoint.int64)).item())
+
+
+def test_second_derivatives_of_bags_and_unpooling() -> None:
+    F = adjoint.nn.functional
+    rng = np.random.default_rng(0)
+    table, factors = (adjoint.tensor(rng.standard_normal(s), requires_grad=True) for s in ((3, 1), (4,)))
+    index, offsets = adjoint.tensor([0, 2, 2, 1]), adjoint.tensor([0, 3])
+    check = adjoint.autograd.gradgradcheck
+    with adjoint.eager():
+        assert check(lambda w, p: F.embedding_bag(index, w, offsets, mode="sum", per_sample_weights=p) ** 2, (table, factors))
+        assert check(lambda w: F.embedding_bag(index, w, offsets, mode="max", padding_idx=1) ** 3, (table,))
+        assert check(lambda x: F.max_unpool1d(x.T**3, adjoint.tensor([[1, 2, 5]]), 2), (table,))
+
+
+def test_bags_at_their_edges() -> None:
+    F = adjoint.nn.functional
+    table = adjoint.tensor([[3.0, 4.0], [0.3, 0.4], [0.6, 0.8]], requires_grad=True)
+    nothing = F.embedding_bag(adjoint.zeros(0).long(), table, adjoint.zeros(2).long(), mode="max")
+    nothing.sum().backward()
+    assert nothing.tolist() == [[0, 0], [0, 0]] and table.grad.abs().sum().item() == 0
+    assert F.embedding_bag(adjoint.zeros(2, 0).long(), table).tolist() == [[0, 0], [0, 0]]
+    assert F.embedding_bag(adjoint.tensor([1, 2], dtype=adjoint.int32), table, adjoint.zeros(0).int()).shape == (0, 2)
+    half = F.embedding_bag(adjoint.tensor([[1, 2]]), table.half())
+    assert half.dtype is adjoint.float16 and (half.float() - adjoint.tensor([0.45, 0.6])).abs().max().item() < 1e-3
+    tied = adjoint.zeros(3, 1, requires_grad=True)
+    F.embedding_bag(adjoint.tensor([2, 0]), tied, adjoint.tensor([0]), mode="max").sum().backward()
+    assert tied.grad.tolist() == [[0], [0], [1]]
+    scaled = table.detach().clone()
+    out = F.embedding_bag(adjoint.tensor([[0, 0]]), scaled, max_norm=1.0, mode="sum")
+    np.testing.assert_allclose(out.numpy(), [[1.2, 1.6]], rtol=1e-5)
+    np.testing.assert_allclose(scaled.numpy(), [[0.6, 0.8], [0.3, 0.4], [0.6, 0.8]], rtol=1e-5)
 
 
 def test_sampling_an_image() -> None:

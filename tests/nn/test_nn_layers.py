@@ -326,6 +326,32 @@ def test_embedding_padding_row_and_norm() -> None:
     assert not table.weight.requires_grad
 
 
+def test_embedding_bag() -> None:
+    layer = nn.EmbeddingBag(4, 2, mode="sum", padding_idx=-3)
+    assert layer.weight[1].tolist() == [0, 0]
+    layer(adjoint.tensor([0, 1, 0, 3]), adjoint.tensor([0, 3]), adjoint.tensor([1.0, 5.0, 2.0, 1.0])).sum().backward()
+    assert layer.weight.grad.tolist() == [[3, 3], [0, 0], [0, 0], [1, 1]]
+    assert repr(layer) == "EmbeddingBag(4, 2, mode='sum', padding_idx=1)"
+    table = nn.EmbeddingBag.from_pretrained(adjoint.tensor([[3.0, 4.0], [0.3, 0.4]]), max_norm=1.0, mode="max")
+    np.testing.assert_allclose(table(adjoint.tensor([[0, 1]])).numpy(), [[0.6, 0.8]], rtol=1e-5)
+    assert not table.weight.requires_grad and nn.EmbeddingBag.from_pretrained(table.weight, freeze=False).weight.requires_grad
+    with pytest.raises(AssertionError, match="within num_embeddings"):
+        nn.EmbeddingBag(3, 2, padding_idx=3)
+    with pytest.raises(AssertionError, match="Shape of weight"):
+        nn.EmbeddingBag(3, 2, _weight=adjoint.ones(2, 2))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_unpooling_puts_maxima_back(n: int) -> None:
+    x = adjoint.randn(1, 2, *(5, 4, 4)[:n]).abs()
+    pool, unpool = getattr(nn, f"MaxPool{n}d")(2, return_indices=True), getattr(nn, f"MaxUnpool{n}d")(2)
+    largest, indices = pool(x)
+    back = unpool(largest, indices, output_size=x.shape)
+    assert back.shape == x.shape
+    assert adjoint.equal(pool(back)[0], largest) and bool(((back == 0) | (back == x)).all())
+    assert repr(unpool) == f"MaxUnpool{n}d(kernel_size={(2,) * n}, stride={(2,) * n}, padding={(0,) * n})"
+
+
 def test_dropout_between_recurrent_layers_only_in_training() -> None:
     layer = nn.GRU(3, 8, 2, dropout=0.9)
     x = adjoint.randn(4, 2, 3)

@@ -112,8 +112,17 @@ def test_errors() -> None:
         parametrizations.spectral_norm(nn.Linear(2, 3), dim=2)
     with pytest.raises(ValueError, match="n_power_iterations to be positive"):
         parametrizations.spectral_norm(nn.Linear(2, 3), n_power_iterations=0)
-    with pytest.raises(ValueError, match="no parameter or buffer with name 'other'"):
-        parametrizations.spectral_norm(nn.Linear(2, 3), "other")
+    for normed_by in (parametrizations.spectral_norm, parametrizations.orthogonal):
+        with pytest.raises(ValueError, match="no parameter or buffer with name 'other'"):
+            normed_by(nn.Linear(2, 3), "other")
+    with pytest.raises(ValueError, match="matrix or batch of matrices"):
+        parametrizations.orthogonal(nn.Linear(2, 3), "bias")
+    with pytest.raises(ValueError, match="has to be one of"):
+        parametrizations.orthogonal(nn.Linear(2, 3), orthogonal_map="exp")
+    with pytest.raises(ValueError, match=r"of shape \(2, 2\)"):
+        parametrizations.orthogonal(nn.Linear(2, 2)).weight = torch.ones(3, 3)
+    with pytest.raises(NotImplementedError, match="use_trivialization=False"):
+        parametrizations.orthogonal(nn.Linear(2, 2), use_trivialization=False).weight = torch.eye(2)
 
 
 @pytest.mark.parametrize("dim", [0, 1, None])
@@ -174,3 +183,38 @@ def test_training_with_weight_norm_converges() -> None:
         nn.functional.mse_loss(layer(x), y).backward()
         optimizer.step()
     assert torch.allclose(layer.weight, torch.tensor([[1.0, -2.0]]), atol=1e-3)
+
+
+@pytest.mark.parametrize("map_name", ["matrix_exp", "cayley", "householder"])
+@pytest.mark.parametrize("shape", [(3, 3), (3, 2), (2, 3)])
+def test_orthogonal(map_name: str, shape: tuple[int, int]) -> None:
+    """Columns (rows) are orthonormal, also after a step; what is assigned comes back; gradients are those of differences."""
+    torch.manual_seed(0)
+    layer = parametrizations.orthogonal(nn.Linear(*reversed(shape)).double(), orthogonal_map=map_name)
+
+    def is_orthonormal(w: Any) -> bool:
+        product = w @ w.T if shape[0] < shape[1] else w.T @ w
+        return torch.allclose(product, torch.eye(min(shape)).double(), atol=1e-10)
+
+    assert is_orthonormal(layer.weight)
+    wanted = torch.linalg.qr(torch.randn(3, 3).double())[0][: shape[0], : shape[1]]
+    layer.weight = wanted
+    assert torch.allclose(layer.weight, wanted, atol=1e-10)
+    chain = layer.parametrizations.weight
+    assert "base" in dict(chain[0].named_buffers())
+    factor = torch.randn(shape).double()
+    (layer.weight * factor).sum().backward()
+    with torch.no_grad():
+        chain.original.sub_(0.3 * chain.original.grad)
+    assert is_orthonormal(layer.weight) and not torch.allclose(layer.weight, wanted, atol=1e-3)
+    if shape == (3, 2):  # the signs that householder takes from the diagonal jump at -1
+        start = chain.original.detach().tril(-1) - 1.5 * torch.eye(*shape).double()
+        assert torch.autograd.gradcheck(lambda x: chain[0](x), (start.requires_grad_(),))
+
+
+def test_orthogonal_without_a_base() -> None:
+    torch.manual_seed(0)
+    layer = parametrizations.orthogonal(nn.Linear(2, 4).double(), use_trivialization=False)
+    wanted = torch.linalg.qr(torch.randn(4, 2).double())[0]
+    layer.weight = wanted
+    assert torch.allclose(layer.weight, wanted, atol=1e-12) and not list(layer.buffers())

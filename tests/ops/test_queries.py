@@ -155,6 +155,13 @@ def test_threads_can_be_set() -> None:
         torch.set_num_threads(before)
 
 
+def test_denormal_numbers_are_not_flushed() -> None:
+    assert torch.set_flush_denormal(True) is torch.set_flush_denormal(False) is False
+    assert (torch.tensor([1e-30]) * 1e-10).item() > 0
+    with pytest.raises(TypeError, match="expects a bool, but got int"):
+        torch.set_flush_denormal(1)
+
+
 def test_statistics_count() -> None:
     before = torch.stats()["operations"]
     (torch.ones(3) + 1).tolist()

@@ -1,4 +1,4 @@
-"""Quantiles, histograms and searches at their edges: infinities, NaN, nothing at all, and wrong calls, as in PyTorch.
+"""Quantiles, modes, histograms and searches at their edges: infinities, NaN, nothing at all, and wrong calls, as in PyTorch.
 
 Each row is an expression and its value, or its error and some words of it.
 """
@@ -57,6 +57,20 @@ VALUES: dict[str, Any] = {
     "torch.bincount(torch.tensor([0, 2, 2]), torch.tensor([1j, 1 + 2j, 1]))": [0, 0, 2],
     "torch.bincount(torch.tensor([], dtype=torch.int64), torch.tensor([]), minlength=2)": [0, 0],
     "torch.topk(torch.tensor(3.), 1).values": 3.0,
+    "torch.nanquantile(torch.tensor([[1, nan, 2], [nan, nan, nan]]), torch.tensor([0.5, 1.]), dim=1)": [[1.5, nan], [2, nan]],
+    "torch.nanquantile(torch.tensor([1, nan, 2]), 0.5, keepdim=True)": [1.5],
+    "torch.nanquantile(torch.tensor([1, nan, 4, 9]), 0.6, interpolation='higher')": 9,
+    "torch.nanmedian(torch.tensor([nan, 4, 1, 3, 2]))": 2,
+    "torch.nanmedian(torch.tensor([nan, nan]))": nan,
+    "torch.nanmedian(torch.tensor([]))": nan,
+    "torch.nanmedian(torch.tensor([3, 1]))": 1,
+    "torch.nanmedian(torch.tensor([[nan, 1], [nan, 3]]), 0).values": [nan, 1],
+    "torch.nanmedian(torch.tensor(nan), 0).indices": 0,
+    "torch.mode(torch.tensor([2, 3, 3, 2])).indices": 3,
+    "torch.mode(torch.tensor([[True, False]])).values": [False],
+    "torch.mode(torch.tensor([nan, nan, 2, 1, 1])).values": 1,
+    "torch.mode(torch.tensor(3.), keepdim=True).indices": 0,
+    "torch.mode(torch.ones(0, 2)).values": [],
 }  # fmt: skip
 REFUSED: dict[str, tuple[type[Exception], str]] = {
     "torch.quantile(torch.tensor([1, 2]), 0.5)": (RuntimeError, "either float or double"),
@@ -83,6 +97,12 @@ REFUSED: dict[str, tuple[type[Exception], str]] = {
     "torch.max(torch.tensor(1j), 0)": (RuntimeError, "not implemented"),
     "torch.isin(torch.tensor([1j]), torch.tensor([1j]))": (RuntimeError, "Unsupported input type"),
     "torch.isin(1, 1)": (TypeError, "isin"),
+    "torch.mode(torch.tensor([1j]))": (NotImplementedError, "not implemented"),
+    "torch.mode(torch.zeros(0))": (IndexError, "non-zero size"),
+    "torch.nanmedian(torch.zeros(2, 0), 1)": (IndexError, "non-zero size"),
+    "torch.nanmedian(torch.tensor([True]))": (NotImplementedError, "not implemented"),
+    "torch.nanquantile(torch.ones(0), 0.5)": (RuntimeError, "non-empty"),
+    "torch.nanquantile(torch.ones(2).half(), 0.5)": (RuntimeError, "either float or double"),
     "torch.kthvalue(torch.zeros(2, 0), 1, 1)": (IndexError, "non-zero size"),
     "torch.roll(torch.tensor(1.), 1, 0)": (IndexError, "no dimensions"),
     "torch.repeat_interleave(torch.tensor(1.), 2, 0)": (IndexError, ""),
@@ -119,6 +139,10 @@ GRADIENTS: dict[str, tuple[list[float], Any, list[float], Any]] = {  # x, q, the
     "torch.quantile(x, q, interpolation='lower')": ([4, 1, 7, 9], [0.4], [1, 0, 0, 0], None),
     "torch.quantile(x, q, interpolation='midpoint')": ([4, 1, 7, 9], [0.4], [0.5, 0, 0.5, 0], None),
     "torch.quantile(x, 0.5)": ([4, nan, 7, nan], [0.0], [0, 0, 0, 1], None),
+    "torch.nanquantile(x, q)": ([4, nan, 1, 7], [0.3, 0.5, 1], [1.6, 0, 0.4, 1], [6, 0, 0]),
+    "torch.nanquantile(x.reshape(2, 3), q[0], dim=1)[0]": ([4, nan, 1, nan, nan, nan], [0.3], [0.3, 0, 0.7, 0, 0, 0], None),
+    "torch.nanmedian(x, 0).values": ([4, nan, 1, 7], [], [1, 0, 0, 0], None),
+    "torch.mode(x).values * 3": ([4, 1, 4, 7], [], [0, 0, 3, 0], None),
     "torch.lerp(x, 2 * x, q)": ([4, 1], [0.3, 0.7], [1.3, 1.7], [4, 1]),
 }
 

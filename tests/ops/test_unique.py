@@ -85,6 +85,25 @@ def test_runs() -> None:
         torch.unique_consecutive(torch.tensor([1j]))
 
 
+def test_distinct_slices() -> None:
+    x = torch.tensor([[2, 1], [1, 3], [2, 1], [1, -4]])
+    values, places, numbers = torch.unique(x, return_inverse=True, return_counts=True, dim=0)
+    assert values.tolist() == [[1, -4], [1, 3], [2, 1]]
+    assert (places.tolist(), numbers.tolist()) == ([2, 1, 2, 0], [1, 1, 2])
+    values, places = x.unique(dim=-1, return_inverse=True)
+    assert (values.tolist(), places.tolist()) == ([[1, 2], [3, 1], [1, 2], [-4, 1]], [1, 0])
+    cube = torch.tensor([[[1, 0], [1, 0]], [[2, 0], [2, 0]]])
+    assert torch.unique(cube, dim=1).tolist() == [[[1, 0]], [[2, 0]]]
+    for dtype in (torch.float16, torch.bfloat16, torch.bool):
+        assert torch.unique(torch.tensor([[1.0, 0], [0, 1], [1, 0]]).to(dtype), dim=0).float().tolist() == [[0, 1], [1, 0]]
+    with_nan = torch.tensor([[np.nan, 1], [np.nan, 1], [0, 0]])
+    assert torch.unique(with_nan, dim=0).isnan().tolist() == [[False, False], [True, False], [True, False]]
+    assert [t.shape for t in torch.unique(torch.zeros(0, 3), True, True, True, 0)] == [(0, 3), (0,), (0,)]
+    for shape, dim, error in (((3, 0), 0, RuntimeError), ((0, 0), 0, RuntimeError), ((), 0, IndexError), ((2, 2), 2, IndexError)):
+        with pytest.raises(error):
+            torch.unique(torch.zeros(shape), dim=dim)
+
+
 def test_just_within_and_just_beyond_counting() -> None:
     for width in (1022, 1023, 1024, 1025, 4095, 4096):
         agrees(np.array([5, 5 + width, 5, 6], np.int64))

@@ -34,6 +34,8 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
     ("RMSprop", {"lr": 0.05, "momentum": 0.5, "centered": True, "weight_decay": 0.1}),
     ("RMSprop", {"lr": 0.05, "centered": True, "alpha": 0.9}),
     ("Rprop", {"lr": 0.05}),
+    ("ASGD", {"lr": 0.1, "t0": 4, "lambd": 0.1}),
+    ("ASGD", {"lr": 0.1, "lambd": 0.02, "alpha": 0.5, "weight_decay": 0.1, "maximize": True}),
     ("Rprop", {"lr": 0.05, "etas": (0.4, 1.5), "step_sizes": (1e-3, 0.2), "maximize": True}),
 ]
 IDS = [f"{name}-{i}" for i, (name, _) in enumerate(ROWS)]
@@ -71,7 +73,7 @@ def trajectory(
 def test_same_as_pytorch(name: str, kwargs: dict[str, Any], dtype: str) -> None:
     torch = pytest.importorskip("torch")
     tolerance = 1e-9 if dtype == "float64" else 2e-5
-    if name == "NAdam":  # PyTorch keeps the product of its momenta in float32
+    if name in ("NAdam", "ASGD"):  # PyTorch keeps the product of its momenta, and the rate of the next step, in float32
         tolerance = max(tolerance, 1e-6)
     pairs = zip(
         trajectory(adjoint, name, kwargs, dtype),
@@ -234,6 +236,7 @@ LEARNING = [
     (optim.Adadelta, {"lr": 20.0}),
     (optim.RMSprop, {"lr": 0.02}),
     (optim.Rprop, {"lr": 0.1}),
+    (optim.ASGD, {"lr": 0.1}),
 ]
 
 
@@ -491,6 +494,7 @@ ERRORS = [
     ),
     (lambda: optim.Adam([leaf(1.0)], eps=-1), ValueError, "epsilon"),
     (lambda: optim.Adam([leaf(1.0)], differentiable=True), NotImplementedError, "differentiable"),
+    (lambda: optim.ASGD([leaf(1.0)], lr=-0.1), ValueError, "Invalid learning rate: -0.1"),
     (lambda: optim.Rprop([leaf(1.0)], etas=(2.0, 3.0)), ValueError, "eta values"),
     (lambda: optim.Adadelta([leaf(1.0)], rho=2.0), ValueError, "rho"),
 ]

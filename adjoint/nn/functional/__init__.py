@@ -9,6 +9,7 @@ from types import FunctionType as _FunctionType
 from adjoint.nn.functional.activations import *  # noqa: F403
 from adjoint.nn.functional.alignment import *  # noqa: F403
 from adjoint.nn.functional.attention import *  # noqa: F403
+from adjoint.nn.functional.bags import *  # noqa: F403
 from adjoint.nn.functional.convolution import (  # noqa: F401
     conv1d,
     conv2d,
@@ -35,6 +36,7 @@ from adjoint.nn.functional.normalization import *  # noqa: F403
 from adjoint.nn.functional.padding import pad  # noqa: F401
 from adjoint.nn.functional.pooling import *  # noqa: F403
 from adjoint.nn.functional.resampling import *  # noqa: F403
+from adjoint.nn.functional.unpooling import *  # noqa: F403
 from adjoint.trace.arguments import checked as _checked
 
 for _name, _value in list(globals().items()):

@@ -80,17 +80,33 @@ def _reflected(place: Tensor, count: int, align: bool) -> Tensor:
     return _clipped(torch.where(turns % 2 == 0, rest, span - rest) + low, count)
 
 
+def _within(place: Tensor, count: int, padding: str, align: bool) -> Tensor:
+    if padding == "border":
+        return _clipped(place, count)
+    return _reflected(place, count, align) if padding == "reflection" else place
+
+
+def _cubic(place: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The four points around a place, and their weights at distances of 2 and less (Keys, "Cubic convolution interpolation for
+    digital image processing", 1981, equation 8, with a = -3/4)."""
+    at = torch.floor(place).detach()
+    a, t = -0.75, place - at
+    near = [((a + 2) * d - (a + 3)) * d * d + 1 for d in (t, 1 - t)]
+    far = [((a * d - 5 * a) * d + 8 * a) * d - 4 * a for d in (t + 1, 2 - t)]
+    return [(at - 1, far[0]), (at, near[0]), (at + 1, near[1]), (at + 2, far[1])]
+
+
 @composite("GridSampler2DBackward0")
-def _sampled(input: Tensor, grid: Tensor, nearest: bool, padding: str, align: bool) -> Tensor:
+def _sampled(input: Tensor, grid: Tensor, mode: str, padding: str, align: bool) -> Tensor:
     counts = input.shape[2:]
     corners: list[list[tuple[Tensor, Tensor]]] = []  # for each axis: (place, weight) of the points around
     for count, place in zip(counts, reversed(grid.unbind(-1)), strict=True):
         place = (place + 1) / 2 * (count - 1) if align else ((place + 1) * count - 1) / 2
-        if padding == "border":
-            place = _clipped(place, count)
-        elif padding == "reflection":
-            place = _reflected(place, count, align)
-        if nearest:
+        if mode == "bicubic":
+            corners.append([(_within(at, count, padding, align), share) for at, share in _cubic(place)])
+            continue
+        place = _within(place, count, padding, align)
+        if mode == "nearest":
             at = torch.round(place)  # its derivative, 0, is that of the grid
             corners.append([(at.detach(), 1 + (at - at.detach()))])
         else:
@@ -122,11 +138,11 @@ def grid_sample(
     """Values of input (N, C, H, W) at the places of grid (N, H', W', 2): (N, C, H', W'); the same with three axes.
 
     A place is (x, y) in [-1, 1], where -1 and 1 are the centres of the outermost points with `align_corners`, else their
-    outer edges. `mode`: "bilinear" (also of three axes), or "nearest" (ties to even), of which the grid's gradient is 0.
-    `padding_mode` says what lies outside: "zeros", the "border", or a "reflection". A place that is not a number gives 0.
+    outer edges. `mode`: "bilinear" (also of three axes), "bicubic" (of two axes; cubic convolution of the 16 points around),
+    or "nearest" (ties to even), of which the grid's gradient is 0. `padding_mode` says what lies outside: "zeros", the "border", or a "reflection". A place that is not a number gives 0.
 
-    Raises ValueError for an unknown mode, NotImplementedError for "bicubic", RuntimeError for shapes and dtypes that do not
-    fit and an input without points.
+    Raises ValueError for an unknown mode, RuntimeError for shapes and dtypes that do not fit, "bicubic" with three axes, and
+    an input without points.
 
     >>> import adjoint as torch
     >>> image = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
@@ -141,8 +157,6 @@ def grid_sample(
             "nn.functional.grid_sample(): expected padding_mode to be 'zeros', 'border', or 'reflection', "
             f"but got: '{padding_mode}'"
         )
-    if mode == "bicubic":
-        raise NotImplementedError("grid_sample(mode='bicubic') is not here; use 'bilinear' or 'nearest'")
     if input.dim() not in (4, 5) or grid.dim() != input.dim():
         raise RuntimeError(
             "grid_sampler(): expected 4D or 5D input and grid with same number of dimensions, but got input with sizes "
@@ -157,6 +171,8 @@ def grid_sample(
         raise RuntimeError(
             f"grid_sampler(): expected grid to have size {input.dim() - 2} in last dimension, but got grid with sizes {list(grid.shape)}"
         )
+    if mode == "bicubic" and input.dim() == 5:
+        raise RuntimeError("grid_sampler(): bicubic interpolation only supports 4D input; use 'bilinear' for three axes")
     if 0 in input.shape[2:]:
         raise RuntimeError(
             f"grid_sampler(): expected input to have non-empty spatial dimensions, but input has sizes {list(input.shape)}"
@@ -166,4 +182,4 @@ def grid_sample(
             f"grid_sampler(): expected input and grid to have the same floating dtype, but input has {input.dtype} and grid has {grid.dtype}"
         )
     align = _settled(align_corners, "grid_sample")
-    return _sampled(input, grid, mode == "nearest", padding_mode, align)
+    return _sampled(input, grid, mode, padding_mode, align)

@@ -82,30 +82,43 @@ def embedding(
     tensor([[3., 4.],
             [1., 2.]])
     """
+    check_table("embedding", input, weight, scale_grad_by_freq)
+    padding = check_padding(padding_idx, weight, ValueError)
+    if max_norm is not None:
+        scale_down(input, weight, max_norm, norm_type)
+    return _embedding(input, weight, padding)
+
+
+def check_table(name: str, input: Tensor, weight: Tensor, scale_grad_by_freq: bool) -> None:
+    """Whether integers can be looked up in a table."""
     if input.dtype not in (torch.int32, torch.int64):
         raise RuntimeError(
             "Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; "
-            f"but got {input.dtype} instead (while checking arguments for embedding)"
+            f"but got {input.dtype} instead (while checking arguments for {name})"
         )
     if weight.dim() != 2:
         raise RuntimeError(f"'weight' must be 2-D, but got shape {tuple(weight.shape)}")
     if scale_grad_by_freq:
-        raise NotImplementedError("embedding(): scale_grad_by_freq is not supported")
-    padding = -1
-    if padding_idx is not None:
-        if not -weight.shape[0] <= padding_idx < weight.shape[0]:
-            raise ValueError(
-                f"Padding_idx must be within num_embeddings: got {padding_idx} for {weight.shape[0]} rows"
-            )
-        padding = padding_idx % weight.shape[0]
-    if max_norm is not None:
-        with torch.no_grad():
-            used = position(input.reshape(-1), weight.shape[0], False, 0)
-            rows = weight[used]
-            norms = rows.norm(p=norm_type, dim=1, keepdim=True)
-            # Equal indices write equal rows, so the order of the writes does not matter.
-            weight[used] = torch.where(norms > max_norm, rows * (max_norm / (norms + 1e-7)), rows)
-    return _embedding(input, weight, padding)
+        raise NotImplementedError(f"{name}(): scale_grad_by_freq is not supported")
+
+
+def check_padding(padding_idx: int | None, weight: Tensor, error: type[Exception]) -> int:
+    """The row of the table that `padding_idx` means, -1 for none."""
+    if padding_idx is None:
+        return -1
+    if not -weight.shape[0] <= padding_idx < weight.shape[0]:
+        raise error(f"Padding_idx must be within num_embeddings: got {padding_idx} for {weight.shape[0]} rows")
+    return padding_idx % weight.shape[0]
+
+
+def scale_down(input: Tensor, weight: Tensor, max_norm: float, norm_type: float) -> None:
+    """Rows of a table that are used, scaled down in place to a norm."""
+    with torch.no_grad():
+        used = position(input.reshape(-1), weight.shape[0], False, 0)
+        rows = weight[used]
+        norms = rows.norm(p=norm_type, dim=1, keepdim=True)
+        # Equal indices write equal rows, so the order of the writes does not matter.
+        weight[used] = torch.where(norms > max_norm, rows * (max_norm / (norms + 1e-7)), rows)
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

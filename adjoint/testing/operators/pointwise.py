@@ -36,6 +36,23 @@ def _digamma(x: float) -> float:
     return (near[0] - 8 * near[1] + 8 * near[2] - near[3]) / (12 * h)
 
 
+def _bessel(order: int, scaled: bool) -> Callable[[float], float]:
+    """By Bessel's integral, the mean of exp(x cos t) cos(order t), which the trapezoidal rule gives at once."""
+
+    def value(x: float) -> float:
+        angles = [math.pi * k / 200 for k in range(400)]
+        return math.fsum(math.exp(x * math.cos(t) - (abs(x) if scaled else 0)) * math.cos(order * t) for t in angles) / 400
+
+    return value
+
+
+def _hurwitz(n: int, x: float) -> float:
+    """The series of polygamma, its rest by the midpoint rule with a first correction."""
+    end = x + 2000 - 0.5
+    rest = end**-n / n - (n + 1) * end ** (-n - 2) / 24
+    return (-1) ** (n + 1) * math.factorial(n) * (math.fsum((x + k) ** (-n - 1) for k in range(2000)) + rest)
+
+
 def _erfinv(y: float) -> float:
     low, high = -6.0, 6.0
     for _ in range(80):
@@ -90,7 +107,7 @@ UNARY = (
     _unary("deg2rad", np.deg2rad, (-180.0, 180.0)),
     _unary("rad2deg", np.rad2deg),
     _unary("logit", lambda x: np.log(x / (1 - x)), (0.1, 0.9), covers=("special.logit",)),
-    _unary("sinc", np.sinc, avoid=(0.0,), method="", covers=("special.sinc",)),
+    _unary("sinc", np.sinc, avoid=(0.0,), in_place="sinc_", covers=("special.sinc",)),
     _unary("isnan", np.isnan, exact=True, differentiable=False),
     _unary("isinf", np.isinf, exact=True, differentiable=False),
     _unary("isfinite", np.isfinite, exact=True, differentiable=False, dtypes=("int64", *FLOATS)),
@@ -99,6 +116,13 @@ UNARY = (
         "bitwise_not", np.invert, exact=True, dtypes=BITS, differentiable=False, in_place="bitwise_not_",
         covers=("__invert__",), errors=(fails(RuntimeError, "not implemented for", np.ones(3)),),
     ),
+    *(
+        _unary(f"special.{name}", each(_bessel(order, scaled)), (-30.0, 30.0), avoid=(0.0,), method=name if name == "i0" else "",
+               in_place="i0_" if name == "i0" else "", rtol=(3e-6, 1e-13), second=False, covers=("i0",) if name == "i0" else ())
+        for name, order, scaled in (("i0", 0, False), ("i0e", 0, True), ("i1", 1, False), ("i1e", 1, True))
+    ),
+    OpRecord("special.polygamma", lambda draw: (sample(n, draw(5)) for n in (1, 2, 3)), lambda n, x: each(lambda q: _hurwitz(n, q))(x),
+             domain=(0.4, 9.0), rtol=(1e-5, 1e-12), covers=("polygamma", "polygamma_")),
     _unary("special.trigamma", None, (0.2, 9.0), method="", second=True, torch="torch calls it polygamma(1, x)"),
     OpRecord(
         "special.entr", one, lambda x: -x * np.log(x), domain=(0.1, 4.0)
@@ -106,6 +130,7 @@ UNARY = (
     OpRecord(
         "mvlgamma", lambda draw: (sample(draw(*s), 2) for s in ((), (3,), (2, 2))),
         lambda x, p: 0.5 * math.log(math.pi) + each(math.lgamma)(x) + each(math.lgamma)(x - 0.5), domain=(1.1, 6.0),
+        method="mvlgamma", in_place="mvlgamma_",
     ),
 )  # fmt: skip
 

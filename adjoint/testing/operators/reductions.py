@@ -146,6 +146,29 @@ def _runs(x: Any, dim: int | None = None) -> Any:
     return x.reshape(-1)[kept] if dim is None else x[kept]
 
 
+def _mode(x: Any, dim: int) -> Any:
+    """Where the smallest of the most frequent elements was last found."""
+
+    def last(row: Any) -> Any:
+        values, counts = np.unique(row, return_counts=True)
+        return np.flatnonzero(row == values[counts.argmax()])[-1]
+
+    return np.apply_along_axis(last, dim, x)
+
+
+def _with_nan(draw: Draw) -> Any:
+    """Rows with NaN here and there, and one of NaN alone."""
+    for dim in (0, 1):
+        x = draw(4, 5)
+        x[0, :3] = x[2, 1] = x[:, 3] = np.nan
+        yield sample(x, dim)
+
+
+def _nanmedian(x: Any, dim: int) -> Any:
+    counted = np.expand_dims((~np.isnan(x)).sum(dim), dim)
+    return np.take_along_axis(np.argsort(x, dim, kind="stable"), np.maximum(counted - 1, 0) // 2, dim).squeeze(dim)
+
+
 RECORDS = (
     OpRecord("sum", with_empty, axes(np.sum), dtypes=EVERY, domain=(-0.5, 3.0), method="sum", errors=(RANGE, TWICE)),
     OpRecord("sum_dtype", lambda draw: (sample(draw(2, 3)),), lambda x: np.sum(x, dtype=np.float64),
@@ -206,6 +229,11 @@ RECORDS = (
     OpRecord("median", lambda draw: (sample(draw(5), 0), sample(draw(2, 4), 1), sample(draw(3, 2), 0, keepdim=True)), _take(_median), exact=True, method="median"),
     OpRecord("median_all", lambda draw: (sample(draw(5)), sample(draw(2, 4))), lambda x: np.sort(x, None)[(x.size - 1) // 2],
              lambda torch, x: torch.median(x), exact=True),
+    OpRecord("nanmedian", _with_nan, _take(_nanmedian), exact=True, differentiable=False, method="nanmedian"),
+    OpRecord("nanmedian_slope", lambda draw: (sample(draw(5), 0), sample(draw(2, 4), 1)), _take(_median), lambda torch, x, dim: torch.nanmedian(x, dim), exact=True),
+    OpRecord("mode", lambda draw: (sample(draw.repeated(9), 0), sample(draw.repeated(3, 7), 0), sample(draw.repeated(3, 7), 1), sample(draw.repeated(2, 5), 1, keepdim=True)),
+             _take(_mode), exact=True, differentiable=False, dtypes=NUMBERS, method="mode", errors=(RANGE, fails(IndexError, "non-zero size", np.ones((2, 0)), 1))),
+    OpRecord("mode_slope", lambda draw: (sample(draw(5), 0), sample(draw(2, 4), 1)), _take(_mode), lambda torch, x, dim: torch.mode(x, dim), exact=True),
     OpRecord("sort", orders, _sorted, exact=True, dtypes=FLOATS, method="sort", errors=(RANGE,)),
     OpRecord("sort_ties", tied_orders, lambda x, stable, descending=False: _sorted(x, -1, descending),
              lambda torch, x, **k: torch.sort(x, **k), dtypes=("int32", "float32"), exact=True, differentiable=False),
@@ -224,6 +252,13 @@ RECORDS = (
     OpRecord("quantile_between", lambda draw: (sample(draw(2, 4), np.array([0.4, 0.9], draw.dtype), 1, True, interpolation=i) for i in INTERPOLATIONS),
              lambda x, q, dim, keepdim, interpolation: np.quantile(x, q, dim, keepdims=keepdim, method=interpolation),
              lambda torch, *a, **k: torch.quantile(*a, **k), differentiable=False, halves=False),
+    OpRecord("nanquantile", lambda draw: (sample(s.args[0][:, :3], np.array([0.3, 0.9], draw.dtype), s.args[1]) for s in _with_nan(draw)),
+             lambda x, q, dim: np.nanquantile(x, q, axis=dim), differentiable=False, method="nanquantile", halves=False,
+             errors=(fails(RuntimeError, "range [0, 1]", np.ones(3), 1.5),)),
+    OpRecord("nanquantile_slope", lambda draw: (sample(draw(5), 0.3), sample(draw(2, 4), 0.5, 1)),
+             lambda x, q, dim=None: np.quantile(x, q, axis=dim), lambda torch, *a: torch.nanquantile(*a), halves=False),
+    OpRecord("unique_slices", lambda draw: (sample(draw.repeated(9, 2), dim=0), sample(draw.repeated(2, 9), dim=1)),
+             lambda x, dim: np.unique(x, axis=dim), lambda torch, x, dim: torch.unique(x, dim=dim), dtypes=NUMBERS, exact=True, differentiable=False),
     OpRecord("unique", lambda draw: (sample(draw.repeated(9), return_inverse=True, return_counts=True),),
              lambda x, **k: np.unique(x, return_inverse=True, return_counts=True), dtypes=NUMBERS, exact=True, differentiable=False, method="unique"),
     OpRecord("unique_consecutive", lambda draw: (sample(draw(23)), sample(draw(9, 1), dim=0)), _runs, dtypes=NUMBERS, exact=True,
