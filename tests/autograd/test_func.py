@@ -348,3 +348,50 @@ def test_jacobians_of_complex_functions() -> None:
     ):
         with pytest.raises(RuntimeError, match="complex|real scalar"):
             call()
+
+
+@pytest.mark.parametrize("argnums", [1, -2, (0, 1), (0, 0), (), 0.0, "0", [0], (0.0,), None])
+def test_argnums_that_name_no_arguments(argnums: Any) -> None:
+    for transform in (func.grad, func.jacrev, func.jacfwd, func.hessian):
+        with pytest.raises(RuntimeError, match="argnum"):
+            transform(lambda x: x * 2, argnums)(torch.tensor(1.0))
+
+
+def test_arguments_and_results_that_have_no_derivative() -> None:
+    one = torch.tensor(1.0)
+    with pytest.raises(ValueError, match="must be Tensor"):
+        func.grad(lambda x: x)(1.0)
+    with pytest.raises(RuntimeError, match="floating point"):
+        func.grad(lambda x: x)(torch.tensor(1))
+    with pytest.raises(ValueError, match="floating point or complex"):
+        func.jvp(lambda x: x, (torch.tensor(1),), (torch.tensor(1),))
+    with pytest.raises(RuntimeError, match="at least one Tensor"):
+        func.jvp(lambda: one, (), ())
+    for call in (
+        lambda: func.vjp(lambda x: 1.0, one),
+        lambda: func.jvp(lambda x: (x, 1.0), (one,), (one,)),
+        lambda: func.jacrev(lambda x: 1.0)(one),
+    ):
+        with pytest.raises(RuntimeError, match="only tensors"):
+            call()
+    for call in (lambda: func.grad(lambda x: x, has_aux=True)(one), lambda: func.vjp(lambda x: (x, x, x), one, has_aux=True)):
+        with pytest.raises(RuntimeError, match=r"should be a tuple: \(output, aux\)"):
+            call()
+
+
+def test_functional_call_of_tied_weights() -> None:
+    first, second = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    second.weight = first.weight
+    first.weight.data.fill_(1.0)
+    both, x, three = torch.nn.Sequential(first, second), torch.ones(1), torch.tensor([[3.0]])
+    assert func.functional_call(both, {"1.weight": three}, x).item() == 9
+    assert func.functional_call(both, {"1.weight": three}, x, tie_weights=False).item() == 3
+    assert func.functional_call(both, ({"0.weight": three}, {"other": x}), x).item() == 9
+    assert first.weight is second.weight
+    assert func.grad(lambda w: func.functional_call(both, {"0.weight": w}, x).sum())(three).item() == 6
+    with pytest.raises(ValueError, match="tied"):
+        func.functional_call(both, {"0.weight": three, "1.weight": three * 2}, x)
+    with pytest.raises(RuntimeError, match="Missing key.*1.weight.*Unexpected key.*other"):
+        func.functional_call(both, {"0.weight": three, "other": x}, x, strict=True)
+    with pytest.raises(ValueError, match="multiple dictionaries"):
+        func.functional_call(both, ({"0.weight": three}, {"0.weight": three}), x)
