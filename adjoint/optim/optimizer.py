@@ -98,9 +98,9 @@ class Optimizer:
         for group in self.param_groups:
             for param in group["params"]:
                 if set_to_none:
-                    param.grad = None
-                elif param.grad is not None:
-                    param.grad = torch.zeros_like(param.grad)
+                    param._grad = None
+                elif param._grad is not None:
+                    param._grad = torch.zeros_like(param._grad)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update. `closure`, if given, computes the loss and its gradients, and its value is returned."""
@@ -254,7 +254,7 @@ class FormulaOptimizer(Optimizer):
             names = self.tensors(group)
             rows: dict[Hashable, list[tuple[Tensor, ...]]] = {}
             for param in group["params"]:
-                grad = param.grad
+                grad = param._grad
                 if grad is None:
                     continue
                 state = self.state[param]
