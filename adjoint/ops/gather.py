@@ -14,7 +14,14 @@ import numpy as np
 from adjoint import dtypes
 from adjoint.ops.conversion import converted
 from adjoint.ops.elementwise import cast, div, plain, where
-from adjoint.ops.index import INTEGERS, position, position_at_once, put_indexed, same_dtype, take_indexed
+from adjoint.ops.index import (
+    INTEGERS,
+    position,
+    position_at_once,
+    put_indexed,
+    same_dtype,
+    take_indexed,
+)
 from adjoint.ops.shape import axis_of, expand
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite

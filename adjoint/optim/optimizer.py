@@ -313,7 +313,7 @@ def by_parts(rule: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Ten
     RuntimeError for a gradient of another shape; it is looked at where the formula is recorded, not at every step."""
 
     def apply(param: Tensor, grad: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        if grad._aval.shape != param._aval.shape:  # of a .grad that somebody has set
+        if grad._aval.shape != param._aval.shape:  # the data have been changed since it was set
             raise RuntimeError(
                 f"a parameter of shape {list(param._aval.shape)} has a .grad of shape {list(grad._aval.shape)}; they must be the same"
             )
