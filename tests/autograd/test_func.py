@@ -395,3 +395,14 @@ def test_functional_call_of_tied_weights() -> None:
         func.functional_call(both, {"0.weight": three, "other": x}, x, strict=True)
     with pytest.raises(ValueError, match="multiple dictionaries"):
         func.functional_call(both, ({"0.weight": three}, {"0.weight": three}), x)
+
+
+def test_no_grad_stops_tangents_as_it_stops_gradients() -> None:
+    def f(x: Any) -> Any:
+        with torch.no_grad():
+            y = x * 2
+        return x * y
+
+    x = torch.tensor([1.0, 3.0])
+    assert func.jvp(f, (x,), (torch.ones(2),))[1].tolist() == [2, 6]
+    assert func.grad(lambda v: f(v).sum())(x).tolist() == [2, 6]
