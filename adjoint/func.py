@@ -75,11 +75,12 @@ def _numbers(argnums: Any, count: int) -> tuple[int, ...]:
     return numbers
 
 
-def _with_aux(name: str, out: Any) -> Any:
-    """What a function with `has_aux` has returned: (result, aux)."""
+def _with_aux(name: str, out: Any, again: bool) -> tuple[Any, Any]:
+    """What a function with `has_aux` has returned, (result, aux), with aux as the caller sees it."""
     if not (isinstance(out, tuple) and len(out) == 2):
         raise RuntimeError(f"{name}: output of function f should be a tuple: (output, aux) if has_aux is True")
-    return out
+    result, aux = out
+    return result, rebuild(aux, iter([_outward(x, again) if x._aval.requires_grad else x for x in leaves_of(aux)]))
 
 
 def _check_results(name: str, out: Any) -> None:
@@ -166,7 +167,7 @@ def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> C
         out, chosen, flats, again = _apply(func, args, kwargs, _numbers(argnums, len(args)))
         aux = None
         if has_aux:
-            out, aux = _with_aux("grad_and_value(f)(*args)", out)
+            out, aux = _with_aux("grad_and_value(f)(*args)", out, again)
         if not isinstance(out, Tensor) or out._aval.size != 1 or out._aval.shape:
             got = list(out._aval.shape) if isinstance(out, Tensor) else type(out).__name__
             raise RuntimeError(f"grad_and_value(f)(*args): Expected f(*args) to return a scalar tensor, got tensor with {got}")
@@ -194,7 +195,7 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
     out, chosen, flats, again = _apply(func, primals, {}, tuple(range(len(primals))))
     aux = None
     if has_aux:
-        out, aux = _with_aux("vjp(f, *primals)", out)
+        out, aux = _with_aux("vjp(f, *primals)", out, again)
     _check_results("vjp(f, *primals)", out)
     outs = leaves_of(out)
     flat = [x for f in flats for x in f]
@@ -243,7 +244,7 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) 
     out, _, flats, again = _apply(func, primals, {}, tuple(range(len(primals))))
     aux = None
     if has_aux:
-        out, aux = _with_aux("jvp(f, primals, tangents)", out)
+        out, aux = _with_aux("jvp(f, primals, tangents)", out, again)
     _check_results("jvp(f, primals, tangents)", out)
     flat = [x for f in flats for x in f]
     given = [t for _, t in along]
@@ -350,7 +351,7 @@ def jacobian(make: Callable, func: Callable, argnums: Any, has_aux: bool = False
         out, chosen, flats, again = _apply(func, args, kwargs, _numbers(argnums, len(args)))
         aux = None
         if has_aux:
-            out, aux = _with_aux("vjp(f, *primals)", out)
+            out, aux = _with_aux("vjp(f, *primals)", out, again)
         _check_results("vjp(f, *primals)", out)
         flat, outs = [x for f in flats for x in f], leaves_of(out)
         if only_real:

@@ -406,3 +406,19 @@ def test_no_grad_stops_tangents_as_it_stops_gradients() -> None:
     x = torch.tensor([1.0, 3.0])
     assert func.jvp(f, (x,), (torch.ones(2),))[1].tolist() == [2, 6]
     assert func.grad(lambda v: f(v).sum())(x).tolist() == [2, 6]
+
+
+def test_aux_is_not_connected_to_the_variables() -> None:
+    def f(x: Any) -> Any:
+        return (x * x).sum(), {"twice": x * 2, "number": 3}
+
+    x, w = torch.tensor([1.0, 3.0]), torch.tensor([2.0, 2.0], requires_grad=True)
+    for aux in (
+        func.grad(f, has_aux=True)(x)[1], func.jacrev(f, has_aux=True)(x)[1], func.jacfwd(f, has_aux=True)(x)[1],
+        func.grad_and_value(f, has_aux=True)(x)[1][1], func.vjp(f, x, has_aux=True)[2], func.jvp(f, (x,), (x,), has_aux=True)[2],
+    ):  # fmt: skip
+        assert not aux["twice"].requires_grad
+        assert (aux["twice"].tolist(), aux["number"]) == ([2, 6], 3)
+    func.grad(lambda v: ((v * v).sum(), v * w), has_aux=True)(x)[1].sum().backward()
+    assert w.grad is not None
+    assert w.grad.tolist() == [1, 3]
