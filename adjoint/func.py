@@ -12,7 +12,7 @@ from typing import Any
 
 from adjoint.autograd.engine import grad as run_grad
 from adjoint.autograd.modes import enable_grad
-from adjoint.batch.trees import is_alike, leaves_of, rebuild
+from adjoint.batch.trees import is_alike, leaves_of, others_of, rebuild
 from adjoint.batch.vmap import vmap
 from adjoint.grad.walk import Forward, depends_on_others
 from adjoint.ops.create import ones_like, zeros_like
@@ -38,12 +38,55 @@ def _is_continuous(x: Tensor) -> bool:
 
 
 def _variables(tree: Any) -> tuple[Any, list[Tensor]]:
+    _check_variables(tree)
     made = [variable(x) if _is_continuous(x) else x for x in leaves_of(tree)]
     return rebuild(tree, iter(made)), [m for m in made if m._aval.requires_grad]
 
 
-def _numbers(argnums: Any) -> tuple[int, ...]:
-    return (argnums,) if isinstance(argnums, int) else tuple(argnums)
+def _check_variables(tree: Any) -> None:
+    """ValueError or RuntimeError, as in PyTorch, for what has no derivative."""
+    for other in others_of(tree):
+        raise ValueError(
+            f"Thing passed to transform API must be Tensor, got {type(other)}; differentiate with respect to tensors, "
+            "and choose them with argnums"
+        )
+    for x in leaves_of(tree):
+        if not _is_continuous(x):
+            raise RuntimeError(
+                f"only Tensors of floating point dtype can require gradients, got {x._aval.dtype.name}: convert it with .float(), "
+                "or leave it out of argnums"
+            )
+
+
+def _numbers(argnums: Any, count: int) -> tuple[int, ...]:
+    """The positions, of `count`, that argnums names; RuntimeError if these are none."""
+    if not isinstance(argnums, (int, tuple)):
+        raise RuntimeError(f"argnums must be int or Tuple[int, ...], got: {type(argnums)}")
+    numbers = (argnums,) if isinstance(argnums, int) else argnums
+    if not numbers:
+        raise RuntimeError("argnums must be non-empty")
+    for n in numbers:
+        if not isinstance(n, int):
+            raise RuntimeError(f"argnum must be int, got: {type(n)}")
+        if not -count <= n < count:
+            raise RuntimeError(f"Got argnum={n}, but only {count} positional inputs")
+    numbers = tuple([n % count for n in numbers])
+    if len({*numbers}) < len(numbers):
+        raise RuntimeError(f"argnums elements must be unique, got {numbers}")
+    return numbers
+
+
+def _with_aux(name: str, out: Any, again: bool) -> tuple[Any, Any]:
+    """What a function with `has_aux` has returned, (result, aux), with aux as the caller sees it."""
+    if not (isinstance(out, tuple) and len(out) == 2):
+        raise RuntimeError(f"{name}: output of function f should be a tuple: (output, aux) if has_aux is True")
+    result, aux = out
+    return result, rebuild(aux, iter([_outward(x, again) if x._aval.requires_grad else x for x in leaves_of(aux)]))
+
+
+def _check_results(name: str, out: Any) -> None:
+    for other in others_of(out):
+        raise RuntimeError(f"{name}: expected f(*primals) to return only tensors, got unsupported type {type(other)}")
 
 
 def _apply(func: Callable, args: tuple, kwargs: dict, argnums: tuple[int, ...]) -> tuple[Any, list[Any], list[list[Tensor]], bool]:
@@ -122,10 +165,10 @@ def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> C
     """
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        out, chosen, flats, again = _apply(func, args, kwargs, _numbers(argnums))
+        out, chosen, flats, again = _apply(func, args, kwargs, _numbers(argnums, len(args)))
         aux = None
         if has_aux:
-            out, aux = out
+            out, aux = _with_aux("grad_and_value(f)(*args)", out, again)
         if not isinstance(out, Tensor) or out._aval.size != 1 or out._aval.shape:
             got = list(out._aval.shape) if isinstance(out, Tensor) else type(out).__name__
             raise RuntimeError(f"grad_and_value(f)(*args): Expected f(*args) to return a scalar tensor, got tensor with {got}")
@@ -153,7 +196,8 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
     out, chosen, flats, again = _apply(func, primals, {}, tuple(range(len(primals))))
     aux = None
     if has_aux:
-        out, aux = out
+        out, aux = _with_aux("vjp(f, *primals)", out, again)
+    _check_results("vjp(f, *primals)", out)
     outs = leaves_of(out)
     flat = [x for f in flats for x in f]
 
@@ -191,13 +235,18 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) 
         raise RuntimeError(f"jvp(f, primals, tangents): Expected primals and tangents to have the same structure; got {len(primals)} and {len(tangents)}")
     if not is_alike(primals, tangents):
         raise RuntimeError("jvp(f, primals, tangents): Expected primals and tangents to have the same python structure")
-    along = [(x, t) for x, t in zip(leaves_of(primals), leaves_of(tangents), strict=True) if _is_continuous(x)]
+    if not leaves_of(primals):
+        raise RuntimeError("jvp(f, primals, tangents): Expected primals to contain at least one Tensor.")
+    for other in others_of(primals):
+        raise RuntimeError(f"jvp(f, primals, tangents): Expected primals to only contain Tensors, got {type(other)}")
+    along = list(zip(leaves_of(primals), leaves_of(tangents), strict=True))
     for x, t in along:
         _check_tangent(x, t)
     out, _, flats, again = _apply(func, primals, {}, tuple(range(len(primals))))
     aux = None
     if has_aux:
-        out, aux = out
+        out, aux = _with_aux("jvp(f, primals, tangents)", out, again)
+    _check_results("jvp(f, primals, tangents)", out)
     flat = [x for f in flats for x in f]
     given = [t for _, t in along]
     outs = leaves_of(out)
@@ -209,6 +258,8 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) 
 
 def _check_tangent(x: Tensor, t: Tensor) -> None:
     """The rules of derivatives take a tangent to have the shape of its variable, and read as many elements."""
+    if not _is_continuous(x):
+        raise ValueError(f"Expected primal to be floating point or complex, but got: {x._aval.dtype}; convert it with .float()")
     if t._aval.shape != x._aval.shape:
         raise RuntimeError(
             f"a tangent must have the shape of its variable: the tensor is of size {list(x._aval.shape)} while the given "
@@ -301,10 +352,11 @@ def jacobian(make: Callable, func: Callable, argnums: Any, has_aux: bool = False
     numbers, of which there are two derivatives."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        out, chosen, flats, again = _apply(func, args, kwargs, _numbers(argnums))
+        out, chosen, flats, again = _apply(func, args, kwargs, _numbers(argnums, len(args)))
         aux = None
         if has_aux:
-            out, aux = out
+            out, aux = _with_aux("vjp(f, *primals)", out, again)
+        _check_results("vjp(f, *primals)", out)
         flat, outs = [x for f in flats for x in f], leaves_of(out)
         if only_real:
             _check_real(only_real, "inputs", flat)
@@ -374,28 +426,34 @@ def hessian(func: Callable, argnums: Any = 0) -> Callable:
     return jacfwd(jacrev(func, argnums), argnums)
 
 
-def functional_call(module: Any, parameters_and_buffers: Any, args: Any = (), kwargs: dict | None = None) -> Any:
+def functional_call(
+    module: Any, parameter_and_buffer_dicts: Any, args: Any = None, kwargs: dict | None = None, *, tie_weights: bool = True, strict: bool = False
+) -> Any:
     """Call a module with other tensors in place of its parameters and buffers, by their dotted names.
+
+    parameter_and_buffer_dicts: one dict or a sequence of them. tie_weights: whether a tensor that the module has under
+    several names is replaced under all of them. strict: whether every name must be given, and no others (these are
+    otherwise ignored). ValueError for a name in two dicts, or several values for one tensor.
 
     >>> import adjoint as torch
     >>> layer = torch.nn.Linear(2, 1)
     >>> torch.func.functional_call(layer, {"weight": torch.ones(1, 2), "bias": torch.zeros(1)}, torch.tensor([[3., 4.]]))
     tensor([[7.]])
     """
-    given = parameters_and_buffers
-    if isinstance(given, (tuple, list)):
-        given = {k: v for d in given for k, v in d.items()}
+    given = _merged(parameter_and_buffer_dicts)
+    places = _places(module)
+    if strict:
+        _check_names(given, places, type(module).__name__)
+    if tie_weights:
+        given = _tied(given, places)
+    args = () if args is None else args if isinstance(args, tuple) else (args,)
     saved = []
     try:
-        for name, value in given.items():
-            owner_name, _, leaf = name.rpartition(".")
-            owner = module.get_submodule(owner_name) if owner_name else module
-            table = owner._parameters if leaf in owner._parameters else owner._buffers
-            if leaf not in table:
-                raise KeyError(f"functional_call: {name!r} is neither a parameter nor a buffer of {type(module).__name__}")
+        for name in [name for name in given if name in places]:
+            table, leaf = places[name]
             saved.append((table, leaf, table[leaf]))
-            table[leaf] = value
-        return module(*(args if isinstance(args, tuple) else (args,)), **(kwargs or {}))
+            table[leaf] = given[name]
+        return module(*args, **(kwargs or {}))
     finally:
         for table, leaf, value in reversed(saved):
             table[leaf] = value
@@ -438,6 +496,52 @@ def _stacked(tables: list[dict[str, Tensor]]) -> dict[str, Tensor]:
             raise RuntimeError(f"stack_module_state: Expected {name} to have the same requires_grad in all models.")
         out[name] = stack([x.detach() for x in given]).requires_grad_(needed.pop())
     return out
+
+
+def _merged(dicts: Any) -> dict[str, Tensor]:
+    """One dict of several that have no name in common."""
+    if isinstance(dicts, dict):
+        return dicts
+    if not isinstance(dicts, (list, tuple)) or not all([isinstance(d, dict) for d in dicts]):
+        raise ValueError(f"Expected parameter_and_buffer_dicts to be a dict, or a list/tuple of dicts, but got {type(dicts).__name__}")
+    names = [name for d in dicts for name in d]
+    repeated = [name for name in {*names} if names.count(name) > 1]
+    if repeated:
+        raise ValueError(f"{sorted(repeated)} appeared in multiple dictionaries; behavior of functional call is ambiguous")
+    return {name: value for d in dicts for name, value in d.items()}
+
+
+def _places(module: Any) -> dict[str, tuple[dict, str]]:
+    """Where a module keeps its parameters and buffers, by all their dotted names; of two modules in one place, the first name
+    comes first."""
+    return {
+        f"{prefix}.{leaf}" if prefix else leaf: (table, leaf)
+        for prefix, owner in module.named_modules(remove_duplicate=False)
+        for table in (owner._parameters, owner._buffers)
+        for leaf, value in table.items()
+        if value is not None
+    }
+
+
+def _check_names(given: dict[str, Tensor], places: dict[str, tuple[dict, str]], what: str) -> None:
+    missing, unexpected = sorted(places.keys() - given.keys()), sorted(given.keys() - places.keys())
+    if missing or unexpected:
+        told = [f"{kind} key(s): {', '.join(map(repr, names))}." for kind, names in (("Missing", missing), ("Unexpected", unexpected)) if names]
+        raise RuntimeError(f"Error(s) in reparametrizing for {what}: {' '.join(told)}")
+
+
+def _tied(given: dict[str, Tensor], places: dict[str, tuple[dict, str]]) -> dict[str, Tensor]:
+    """The tensors by all names under which the module has what they replace."""
+    chosen: dict[int, tuple[str, Tensor]] = {}
+    for name in [name for name in given if name in places]:
+        table, leaf = places[name]
+        first, value = chosen.setdefault(id(table[leaf]), (name, given[name]))
+        if value is not given[name]:
+            raise ValueError(
+                f"functional_call got multiple values for keys {sorted((first, name))}, which are tied. Consider using tie_weights=False"
+            )
+    found = {name: chosen.get(id(table[leaf])) for name, (table, leaf) in places.items()}
+    return {name: pair[1] for name, pair in found.items() if pair is not None}
 
 
 def __getattr__(name: str) -> object:

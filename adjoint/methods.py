@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -309,7 +310,6 @@ def retain_grad(self: Tensor) -> None:
         raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
     if self._leaf or self._retains:
         return
-    self._retains = True
     import weakref
 
     ref = weakref.ref(self)
@@ -317,9 +317,51 @@ def retain_grad(self: Tensor) -> None:
     def keep(g: Tensor) -> None:
         t = ref()
         if t is not None:
-            t.grad = g if t.grad is None else t.grad + g
+            t._grad = g if t._grad is None else t._grad + g
 
-    _hook_table(self)[_KEEP] = keep
+    table = _hook_table(self)
+
+    def move() -> None:
+        nonlocal table
+        t = ref()
+        if t is not None and t._aval.requires_grad and not t._leaf:
+            table.pop(_KEEP, None)
+            table = _hook_table(t)
+            table[_KEEP] = keep
+
+    table[_KEEP] = keep
+    self._retains = move  # after a change in place: what is kept is the gradient of the new value
+    self._special = True
+
+
+def set_grad(self: Tensor, grad: Tensor | None) -> None:
+    """`t.grad = grad`: what is there is added to, and stepped along, and so has the shape and dtype of the tensor."""
+    if grad is None:
+        self._grad = None
+        return
+    if not isinstance(grad, Tensor):
+        raise TypeError(
+            f"assigned grad expected to be a Tensor or None but got grad of type {type(grad).__name__}; make one with torch.as_tensor()"
+        )
+    if grad is self:
+        raise RuntimeError("can't assign Variable as its own grad; assign a .clone() of it")
+    mine, given = self._aval, grad._aval
+    if given.shape != mine.shape:
+        raise RuntimeError(
+            f"attempting to assign a gradient of size '{list(given.shape)}' to a tensor of size '{list(mine.shape)}'. Please ensure "
+            "that the gradient and the tensor are the same size: .reshape() or .expand() it"
+        )
+    if given.dtype is not mine.dtype:
+        raise RuntimeError(
+            f"attempting to assign a gradient with dtype '{given.dtype.name}' to a tensor with dtype '{mine.dtype.name}': "
+            f"convert it with .to(torch.{mine.dtype.name})"
+        )
+    self._grad = grad
+
+
+def forget_grad(self: Tensor) -> None:
+    """`del t.grad`."""
+    self._grad = None
 
 
 def set_requires_grad(self: Tensor, value: bool) -> None:
@@ -497,8 +539,8 @@ def deepcopy(self: Tensor, memo: dict) -> Tensor:
     out = recorder.tensor_from_array(recorder.array_of(self), a.requires_grad, a.dtype)
     if type(self) is not Tensor:
         out.__class__ = type(self)
-    if self.grad is not None:
-        out.grad = self.grad.clone().detach()
+    if self._grad is not None:
+        out._grad = self._grad.clone().detach()
     memo[id(self)] = out
     out.__dict__.update(copy.deepcopy(own_attributes(self), memo))
     return out
@@ -543,7 +585,7 @@ def adopt(self: Tensor, source: Tensor, requires_grad: bool) -> None:
     self._tid, self._slot, self._data, self._special = 0, -1, None, False
     self._base, self._chain, self._views, self._version = None, (), None, 0
     self._leaf = requires_grad
-    self.grad = None
+    self._grad = None
     storage.share_memory(self, source, requires_grad)
 
 
@@ -719,7 +761,7 @@ def attach() -> None:
         mH=lambda self: complex_numbers.conj(shape.matrix_transpose(self)), grad_fn=_grad_fn,
         itemsize=lambda self: self._aval.dtype.itemsize, nbytes=lambda self: self._aval.nbytes,
         is_cuda=lambda self: False, is_sparse=lambda self: False, layout=lambda self: "torch.strided",
-        retains_grad=lambda self: self._retains, names=lambda self: (None,) * len(self._aval.shape),
+        retains_grad=lambda self: bool(self._retains), names=lambda self: (None,) * len(self._aval.shape),
         output_nr=lambda self: 0,
     )  # fmt: skip
     for name, function in properties.items():
@@ -729,6 +771,7 @@ def attach() -> None:
     T.requires_grad = property(lambda self: self._aval.requires_grad, set_requires_grad)
     generators.Generator.device = property(lambda self: CPU)  # type: ignore[attr-defined]
     T.data = property(data_of, storage.set_data)
+    T.grad = property(operator.attrgetter("_grad"), set_grad, forget_grad)  # type: ignore[misc]
 
 
 def _setter(view: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Any], None]:

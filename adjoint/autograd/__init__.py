@@ -20,7 +20,9 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"adjoint.autograd.{_HOME[name]}"), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"module 'adjoint.autograd' has no attribute {name!r}")
+    from adjoint.absent import absent
+
+    raise absent(__name__, name, __all__)
 
 
 __all__ = [

@@ -196,7 +196,7 @@ def add_known(tr: Any, sums: Sums) -> bool:
     inputs, tid = tr.inputs, tr.id
     olds, data = [], []
     for position, a, _ in sums.leaves:
-        old = inputs[position].grad
+        old = inputs[position]._grad
         if old is None or old._aval is not a or old._special or old._tid == tid or old._views is not None:
             return False
         value = old._data
@@ -211,7 +211,7 @@ def add_known(tr: Any, sums: Sums) -> bool:
     tr.buffers += data
     mutated = tr.mutated
     for position, _, slot in sums.leaves:
-        old = inputs[position].grad
+        old = inputs[position]._grad
         mutated[id(old)] = old
         old._data = None
         old._tid = tid
@@ -227,7 +227,7 @@ def jump(tr: Any, macro: Macro) -> None:
         return
     with changing:
         leaves = [tr.inputs[position] for position, _, _ in macro.results]
-        if not any([leaf._shared or (leaf.grad is not None and is_elsewhere(leaf.grad)) for leaf in leaves]):
+        if not any([leaf._shared or (leaf._grad is not None and is_elsewhere(leaf._grad)) for leaf in leaves]):
             _jump(tr, macro)
             return
         tr.node = macro.end
@@ -247,8 +247,8 @@ def _jump(tr: Any, macro: Macro) -> None:
         leaf = inputs[position]
         g = pending(tid, slot, a)
         handles.append(g)
-        if leaf.grad is None:
-            leaf.grad = g
+        if leaf._grad is None:
+            leaf._grad = g
         elif more is None:
             more = [(leaf, g)]
         else:
@@ -262,7 +262,7 @@ def _jump(tr: Any, macro: Macro) -> None:
     shared = parts = False
     olds = []
     for leaf, _ in more:
-        old = leaf.grad
+        old = leaf._grad
         olds.append(old)
         if old._special or old._views is not None:
             shared = True
@@ -315,7 +315,7 @@ def accumulate(pairs: list[tuple[Tensor, Tensor]], create_graph: bool = False) -
         return
     with changing:
         for leaf, g in pairs:
-            if leaf.grad is not None and is_elsewhere(leaf.grad):
+            if leaf._grad is not None and is_elsewhere(leaf._grad):
                 leaf._shared = True
             _accumulate(leaf, g, create_graph)
         if not create_graph and any([leaf._shared for leaf, _ in pairs]):
@@ -327,14 +327,14 @@ def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
     stopped requiring a gradient."""
     if not leaf._aval.requires_grad:
         return
-    if leaf.grad is None:
+    if leaf._grad is None:
         g._aval = plain(g._aval)
-        leaf.grad = g
+        leaf._grad = g
         return
     if create_graph:
-        leaf.grad = leaf.grad + g
+        leaf._grad = leaf._grad + g
         return
-    local.trace.in_mode(False, _add, leaf.grad, g)
+    local.trace.in_mode(False, _add, leaf._grad, g)
 
 
 def _sums(olds: list[Tensor], more: list[tuple[Tensor, Tensor]]) -> list[Tensor]:

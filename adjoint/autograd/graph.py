@@ -186,3 +186,9 @@ def node_of(t: Tensor) -> GradNode | None:
 def grad_fn(t: Tensor) -> GradNode | None:
     """`Tensor.grad_fn`: None for leaves."""
     return None if t._leaf or not t._aval.requires_grad else node_of(t)
+
+
+def __getattr__(name: str) -> object:
+    from adjoint.absent import absent
+
+    raise absent(__name__, name, globals())

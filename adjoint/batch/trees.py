@@ -18,6 +18,15 @@ def leaves_of(tree: Any) -> list[Tensor]:
     return []
 
 
+def others_of(tree: Any) -> list[Any]:
+    """What is no tensor in a tree, in order."""
+    if isinstance(tree, (list, tuple)):
+        return [x for t in tree for x in others_of(t)]
+    if isinstance(tree, dict):
+        return [x for t in tree.values() for x in others_of(t)]
+    return [] if isinstance(tree, Tensor) else [tree]
+
+
 def is_alike(tree: Any, other: Any) -> bool:
     """Whether two trees have their tensors at the same places. Tuples and lists are alike; what is no tensor is not compared."""
     if isinstance(tree, Tensor):

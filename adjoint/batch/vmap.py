@@ -14,6 +14,7 @@ from typing import Any
 
 from adjoint.batch.trees import leaves_of, rebuild
 from adjoint.batch.walk import Mapped, batched
+from adjoint.ops.elementwise import cast
 from adjoint.ops.joining import cat, stack
 from adjoint.ops.shape import narrow, select
 from adjoint.trace import recorder
@@ -57,7 +58,11 @@ def vmap(func: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = 
         raise ValueError(f"vmap: chunk_size should be None or greater than 0. (got {chunk_size})")
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        dims = in_dims if isinstance(in_dims, (tuple, list)) else (in_dims,) * len(args)
+        if not isinstance(in_dims, (int, tuple)):
+            raise ValueError(
+                f"vmap: expected in_dims to be an int or a tuple with the structure of the arguments, got {type(in_dims).__name__}"
+            )
+        dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)
         if len(dims) != len(args):
             raise ValueError(f"vmap: in_dims {in_dims} has {len(dims)} entries for {len(args)} arguments")
         flat = [pair for a, dim in zip(args, dims, strict=True) for pair in _with_dims(a, dim)]
@@ -65,8 +70,6 @@ def vmap(func: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = 
         if len(sizes) != 1:
             raise ValueError(f"vmap: mapped-over sizes must be one and the same, got {sorted(sizes)} along in_dims {in_dims}")
         size = sizes.pop()
-        if size == 0:
-            raise ValueError("vmap: cannot map over an axis of size 0")
 
         def sample(parts: list[Tensor]) -> Any:
             given = iter(parts)
@@ -94,12 +97,25 @@ def _with_dims(tree: Any, dim: Any) -> Pairs:
         if not -rank <= dim < rank:
             raise ValueError(f"vmap: in_dim {dim} for a tensor of shape {list(tree._aval.shape)}")
         return [(tree, dim % rank)]
-    if isinstance(tree, (tuple, list)):
+    if isinstance(tree, (tuple, list, dict)):
+        if dim is not None and not isinstance(dim, int):
+            _check_structure("in_dims", tree, dim)
+        if isinstance(tree, dict):
+            return [pair for k, t in tree.items() for pair in _with_dims(t, dim[k] if isinstance(dim, dict) else dim)]
         dims = dim if isinstance(dim, (tuple, list)) else [dim] * len(tree)
         return [pair for t, d in zip(tree, dims, strict=True) for pair in _with_dims(t, d)]
-    if isinstance(tree, dict):
-        return [pair for k, t in tree.items() for pair in _with_dims(t, dim[k] if isinstance(dim, dict) else dim)]
+    if dim is not None:
+        raise ValueError(
+            f"vmap: got in_dim={dim!r} for an argument of type {type(tree).__name__}, which cannot be mapped over; use None for it in in_dims"
+        )
     return []
+
+
+def _check_structure(name: str, tree: Any, dim: Any) -> None:
+    """ValueError where the axes given for a tuple, list or dict are not of the same kind."""
+    same = type(dim) is type(tree) and len(dim) == len(tree)
+    if not same or (isinstance(tree, dict) and dim.keys() != tree.keys()):
+        raise ValueError(f"vmap: {name} is not compatible with the structure of the {type(tree).__name__} it is for: {dim!r}")
 
 
 def _placed(tree: Any, dim: Any) -> Pairs:
@@ -112,7 +128,9 @@ def _placed(tree: Any, dim: Any) -> Pairs:
             raise ValueError(f"vmap: out_dims must have the structure of the result; got {dim!r} for a tensor")
         if dim is not None and not -rank <= dim < rank:
             raise IndexError(f"vmap: out_dim {dim} for a result of shape {list(tree._aval.shape)}, which has {rank} places for the batch")
-        return [(tree, dim)]
+        return [(tree, None if dim is None else int(dim))]
+    if isinstance(tree, (tuple, list, dict)) and dim is not None and not isinstance(dim, int):
+        _check_structure("out_dims", tree, dim)
     if isinstance(tree, (tuple, list)):
         dims = dim if isinstance(dim, (tuple, list)) else [dim] * len(tree)
         return [pair for t, d in zip(tree, dims, strict=True) for pair in _placed(t, d)]
@@ -184,6 +202,8 @@ def _chunked(sample: Callable, flat: Pairs, size: int, out_dims: Any, draws: Dra
 def _run(sample: Callable, flat: Pairs, size: int, out_dims: Any, draws: Draws) -> tuple[Any, list[Tensor]]:
     """The same for all samples at once: by a walk over the steps of the first, or by a loop."""
     tr = local.trace
+    if not size:
+        return _of_none(sample, flat, out_dims)
     if tr.eager or size == 1:
         return _looped(sample, flat, size, out_dims, draws, [])
     steady = [(x if d is None else _steady(x), d) for x, d in flat]
@@ -205,6 +225,12 @@ def _run(sample: Callable, flat: Pairs, size: int, out_dims: Any, draws: Draws) 
             return tree, found
     _write_back(given, flat, 0)
     return _looped(sample, flat, size, out_dims, draws, [tree])
+
+
+def _of_none(sample: Callable, flat: Pairs, out_dims: Any) -> tuple[Any, list[Tensor]]:
+    """Of no samples at all: what becomes of their sum, which is zero, says what the results would be."""
+    tree = sample([x if d is None else cast(x.sum(d), x._aval.dtype) for x, d in flat])
+    return tree, [x if d is None else narrow(x.unsqueeze(d), d, 0, 0) for x, d in _placed(tree, out_dims)]
 
 
 def _steady(x: Tensor) -> Tensor:

@@ -144,7 +144,7 @@ class Compiled:
         """(True, the results) if the call is known here. args: if they are all of the call.  ended: the trace was ended for it."""
         arguments = shape
         leaves = [*state.leaves, *[t for t in tensors if t._leaf and t._aval.requires_grad]]
-        layout = state.layouts.get((len(tensors), *[t.grad is None for t in leaves]))
+        layout = state.layouts.get((len(tensors), *[t._grad is None for t in leaves]))
         if layout is None or not layout.settled:
             return False, None
         if layout.rebased != rebased[0] and layout.moved():
@@ -156,7 +156,7 @@ class Compiled:
             flush(tr)
         sources = [*tensors, *layout.captured]
         if layout.gradients:
-            gradients = [sources[k].grad for k in layout.gradients]
+            gradients = [sources[k]._grad for k in layout.gradients]
             if any([g is None or g._base is not None for g in gradients]):
                 return False, None
             sources += gradients
@@ -203,7 +203,7 @@ class Compiled:
         tr.node = replay.end  # no calls in these lines
         tr.scalars += scalars
         for k, found in replay.grads:
-            leaves[k].grad = None if found is None else make_handle(tr, *found)
+            leaves[k]._grad = None if found is None else make_handle(tr, *found)
         for k, slot, changes in replay.mutated:
             t = sources[k]
             a = t._aval
@@ -418,7 +418,7 @@ def _build(make: Callable[[int, Any], Tensor], tree: tuple, sources: list, leave
     if kind == "leaf":
         return leaves[tree[1]]
     if kind == "gradient":
-        return leaves[tree[1]].grad
+        return leaves[tree[1]]._grad
     if kind == "same":
         return made[tree[1]]
     _, of, chain, slot, a, key = tree

@@ -93,9 +93,9 @@ class Direct:
             t._version += changes
         for k, found in self.grads:
             if found is None:
-                leaves[k].grad = None
+                leaves[k]._grad = None
             else:
-                leaves[k].grad = g = pending(0, -1, found[1])
+                leaves[k]._grad = g = pending(0, -1, found[1])
                 g._data = out[found[0]]
 
     def attempt(self, sources: list[Tensor], leaves: list[Tensor], buffers: list, scalars: list) -> list | None:

@@ -65,7 +65,7 @@ class Layout:
         if count and not (places.keys().isdisjoint(ids) and (count == 1 or len({*ids}) == count)):
             first: dict[int, int] = {}
             out = tuple([places.get(i, -1 - first.setdefault(i, k)) for k, i in enumerate(ids)])
-        grads = [id(t.grad) for t in leaves]
+        grads = [id(t._grad) for t in leaves]
         if not (places.keys().isdisjoint(grads) and {*ids}.isdisjoint(grads)):
             out += tuple([(j, places.get(i), ids.index(i) if i in ids else None) for j, i in enumerate(grads) if i in places or i in ids])
         return out
@@ -108,4 +108,4 @@ class State:
             return False
         if self.tags and any([attributes_of(t).keys() & self.tags for t in tensors]):
             return False
-        return not (self.reads_grad and any([t.grad is not None and not (t._leaf and t._aval.requires_grad) for t in tensors]))
+        return not (self.reads_grad and any([t._grad is not None and not (t._leaf and t._aval.requires_grad) for t in tensors]))

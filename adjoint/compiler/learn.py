@@ -34,10 +34,10 @@ class Before:
         if any([attributes_of(t).keys() & state.names for t in tensors]):
             raise Unrepeatable("it can read attributes that were given to its arguments")
         self.leaves = [*state.leaves, *[t for t in tensors if t._leaf and t._aval.requires_grad]]
-        self.kinds = (len(tensors), *[t.grad is None for t in self.leaves])
+        self.kinds = (len(tensors), *[t._grad is None for t in self.leaves])
         self.layout = state.layouts.setdefault(self.kinds, Layout(state.tensors))
         base = [*tensors, *self.layout.captured]
-        gradients = [base[k].grad for k in self.layout.gradients]
+        gradients = [base[k]._grad for k in self.layout.gradients]
         if any([g is None for g in gradients]):
             raise Unrepeatable("the argument whose gradient it read has none now")
         self.sources: list[Any] = base + gradients
@@ -50,7 +50,7 @@ class Before:
         self.node, self.tid = tr.node, tr.id
         self.counts = len(tr.inputs), len(tr.scalars), len(tr.handles)
         self.bound = {id(t) for t in state.tensors if t._tid in (tr.id, -tr.id)}
-        self.grads = [t.grad for t in self.leaves]
+        self.grads = [t._grad for t in self.leaves]
         self.alike = self.layout.aliases(tensors, self.leaves)
         self.payload, self.origins = len(tr.payload), len(tr.origins)
         everything = {id(t): t for t in (*self.sources, *state.tensors, *[g for g in self.grads if g is not None])}
@@ -189,7 +189,7 @@ class Before:
     def _gradients(self, tr: Any, handles: dict) -> list:
         out: list[Any] = []
         for k, (leaf, old) in enumerate(zip(self.leaves, self.grads, strict=True)):
-            g = leaf.grad
+            g = leaf._grad
             if g is old:
                 continue
             if g is None:
@@ -232,7 +232,7 @@ class Before:
         for k, leaf in enumerate(self.leaves):
             if leaf is t:
                 return ("leaf", k)
-            if leaf.grad is t:
+            if leaf._grad is t:
                 return ("gradient", k)
         if any(t is s for s in self.state.tensors):
             return ("constant", t)

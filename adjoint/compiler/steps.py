@@ -62,7 +62,7 @@ class Step:
         if layout.rebased != rebased[0] or not self.guard.holds():
             return None
         leaves, sources = self.leaves, layout.captured
-        grads = [t.grad for t in leaves]
+        grads = [t._grad for t in leaves]
         if (self.given, *[g is None for g in grads]) != self.missing:
             return None
         seen = {*map(id, grads)}
@@ -75,7 +75,7 @@ class Step:
         if len(seen) < self.distinct or not layout.places.keys().isdisjoint(seen):  # as `Layout.aliases`
             return None
         if self.kinds:
-            gradients = [sources[k].grad for k in layout.gradients]
+            gradients = [sources[k]._grad for k in layout.gradients]
             for g, kind in zip(gradients, self.kinds, strict=True):
                 if g._aval is not kind or g._base is not None:
                     return None

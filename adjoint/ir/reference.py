@@ -301,6 +301,9 @@ class IndexOutOfRange(IndexError, RuntimeError):
     """An element of an index tensor is out of range; PyTorch raises one or the other, by operation."""
 
 
+# Where there is nothing to read or write, no index is out of range: nothing looks at it.
+
+
 def checked_index(index: np.ndarray, n: int, wraps: bool = True, axis: int = 0) -> np.ndarray:
     """Non-negative positions on an axis of length n; the error names the first offender."""
     bad = (index < (-n if wraps else 0)) | (index >= n)
@@ -317,20 +320,23 @@ def _position(a: Arrays, attrs: tuple) -> np.ndarray:
 
 
 def _take(a: Arrays, attrs: Any) -> np.ndarray:
-    return a[0][checked_index(a[1], a[0].shape[0])]
+    x, index = a
+    return x[checked_index(index, x.shape[0])] if x.size else np.empty((*index.shape, *x.shape[1:]), x.dtype)
 
 
 def _put_add(a: Arrays, n: int) -> np.ndarray:
     index, values = a
     out = np.zeros((n, *values.shape[index.ndim :]), values.dtype)
-    np.add.at(out, checked_index(index, n), values)
+    if values.size:
+        np.add.at(out, checked_index(index, n), values)
     return out
 
 
 def _put(a: Arrays, attrs: Any) -> np.ndarray:
-    out = a[0].copy()
-    index = checked_index(a[1], out.shape[0])
-    out[index.ravel()] = a[2].reshape((index.size, *out.shape[1:]))
+    out, values = a[0].copy(), a[2]
+    if values.size:
+        index = checked_index(a[1], out.shape[0])
+        out[index.ravel()] = values.reshape((index.size, *out.shape[1:]))
     return out
 
 
@@ -348,7 +354,8 @@ _FOLDS_AT: dict[str, Any] = {"prod": np.multiply, "amax": np.maximum, "amin": np
 
 def _put_fold(a: Arrays, fold: str) -> np.ndarray:
     out = a[0].copy()
-    _FOLDS_AT[fold].at(out, checked_index(a[1], out.shape[0]), a[2])
+    if a[2].size:
+        _FOLDS_AT[fold].at(out, checked_index(a[1], out.shape[0]), a[2])
     return out
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from adjoint import dtypes
 from adjoint.dtypes import DType
+from adjoint.ops.conversion import converted, stored
 from adjoint.ops.descriptions import describe
 from adjoint.trace.handle import Parameter, Tensor, pending
 from adjoint.trace.infer import common_dtype
@@ -190,17 +191,6 @@ def in_common(function: Callable[..., Tensor], *operands: Any, whole: bool = Fal
     return cast(function(*[cast(x, wide) if isinstance(x, Tensor) else x for x in operands]), dtype)
 
 
-def number_for(dtype: DType, value: Any) -> Any:
-    """A number that is given to a tensor of this dtype: RuntimeError for a complex one where the tensor is real."""
-    if not isinstance(value, complex) or dtype.is_complex:
-        return value
-    if dtype is dtypes.bool:
-        return value != 0
-    if value.imag:
-        raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow: {value} is complex")
-    return value.real
-
-
 def _scaled(name: str, input: Any, other: Any, alpha: Number) -> Any:
     """`alpha * other` in the dtype of the two, as PyTorch has it: alpha takes no part in promotion."""
     if alpha == 1 and type(alpha) is int:
@@ -214,7 +204,7 @@ def _scaled(name: str, input: Any, other: Any, alpha: Number) -> Any:
         raise RuntimeError("Boolean alpha only supported for Boolean results.")
     if isinstance(other, Tensor) and other._aval.dtype is dtypes.bool and kinds[0] is dtypes.bool:
         return other if alpha else other & False
-    return other * alpha
+    return other * converted(f"{name}(), alpha", alpha, dtype_together(input, other))
 
 
 def add(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
@@ -248,7 +238,9 @@ def _half_factor(input: Any, other: Any, alpha: Number) -> Tensor | None:
     if (alpha == 1 and type(alpha) is int) or type(alpha) not in (int, float):
         return None
     dtype = dtype_together(input, other)
-    return cast(record("full", (alpha,), ((), dtype)), dtypes.float32) if dtype.is_half else None
+    if not dtype.is_half:
+        return None
+    return cast(record("full", (converted("alpha", alpha, dtype),), ((), dtype)), dtypes.float32)
 
 
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
@@ -391,7 +383,12 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     """
     if input is None and other is None:
         return condition.nonzero(as_tuple=True)
-    return record("where", (condition, plain(input, "where"), plain(other, "where")))
+    input, other = plain(input, "where"), plain(other, "where")
+    out = record("where", (condition, input, other))
+    for x in (input, other):
+        if not isinstance(x, Tensor):
+            stored("where()", x, out._aval.dtype)  # as it is checked to be
+    return out
 
 
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
@@ -413,11 +410,16 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
 
 def _clamp_below(x: Tensor, low: Any) -> Tensor:
     # comparing, not maximum(): at a tie the whole gradient goes to x, and NaN stays
-    return where(functions["lt"](x, low), low, x)
+    return where(functions["lt"](x, low), _limit(x, low), x)
 
 
 def _clamp_above(x: Tensor, high: Any) -> Tensor:
-    return where(functions["gt"](x, high), high, x)
+    return where(functions["gt"](x, high), _limit(x, high), x)
+
+
+def _limit(x: Tensor, limit: Any) -> Any:
+    limit = plain(limit, "clamp")
+    return limit if isinstance(limit, Tensor) else converted("clamp()", limit, dtype_together(x, limit))
 
 
 def isfinite(input: Tensor) -> Tensor:
@@ -477,7 +479,7 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
         near = absolute(weight) < 0.5
         start, share = where(near, input, end), where(near, weight, weight - 1)
     else:
-        weight = number_for(input._aval.dtype, weight)
+        weight = converted("lerp(), weight", weight, input._aval.dtype)
         start, share = (input, weight) if abs(weight) < 0.5 else (end, weight - 1)
     return start + share * (end - input)
 
@@ -490,7 +492,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 
     tensor([21., 81.])
     """
     refuse("addcmul", (1, 2, 3), input, tensor1, tensor2)
-    value = number_for(dtype_together(input, tensor1, tensor2), value)
+    value = converted("addcmul(), value", value, dtype_together(input, tensor1, tensor2))
     return in_common(lambda x, a, b: x + value * a * b, input, tensor1, tensor2, whole=True)
 
 
@@ -506,7 +508,7 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 
             "Integer division with addcdiv is no longer supported: the division of two integer tensors; use (input + value * "
             "tensor1 / tensor2), or convert one of them with .float()"
         )
-    value = number_for(dtype_together(input, tensor1, tensor2), value)
+    value = converted("addcdiv(), value", value, dtype_together(input, tensor1, tensor2))
     return in_common(lambda x, a, b: x + value * a / b, input, tensor1, tensor2)
 
 

@@ -14,7 +14,14 @@ import numpy as np
 from adjoint import dtypes
 from adjoint.ops.conversion import converted
 from adjoint.ops.elementwise import cast, div, plain, where
-from adjoint.ops.index import INTEGERS, position, put_indexed, same_dtype, take_indexed
+from adjoint.ops.index import (
+    INTEGERS,
+    position,
+    position_at_once,
+    put_indexed,
+    same_dtype,
+    take_indexed,
+)
 from adjoint.ops.shape import axis_of, expand
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
@@ -106,12 +113,14 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
             f"{len(input._aval.shape)} dimensions for input, and {len(indices._aval.shape)} dimensions for indices"
         )
     axis = axis_of(dim, len(input._aval.shape))
+    if not input._aval.shape:
+        raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions: leave dim out, or reshape(1) the tensors")
     rest = np.broadcast_shapes(
         *(tuple(1 if d == axis else n for d, n in enumerate(x._aval.shape)) for x in (input, indices))
     )
     wide = tuple(input._aval.shape[axis] if d == axis else n for d, n in enumerate(rest))
     narrow = tuple(indices._aval.shape[axis] if d == axis else n for d, n in enumerate(rest))
-    places = position(indices, wide[axis], True, axis)
+    places = position(indices, wide[axis], True, axis, math.prod(narrow))
     return gather(expand(input, wide), axis, expand(places, narrow))
 
 
@@ -136,7 +145,8 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
         if index._aval.size != 1:
             raise RuntimeError(f"index_select(): Index to scalar can have only 1 value, got {index._aval.size} value(s)")
         return record("reshape", (index_select(_lifted(input), 0, index),), ())
-    return take_indexed(input, {axis: position(index, input._aval.shape[axis], False, axis)})
+    rest = math.prod(n for d, n in enumerate(input._aval.shape) if d != axis)
+    return take_indexed(input, {axis: position_at_once(index, input._aval.shape[axis], False, axis, rest)})
 
 
 def take(input: Tensor, index: Tensor) -> Tensor:
@@ -321,7 +331,8 @@ def _along(name: str, input: Tensor, dim: int, index: Tensor, source: Tensor, ta
             f"{name}(): the source must have the shape of self with as many slices along dimension {axis} as the index has "
             f"elements: self {list(shape)}, index {list(index._aval.shape)}, so {list(wanted)}, but got {list(have)}"
         )
-    return axis, position(index, shape[axis] if shape else 1, False, axis)
+    find = position_at_once if name == "index_reduce" else position
+    return axis, find(index, shape[axis] if shape else 1, False, axis, source._aval.size)
 
 
 def _slices(input: Tensor, axis: int, places: Tensor, source: Tensor, reduce: str | None = None, include_self: bool = True) -> Tensor:
@@ -385,12 +396,14 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     target, shape, dtype = _lifted(input), tuple(input._aval.shape), input._aval.dtype
     axis = axis_of(dim, len(shape))
     n = target._aval.shape[axis]
-    places = position(index, n, True, axis)
+    places = position(index, n, True, axis, target._aval.size)
     if not isinstance(value, Tensor):
         value = converted("index_fill()", plain(value, "index_fill"), dtype)
         return record("reshape", (put_indexed(target, {axis: places}, value),), shape)
     yes = record("full", (True,), (tuple(index._aval.shape), dtypes.bool))
-    listed = record("put", (record("full", (False,), ((n,), dtypes.bool)), places, yes))
+    listed = record("full", (False,), ((n,), dtypes.bool))
+    if target._aval.size:
+        listed = record("put", (listed, places, yes))
     listed = record("reshape", (listed,), (n, *(1,) * (len(target._aval.shape) - axis - 1)))
     # not `put`: a slice that is listed twice holds the value, and so counts, once
     return record("reshape", (where(listed, cast(value, dtype), target),), shape)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from adjoint import dtypes
-from adjoint.ir.reference import IndexOutOfRange
+from adjoint.ir.reference import IndexOutOfRange, checked_index
 from adjoint.ops.conversion import stored
 from adjoint.ops.elementwise import cast
 from adjoint.ops.shape import sizes_of
@@ -304,24 +304,35 @@ def plan(x: Tensor, advanced: dict[int, Tensor]) -> tuple[tuple[int, ...], tuple
     return order, tuple(common), rest, axes[0] if adjacent else 0
 
 
-def position(index: Tensor, n: int, wraps: bool, axis: int) -> Tensor:
-    """An index into an axis of length n, counted from the front; out of range is an error that names the axis."""
+def position(index: Tensor, n: int, wraps: bool, axis: int, read: int = 1) -> Tensor:
+    """An index into an axis of length n, counted from the front; out of range is an error that names the axis.
+
+    read: how many elements are found with it. PyTorch looks at no index of a result without elements; nor is there
+    anything here that could, once all is compiled.
+    """
     if n == 0 and index._aval.size:  # whatever it says; what would find that out may have no elements to compute
         raise IndexOutOfRange(f"index is out of bounds for dimension {axis} with size 0; index an axis that has elements")
     if index._aval.dtype is not dtypes.int64:
         index = cast(index, dtypes.int64)
-    return record_one("position", index, (n, wraps, axis))
+    return record_one("position", index, (n, wraps, axis)) if read else index
 
 
-def linear_index(x: Tensor, advanced: dict[int, Tensor]) -> Tensor:
-    """One index into the flattened indexed axes."""
+def position_at_once(index: Tensor, n: int, wraps: bool, axis: int, read: int) -> Tensor:
+    """The same for functions that look at an index even where they find nothing with it."""
+    if not read and index._aval.size and n:
+        checked_index(recorder.array_of(index), n, wraps, axis)
+    return position(index, n, wraps, axis, read)
+
+
+def linear_index(x: Tensor, advanced: dict[int, Tensor], read: int) -> Tensor:
+    """One index into the flattened indexed axes, with which so many elements are found."""
     axes = sorted(advanced)
     if axes == [0]:
         return advanced[0]  # whatever uses it checks it
     linear: Any = None
     for a in axes:
         n = x._aval.shape[a]
-        i = position(advanced[a], n, True, a)
+        i = position(advanced[a], n, True, a, read)
         linear = i if linear is None else linear * n + i
     return linear
 
@@ -333,7 +344,7 @@ def take_indexed(x: Tensor, advanced: dict[int, Tensor]) -> Tensor:
     y = x if order == tuple(range(rank)) else record("permute", (x,), order)
     if k > 1:
         y = record("reshape", (y,), (math.prod(y._aval.shape[:k]), *rest))
-    out = record("take", (y, linear_index(x, advanced)))
+    out = record("take", (y, linear_index(x, advanced, math.prod((*common, *rest)))))
     c = len(common)
     if place and c + len(rest):
         total = c + len(rest)
@@ -435,7 +446,7 @@ def put_indexed(x: Tensor, advanced: dict[int, Tensor], value: Any, accumulate: 
     y = x if order == tuple(range(rank)) else record("permute", (x,), order)
     front = tuple(shape[a] for a in order[:k])
     flat = record("reshape", (y,), (math.prod(front), *rest)) if k > 1 else y
-    linear = linear_index(x, advanced)
+    linear = linear_index(x, advanced, math.prod(result))
     if not common:  # one place, named by 0-d tensors
         linear, value = record("reshape", (linear,), (1,)), record("reshape", (value,), (1, *rest))
     elif tuple(linear._aval.shape) != common:

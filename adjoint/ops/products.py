@@ -13,7 +13,8 @@ import numpy as np
 
 from adjoint import dtypes
 from adjoint.dtypes import float32
-from adjoint.ops.elementwise import cast, number_for, where
+from adjoint.ops.conversion import converted
+from adjoint.ops.elementwise import cast, where
 from adjoint.ops.rearrange import diagonal_of
 from adjoint.ops.reduce import reduce
 from adjoint.trace.handle import Tensor
@@ -179,7 +180,7 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: 
 def _scaled_sum(product: Callable[[Tensor, Tensor], Tensor], input: Tensor, x: Tensor, y: Tensor, beta: Any, alpha: Any) -> Tensor:
     """`beta * input + alpha * product(x, y)`, rounded once for halves. With `beta` 0 the input's values do not count, NaN among them."""
     dtype = x._aval.dtype
-    alpha, beta = number_for(dtype, alpha), number_for(dtype, beta)
+    alpha, beta = converted("alpha", alpha, dtype), converted("beta", beta, dtype)
 
     def total(input: Tensor, x: Tensor, y: Tensor) -> Tensor:
         out = product(x, y)

@@ -98,9 +98,9 @@ class Optimizer:
         for group in self.param_groups:
             for param in group["params"]:
                 if set_to_none:
-                    param.grad = None
-                elif param.grad is not None:
-                    param.grad = torch.zeros_like(param.grad)
+                    param._grad = None
+                elif param._grad is not None:
+                    param._grad = torch.zeros_like(param._grad)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update. `closure`, if given, computes the loss and its gradients, and its value is returned."""
@@ -254,7 +254,7 @@ class FormulaOptimizer(Optimizer):
             names = self.tensors(group)
             rows: dict[Hashable, list[tuple[Tensor, ...]]] = {}
             for param in group["params"]:
-                grad = param.grad
+                grad = param._grad
                 if grad is None:
                     continue
                 state = self.state[param]
@@ -313,7 +313,7 @@ def by_parts(rule: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Ten
     RuntimeError for a gradient of another shape; it is looked at where the formula is recorded, not at every step."""
 
     def apply(param: Tensor, grad: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        if grad._aval.shape != param._aval.shape:  # of a .grad that somebody has set
+        if grad._aval.shape != param._aval.shape:  # the data have been changed since it was set
             raise RuntimeError(
                 f"a parameter of shape {list(param._aval.shape)} has a .grad of shape {list(grad._aval.shape)}; they must be the same"
             )

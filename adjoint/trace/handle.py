@@ -30,7 +30,8 @@ class Tensor(Typed):
     _tid, _slot: the value is slot `_slot` of the trace numbered `_tid` while that trace is being recorded;
         `-_tid` marks a leaf that was updated in this trace.
     _data: the Buffer with the value, once known.
-    _special: binding needs the slow path (memory handed out, history in an older trace, hooks on a leaf).
+    _special: binding needs the slow path (memory handed out, history in an older trace, hooks on a leaf, a gradient that is kept).
+    _retains: False, or what is called after a change in place of a tensor whose gradient is kept.
     _base, _chain: this is a view: `_chain` of movement operations applied to `_base`.  _views: the views of this tensor.
     _version: how often it was changed in place.
     _shared: threads were seen to change it, or its gradient, in turn: it is computed at once while there are several.
@@ -58,10 +59,10 @@ class Tensor(Typed):
     _leaf: bool = False
     _escape: Any = None
     _hooks: Any = None
-    _retains: bool = False
+    _retains: Any = False
     _loose: bool = False
     _shared: bool = False
-    grad: Any = None
+    _grad: Any = None
 
 
 class Parameter(Tensor):

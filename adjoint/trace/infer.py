@@ -13,6 +13,7 @@ from typing import Any
 from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.ir.prims import PRIMS
+from adjoint.ir.reference import IndexOutOfRange
 from adjoint.trace.aval import Aval, aval
 from adjoint.trace.trie import Num
 
@@ -183,6 +184,8 @@ def infer_structured(prim: str, operands: list[Any], attrs: Any) -> tuple[Any, A
             raise RuntimeError(
                 f"mat1 and mat2 shapes cannot be multiplied ({a.shape[-2]}x{a.shape[-1]} and {b.shape[-2]}x{b.shape[-1]})"
             )
+    if prim in ("take", "put") and not operands[0].shape[0] and 0 not in operands[1].shape:
+        raise IndexOutOfRange("index is out of bounds for dimension 0 with size 0; index an axis that has elements")
     if prim == "convolve" and any(x.dtype is not operands[0].dtype for x in operands):
         given = " and ".join(x.dtype.name for x in operands)
         kind = RuntimeError if all(x.dtype.is_floating_point for x in operands) else NotImplementedError

@@ -194,6 +194,8 @@ def bind_view(tr: Trace, t: Tensor) -> int:
         views.add(t)
     t._tid, t._slot, t._aval = fresh._tid, fresh._slot, a
     t._data, t._hist, t._special = fresh._data, fresh._hist, fresh._special
+    if t._retains:
+        t._retains()
     return t._slot if here else bind(tr, t)
 
 
@@ -254,7 +256,7 @@ def _in_other_thread(tr: Trace, t: Tensor, number: int, slot: int) -> Tensor | N
 
 
 def refresh_special(t: Tensor) -> None:
-    t._special = t._escape is not None or t._hist is not None or bool(t._hooks)
+    t._special = t._escape is not None or t._hist is not None or bool(t._hooks) or bool(t._retains)
 
 
 # --- recording ---------------------------------------------------------------------------------------------------------

@@ -484,6 +484,8 @@ def _point_slowly(tr: Trace, t: Tensor, value: Tensor, slot: int, leaf: bool) ->
         if t._hist is not None:
             t._hist = None
             refresh_special(t)
+    if t._retains:
+        t._retains()
     if tr.eager:
         if escape is not None and t._aval.requires_grad and not t._leaf:  # the memory is read anew, and continues this trace
             t._hist, t._hslot, t._special = tr.history(), slot, True

@@ -545,3 +545,21 @@ def test_a_leaf_that_stopped_requiring_a_gradient_gets_none(operation, read: boo
     w.requires_grad_(False).requires_grad_()
     v.sum().backward()
     assert w.grad is not None
+
+
+def test_what_a_grad_can_be() -> None:
+    x = torch.ones(2, requires_grad=True)
+    for wrong in (1.0, [1.0, 1.0], np.ones(2)):
+        with pytest.raises(TypeError, match="assigned grad expected to be a Tensor or None"):
+            x.grad = wrong
+    for unlike in (x, torch.ones(1), torch.ones(2, 1), torch.ones(2, dtype=torch.float64)):
+        with pytest.raises(RuntimeError, match="assign"):
+            x.grad = unlike
+    assert x.grad is None
+    g = torch.ones(2)
+    x.grad = g
+    (x * 2).sum().backward()
+    assert x.grad is g
+    assert g.tolist() == [3, 3]
+    del x.grad
+    assert x.grad is None

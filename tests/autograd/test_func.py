@@ -384,3 +384,77 @@ def test_stacked_models() -> None:
     ):
         with pytest.raises(RuntimeError, match=words):
             func.stack_module_state(wrong)
+
+
+@pytest.mark.parametrize("argnums", [1, -2, (0, 1), (0, 0), (), 0.0, "0", [0], (0.0,), None])
+def test_argnums_that_name_no_arguments(argnums: Any) -> None:
+    for transform in (func.grad, func.jacrev, func.jacfwd, func.hessian):
+        with pytest.raises(RuntimeError, match="argnum"):
+            transform(lambda x: x * 2, argnums)(torch.tensor(1.0))
+
+
+def test_arguments_and_results_that_have_no_derivative() -> None:
+    one = torch.tensor(1.0)
+    with pytest.raises(ValueError, match="must be Tensor"):
+        func.grad(lambda x: x)(1.0)
+    with pytest.raises(RuntimeError, match="floating point"):
+        func.grad(lambda x: x)(torch.tensor(1))
+    with pytest.raises(ValueError, match="floating point or complex"):
+        func.jvp(lambda x: x, (torch.tensor(1),), (torch.tensor(1),))
+    with pytest.raises(RuntimeError, match="at least one Tensor"):
+        func.jvp(lambda: one, (), ())
+    for call in (
+        lambda: func.vjp(lambda x: 1.0, one),
+        lambda: func.jvp(lambda x: (x, 1.0), (one,), (one,)),
+        lambda: func.jacrev(lambda x: 1.0)(one),
+    ):
+        with pytest.raises(RuntimeError, match="only tensors"):
+            call()
+    for call in (lambda: func.grad(lambda x: x, has_aux=True)(one), lambda: func.vjp(lambda x: (x, x, x), one, has_aux=True)):
+        with pytest.raises(RuntimeError, match=r"should be a tuple: \(output, aux\)"):
+            call()
+
+
+def test_functional_call_of_tied_weights() -> None:
+    first, second = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    second.weight = first.weight
+    first.weight.data.fill_(1.0)
+    both, x, three = torch.nn.Sequential(first, second), torch.ones(1), torch.tensor([[3.0]])
+    assert func.functional_call(both, {"1.weight": three}, x).item() == 9
+    assert func.functional_call(both, {"1.weight": three}, x, tie_weights=False).item() == 3
+    assert func.functional_call(both, ({"0.weight": three}, {"other": x}), x).item() == 9
+    assert first.weight is second.weight
+    assert func.grad(lambda w: func.functional_call(both, {"0.weight": w}, x).sum())(three).item() == 6
+    with pytest.raises(ValueError, match="tied"):
+        func.functional_call(both, {"0.weight": three, "1.weight": three * 2}, x)
+    with pytest.raises(RuntimeError, match="Missing key.*1.weight.*Unexpected key.*other"):
+        func.functional_call(both, {"0.weight": three, "other": x}, x, strict=True)
+    with pytest.raises(ValueError, match="multiple dictionaries"):
+        func.functional_call(both, ({"0.weight": three}, {"0.weight": three}), x)
+
+
+def test_no_grad_stops_tangents_as_it_stops_gradients() -> None:
+    def f(x: Any) -> Any:
+        with torch.no_grad():
+            y = x * 2
+        return x * y
+
+    x = torch.tensor([1.0, 3.0])
+    assert func.jvp(f, (x,), (torch.ones(2),))[1].tolist() == [2, 6]
+    assert func.grad(lambda v: f(v).sum())(x).tolist() == [2, 6]
+
+
+def test_aux_is_not_connected_to_the_variables() -> None:
+    def f(x: Any) -> Any:
+        return (x * x).sum(), {"twice": x * 2, "number": 3}
+
+    x, w = torch.tensor([1.0, 3.0]), torch.tensor([2.0, 2.0], requires_grad=True)
+    for aux in (
+        func.grad(f, has_aux=True)(x)[1], func.jacrev(f, has_aux=True)(x)[1], func.jacfwd(f, has_aux=True)(x)[1],
+        func.grad_and_value(f, has_aux=True)(x)[1][1], func.vjp(f, x, has_aux=True)[2], func.jvp(f, (x,), (x,), has_aux=True)[2],
+    ):  # fmt: skip
+        assert not aux["twice"].requires_grad
+        assert (aux["twice"].tolist(), aux["number"]) == ([2, 6], 3)
+    func.grad(lambda v: ((v * v).sum(), v * w), has_aux=True)(x)[1].sum().backward()
+    assert w.grad is not None
+    assert w.grad.tolist() == [1, 3]

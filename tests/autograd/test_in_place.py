@@ -266,3 +266,26 @@ def test_dtype_and_shape_of_the_target_stay() -> None:
     f += torch.ones(2, dtype=torch.float64)
     assert f.dtype == torch.float32
     assert i.tolist() == [1, 1]
+
+
+def test_the_gradient_kept_is_that_of_the_new_value() -> None:
+    for change, kept in (
+        (lambda y: y.mul_(3), [12, 12]),
+        (lambda y: y.zero_(), [0, 0]),
+        (lambda y: y[0].mul_(3), [12, 4]),
+        (lambda y: y.register_hook(lambda g: g * 10) and y.mul_(3), [12, 12]),
+        (lambda y: y.mul_(3).register_hook(lambda g: g * 10), [120, 120]),
+    ):
+        for _ in range(3):
+            y = torch.ones(2, requires_grad=True) * 2
+            y.retain_grad()
+            change(y)
+            (y * y).sum().backward()
+            assert y.retains_grad
+            assert y.grad.tolist() == kept
+    y = torch.ones(2, requires_grad=True) * 2
+    part = y[:1]
+    part.retain_grad()
+    y.mul_(3)
+    (part * part).sum().backward()
+    assert part.grad.tolist() == [12]

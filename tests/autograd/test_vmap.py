@@ -400,3 +400,24 @@ def test_the_structure_of_dims() -> None:
         func.vmap(lambda u: u, in_dims=((0, 1),))(x)
     with pytest.raises(ValueError, match="out_dims"):
         func.vmap(lambda u: u, out_dims=(0, 1))(x)
+
+
+def test_axes_that_do_not_fit_the_arguments() -> None:
+    pair, named = (torch.ones(2), torch.ones(2)), {"a": torch.ones(2)}
+    for in_dims, argument in (([0], pair[0]), (0.0, pair[0]), (0, 2.0), (([0, 0],), pair), (((0, 0, 0),), pair), (({"b": 0},), named)):
+        with pytest.raises(ValueError, match="vmap"):
+            torch.vmap(lambda x: x, in_dims)(argument)
+    for out_dims in ([0, 0], (0, 0, 0)):
+        with pytest.raises(ValueError, match="vmap"):
+            torch.vmap(lambda x: (x, x), out_dims=out_dims)(pair[0])
+    assert torch.vmap(lambda x, c: x * c, (0, None))(pair[0], 2.0).tolist() == [2, 2]
+
+
+def test_a_batch_of_none() -> None:
+    x = torch.ones(0, 3, requires_grad=True)
+    y, n = torch.vmap(lambda v: (v * 2, v.sum()), out_dims=(1, 0))(x)
+    assert (y.shape, n.shape, y.dtype) == ((3, 0), (0,), torch.float32)
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.shape == (0, 3)
+    assert torch.vmap(lambda v: v + 1)(torch.ones(0, 2, dtype=torch.int32)).dtype is torch.int32

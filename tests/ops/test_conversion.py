@@ -114,3 +114,29 @@ def test_alpha_of_index_add_keeps_the_dtype() -> None:
             assert got.dtype is kind and got.tolist() == expected
     with pytest.raises(RuntimeError, match="index_add.*300"):
         torch.zeros(3, dtype=torch.int8).index_add(0, torch.tensor([0]), torch.ones(1, dtype=torch.int8), alpha=300)
+
+
+UNFIT: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "where": lambda t, x, v: t.where(x == 1, v, x),
+    "clamp": lambda t, x, v: x.clamp(max=v),
+    "pad": lambda t, x, v: t.nn.functional.pad(x, (1, 1), value=v),
+    "add": lambda t, x, v: t.add(x, x, alpha=v),
+    "addcmul": lambda t, x, v: t.addcmul(x, x, x, value=v),
+    "addmm": lambda t, x, v: t.addmm(x[None], x[:, None].T, t.eye(2).to(x.dtype), alpha=v),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_numbers_beside_tensors_fit_their_dtype(name: str) -> None:
+    for t in (torch, theirs) if theirs is not None else (torch,):
+        for dtype, fits, too_large in ((t.int8, 100, 300), (t.float32, 3e38, 1e39)):
+            x = t.tensor([1, 2]).to(dtype)
+            assert UNFIT[name](t, x, fits).dtype is dtype
+            with pytest.raises(RuntimeError, match="without overflow"):
+                UNFIT[name](t, x, too_large)
+
+
+def test_padding_keeps_the_dtype() -> None:
+    for t in (torch, theirs) if theirs is not None else (torch,):
+        assert t.nn.functional.pad(t.tensor([7]), (1, 0), value=1.5).tolist() == [1, 7]
+        assert t.nn.functional.pad(t.tensor([False]), (1, 0), value=2).tolist() == [True, False]

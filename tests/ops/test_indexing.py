@@ -645,3 +645,38 @@ def test_no_index_into_an_empty_axis(name: str) -> None:
     with pytest.raises(IndexError, match="size 0"):
         getattr(torch.zeros(0), name)(0, torch.tensor([7]), torch.ones(1)).tolist()
     assert torch.ones(2).tolist() == [1, 1]
+
+
+NOTHING_TO_READ: dict[str, tuple[tuple[int, int], bool, Callable[[Any, Any, Any], Any]]] = {
+    # shape, whether the index is looked at all the same, what is done
+    "rows": ((3, 0), False, lambda t, x, i: x[i]),
+    "columns": ((0, 3), False, lambda t, x, i: x[:, i]),
+    "of a slice": ((0, 3), False, lambda t, x, i: t.ones(3, 4)[i, 0:0]),
+    "take_along_dim": ((0, 3), False, lambda t, x, i: t.take_along_dim(x, i.reshape(1, 1), 1)),
+    "index_select": ((0, 3), True, lambda t, x, i: t.index_select(x, 1, i)),
+    "embedding": ((3, 0), True, lambda t, x, i: t.nn.functional.embedding(i, x)),
+    "written": ((3, 0), False, lambda t, x, i: _written(x, i)),
+    "index_put": ((3, 0), False, lambda t, x, i: x.index_put((i,), t.ones(1, 0))),
+    "index_add": ((0, 3), False, lambda t, x, i: x.index_add(1, i, t.ones(0, 1))),
+    "index_fill": ((3, 0), False, lambda t, x, i: x.index_fill(0, i, 1)),
+    "index_reduce": ((3, 0), True, lambda t, x, i: x.index_reduce(0, i, t.ones(1, 0), "prod")),
+    "no axis": ((0, 3), True, lambda t, x, i: x[i]),
+}
+
+
+def _written(x: Any, i: Any) -> Any:
+    x[i] = 1.0
+    return x
+
+
+@pytest.mark.parametrize("name", NOTHING_TO_READ)
+def test_an_index_out_of_range_without_elements(name: str) -> None:
+    """In all runs what PyTorch does: most operations look at no index of a result without elements."""
+    shape, looks, call = NOTHING_TO_READ[name]
+    for t in (torch, torch, torch) if theirs is None else (torch, torch, torch, theirs):
+        x, index = t.ones(shape), t.tensor([7])
+        if looks:
+            with pytest.raises((IndexError, RuntimeError), match="out of"):
+                call(t, x, index)
+        else:
+            assert call(t, x, index).sum().item() == 0

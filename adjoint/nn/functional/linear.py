@@ -5,7 +5,7 @@ from __future__ import annotations
 import adjoint as torch
 from adjoint.methods import Tensor
 from adjoint.ops.composite import composite
-from adjoint.ops.index import position
+from adjoint.ops.index import position, position_at_once
 
 __all__ = ["bilinear", "embedding", "linear", "one_hot"]
 
@@ -56,7 +56,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
 
 @composite("EmbeddingBackward0")
 def _embedding(index: Tensor, weight: Tensor, padding_idx: int) -> Tensor:
-    rows = weight[position(index, weight.shape[0], False, 0)]
+    rows = weight[position_at_once(index, weight.shape[0], False, 0, weight.shape[1])]
     if padding_idx < 0:
         return rows
     return torch.where((index == padding_idx).unsqueeze(-1), rows.detach(), rows)

@@ -13,6 +13,7 @@ import adjoint as torch
 from adjoint.methods import Tensor
 from adjoint.nn.functional.convolution import whole_numbers
 from adjoint.ops.composite import composite
+from adjoint.ops.conversion import stored
 
 __all__ = ["pad"]
 
@@ -116,7 +117,7 @@ def pad(
             raise RuntimeError(
                 f"pad(): padding {list(amounts)} of an input of shape {list(input.shape)} would leave a negative size"
             )
-        return _constant(input, lo, hi, 0.0 if value is None else value)
+        return _constant(input, lo, hi, stored("pad()", 0 if value is None else value, input.dtype))
     if mode not in ("reflect", "replicate", "circular"):
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
     if value is not None and value != 0:
