@@ -186,6 +186,18 @@ MISTAKES = [
         "a batch of products with one right operand reads the wrong rows where the left matrices do not follow each other",
     ),
     Mistake(
+        "lanes-left-unadded", "wrong operand", "codegen/gemm_dot.py",
+        "(pick(kind, x, y, low + [width + i for i in low]), pick(kind, x, y, high + [width + i for i in high]))",
+        "(pick(kind, x, y, low + [width + i for i in low]), pick(kind, x, y, high + [width + i for i in low]))",
+        "every second result of a linear layer adds half of its terms twice and leaves out the others",
+    ),
+    Mistake(
+        "last-terms-unmasked", "lost mask", "codegen/gemm_dot.py",
+        "return step(str(whole), static_mask(lanes, k % lanes), sums) if k % lanes else sums",
+        "return step(str(whole), None, sums) if k % lanes else sums",
+        "linear layers whose inputs do not fill registers add products of the elements behind each row",
+    ),
+    Mistake(
         "no-room-before-panel", "too small a buffer", "codegen/gemm_strips.py",
         "memory = element_address(em, shape, memory, str(shape.lanes * width))",
         "memory = element_address(em, shape, memory, str(shape.lanes // 4 * width))",
