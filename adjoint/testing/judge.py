@@ -15,7 +15,7 @@ import numpy as np
 import adjoint
 from adjoint.testing.program_prelude import PRELUDE
 from adjoint.testing.programs import Program
-from adjoint.trace import recorder, state
+from adjoint.trace import bounds, recorder, state
 
 RUNS = (
     0,
@@ -176,7 +176,5 @@ def refused(seen: list[Any]) -> bool:
 
 def forget_paths() -> None:
     """Start with an empty trie, so that a failure does not depend on what ran before."""
-    trace = recorder.local.trace
-    trace.start()
-    state._roots.clear()
-    trace.node = trace.root()
+    recorder.local.trace.start()
+    bounds.sweep(0, 0)

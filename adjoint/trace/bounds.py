@@ -23,6 +23,7 @@ KEPT = 0.75  # of a limit, after a sweep
 STANDS = float("inf")  # last use of a step on the path of a trace that is being recorded
 
 counters = {"nodes_evicted": 0, "programs_evicted": 0, "sweeps": 0}
+_left = 0  # programs that the last sweep could not end: the trie does not hold them, but somebody else, or a cycle of garbage
 _sweeping = threading.Lock()
 
 
@@ -41,11 +42,15 @@ def look() -> None:
 
 def room_for_program() -> None:
     """Called before a program is compiled: forget the oldest if there are too many."""
+    global _left
     from adjoint.runtime.program import living  # not needed before something is compiled
 
-    limit = config.get("ADJOINT_MAX_PROGRAMS")
-    if len(living) >= limit:
+    limit, count = config.get("ADJOINT_MAX_PROGRAMS"), len(living)
+    if count < limit:
+        _left = 0
+    elif count >= limit + _left:
         sweep(config.get("ADJOINT_MAX_NODES"), limit)
+        _left = max(0, len(living) - int(limit * KEPT))
 
 
 def sweep(max_nodes: int, max_programs: int) -> None:

@@ -60,6 +60,22 @@ def test_ever_new_shapes_stay_within_the_limits(small: None) -> None:
 
 
 @compiled_only
+def test_programs_that_others_hold_are_not_looked_for_again_and_again(small: None) -> None:
+    """The trie does not lead to them, so a walk through it for each new program would end none of them."""
+    held = []
+    for n in range(70):
+        new_shape(n)[0].tolist()
+        held += [c.program for s in bounds._all_steps() for c in list((s.programs or {}).values())]
+        bounds.sweep(0, 0)
+    assert torch.stats()["living_programs"] >= 60
+    before = bounds.counters["sweeps"]
+    for n in range(100, 140):
+        new_shape(n)[0].tolist()
+    assert 0 < bounds.counters["sweeps"] - before <= 4
+    assert len(bounds._all_steps()) > 60  # what is new is kept meanwhile
+
+
+@compiled_only
 def test_what_is_used_is_kept(small: None) -> None:
     """A training loop beside all the new shapes is compiled once: what was used longest ago goes, not what is old."""
     w = torch.ones(17, requires_grad=True)
