@@ -21,7 +21,7 @@ from .mlp784 import MLP784_ADAM, MLP784_SGD
 from .orders import SCANS, SEARCH, SORT, TOPK, UNIQUE
 from .pointwise20 import POINTWISE20
 from .pools import ADAPTIVE_POOL, AVG_POOL, MAX_POOL, MAX_POOL_OVERLAPPING
-from .products import MATMULS
+from .products import LAYERS, MATMULS
 from .reads import ELEMENT_READS, ELEMENT_WRITES, MARKOV_CHAIN
 from .rows import CROSS_ENTROPY, LAYER_NORM, SOFTMAX
 from .scalar1000 import SCALAR1000
@@ -57,6 +57,7 @@ ALL: tuple[Workload, ...] = (
     SEARCH,
     *SCANS,
     *MATMULS,
+    *LAYERS,
     *STREAMS,
     HESSIAN,
     PER_SAMPLE,

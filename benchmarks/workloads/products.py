@@ -76,6 +76,50 @@ def _product(n: int, dtype: str = "float32", batch: int = 0) -> Workload:
     )
 
 
+def _of(expression: Callable) -> dict[str, Builder]:
+    """Builders of one expression of two operands, written alike in all libraries."""
+
+    def eagerly(torch: ModuleType, data: Arrays) -> Case:
+        a, b = torch.tensor(data["a"]), torch.tensor(data["b"])
+        return repeatable(lambda: [expression(a, b).numpy()])
+
+    def compiling(torch: ModuleType, data: Arrays) -> Case:
+        a, b = torch.tensor(data["a"]), torch.tensor(data["b"])
+        product = torch.compile(expression)
+        return repeatable(lambda: [product(a, b).numpy()])
+
+    def by_numpy(np: ModuleType, data: Arrays) -> Case:
+        return repeatable(lambda: [expression(data["a"], data["b"])])
+
+    def jitting(jax: ModuleType, data: Arrays) -> Case:
+        a, b = jax.numpy.asarray(data["a"]), jax.numpy.asarray(data["b"])
+        product = jax.jit(expression)
+        return repeatable(lambda: [np.asarray(jax.block_until_ready(product(a, b)))])
+
+    return {"adjoint": eagerly, "numpy": by_numpy, "torch": eagerly, "torch.compile": compiling, "jax": jitting}
+
+
+def _layer(name: str, title: str, a: tuple[int, int], b: tuple[int, int], expression: Callable, flops: int) -> Workload:
+    """A product as a linear layer has it, of which one operand lies the other way."""
+    return Workload(
+        name=name,
+        title=title,
+        target=1.2,
+        peers=PEERS,
+        make=lambda rng: {"a": rng.standard_normal(a).astype("float32"), "b": rng.standard_normal(b).astype("float32")},
+        builders=_of(expression),
+        rtol=1e-4,
+        atol=(1e-3,),
+        flops=flops,
+    )
+
+
+LAYERS = (
+    _layer("linear16", "linear layer from 1024 to 1024 of 16 rows", (16, 1024), (1024, 1024), lambda x, w: x @ w.T, 1 << 25),
+    _layer("linear64", "linear layer from 784 to 256 of 64 rows", (64, 784), (256, 784), lambda x, w: x @ w.T, 2 * 64 * 784 * 256),
+    _layer("weight_grad", "gradient of a weight of 384x128 from 768 rows", (768, 384), (768, 128), lambda g, x: g.T @ x, 2 * 768 * 384 * 128),
+)
+
 MATMULS = (
     *(_product(n) for n in (16, 64, 256, 1024, 2048)),
     _product(1024, "float64"),
