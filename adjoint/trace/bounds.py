@@ -23,7 +23,7 @@ KEPT = 0.75  # of a limit, after a sweep
 STANDS = float("inf")  # last use of a step on the path of a trace that is being recorded
 
 counters = {"nodes_evicted": 0, "programs_evicted": 0, "sweeps": 0}
-_left = 0  # programs that the last sweep could not end: the trie does not hold them, but somebody else, or a cycle of garbage
+_left = 0  # programs to be disregarded, as the last sweep ended none: not the trie holds them, but somebody else, or garbage does
 _sweeping = threading.Lock()
 
 
@@ -49,8 +49,9 @@ def room_for_program() -> None:
     if count < limit:
         _left = 0
     elif count >= limit + _left:
+        before = counters["programs_evicted"]
         sweep(config.get("ADJOINT_MAX_NODES"), limit)
-        _left = max(0, len(living) - int(limit * KEPT))
+        _left = len(living) - int(limit * KEPT) if counters["programs_evicted"] == before else 0
 
 
 def sweep(max_nodes: int, max_programs: int) -> None:

@@ -126,10 +126,10 @@ def test_of_something_computed_a_small_part_is_computed_and_a_large_one_read_in_
 def test_products_share_the_copy_of_a_right_operand(transposed: bool, many: int) -> None:
     """As the steps of a recurrent cell do; beside them products with other weights of the same size, which have their own."""
     s = Sketch()
-    weights = [s.input(*((400, 300) if transposed else (300, 400))) for _ in range(2)]
+    weights = [s.input(*((900, 96) if transposed else (96, 900))) for _ in range(2)]
     results = []
     for k in range(many):
-        x = s.input(20, 300)
+        x = s.input(20, 96)
         results += [s.product(x, s.turned(w) if transposed else w) for w in (weights if k % 2 else weights[::-1])]
     count, copied = s.kernels(*results).count("matmul"), 2 * many + 2
     assert count == copied or (count == 2 * many and not transposed and many < 4)  # few may read theirs in place
@@ -138,18 +138,18 @@ def test_products_share_the_copy_of_a_right_operand(transposed: bool, many: int)
 def test_copies_of_a_right_operand_in_other_tiles_are_others() -> None:
     s = Sketch()
     w, part = s.input(128, 96), s.input(96, 128)
-    results = [s.product(s.input(rows, 96), s.turned(w)) for rows in (9, 20, 9, 33, 20, 128, 9)]
-    results.append(s.product(s.input(9, 128), s.turned(part)))
+    results = [s.product(s.input(rows, 96), s.turned(w)) for rows in (20, 33, 20, 47, 33, 128, 20)]
+    results.append(s.product(s.input(33, 128), s.turned(part)))
     s.kernels(*results)
 
 
 def test_a_copy_does_not_outlive_the_values_it_was_made_of() -> None:
     """Weights that are computed anew between the products that read them."""
     s = Sketch()
-    w, x = s.input(400, 300), s.input(20, 300)
-    half = s.b.const(0.5, dtypes.float32, (400, 300))
+    w, x = s.input(400, 96), s.input(20, 96)
+    half = s.b.const(0.5, dtypes.float32, (400, 96))
     results = []
     for _ in range(3):
-        results += [s.product(x, s.turned(w)), s.product(s.input(20, 300), s.turned(w))]
+        results += [s.product(x, s.turned(w)), s.product(s.input(20, 96), s.turned(w))]
         w = s.b.node("mul", w, half)
     s.kernels(*results, w)

@@ -118,7 +118,8 @@ UNARY = (
     ),
     *(
         _unary(f"special.{name}", each(_bessel(order, scaled)), (-30.0, 30.0), avoid=(0.0,), method=name if name == "i0" else "",
-               in_place="i0_" if name == "i0" else "", rtol=(3e-6, 1e-13), second=False, covers=("i0",) if name == "i0" else ())
+               in_place="i0_" if name == "i0" else "", rtol=(3e-6, 1e-13), second=False, covers=("i0",) if name == "i0" else (),
+               halves=scaled)  # the others leave the range of float16
         for name, order, scaled in (("i0", 0, False), ("i0e", 0, True), ("i1", 1, False), ("i1e", 1, True))
     ),
     OpRecord("special.polygamma", lambda draw: (sample(n, draw(5)) for n in (1, 2, 3)), lambda n, x: each(lambda q: _hurwitz(n, q))(x),
