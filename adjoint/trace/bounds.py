@@ -23,7 +23,7 @@ KEPT = 0.75  # of a limit, after a sweep
 STANDS = float("inf")  # last use of a step on the path of a trace that is being recorded
 
 counters = {"nodes_evicted": 0, "programs_evicted": 0, "sweeps": 0}
-_left = 0  # programs to be disregarded, as the last sweep ended none: not the trie holds them, but somebody else, or garbage does
+_others = 0  # living programs to which the trie did not lead when it was last looked through: somebody else holds them, or garbage
 _sweeping = threading.Lock()
 
 
@@ -42,16 +42,15 @@ def look() -> None:
 
 def room_for_program() -> None:
     """Called before a program is compiled: forget the oldest if there are too many."""
-    global _left
+    global _others
     from adjoint.runtime.program import living  # not needed before something is compiled
 
     limit, count = config.get("ADJOINT_MAX_PROGRAMS"), len(living)
     if count < limit:
-        _left = 0
-    elif count >= limit + _left:
-        before = counters["programs_evicted"]
+        _others = 0
+    elif count >= limit + _others:
         sweep(config.get("ADJOINT_MAX_NODES"), limit)
-        _left = len(living) - int(limit * KEPT) if counters["programs_evicted"] == before else 0
+        _others = len(living) - len(_programs_of(_all_steps()))
 
 
 def sweep(max_nodes: int, max_programs: int) -> None:
@@ -78,12 +77,18 @@ def _all_steps() -> list[Step]:
     return steps[roots:]
 
 
-def _forget_programs(steps: list[Step], limit: int) -> None:
-    known: dict[Any, list[tuple[Step, Any]]] = {}  # program -> where it hangs, under which keys
+def _programs_of(steps: list[Step]) -> dict[Any, list[tuple[Step, Any]]]:
+    """Every program, and where it hangs, under which keys."""
+    known: dict[Any, list[tuple[Step, Any]]] = {}
     for step in steps:
         if step.programs:
             for key, compiled in list(step.programs.items()):
                 known.setdefault(compiled.program, []).append((step, key))
+    return known
+
+
+def _forget_programs(steps: list[Step], limit: int) -> None:
+    known = _programs_of(steps)
     excess = len(known) - int(limit * KEPT) if len(known) >= limit else 0
     for program in sorted(known, key=lambda p: p.last_use())[:excess]:
         for step, key in known[program]:
