@@ -42,10 +42,11 @@ __all__ = ["Gemm", "Phase", "choose_tile", "gemm_kernel"]
 
 _TILE = (14, 8)  # the largest
 _STRIP_TILE = (8, 4)  # that of large products: all rows of A in one set of a first-level cache, half of a second-level one for B
-_NEARBY = 1 << 18  # elements of a B
+_NEARBY = 1 << 18  # elements of a B that stays in a second-level cache
+_REPAYS = 1 << 22  # multiply-adds of a product that repays preparation
 _OFTEN, _FEW_ROWS = 4, 256  # as many products with one B share a copy of it, where they have fewer rows
 _LOAD = 0.1  # cycles of a load, beside what it has to wait for others
-_PACKING = 0.8  # cycles for each element of B
+_PACKING = 0.8  # cycles of copying an element of B
 _L2_WAY = 1 << 17  # bytes after which lines share a set of the second-level cache again
 _MANY_COLUMNS = 512  # of B: they repay a copy of A by rows, which tiles read 5 to 10 % faster
 _L1_ELEMENTS = 1 << 13  # of a panel of B that stays in the first-level cache beside A and C
@@ -119,36 +120,58 @@ def gemm_kernel(
     if not share and _wants_dots(shape, a, b):
         return Gemm((dot_kernel(name, shape, a, b, registers, epilogue),), 0)
 
+    plan = _plan(shape, a, b, registers, share)
     phases: list[Phase] = []
-    scratch, copied = 0, None
-    repays = m >= 4 * _STRIP_TILE[0] and n >= 4 * shape.lanes and k >= shape.lanes and batch * m * n * k >= 1 << 22
-    large = repays and n >= 8 * shape.lanes and m * n * k >= 1 << 22 and _is_large(shape) and not share
-    rows, vectors = choose_tile(m, n, k, shape.lanes, registers, largest=_STRIP_TILE if large else _TILE)
-    width = vectors * shape.lanes
-    turning = repays and not share and _wants_rows(shape, a)
-    # Columns of A that are read in place had better be read once, for a few columns of B that are near.
-    columns = repays and a.row == 1 != a.column and not turning
-    strips = large and not (columns and n * k <= _NEARBY and _is_near(shape, b))
-    copying = strips and wants_panels(shape, b, width)
-    if copying:
-        scratch = panel_bytes(shape, width)
-        assert scratch <= OWN_BYTES, scratch
-    elif not strips and (share or _wants_packing(shape, b, rows)):
+    scratch, copied = panel_bytes(shape, plan.vectors * shape.lanes) if plan.panels else 0, None
+    assert scratch <= OWN_BYTES, scratch
+    if plan.pack:
         copied = b.buffer
-        phase, b, scratch = pack_columns(f"{name}_pack", shape, b, vectors, batch if b.batch else 1)
+        phase, b, scratch = pack_columns(f"{name}_pack", shape, b, plan.vectors, batch if b.batch else 1)
         phases.append(phase)
-    if turning:
+    if plan.turn:
         phase, a, size = pack_rows(f"{name}_rows", shape, a, scratch)
         phases.append(phase)
         scratch, copied = scratch + size, None
-    # What a later tile reads of A is asked for where it is far: the smaller A, the more often it has to be read for that.
-    least = 4 if strips else 2 if columns else 1
-    fetch = repays and least * m * k * itemsize * (batch if a.batch else 1) > l2_bytes()
-    if strips:
-        phases.append(strips_kernel(name, shape, a, b, rows, vectors, copying, epilogue, fetch=fetch))
+    tile = plan.rows, plan.vectors
+    if plan.strips:
+        phases.append(strips_kernel(name, shape, a, b, *tile, plan.panels, epilogue, fetch=plan.fetch))
     else:
-        phases.append(tile_kernel(name, shape, a, b, rows, vectors, epilogue, fetch=fetch))
+        phases.append(tile_kernel(name, shape, a, b, *tile, epilogue, fetch=plan.fetch))
     return Gemm(tuple(phases), scratch, copied)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How a product is computed by tiles.
+
+    rows, vectors: of a tile.  strips: by columns of tiles, as in `gemm_strips.py`; panels: whose threads copy B.
+    pack: B is copied before.  turn: A is copied by rows before.  fetch: as of `Tile`.
+    """
+
+    rows: int
+    vectors: int
+    strips: bool
+    panels: bool
+    pack: bool
+    turn: bool
+    fetch: bool
+
+
+def _plan(shape: Shape, a: Operand, b: Operand, registers: int, share: bool) -> _Plan:
+    m, n, k, lanes = shape.m, shape.n, shape.k, shape.lanes
+    repays = m >= 4 * _STRIP_TILE[0] and n >= 4 * lanes and k >= lanes and shape.batch * m * n * k >= _REPAYS
+    large = repays and n >= 8 * lanes and m * n * k >= _REPAYS and _is_large(shape) and not share
+    rows, vectors = choose_tile(m, n, k, lanes, registers, largest=_STRIP_TILE if large else _TILE)
+    turn = repays and not share and _wants_rows(shape, a)
+    # Columns of A that are read in place had better be read once, for a few columns of B that are near.
+    columns = repays and a.row == 1 != a.column and not turn
+    strips = large and not (columns and n * k <= _NEARBY and _is_near(shape, b))
+    panels = strips and wants_panels(shape, b, vectors * lanes)
+    pack = not strips and (share or _wants_packing(shape, b, rows))
+    # The more often A is read again, the smaller is the one for which that repays: for every strip, or for a tile's columns.
+    readings = 4 if strips else 2 if columns else 1
+    fetch = repays and readings * m * k * shape.itemsize * (shape.batch if a.batch else 1) > l2_bytes()
+    return _Plan(rows, vectors, strips, panels, pack, turn, fetch)
 
 
 def choose_tile(
@@ -212,15 +235,16 @@ def _wants_packing(shape: Shape, b: Operand, rows: int) -> bool:
 
 
 def _wants_rows(shape: Shape, a: Operand) -> bool:
-    """Whether copying an A with contiguous columns by rows is repaid, which takes as long as some 50 multiply-adds for each
-    element: it is if there are many columns of B to use the copy, or if the lines that a tile reads collide in the
-    second-level cache, so that the next tile, which reads the same lines, would fetch them from afar again.
+    """Whether copying an A with contiguous columns by rows is repaid.
+
+    It takes as long as some 50 multiply-adds for each element. Many columns of B repay that, or lines that collide: those
+    of one tile are the next one's too, which would fetch them from afar again.
     """
     if a.row != 1 or a.column in (0, 1) or min(shape.m, shape.k) < shape.lanes:
         return False
     size = shape.m * shape.k * shape.itemsize
-    lines = l2_bytes() // math.gcd(abs(a.column) * shape.itemsize, _L2_WAY)  # so far apart, that fit into that cache
-    if 4 * min(shape.k, shape.k_block) > 3 * lines:
+    fitting = l2_bytes() // math.gcd(abs(a.column) * shape.itemsize, _L2_WAY)  # lines of that distance, into the cache
+    if 4 * min(shape.k, shape.k_block) > 3 * fitting:
         return size >= 1 << 18
     return size >= 1 << 20 and shape.n >= _MANY_COLUMNS
 

@@ -163,12 +163,10 @@ def _lane_sums(em: Emitter, shape: Shape, vectors: Sequence[str]) -> str:
             width //= 2
         kind = f"<{width} x {element}>"
         held = [em.op(f"{opcode} {kind} {x}, {y}") for x, y in pairs]
-    if len(held) > 1:  # fewer lanes than vectors
+    while len(held) > 1:  # fewer lanes than vectors
         kind = f"<{width} x {element}>"
-        while len(held) > 1:
-            wide = [pick(kind, x, y, range(2 * width)) for x, y in zip(held[::2], held[1::2], strict=True)]
-            held, width = wide, 2 * width
-            kind = f"<{width} x {element}>"
+        held = [pick(kind, x, y, range(2 * width)) for x, y in zip(held[::2], held[1::2], strict=True)]
+        width *= 2
     if width == 1:
         return em.op(f"extractelement <1 x {element}> {held[0]}, i32 0")
     return held[0]

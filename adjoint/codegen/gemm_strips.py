@@ -1,9 +1,9 @@
 """Large products: C in strips of columns as wide as a tile, in each of which all rows of A meet one panel of B.
 
 Read `strips_kernel`. The panel stays in the second-level cache of a core while the rows of A pass, each tile asking
-for those of the next where A is large: they would come too late otherwise, as they lie in other pages. Where B's rows collide in that
-cache, or many rows of A repay it, the thread first copies the panel to memory of its own. No thread waits for what
-another one copies, and A is read where it lies: little is left to do but the product.
+for those of the next where A is large: they would come too late otherwise, as they lie in other pages. Where B's
+rows collide in that cache, or many rows of A repay it, the thread first copies the panel to memory of its own. No
+thread waits for what another one copies, and A is read where it lies: little is left to do but the product.
 """
 
 from __future__ import annotations
