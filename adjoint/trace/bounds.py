@@ -49,21 +49,26 @@ def room_for_program() -> None:
     if count < limit:
         _others = 0
     elif count >= limit + _others:
-        sweep(config.get("ADJOINT_MAX_NODES"), limit)
-        _others = len(living) - len(_programs_of(_all_steps()))
+        found = sweep(config.get("ADJOINT_MAX_NODES"), limit)
+        if found is not None:
+            _others = count - found
 
 
-def sweep(max_nodes: int, max_programs: int) -> None:
-    """Forget what was used longest ago, down to `KEPT` of each limit that is exceeded."""
-    if not _sweeping.acquire(blocking=False):  # another thread is at it
-        return
+def sweep(max_nodes: int, max_programs: int) -> int | None:
+    """Forget what was used longest ago, down to `KEPT` of each limit that is exceeded.
+
+    How many programs there were on the trie; None if another thread is at it.
+    """
+    if not _sweeping.acquire(blocking=False):
+        return None
     try:
         counters["sweeps"] += 1
         steps = _all_steps()
         # from here on the truth: threads that made the same step at the same time have counted it twice
         counters["nodes_evicted"] = state.counters["nodes"] - len(steps)
-        _forget_programs(steps, max_programs)
+        found = _forget_programs(steps, max_programs)
         _forget_nodes(steps, max_nodes)
+        return found
     finally:
         _sweeping.release()
 
@@ -77,18 +82,13 @@ def _all_steps() -> list[Step]:
     return steps[roots:]
 
 
-def _programs_of(steps: list[Step]) -> dict[Any, list[tuple[Step, Any]]]:
-    """Every program, and where it hangs, under which keys."""
-    known: dict[Any, list[tuple[Step, Any]]] = {}
+def _forget_programs(steps: list[Step], limit: int) -> int:
+    """How many there were before."""
+    known: dict[Any, list[tuple[Step, Any]]] = {}  # program -> where it hangs, under which keys
     for step in steps:
         if step.programs:
             for key, compiled in list(step.programs.items()):
                 known.setdefault(compiled.program, []).append((step, key))
-    return known
-
-
-def _forget_programs(steps: list[Step], limit: int) -> None:
-    known = _programs_of(steps)
     excess = len(known) - int(limit * KEPT) if len(known) >= limit else 0
     for program in sorted(known, key=lambda p: p.last_use())[:excess]:
         for step, key in known[program]:
@@ -96,6 +96,7 @@ def _forget_programs(steps: list[Step], limit: int) -> None:
             if step.end and step.end.program is program:
                 step.end = None
         counters["programs_evicted"] += 1
+    return len(known)
 
 
 def _forget_nodes(steps: list[Step], limit: int) -> None:
