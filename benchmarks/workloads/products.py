@@ -14,15 +14,30 @@ def _maker(*shape: int, dtype: str = "float32") -> Callable[[np.random.Generator
     return lambda rng: {name: rng.standard_normal(shape).astype(dtype) for name in ("a", "b")}
 
 
-def eager(torch: ModuleType, data: Arrays) -> Case:
-    a, b = torch.tensor(data["a"]), torch.tensor(data["b"])
-    return repeatable(lambda: [(a @ b).numpy()])
+def _of(expression: Callable) -> dict[str, Builder]:
+    """Builders of one expression of two operands, written alike in all libraries."""
 
+    def eagerly(torch: ModuleType, data: Arrays) -> Case:
+        a, b = torch.tensor(data["a"]), torch.tensor(data["b"])
+        return repeatable(lambda: [expression(a, b).numpy()])
 
-def compiled(torch: ModuleType, data: Arrays) -> Case:
-    a, b = torch.tensor(data["a"]), torch.tensor(data["b"])
-    product = torch.compile(lambda a, b: a @ b)
-    return repeatable(lambda: [product(a, b).numpy()])
+    def compiling(torch: ModuleType, data: Arrays) -> Case:
+        a, b = torch.tensor(data["a"]), torch.tensor(data["b"])
+        product = torch.compile(expression)
+        return repeatable(lambda: [product(a, b).numpy()])
+
+    def by_numpy(np: ModuleType, data: Arrays) -> Case:
+        a, b = data["a"], data["b"]
+        return repeatable(lambda: [expression(a, b)])
+
+    def jitting(jax: ModuleType, data: Arrays) -> Case:
+        a, b = jax.numpy.asarray(data["a"]), jax.numpy.asarray(data["b"])
+        if a.dtype != data["a"].dtype:
+            raise TypeError("float64 is switched off")
+        product = jax.jit(expression)
+        return repeatable(lambda: [np.asarray(jax.block_until_ready(product(a, b)))])
+
+    return {"adjoint": eagerly, "numpy": by_numpy, "torch": eagerly, "torch.compile": compiling, "jax": jitting}
 
 
 def whole(torch: ModuleType, data: Arrays) -> Case:
@@ -37,21 +52,8 @@ def whole(torch: ModuleType, data: Arrays) -> Case:
     return Case(step, lambda: [last[0].numpy()])
 
 
-def by_hand(np: ModuleType, data: Arrays) -> Case:
-    a, b = data["a"], data["b"]
-    return repeatable(lambda: [a @ b])
-
-
-def jitted(jax: ModuleType, data: Arrays) -> Case:
-    a, b = jax.numpy.asarray(data["a"]), jax.numpy.asarray(data["b"])
-    if a.dtype != data["a"].dtype:
-        raise TypeError("float64 is switched off")
-    product = jax.jit(lambda a, b: a @ b)
-    return repeatable(lambda: [np.asarray(jax.block_until_ready(product(a, b)))])
-
-
 PEERS = ("numpy", "torch", "torch.compile", "jax")
-_BUILDERS: dict[str, Builder] = {"adjoint": eager, "adjoint.compile": whole, "numpy": by_hand, "torch": eager, "torch.compile": compiled, "jax": jitted}
+_BUILDERS = _of(lambda a, b: a @ b) | {"adjoint.compile": whole}
 
 
 def _product(n: int, dtype: str = "float32", batch: int = 0) -> Workload:
@@ -74,29 +76,6 @@ def _product(n: int, dtype: str = "float32", batch: int = 0) -> Workload:
         atol=(1e-3 if dtype == "float32" else 1e-11,),
         flops=flops,
     )
-
-
-def _of(expression: Callable) -> dict[str, Builder]:
-    """Builders of one expression of two operands, written alike in all libraries."""
-
-    def eagerly(torch: ModuleType, data: Arrays) -> Case:
-        a, b = torch.tensor(data["a"]), torch.tensor(data["b"])
-        return repeatable(lambda: [expression(a, b).numpy()])
-
-    def compiling(torch: ModuleType, data: Arrays) -> Case:
-        a, b = torch.tensor(data["a"]), torch.tensor(data["b"])
-        product = torch.compile(expression)
-        return repeatable(lambda: [product(a, b).numpy()])
-
-    def by_numpy(np: ModuleType, data: Arrays) -> Case:
-        return repeatable(lambda: [expression(data["a"], data["b"])])
-
-    def jitting(jax: ModuleType, data: Arrays) -> Case:
-        a, b = jax.numpy.asarray(data["a"]), jax.numpy.asarray(data["b"])
-        product = jax.jit(expression)
-        return repeatable(lambda: [np.asarray(jax.block_until_ready(product(a, b)))])
-
-    return {"adjoint": eagerly, "numpy": by_numpy, "torch": eagerly, "torch.compile": compiling, "jax": jitting}
 
 
 def _layer(name: str, title: str, a: tuple[int, int], b: tuple[int, int], expression: Callable, flops: int) -> Workload:
