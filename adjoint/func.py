@@ -39,8 +39,8 @@ def _is_continuous(x: Tensor) -> bool:
 
 def _variables(tree: Any) -> tuple[Any, list[Tensor]]:
     _check_variables(tree)
-    made = [variable(x) if _is_continuous(x) else x for x in leaves_of(tree)]
-    return rebuild(tree, iter(made)), [m for m in made if m._aval.requires_grad]
+    made = [variable(x) for x in leaves_of(tree)]
+    return rebuild(tree, iter(made)), made
 
 
 def _check_variables(tree: Any) -> None:
@@ -89,24 +89,23 @@ def _check_results(name: str, out: Any) -> None:
         raise RuntimeError(f"{name}: expected f(*primals) to return only tensors, got unsupported type {type(other)}")
 
 
-def _apply(func: Callable, args: tuple, kwargs: dict, argnums: tuple[int, ...]) -> tuple[Any, list[Any], list[list[Tensor]], bool]:
+def _apply(func: Callable, args: tuple, kwargs: dict, argnums: tuple[int, ...]) -> tuple[Any, list[Any], list[Tensor], bool]:
     """Call `func` with the chosen arguments as variables.
 
     Returns (result, chosen arguments, their tensors, whether the caller may differentiate what follows from them:
     it is recording, and the result depends on something of its own that requires grad).
     """
     args = tuple(args)
-    chosen, flats = [], []
+    chosen, flat = [], []
     replaced = list(args)
     for n in argnums:
-        tree, flat = _variables(args[n])
+        tree, made = _variables(args[n])
         replaced[n] = tree
         chosen.append(tree)
-        flats.append(flat)
+        flat += made
     with enable_grad():
         out = func(*replaced, **kwargs)
-    own = [x for flat in flats for x in flat]
-    return out, chosen, flats, local.trace.grad and _is_of_others(leaves_of(out), own)
+    return out, chosen, flat, local.trace.grad and _is_of_others(leaves_of(out), flat)
 
 
 def _is_of_others(outs: list[Tensor], own: list[Tensor]) -> bool:
@@ -126,12 +125,10 @@ def _is_of_others(outs: list[Tensor], own: list[Tensor]) -> bool:
     return macro.results[0]
 
 
-def _results(argnums: Any, chosen: list[Any], flats: list[list[Tensor]], found: list[Tensor]) -> Any:
+def _results(argnums: Any, chosen: list[Any], found: list[Tensor]) -> Any:
+    """What was found for their tensors, in the form of the chosen arguments."""
     it = iter(found)
-    trees = []
-    for tree, _ in zip(chosen, flats, strict=True):
-        grads = iter([next(it) if x._aval.requires_grad else None for x in leaves_of(tree)])
-        trees.append(rebuild(tree, grads))
+    trees = [rebuild(tree, it) for tree in chosen]
     return trees[0] if isinstance(argnums, int) else tuple(trees)
 
 
@@ -165,15 +162,14 @@ def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> C
     """
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        out, chosen, flats, again = _apply(func, args, kwargs, _numbers(argnums, len(args)))
+        out, chosen, flat, again = _apply(func, args, kwargs, _numbers(argnums, len(args)))
         aux = None
         if has_aux:
             out, aux = _with_aux("grad_and_value(f)(*args)", out, again)
         if not isinstance(out, Tensor) or out._aval.size != 1 or out._aval.shape:
             got = list(out._aval.shape) if isinstance(out, Tensor) else type(out).__name__
             raise RuntimeError(f"grad_and_value(f)(*args): Expected f(*args) to return a scalar tensor, got tensor with {got}")
-        flat = [x for f in flats for x in f]
-        gradients = _results(argnums, chosen, flats, _differentiate(out, flat, again))
+        gradients = _results(argnums, chosen, _differentiate(out, flat, again))
         value = _outward(out, again)
         return (gradients, (value, aux)) if has_aux else (gradients, value)
 
@@ -193,13 +189,12 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
     >>> pull(torch.ones(2))[0]
     tensor([2., 4.])
     """
-    out, chosen, flats, again = _apply(func, primals, {}, tuple(range(len(primals))))
+    out, chosen, flat, again = _apply(func, primals, {}, tuple(range(len(primals))))
     aux = None
     if has_aux:
         out, aux = _with_aux("vjp(f, *primals)", out, again)
     _check_results("vjp(f, *primals)", out)
     outs = leaves_of(out)
-    flat = [x for f in flats for x in f]
 
     def pull(*cotangents: Any) -> tuple:
         given = cotangents if isinstance(out, tuple) and len(cotangents) > 1 else cotangents[0]
@@ -215,8 +210,7 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
                 run_grad([o for o, _ in live], flat, [s for _, s in live], retain_graph=True,
                          create_graph=more, materialize_grads=True)  # type: ignore[arg-type]
             )  # fmt: skip
-        got = _results(tuple(range(len(primals))), chosen, flats, found)
-        return got
+        return _results(tuple(range(len(primals))), chosen, found)
 
     values = rebuild(out, iter([_outward(o, again) for o in outs]))
     return (values, pull, aux) if has_aux else (values, pull)
@@ -229,6 +223,21 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) 
     >>> torch.func.jvp(torch.sin, (torch.tensor(0.),), (torch.tensor(2.),))
     (tensor(0.), tensor(2.))
     """
+    along = _along(primals, tangents)
+    out, _, flat, again = _apply(func, primals, {}, tuple(range(len(primals))))
+    aux = None
+    if has_aux:
+        out, aux = _with_aux("jvp(f, primals, tangents)", out, again)
+    _check_results("jvp(f, primals, tangents)", out)
+    outs = leaves_of(out)
+    found = pushed(outs, flat, [t for _, t in along], again)
+    values = rebuild(out, iter([_outward(o, again) for o in outs]))
+    result = rebuild(out, iter(found))
+    return (values, result, aux) if has_aux else (values, result)
+
+
+def _along(primals: tuple, tangents: tuple) -> list[tuple[Tensor, Tensor]]:
+    """Each variable with its tangent; RuntimeError or ValueError, as in PyTorch, where these do not fit."""
     if not isinstance(primals, tuple) or not isinstance(tangents, tuple):
         raise RuntimeError("jvp(f, primals, tangents): Expected primals and tangents to be tuples")
     if len(primals) != len(tangents):
@@ -242,18 +251,7 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) 
     along = list(zip(leaves_of(primals), leaves_of(tangents), strict=True))
     for x, t in along:
         _check_tangent(x, t)
-    out, _, flats, again = _apply(func, primals, {}, tuple(range(len(primals))))
-    aux = None
-    if has_aux:
-        out, aux = _with_aux("jvp(f, primals, tangents)", out, again)
-    _check_results("jvp(f, primals, tangents)", out)
-    flat = [x for f in flats for x in f]
-    given = [t for _, t in along]
-    outs = leaves_of(out)
-    found = pushed(outs, flat, given, again)
-    values = rebuild(out, iter([_outward(o, again) for o in outs]))
-    result = rebuild(out, iter(found))
-    return (values, result, aux) if has_aux else (values, result)
+    return along
 
 
 def _check_tangent(x: Tensor, t: Tensor) -> None:
@@ -352,16 +350,16 @@ def jacobian(make: Callable, func: Callable, argnums: Any, has_aux: bool = False
     numbers, of which there are two derivatives."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        out, chosen, flats, again = _apply(func, args, kwargs, _numbers(argnums, len(args)))
+        out, chosen, flat, again = _apply(func, args, kwargs, _numbers(argnums, len(args)))
         aux = None
         if has_aux:
             out, aux = _with_aux("vjp(f, *primals)", out, again)
         _check_results("vjp(f, *primals)", out)
-        flat, outs = [x for f in flats for x in f], leaves_of(out)
+        outs = leaves_of(out)
         if only_real:
             _check_real(only_real, "inputs", flat)
             _check_real(only_real, "outputs", outs)
-        jacobians = [_results(argnums, chosen, flats, found) for found in make(outs, flat, again)]
+        jacobians = [_results(argnums, chosen, found) for found in make(outs, flat, again)]
         result = jacobians[0] if isinstance(out, Tensor) else rebuild(out, iter(jacobians))
         return (result, aux) if has_aux else result
 
@@ -480,7 +478,8 @@ def stack_module_state(models: Sequence[Any]) -> tuple[dict[str, Tensor], dict[s
     if len({m.training for m in models}) > 1:
         raise RuntimeError("stack_module_state: Expected all models to have the same training/eval mode.")
     if len({type(m) for m in models}) > 1:
-        raise RuntimeError(f"stack_module_state: Expected all models to be of the same class, got {', '.join(sorted({type(m).__name__ for m in models}))}.")
+        classes = ", ".join(sorted({type(m).__name__ for m in models}))
+        raise RuntimeError(f"stack_module_state: Expected all models to be of the same class, got {classes}.")
     params = _stacked([dict(m.named_parameters()) for m in models])
     return params, _stacked([dict(m.named_buffers()) for m in models])
 
