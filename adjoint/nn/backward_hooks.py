@@ -37,7 +37,8 @@ class _Crossing(torch.autograd.Function):
 class Watched:
     """One call of a module with backward hooks.
 
-    hooks: as registered, each with whether it is a pre-hook.  outputs: cotangents of the results, as the pre-hooks left them; None before they come and after the hooks have run.
+    hooks: as registered, each with whether it is a pre-hook.  outputs: cotangents of the results, as the pre-hooks left
+    them; None before they come and after the hooks have run.
     inputs_meet: whether an argument requires grad, so that `_Crossing` of the arguments will be met.
     entered: position, tensor and version of the arguments that went in.
     """

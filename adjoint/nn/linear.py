@@ -123,7 +123,72 @@ class Bilinear(Module):
         )
 
 
-class Embedding(Module):
+class _Table(Module):
+    """A table of vectors (num_embeddings, embedding_dim), and how rows of it are looked up."""
+
+    weight: Parameter
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None,
+        max_norm: float | None,
+        norm_type: float,
+        scale_grad_by_freq: bool,
+        sparse: bool,
+        weight: Tensor | None,
+        freeze: bool,
+        made: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        if padding_idx is not None:
+            if not -num_embeddings <= padding_idx < num_embeddings:
+                raise AssertionError("padding_idx must be within num_embeddings")
+            padding_idx %= num_embeddings
+        self.num_embeddings = num_embeddings
+        self.embedding_dim = embedding_dim
+        self.padding_idx = padding_idx
+        self.max_norm = max_norm
+        self.norm_type = norm_type
+        self.scale_grad_by_freq = scale_grad_by_freq
+        self.sparse = sparse
+        shape = (num_embeddings, embedding_dim)
+        if weight is None:
+            self.weight = Parameter(torch.empty(shape, **made), requires_grad=not freeze)
+            self.reset_parameters()
+        else:
+            if tuple(weight.shape) != shape:
+                raise AssertionError("Shape of weight does not match num_embeddings and embedding_dim")
+            self.weight = Parameter(weight, requires_grad=not freeze)
+
+    def reset_parameters(self) -> None:
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            with torch.no_grad():
+                self.weight[self.padding_idx] = 0.0
+
+    def _padding(self) -> list[str]:
+        return [] if self.padding_idx is None else [f"padding_idx={self.padding_idx}"]
+
+    def _settings(self) -> list[str]:
+        parts = [] if self.max_norm is None else [f"max_norm={self.max_norm}"]
+        if self.norm_type != 2:
+            parts.append(f"norm_type={self.norm_type}")
+        if self.scale_grad_by_freq:
+            parts.append(f"scale_grad_by_freq={self.scale_grad_by_freq}")
+        return parts
+
+
+def _sizes(embeddings: Tensor) -> tuple[int, int]:
+    """Of an existing table."""
+    if embeddings.dim() != 2:
+        raise AssertionError("Embeddings parameter is expected to be 2-dimensional")
+    rows, columns = embeddings.shape
+    return rows, columns
+
+
+class Embedding(_Table):
     """A table of vectors (num_embeddings, embedding_dim), looked up by integers; starts as N(0, 1).
 
     The row `padding_idx` starts at zero and is never trained.
@@ -132,8 +197,6 @@ class Embedding(Module):
     >>> torch.nn.Embedding(10, 3)(torch.tensor([[1, 2], [4, 5]])).shape
     torch.Size([2, 2, 3])
     """
-
-    weight: Parameter
 
     def __init__(
         self,
@@ -149,35 +212,10 @@ class Embedding(Module):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__()
-        if padding_idx is not None:
-            if not -num_embeddings <= padding_idx < num_embeddings:
-                raise AssertionError("Padding_idx must be within num_embeddings")
-            padding_idx %= num_embeddings
-        self.num_embeddings = num_embeddings
-        self.embedding_dim = embedding_dim
-        self.padding_idx = padding_idx
-        self.max_norm = max_norm
-        self.norm_type = norm_type
-        self.scale_grad_by_freq = scale_grad_by_freq
-        self.sparse = sparse
-        shape = (num_embeddings, embedding_dim)
-        if _weight is None:
-            table = torch.empty(shape, device=device, dtype=dtype)
-            self.weight = Parameter(table, requires_grad=not _freeze)
-            self.reset_parameters()
-        else:
-            if tuple(_weight.shape) != shape:
-                raise AssertionError(
-                    "Shape of weight does not match num_embeddings and embedding_dim"
-                )
-            self.weight = Parameter(_weight, requires_grad=not _freeze)
-
-    def reset_parameters(self) -> None:
-        init.normal_(self.weight)
-        if self.padding_idx is not None:
-            with torch.no_grad():
-                self.weight[self.padding_idx] = 0.0
+        made = {"device": device, "dtype": dtype}
+        super().__init__(
+            num_embeddings, embedding_dim, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, _weight, _freeze, made
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         return F.embedding(
@@ -191,18 +229,8 @@ class Embedding(Module):
         )
 
     def extra_repr(self) -> str:
-        parts = [f"{self.num_embeddings}, {self.embedding_dim}"]
-        if self.padding_idx is not None:
-            parts.append(f"padding_idx={self.padding_idx}")
-        if self.max_norm is not None:
-            parts.append(f"max_norm={self.max_norm}")
-        if self.norm_type != 2:
-            parts.append(f"norm_type={self.norm_type}")
-        if self.scale_grad_by_freq:
-            parts.append(f"scale_grad_by_freq={self.scale_grad_by_freq}")
-        if self.sparse:
-            parts.append("sparse=True")
-        return ", ".join(parts)
+        parts = [f"{self.num_embeddings}, {self.embedding_dim}", *self._padding(), *self._settings()]
+        return ", ".join([*parts, "sparse=True"] if self.sparse else parts)
 
     @classmethod
     def from_pretrained(
@@ -216,12 +244,8 @@ class Embedding(Module):
         sparse: bool = False,
     ) -> Embedding:
         """A layer around an existing table (num, dim), frozen unless told otherwise."""
-        if embeddings.dim() != 2:
-            raise AssertionError("Embeddings parameter is expected to be 2-dimensional")
-        rows, columns = embeddings.shape
         return cls(
-            rows,
-            columns,
+            *_sizes(embeddings),
             padding_idx=padding_idx,
             max_norm=max_norm,
             norm_type=norm_type,
@@ -232,7 +256,7 @@ class Embedding(Module):
         )
 
 
-class EmbeddingBag(Module):
+class EmbeddingBag(_Table):
     """Sums, means or maxima of bags of rows of a table (num_embeddings, embedding_dim): `F.embedding_bag` as a layer.
 
     The table starts as N(0, 1), with zeros at `padding_idx`. Input: (bags, count), or (n,) with offsets (bags,).
@@ -242,8 +266,6 @@ class EmbeddingBag(Module):
     >>> layer(torch.tensor([1, 2, 4, 5, 4]), torch.tensor([0, 3])).shape
     torch.Size([2, 3])
     """
-
-    weight: Parameter
 
     def __init__(
         self,
@@ -260,29 +282,12 @@ class EmbeddingBag(Module):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__()
-        if padding_idx is not None:
-            if not -num_embeddings <= padding_idx < num_embeddings:
-                raise AssertionError("padding_idx must be within num_embeddings")
-            padding_idx %= num_embeddings
-        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        self.max_norm, self.norm_type = max_norm, norm_type
-        self.scale_grad_by_freq, self.sparse = scale_grad_by_freq, sparse
-        self.mode, self.include_last_offset, self.padding_idx = mode, include_last_offset, padding_idx
-        shape = (num_embeddings, embedding_dim)
-        if _weight is None:
-            self.weight = Parameter(torch.empty(shape, device=device, dtype=dtype))
-            self.reset_parameters()
-        else:
-            if tuple(_weight.shape) != shape:
-                raise AssertionError("Shape of weight does not match num_embeddings and embedding_dim")
-            self.weight = Parameter(_weight)
-
-    def reset_parameters(self) -> None:
-        init.normal_(self.weight)
-        if self.padding_idx is not None:
-            with torch.no_grad():
-                self.weight[self.padding_idx] = 0.0
+        made = {"device": device, "dtype": dtype}
+        super().__init__(
+            num_embeddings, embedding_dim, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, _weight, False, made
+        )
+        self.mode = mode
+        self.include_last_offset = include_last_offset
 
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         return F.embedding_bag(
@@ -300,17 +305,7 @@ class EmbeddingBag(Module):
         )
 
     def extra_repr(self) -> str:
-        parts = [f"{self.num_embeddings}, {self.embedding_dim}"]
-        if self.max_norm is not None:
-            parts.append(f"max_norm={self.max_norm}")
-        if self.norm_type != 2:
-            parts.append(f"norm_type={self.norm_type}")
-        if self.scale_grad_by_freq:
-            parts.append(f"scale_grad_by_freq={self.scale_grad_by_freq}")
-        parts.append(f"mode={self.mode!r}")
-        if self.padding_idx is not None:
-            parts.append(f"padding_idx={self.padding_idx}")
-        return ", ".join(parts)
+        return ", ".join([f"{self.num_embeddings}, {self.embedding_dim}", *self._settings(), f"mode={self.mode!r}", *self._padding()])
 
     @classmethod
     def from_pretrained(
@@ -326,12 +321,8 @@ class EmbeddingBag(Module):
         padding_idx: int | None = None,
     ) -> EmbeddingBag:
         """A layer around an existing table (num, dim), frozen unless told otherwise."""
-        if embeddings.dim() != 2:
-            raise AssertionError("Embeddings parameter is expected to be 2-dimensional")
-        rows, columns = embeddings.shape
         layer = cls(
-            rows,
-            columns,
+            *_sizes(embeddings),
             max_norm,
             norm_type,
             scale_grad_by_freq,

@@ -139,7 +139,8 @@ def grid_sample(
 
     A place is (x, y) in [-1, 1], where -1 and 1 are the centres of the outermost points with `align_corners`, else their
     outer edges. `mode`: "bilinear" (also of three axes), "bicubic" (of two axes; cubic convolution of the 16 points around),
-    or "nearest" (ties to even), of which the grid's gradient is 0. `padding_mode` says what lies outside: "zeros", the "border", or a "reflection". A place that is not a number gives 0.
+    or "nearest" (ties to even), of which the grid's gradient is 0. `padding_mode` says what lies outside: "zeros", the
+    "border", or a "reflection". A place that is not a number gives 0.
 
     Raises ValueError for an unknown mode, RuntimeError for shapes and dtypes that do not fit, "bicubic" with three axes, and
     an input without points.
