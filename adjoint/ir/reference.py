@@ -301,11 +301,11 @@ class IndexOutOfRange(IndexError, RuntimeError):
     """An element of an index tensor is out of range; PyTorch raises one or the other, by operation."""
 
 
-# Where there is nothing to read or write, no index is out of range: nothing looks at it.
-
-
 def checked_index(index: np.ndarray, n: int, wraps: bool = True, axis: int = 0) -> np.ndarray:
-    """Non-negative positions on an axis of length n; the error names the first offender."""
+    """Non-negative positions on an axis of length n; the error names the first offender.
+
+    Not to be called where nothing is to be read or written: no index is out of range there.
+    """
     bad = (index < (-n if wraps else 0)) | (index >= n)
     if bad.any():
         value = int(index[bad].flat[0])

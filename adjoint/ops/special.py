@@ -132,42 +132,29 @@ def _series(x: Tensor, order: int, end: float) -> tuple[Tensor, Tensor, Tensor, 
     return size, far, near * small / 2 if order else near, beyond / sqrt(2 * math.pi * large)
 
 
-def _growing(x: Tensor, order: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Where x is large; I(x) where it is not; and I(|x|) where it is."""
+def _growing(x: Tensor, order: int) -> Tensor:
     end = _OVERFLOW[x._aval.dtype]
     size, far, near, beyond = _series(x, order, end)
     over = size > end
-    return far, near, where(over, where(over, size, 1.0) * math.inf, exp(where(far & (size <= end), size, 0.0)) * beyond)
+    beyond = where(over, where(over, size, 1.0) * math.inf, exp(where(far & (size <= end), size, 0.0)) * beyond)
+    return _joined(x, order, far, near, beyond)
 
 
-def _scaled(x: Tensor, order: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Where x is large; exp(-|x|) I(x) where it is not; and exp(-|x|) I(|x|) where it is."""
+def _scaled(x: Tensor, order: int) -> Tensor:
     size, far, near, beyond = _series(x, order, dtypes.finfo(x._aval.dtype).max)
-    return far, near * exp(-where(far, 0.0, size)), where(functions["isinf"](size), 0.0, beyond)
+    beyond = where(functions["isinf"](size), 0.0, beyond)
+    return _joined(x, order, far, near * exp(-where(far, 0.0, size)), beyond)
 
 
-@composite("I0Backward0")
-def _i0(x: Tensor) -> Tensor:
-    far, near, beyond = _growing(x, 0)
-    return where(far, beyond, near)
+def _joined(x: Tensor, order: int, far: Tensor, near: Tensor, beyond: Tensor) -> Tensor:
+    """Of the values near 0 and those, of |x|, beyond; I1 is odd."""
+    return where(far, functions["sign"](x) * beyond if order else beyond, near)
 
 
-@composite("SpecialI0EBackward0")
-def _i0e(x: Tensor) -> Tensor:
-    far, near, beyond = _scaled(x, 0)
-    return where(far, beyond, near)
-
-
-@composite("SpecialI1Backward0")
-def _i1(x: Tensor) -> Tensor:
-    far, near, beyond = _growing(x, 1)
-    return where(far, functions["sign"](x) * beyond, near)
-
-
-@composite("SpecialI1EBackward0")
-def _i1e(x: Tensor) -> Tensor:
-    far, near, beyond = _scaled(x, 1)
-    return where(far, functions["sign"](x) * beyond, near)
+_i0 = composite("I0Backward0")(lambda x: _growing(x, 0))
+_i1 = composite("SpecialI1Backward0")(lambda x: _growing(x, 1))
+_i0e = composite("SpecialI0EBackward0")(lambda x: _scaled(x, 0))
+_i1e = composite("SpecialI1EBackward0")(lambda x: _scaled(x, 1))
 
 
 def polygamma(n: int, input: Tensor) -> Tensor:
