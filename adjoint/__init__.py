@@ -319,7 +319,8 @@ def set_num_threads(n: _Any) -> None:
 
 def set_flush_denormal(mode: _builtin_bool) -> _builtin_bool:
     """Nothing is changed, and the answer is False, as in PyTorch on a processor that cannot flush: numbers below the least
-    normal one are computed as IEEE 754 says, with the same bits on every machine. (Optimizers keep none in their averages.)
+    normal one are computed as IEEE 754 says. (Optimizers keep none in their averages, and tile registers know none:
+    `docs/conventions.md`.)
 
     >>> import adjoint as torch
     >>> torch.set_flush_denormal(True)

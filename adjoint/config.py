@@ -134,7 +134,7 @@ FLAGS: dict[str, Flag] = {
             "ADJOINT_TARGET",
             str,
             "native",
-            "instruction set: native, or a narrower one: avx2, sse2",
+            "instruction set: native, or a narrower one: avx512 (native without tile registers), avx2, sse2",
             True,
         ),
         Flag(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import platform
+
+from adjoint import config
 
 
 @functools.cache
@@ -37,3 +41,24 @@ def vendor(path: str = "/proc/cpuinfo") -> str:
     except OSError:
         pass
     return ""
+
+
+@functools.cache
+def _may_use_tiles() -> bool:
+    """Whether the processor has tile registers (AMX) for bfloat16, and Linux lets this process use them, which has to ask."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return False
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            flags = next((line.split() for line in file if line.startswith("flags")), [])
+    except OSError:
+        return False
+    if not {"amx_tile", "amx_bf16", "avx512_bf16"}.issubset(flags):
+        return False
+    arch_prctl, request_permission, tile_data = 158, 0x1023, 18
+    return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
+
+
+def has_tiles() -> bool:
+    """Whether code may use tile registers: they are there, and no narrower instruction set is asked for."""
+    return config.get("ADJOINT_TARGET") == "native" and _may_use_tiles()

@@ -2,7 +2,7 @@
 
 Owns `Gemm`, the list of kernels that computes one product. Read `gemm_kernel` first; it chooses a
 method: `tile_kernel` in `gemm_tile.py` for most products, `gemm_strips.py` for large ones, `gemm_dot.py` for few rows
-of A and contiguous columns of B.
+of A and contiguous columns of B, `gemm_amx.py` where the processor multiplies tiles.
 
 Tiles. C is cut into tiles of `rows` x `vectors` registers. One tile stays in registers while k
 runs to its end: at each k, `vectors` registers of a row of B meet `rows` broadcast elements of A.
@@ -31,6 +31,8 @@ import math
 from dataclasses import dataclass
 
 from adjoint.codegen.emitter import OWN_BYTES
+from adjoint.codegen.gemm_amx import amx_kernels
+from adjoint.codegen.gemm_amx_pack import DEPTH
 from adjoint.codegen.gemm_dot import LANE_SUMS, dot_kernel, stays_near
 from adjoint.codegen.gemm_pack import pack_columns, pack_rows
 from adjoint.codegen.gemm_strips import panel_bytes, strips_kernel, wants_panels
@@ -47,6 +49,7 @@ _REPAYS = 1 << 22  # multiply-adds of a product that repays preparation
 _OFTEN, _FEW_ROWS = 4, 256  # as many products with one B share a copy of it, where they have fewer rows
 _LOAD = 0.1  # cycles of a load, beside what it has to wait for others
 _PACKING = 0.8  # cycles of copying an element of B
+_PARTING = 256  # multiply-adds for each element of A and B that repay parting it
 _L2_WAY = 1 << 17  # bytes after which lines share a set of the second-level cache again
 _MANY_COLUMNS = 512  # of B: they repay a copy of A by rows, which tiles read 5 to 10 % faster
 _L1_ELEMENTS = 1 << 13  # of a panel of B that stays in the first-level cache beside A and C
@@ -80,6 +83,7 @@ def gemm_kernel(
     registers: int | None = None,
     epilogue: Epilogue | None = None,
     again: int = 1,
+    tiles: bool = False,
 ) -> Gemm:
     """Kernels for C[b, i, j] = sum over l of A[b, i, l] * B[b, l, j], with C contiguous.
 
@@ -93,11 +97,12 @@ def gemm_kernel(
     stored: `value` holds elements `column`, `column + 1`, ... of row `row` of C seen as a matrix
     of batch * m rows (both i64 SSA names); `mask` names the lanes that exist, or is None for all.
 
-    again: how many products have this B, and so could share a copy of it.
+    again: how many products have this B, and so could share a copy of it.  tiles: whether there are tile registers;
+    with them A and B may also be bfloat16, and C then is float32.
 
     KeyError for another dtype.
     """
-    element, itemsize = ELEMENTS[dtype_name]
+    element, itemsize = ("i16", 2) if tiles and dtype_name == "bfloat16" else ELEMENTS[dtype_name]
     registers = registers or (32 if vector_bytes == 64 else 16)
     if batch == 0 or m == 0 or n == 0:
         return Gemm((), 0)
@@ -109,13 +114,15 @@ def gemm_kernel(
         batch, m = 1, batch * m
     # One column: the transposed product has one row instead, and its vectors run along memory.
     left, right = 0, 1
-    if n == 1 and m > 1 and epilogue is None:
+    if n == 1 and m > 1 and epilogue is None and itemsize > 2:
         a_layout, b_layout = _transposed(b_layout), _transposed(a_layout)
         m, n, left, right = n, m, right, left
         offsets = offsets[::-1]
     shape = Shape(element, itemsize, vector_bytes // itemsize, batch, m, n, k)
     a = Operand(left, *a_layout, offset=offsets[0] * itemsize)
     b = Operand(right, *b_layout, offset=offsets[1] * itemsize)
+    if dtype_name == "bfloat16" or tiles and dtype_name == "float32" and epilogue is None and _wants_tiles(shape, a, b):
+        return Gemm(*amx_kernels(name, 3 if itemsize == 4 else 1, batch, m, n, k, a, b))
     share = again >= _OFTEN and 8 < m < _FEW_ROWS and _is_large(shape)
     if not share and _wants_dots(shape, a, b):
         return Gemm((dot_kernel(name, shape, a, b, registers, epilogue),), 0)
@@ -212,6 +219,14 @@ def _wants_dots(shape: Shape, a: Operand, b: Operand) -> bool:
         return False
     slow = (a.row * shape.itemsize % 64, b.column * shape.itemsize % 64) != (0, 0) or not stays_near(shape)
     return shape.m <= 2 or LANE_SUMS * shape.m < _PACKING * shape.k and shape.m <= (32 if slow else 128)
+
+
+def _wants_tiles(shape: Shape, a: Operand, b: Operand) -> bool:
+    """Whether parting both operands, which takes as long as some 200 multiply-adds for each element, is repaid."""
+    if 1 not in (a.row, a.column) or 1 not in (b.row, b.column):
+        return False
+    m, n, k = shape.m, shape.n, shape.k
+    return m * n >= _PARTING * (m + n) and k >= 2 * DEPTH and shape.batch * m * n * k >= 4 * _REPAYS
 
 
 def _is_large(shape: Shape) -> bool:

@@ -36,18 +36,18 @@ def right_operand(unit: Special) -> tuple:
     return source, tuple(layout), unit.node.args[1].shape
 
 
-def product(unit: Special, vector_bytes: int, again: int = 1) -> Gemm:
+def product(unit: Special, vector_bytes: int, again: int = 1, tiles: bool = False) -> Gemm:
     """The kernels of a matrix product.
 
-    again: how many of the program's have the same right operand.
+    again: how many of the program's have the same right operand.  tiles: whether there are tile registers.
     """
     node = unit.node
     x, y = node.args
     *batch, m, k = x.shape
     (*a_layout, a_offset), (*b_layout, b_offset) = (strides for _, strides in unit.layouts)
     return gemm_kernel(
-        "kernel", node.dtype.name, math.prod(batch), m, y.shape[-1], k, tuple(a_layout), tuple(b_layout),
-        offsets=(a_offset, b_offset), vector_bytes=vector_bytes, again=again,
+        "kernel", x.dtype.name, math.prod(batch), m, y.shape[-1], k, tuple(a_layout), tuple(b_layout),
+        offsets=(a_offset, b_offset), vector_bytes=vector_bytes, again=again, tiles=tiles,
     )  # fmt: skip
 
 

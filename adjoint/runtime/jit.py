@@ -46,6 +46,7 @@ from typing import Any
 
 from adjoint import config
 from adjoint._version import __version__
+from adjoint.hardware import has_tiles
 from adjoint.runtime import disk_cache, half_calls, llvm_lock
 
 IMPORTED = time.time()  # sources that have changed since are not those that run
@@ -76,7 +77,7 @@ class Target:
 
     cpu, features: as LLVM names them.  vector_bytes: width of the registers that generated code
     uses (64, 32 or 16).  triple: LLVM's name of architecture, vendor, system and ABI.  halves: whether
-    there are instructions that convert float16.
+    there are instructions that convert float16.  tiles: whether there are tile registers (AMX).
     """
 
     cpu: str
@@ -84,6 +85,7 @@ class Target:
     vector_bytes: int
     triple: str
     halves: bool = True
+    tiles: bool = False
 
     def lanes(self, itemsize: int) -> int:
         """How many elements of `itemsize` bytes fill one register."""
@@ -427,7 +429,8 @@ def _describe_machine(llvm: Any) -> tuple[Target, Any]:
     triple = llvm.get_process_triple()
     host = llvm.get_host_cpu_features()
     wanted = config.get("ADJOINT_TARGET")
-    if wanted == "native":
+    tiles = False
+    if wanted in ("native", "avx512"):
         cpu, features = llvm.get_host_cpu_name(), host.flatten()
         halves = bool(host.get("f16c")) or triple.startswith(("aarch64", "arm64"))
         if all(host.get(f) for f in ("avx512f", "avx512vl", "avx512bw", "avx512dq")):
@@ -435,6 +438,9 @@ def _describe_machine(llvm: Any) -> tuple[Target, Any]:
             # LLVM splits 512-bit vectors in two on machines where wide code used to lower the
             # clock; every kernel here is written for full registers.
             features += ",-prefer-256-bit"
+            tiles = has_tiles()
+        elif wanted == "avx512":
+            raise ValueError("ADJOINT_TARGET=avx512, but this machine has no AVX-512 with all of F, VL, BW and DQ")
         else:
             width = 32 if host.get("avx2") and host.get("fma") else 16
     elif wanted in _FORCED and triple.startswith("x86_64"):
@@ -443,7 +449,7 @@ def _describe_machine(llvm: Any) -> tuple[Target, Any]:
         if wanted == "avx2" and not (host.get("avx2") and host.get("fma")):
             raise ValueError("ADJOINT_TARGET=avx2, but this machine has no AVX2 with FMA")
     else:
-        choices = ", ".join(["native", *_FORCED])
+        choices = ", ".join(["native", "avx512", *_FORCED])
         raise ValueError(f"ADJOINT_TARGET={wanted!r} on {triple}: expected one of {choices}")
 
     def create(level: int) -> Any:
@@ -451,7 +457,7 @@ def _describe_machine(llvm: Any) -> tuple[Target, Any]:
             cpu=cpu, features=features, opt=level, reloc=_RELOCATION, codemodel=_CODE_MODEL, jit=True
         )
 
-    return Target(cpu, features, width, triple, halves), create
+    return Target(cpu, features, width, triple, halves, tiles), create
 
 
 def _after_fork() -> None:

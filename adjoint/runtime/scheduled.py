@@ -101,7 +101,9 @@ class Scheduled:
     def _special(self, unit: Special, width: int) -> _Kernels:
         """The kernels of a matrix product, a convolution, attention or an order."""
         node, plan = unit.node, self.plan
-        more = {"again": self.again[right_operand(unit)]} if unit.kind == "matmul" else {}
+        more: dict[str, Any] = {}
+        if unit.kind == "matmul":
+            more = {"again": self.again[right_operand(unit)], "tiles": jit.target().tiles}
         made = KERNELS[unit.kind](unit, width, **more)
         phases: tuple[Phase, ...] = made.phases
         scratch: tuple = ("scratch", unit.id)

@@ -215,7 +215,11 @@ def _reshape_strides(
 
 def product_layouts(node: Node) -> list[tuple[Node, tuple]]:
     """For each operand of a matrix product: whose memory, (batch, row, column) strides and where it begins there."""
-    return [matrix_layout(x) for x in node.args]
+    found = [matrix_layout(x) for x in node.args]
+    if node.dtype is node.args[0].dtype:
+        return found
+    # Tiles are copied from contiguous rows or columns.
+    return [(x, _whole(x)) if 1 not in layout[1:3] else (source, layout) for x, (source, layout) in zip(node.args, found, strict=True)]
 
 
 def matrix_layout(x: Node) -> tuple[Node, tuple]:
@@ -228,10 +232,15 @@ def matrix_layout(x: Node) -> tuple[Node, tuple]:
             source = source.args[0]
         found = layout_of(x, source)
     if found is None:
-        m, n = x.shape[-2:]
-        return x, (m * n, n, 1, 0)
+        return x, _whole(x)
     *batch, row, column = found[1]
     return found[0], (_batch_strides(x.shape[:-2], batch), row, column, found[2])
+
+
+def _whole(x: Node) -> tuple:
+    """The strides of matrices that lie in memory as they are."""
+    m, n = x.shape[-2:]
+    return m * n, n, 1, 0
 
 
 def _batch_strides(shape: tuple[int, ...], strides: list[int]) -> int | tuple[tuple[int, int], ...]:

@@ -31,18 +31,30 @@ def _partial_rule(args: list[Aval], attrs: Any) -> Aval:
     return (pieces, *(n for i, n in enumerate(shape) if i not in axes)), dtype
 
 
+def _wide_rule(args: list[Aval], attrs: Any) -> Aval:
+    return PRIMS["matmul"].rule(args, attrs)[0], dtypes.float32
+
+
+# A product of bfloat16 matrices whose sums stay float32.
+WIDE_MATMUL = Prim("matmul", "contract", _wide_rule)
 # attrs: (reduction, axis that is cut, steps of it in a piece, reduced axes); result: pieces, then the kept axes.
 PARTIAL = Prim("partial", "reduce", _partial_rule)
 
 
 class Builder(GraphBuilder):
-    """A GraphBuilder that also knows `partial`."""
+    """A GraphBuilder that also knows `partial` and products that are wider than their operands."""
 
     def partial(self, operand: Node, attrs: Any) -> Node:
-        key = ("partial", (operand.index,), attrs)
+        return self._internal(PARTIAL, "partial", (operand,), attrs)
+
+    def wide_matmul(self, x: Node, y: Node) -> Node:
+        return self._internal(WIDE_MATMUL, "wide_matmul", (x, y), None)
+
+    def _internal(self, prim: Prim, name: str, operands: tuple[Node, ...], attrs: Any) -> Node:
+        key = (name, tuple([x.index for x in operands]), attrs)
         found = self._known.get(key)
         if found is None:
-            found = Node(PARTIAL, (operand,), attrs, len(self.nodes))
+            found = Node(prim, operands, attrs, len(self.nodes))
             found.origin = self.origin
             self._known[key] = found
             self.nodes.append(found)
@@ -62,6 +74,8 @@ class Builder(GraphBuilder):
     def copy(self, prim: Prim, args: tuple[Node, ...], attrs: Any) -> Node:
         if prim is PARTIAL:
             return self.partial(args[0], attrs)
+        if prim is WIDE_MATMUL:
+            return self.wide_matmul(*args)
         return self.node(prim.name, *args, attrs=attrs)
 
 
