@@ -28,7 +28,6 @@ ADVICE = {
     "detect_anomaly": "look for NaN with .isnan() in a hook of the tensor",
     "set_detect_anomaly": "look for NaN with .isnan() in a hook of the tensor",
     "saved_tensors_hooks": "keep less with torch.utils.checkpoint",
-    "register_post_accumulate_grad_hook": "look at .grad after backward(), or use register_hook",
     "set_default_device": "tensors are made on the CPU; leave the call out",
     "set_default_tensor_type": "use set_default_dtype",
     "set_float32_matmul_precision": "products are computed in the dtype of their operands; leave the call out",
@@ -57,7 +56,7 @@ TENSOR = (  # attributes of PyTorch's tensors
     "dequantize eig geometric_ geqrf half hardshrink histogram igamma igammac imag indices is_coalesced "
     "is_conj is_cpu is_meta is_neg is_nonzero is_pinned is_quantized is_signed isreal istft log_normal_ lstsq lu "
     "lu_solve map_ nonzero_static orgqr ormqr prelu "
-    "record_stream register_post_accumulate_grad_hook resize resolve_conj resolve_neg sparse_dim sparse_mask stft storage sum_to_size symeig to_dense "
+    "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask stft storage sum_to_size symeig to_dense "
     "to_mkldnn to_sparse to_sparse_csr triangular_solve values"
 ).split()
 

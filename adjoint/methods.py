@@ -18,6 +18,7 @@ from adjoint import dtypes
 from adjoint.absent import TENSOR, Absent
 from adjoint.autograd import engine
 from adjoint.dtypes import DType
+from adjoint.grad.walk import AfterAccumulation
 from adjoint.ops import (
     complex_numbers,
     conversion,
@@ -282,6 +283,33 @@ def register_hook(self: Tensor, hook: Callable[[Tensor], Any]) -> Hook:
     table[number] = hook
     if _KEEP in table:  # what is retained is the gradient after all other hooks
         table[_KEEP] = table.pop(_KEEP)
+    return Hook(table, number)
+
+
+def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[[Tensor], None]) -> Hook:
+    """Call `hook(self)` in each `backward` as soon as the gradient has been added to this leaf's `.grad`.
+
+    The hook runs without gradient mode (with it under `create_graph=True`), and may step an optimizer and set `.grad` to
+    None. `autograd.grad`, which leaves `.grad` alone, does not call it. Returns a handle with `remove()`. RuntimeError for a
+    tensor that does not require grad, or is no leaf; TypeError in backward for a hook that returns something.
+
+    >>> import adjoint as torch
+    >>> w = torch.tensor([1., 2.], requires_grad=True)
+    >>> handle = w.register_post_accumulate_grad_hook(lambda w: w.sub_(0.1 * w.grad))
+    >>> (w * w).sum().backward()
+    >>> w.detach()
+    tensor([0.8000, 1.6000])
+    """
+    if not self._aval.requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient: call .requires_grad_() first")
+    if not self._leaf:
+        raise RuntimeError(
+            "post accumulate grad hooks cannot be registered on non-leaf tensors: gradients are accumulated in leaves alone; "
+            "register_hook() sees the gradient of this one"
+        )
+    table, number = _hook_table(self), next(_hook_numbers)
+    table[number] = AfterAccumulation(hook)
+    self._special = True
     return Hook(table, number)
 
 
@@ -670,6 +698,7 @@ def attach() -> None:
     methods.update(
         item=item, tolist=tolist, numpy=numpy, to=to, type=type_of, cpu=lambda self: self, cuda=no_cuda,
         backward=backward, register_hook=register_hook, retain_grad=retain_grad,
+        register_post_accumulate_grad_hook=register_post_accumulate_grad_hook,
         requires_grad_=create.require_leaf, zero_=zero_, fill_=fill_, copy_=copy_, detach_=detach_,
         fill_diagonal_=fill_diagonal_, dim=lambda self: len(self._aval.shape),
         ndimension=lambda self: len(self._aval.shape), numel=lambda self: self._aval.size,

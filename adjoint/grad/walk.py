@@ -199,12 +199,23 @@ class Reverse:
             self.give(hist, slot, gx)
 
 
+class AfterAccumulation:
+    """A hook among those of a leaf that waits until the gradient has been added to its `.grad`."""
+
+    __slots__ = ("hook",)
+
+    def __init__(self, hook: Any) -> None:
+        self.hook = hook
+
+
 def hooked(hooks: dict[int, Any], g: Any) -> Any:
     """What hooks make of a gradient. Their numbers are the user's, who may change them: run-time numbers, not constants."""
     tr = local.trace
     static, tr.static = tr.static, 0
     try:
         for hook in list(hooks.values()):
+            if type(hook) is AfterAccumulation:
+                continue
             changed = hook(g)
             if changed is not None:
                 _check_changed(hook, g, changed)

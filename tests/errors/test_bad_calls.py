@@ -125,7 +125,6 @@ MESSAGES = [
     ("x.to_sparse()", ["PyTorch has it"]),
     ("torch.autograd.forward_ad", ["func.jvp"]),
     ("torch.autograd.graph.saved_tensors_hooks", ["checkpoint"]),
-    ("x.register_post_accumulate_grad_hook", ["register_hook"]),
     ("torch.Tensor.storage", ["numpy()"]),
     ("torch.cuda.current_device()", ["is_available"]),
     ("torch.device('nonsense')", ["nonsense", "cpu"]),

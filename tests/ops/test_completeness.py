@@ -39,7 +39,8 @@ OTHER_FUNCTIONS = {
     "tests/nn": "dropout",
 }
 OTHER_METHODS = {
-    "tests/autograd": "backward detach detach_ grad grad_fn is_leaf register_hook requires_grad requires_grad_ retain_grad retains_grad data",
+    "tests/autograd": "backward detach detach_ grad grad_fn is_leaf register_hook "
+    "register_post_accumulate_grad_hook requires_grad requires_grad_ retain_grad retains_grad data",
     "tests/ops/test_random.py": "bernoulli bernoulli_ exponential_ multinomial normal_ random_ uniform_",
     "tests/ops/test_exchange.py": "__dlpack__ __dlpack_device__",
     "tests/trace/test_views.py": "adjoint as_strided_ dsplit hsplit is_set_to resize_ resize_as_ set_ squeeze_ storage_offset swapaxes_ "
@@ -47,7 +48,7 @@ OTHER_METHODS = {
     "tests/ops/test_queries.py": "H T allclose cpu cuda data_ptr device dim dtype element_size equal get_device is_complex is_contiguous is_cuda "
     "is_floating_point is_same_size is_sparse itemsize layout mH mT names nbytes ndim ndimension nelement numel output_nr real shape size "
     "stride __array__ __array_priority__ __array_ufunc__ __bool__ __contains__ __copy__ __deepcopy__ __float__ __index__ __int__ __iter__ __len__ "
-    "register_post_accumulate_grad_hook share_memory_ is_shared pin_memory",
+    "share_memory_ is_shared pin_memory",
     "tests/ops/test_types.py": "half bfloat16",
 }
 
