@@ -295,7 +295,9 @@ def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[[Tensor], No
 
     >>> import adjoint as torch
     >>> w = torch.tensor([1., 2.], requires_grad=True)
-    >>> handle = w.register_post_accumulate_grad_hook(lambda w: w.sub_(0.1 * w.grad))
+    >>> def step(w):
+    ...     w -= 0.1 * w.grad
+    >>> handle = w.register_post_accumulate_grad_hook(step)
     >>> (w * w).sum().backward()
     >>> w.detach()
     tensor([0.8000, 1.6000])

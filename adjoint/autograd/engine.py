@@ -23,6 +23,8 @@ from adjoint.trace.state import changing, several
 from adjoint.trace.trie import Macro, Sums
 from adjoint.trace.views import assign, is_elsewhere, point
 
+walker: type[Reverse] = Reverse  # the kind of walk; `anomaly` sets its own
+
 
 def _seed(t: Tensor, g: Tensor | None) -> Tensor:
     """The cotangent to start from, checked."""
@@ -388,8 +390,8 @@ def run_reverse(
             place = locate(t)
             if place is not None:
                 wanted[(place[0].id, place[1])] = k
-    walk = Reverse(keep, wanted, leaves)
-    walk.through = segments.through
+    walk = walker(keep, wanted, leaves)
+    walk.through = segments.through if walker is Reverse else None
     if chosen is not None:
         known = [p for p in places if p is not None]
         walk.relevant = dependents(known, set(wanted or ()), leaves or set())

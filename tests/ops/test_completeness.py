@@ -25,7 +25,8 @@ COVERED = {
 
 # Public functions that are no operators on tensors, with where they are tested.
 OTHER_FUNCTIONS = {
-    "tests/autograd": "enable_grad inference_mode no_grad set_grad_enabled is_grad_enabled eager is_eager vmap",
+    "tests/autograd": "enable_grad inference_mode no_grad set_grad_enabled is_grad_enabled eager is_eager vmap "
+    "set_anomaly_enabled is_anomaly_enabled is_anomaly_check_nan_enabled",
     "tests/ops/test_random.py": "Generator bernoulli get_rng_state initial_seed manual_seed multinomial normal poisson rand rand_like "
     "randint randint_like randn randn_like randperm seed set_rng_state",
     "tests/ops/test_queries.py": "Size Tensor allclose device dtype empty equal finfo get_default_dtype iinfo is_floating_point "
