@@ -24,7 +24,6 @@ ADVICE = {
     "spectral_norm": "use nn.utils.parametrizations.spectral_norm",
     "half": "use .to(dtype) with a dtype of this package",
     "storage": "use numpy(), which shares the memory",
-    "forward_ad": "use torch.func.jvp",
     "saved_tensors_hooks": "keep less with torch.utils.checkpoint",
     "set_default_device": "tensors are made on the CPU; leave the call out",
     "set_default_tensor_type": "use set_default_dtype",
@@ -42,7 +41,7 @@ PYTORCH = frozenset(
     "DataParallel SyncBatchNorm FractionalMaxPool2d LazyLinear "
     "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss MultiLabelMarginLoss RReLU ChannelShuffle SparseAdam "
     "Adafactor Muon swa_utils spectral_norm weight_norm prune fuse_conv_bn_eval "
-    "saved_tensors_hooks save_on_cpu skip_init forward_ad functionalize "
+    "saved_tensors_hooks save_on_cpu skip_init functionalize "
     "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
     "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
     "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli householder_product ldl_factor ldl_solve lu_factor "

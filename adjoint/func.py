@@ -81,7 +81,7 @@ def _with_aux(name: str, out: Any, again: bool) -> tuple[Any, Any]:
     if not (isinstance(out, tuple) and len(out) == 2):
         raise RuntimeError(f"{name}: output of function f should be a tuple: (output, aux) if has_aux is True")
     result, aux = out
-    return result, rebuild(aux, iter([_outward(x, again) if x._aval.requires_grad else x for x in leaves_of(aux)]))
+    return result, rebuild(aux, iter([outward(x, again) if x._aval.requires_grad else x for x in leaves_of(aux)]))
 
 
 def _check_results(name: str, out: Any) -> None:
@@ -106,7 +106,12 @@ def _apply(func: Callable, args: tuple, kwargs: dict, argnums: tuple[int, ...]) 
     with enable_grad():
         out = func(*replaced, **kwargs)
     own = [x for flat in flats for x in flat]
-    return out, chosen, flats, local.trace.grad and _is_of_others(leaves_of(out), own)
+    return out, chosen, flats, is_recorded_for_others(leaves_of(out), own)
+
+
+def is_recorded_for_others(outs: list[Tensor], own: list[Tensor]) -> bool:
+    """Whether the caller records, and may differentiate what was computed from more than the variables `own`."""
+    return local.trace.grad and _is_of_others(outs, own)
 
 
 def _is_of_others(outs: list[Tensor], own: list[Tensor]) -> bool:
@@ -174,13 +179,13 @@ def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> C
             raise RuntimeError(f"grad_and_value(f)(*args): Expected f(*args) to return a scalar tensor, got tensor with {got}")
         flat = [x for f in flats for x in f]
         gradients = _results(argnums, chosen, flats, _differentiate(out, flat, again))
-        value = _outward(out, again)
+        value = outward(out, again)
         return (gradients, (value, aux)) if has_aux else (gradients, value)
 
     return call
 
 
-def _outward(x: Any, again: bool) -> Any:
+def outward(x: Any, again: bool) -> Any:
     """A result as the caller sees it: connected only if the caller may differentiate it."""
     return x if again else x.detach()
 
@@ -218,7 +223,7 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
         got = _results(tuple(range(len(primals))), chosen, flats, found)
         return got
 
-    values = rebuild(out, iter([_outward(o, again) for o in outs]))
+    values = rebuild(out, iter([outward(o, again) for o in outs]))
     return (values, pull, aux) if has_aux else (values, pull)
 
 
@@ -241,7 +246,7 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) 
         raise RuntimeError(f"jvp(f, primals, tangents): Expected primals to only contain Tensors, got {type(other)}")
     along = list(zip(leaves_of(primals), leaves_of(tangents), strict=True))
     for x, t in along:
-        _check_tangent(x, t)
+        check_tangent(x, t)
     out, _, flats, again = _apply(func, primals, {}, tuple(range(len(primals))))
     aux = None
     if has_aux:
@@ -251,12 +256,12 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) 
     given = [t for _, t in along]
     outs = leaves_of(out)
     found = pushed(outs, flat, given, again)
-    values = rebuild(out, iter([_outward(o, again) for o in outs]))
+    values = rebuild(out, iter([outward(o, again) for o in outs]))
     result = rebuild(out, iter(found))
     return (values, result, aux) if has_aux else (values, result)
 
 
-def _check_tangent(x: Tensor, t: Tensor) -> None:
+def check_tangent(x: Tensor, t: Tensor) -> None:
     """The rules of derivatives take a tangent to have the shape of its variable, and read as many elements."""
     if not _is_continuous(x):
         raise ValueError(f"Expected primal to be floating point or complex, but got: {x._aval.dtype}; convert it with .float()")

@@ -168,7 +168,14 @@ def is_anomaly_check_nan_enabled() -> bool:
 
 
 def set_anomaly_enabled(enabled: bool, check_nan: bool = True) -> None:
-    """Turn anomaly mode on or off. TypeError for what is no bool."""
+    """Turn anomaly mode on or off (`autograd.set_detect_anomaly` is the context). TypeError for what is no bool.
+
+    >>> import adjoint as torch
+    >>> torch.set_anomaly_enabled(True, check_nan=False)
+    >>> torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
+    (True, False)
+    >>> torch.set_anomaly_enabled(False)
+    """
     for k, (name, value) in enumerate((("enabled", enabled), ("check_nan", check_nan))):
         if not isinstance(value, bool):
             raise TypeError(f"set_anomaly_enabled(): argument {name!r} (position {k + 1}) must be bool, not {type(value).__name__}; give True or False")

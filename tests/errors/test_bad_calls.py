@@ -123,7 +123,6 @@ MESSAGES = [
     ("nn.Lineer", ["Linear"]),
     ("torch.jit", ["PyTorch has it", "compiled already"]),
     ("x.to_sparse()", ["PyTorch has it"]),
-    ("torch.autograd.forward_ad", ["func.jvp"]),
     ("torch.autograd.graph.saved_tensors_hooks", ["checkpoint"]),
     ("torch.Tensor.storage", ["numpy()"]),
     ("torch.cuda.current_device()", ["is_available"]),
