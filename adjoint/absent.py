@@ -40,7 +40,7 @@ PYTORCH = frozenset(
     "multilabel_margin_loss pdist rrelu channel_shuffle feature_alpha_dropout "
     "DataParallel SyncBatchNorm FractionalMaxPool2d LazyLinear "
     "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss MultiLabelMarginLoss RReLU ChannelShuffle SparseAdam "
-    "Adafactor Muon swa_utils spectral_norm weight_norm prune fuse_conv_bn_eval "
+    "Adafactor Muon spectral_norm weight_norm prune fuse_conv_bn_eval "
     "saved_tensors_hooks save_on_cpu skip_init functionalize "
     "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
     "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
