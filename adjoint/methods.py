@@ -417,6 +417,18 @@ def in_place(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor
     return method
 
 
+def float_power_(self: Tensor, exponent: Any) -> Tensor:
+    """In-place version of `float_power`, for tensors of float64 and complex128, which are its results; RuntimeError for others."""
+    value = numeric.float_power(self, exponent)
+    if value._aval.dtype is not self._aval.dtype:
+        needed = _kind(value._aval.dtype)
+        raise RuntimeError(
+            f"the base given to float_power_ has dtype {_kind(self._aval.dtype)} but the operation's result requires dtype {needed}: "
+            "use x = x.float_power(exponent), or pow_"
+        )
+    return in_place(lambda t, value: value, "float_power_")(self, value)
+
+
 def fitting(t: Tensor, value: Tensor, name: str) -> Tensor:
     a, b = t._aval, value._aval
     if a.shape != b.shape:
@@ -650,13 +662,14 @@ ALIASES = {
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
     "arctan2": "atan2", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
     "clip": "clamp", "swapaxes": "transpose", "swapdims": "transpose", "moveaxis": "movedim", "ger": "outer",
-    "inverse": "inv", "pinverse": "pinv", "fix": "trunc", "negative_": "neg_", "mul_": "mul_",
+    "inverse": "inv", "pinverse": "pinv", "fix": "trunc",
 }  # fmt: skip
 IN_PLACE = (
     "add sub mul div pow neg abs exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh "
     "sigmoid relu floor ceil round trunc clamp reciprocal square remainder fmod floor_divide lerp addcmul addcdiv "
     "masked_fill masked_scatter scatter scatter_add scatter_reduce index_add index_copy index_fill index_put index_reduce put cumsum cumprod tril triu "
-    "erf erfinv nan_to_num logical_not bitwise_not bitwise_and bitwise_or bitwise_xor eq ne lt le gt ge addmm baddbmm addbmm addmv addr gcd lcm nextafter i0 polygamma mvlgamma sinc"
+    "acosh asinh atanh atan2 hypot copysign heaviside ldexp xlogy logical_and logical_or logical_xor sign sgn frac logit "
+    "erf erfc erfinv lgamma digamma deg2rad rad2deg conj_physical renorm nan_to_num logical_not bitwise_not bitwise_and bitwise_or bitwise_xor eq ne lt le gt ge addmm baddbmm addbmm addmv addr gcd lcm nextafter i0 polygamma mvlgamma sinc"
 ).split()
 EXPLAINED = (
     "view_as expand_as reshape_as type_as new_full new_tensor new_zeros where equal allclose copy_ softmax log_softmax stride "
@@ -694,6 +707,9 @@ def attach() -> None:
     methods["polygamma"] = checked(lambda self, n: special.polygamma(n, self), "polygamma")
     for name in IN_PLACE:
         methods[name + "_"] = in_place(methods[name], name + "_")
+    for new, old in ALIASES.items():
+        if old in IN_PLACE:
+            methods[new + "_"] = in_place(methods[old], new + "_")
     methods["mul"] = lambda self, other: functions["mul"](self, other)
     for name, dtype in CASTS.items():
         methods[name] = lambda self, memory_format=None, dtype=dtype: cast(self, dtype)
@@ -702,7 +718,7 @@ def attach() -> None:
         backward=backward, register_hook=register_hook, retain_grad=retain_grad,
         register_post_accumulate_grad_hook=register_post_accumulate_grad_hook,
         requires_grad_=create.require_leaf, zero_=zero_, fill_=fill_, copy_=copy_, detach_=detach_,
-        fill_diagonal_=fill_diagonal_, dim=lambda self: len(self._aval.shape),
+        fill_diagonal_=fill_diagonal_, float_power_=checked(float_power_), dim=lambda self: len(self._aval.shape),
         ndimension=lambda self: len(self._aval.shape), numel=lambda self: self._aval.size,
         nelement=lambda self: self._aval.size, element_size=lambda self: self._aval.dtype.itemsize,
         stride=stride_of, unsafe_split=joining.split, unsafe_chunk=joining.chunk, adjoint=shape.matrix_transpose,

@@ -51,6 +51,7 @@ OTHER_METHODS = {
     "stride __array__ __array_priority__ __array_ufunc__ __bool__ __contains__ __copy__ __deepcopy__ __float__ __index__ __int__ __iter__ __len__ "
     "share_memory_ is_shared pin_memory",
     "tests/ops/test_types.py": "half bfloat16",
+    "tests/ops/test_numeric.py": "float_power_ conj_physical_",
 }
 
 
