@@ -24,7 +24,8 @@ ADVICE = {
     "spectral_norm": "use nn.utils.parametrizations.spectral_norm",
     "half": "use .to(dtype) with a dtype of this package",
     "storage": "use numpy(), which shares the memory",
-    "saved_tensors_hooks": "keep less with torch.utils.checkpoint",
+    "saved_tensors_hooks": "operations save nothing one by one: what backward reads is chosen for a whole trace when it ends; keep less "
+    "with torch.utils.checkpoint, or keep what you choose in the ctx of an autograd.Function",
     "set_default_device": "tensors are made on the CPU; leave the call out",
     "set_default_tensor_type": "use set_default_dtype",
     "set_float32_matmul_precision": "products are computed in the dtype of their operands; leave the call out",
@@ -41,7 +42,7 @@ PYTORCH = frozenset(
     "DataParallel SyncBatchNorm FractionalMaxPool2d LazyLinear "
     "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss MultiLabelMarginLoss RReLU ChannelShuffle SparseAdam "
     "Adafactor Muon spectral_norm weight_norm prune fuse_conv_bn_eval "
-    "saved_tensors_hooks save_on_cpu skip_init functionalize "
+    "saved_tensors_hooks skip_init functionalize "
     "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
     "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
     "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli householder_product ldl_factor ldl_solve lu_factor "

@@ -188,6 +188,29 @@ def grad_fn(t: Tensor) -> GradNode | None:
     return None if t._leaf or not t._aval.requires_grad else node_of(t)
 
 
+class save_on_cpu:
+    """A context in which what backward needs is kept in the CPU's memory. It is there already: nothing changes, as in PyTorch
+    for tensors of the CPU.
+
+    >>> import adjoint as torch
+    >>> x = torch.tensor(3., requires_grad=True)
+    >>> with torch.autograd.graph.save_on_cpu():
+    ...     y = x * x
+    >>> y.backward()
+    >>> x.grad
+    tensor(6.)
+    """
+
+    def __init__(self, pin_memory: bool = False, device_type: str = "cuda") -> None:
+        pass
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: Any) -> None:
+        pass
+
+
 def __getattr__(name: str) -> object:
     from adjoint.absent import absent
 
