@@ -429,6 +429,13 @@ def float_power_(self: Tensor, exponent: Any) -> Tensor:
     return in_place(lambda t, value: value, "float_power_")(self, value)
 
 
+def abs_in_place(self: Tensor) -> Tensor:
+    """`abs` for its in-place forms, which complex tensors have not: the result is real."""
+    if self._aval.dtype.is_complex:
+        raise RuntimeError("In-place abs is not supported for complex tensors: use x = x.abs()")
+    return functions["abs"](self)
+
+
 def fitting(t: Tensor, value: Tensor, name: str) -> Tensor:
     a, b = t._aval, value._aval
     if a.shape != b.shape:
@@ -710,6 +717,8 @@ def attach() -> None:
     for new, old in ALIASES.items():
         if old in IN_PLACE:
             methods[new + "_"] = in_place(methods[old], new + "_")
+    for name in ("abs_", "absolute_"):
+        methods[name] = in_place(abs_in_place, name)
     methods["mul"] = lambda self, other: functions["mul"](self, other)
     for name, dtype in CASTS.items():
         methods[name] = lambda self, memory_format=None, dtype=dtype: cast(self, dtype)

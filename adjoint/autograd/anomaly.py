@@ -184,14 +184,16 @@ def set_anomaly_enabled(enabled: bool, check_nan: bool = True) -> None:
     if enabled is is_anomaly_enabled():
         return
     tr = local.trace
-    flush(tr)
-    set_by_line(enabled)
-    engine.walker = Examined if enabled else Reverse
-    tr.node = tr.root()
-    if enabled:
-        tr.watch = Bystander(tr.watch)
-    elif isinstance(tr.watch, Bystander):
-        tr.watch = tr.watch.outer
+    try:
+        flush(tr)
+    finally:  # also where something that was recorded fails
+        set_by_line(enabled)
+        engine.walker = Examined if enabled else Reverse
+        tr.node = tr.root()
+        if enabled:
+            tr.watch = Bystander(tr.watch)
+        elif isinstance(tr.watch, Bystander):
+            tr.watch = tr.watch.outer
 
 
 class set_detect_anomaly:

@@ -96,6 +96,8 @@ def test_in_place_powers_keep_the_precision_of_their_results() -> None:
 def test_conjugates_in_place() -> None:
     z = torch.tensor([1 + 2j, 3j])
     assert z.conj_physical_() is z and z.tolist() == [1 - 2j, -3j]
+    with pytest.raises(RuntimeError, match="In-place abs is not supported for complex"):
+        z.absolute_()
 
 
 def test_other_names_of_operations_in_place_tell_their_own() -> None:
