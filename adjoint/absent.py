@@ -24,11 +24,8 @@ ADVICE = {
     "spectral_norm": "use nn.utils.parametrizations.spectral_norm",
     "half": "use .to(dtype) with a dtype of this package",
     "storage": "use numpy(), which shares the memory",
-    "forward_ad": "use torch.func.jvp",
-    "detect_anomaly": "look for NaN with .isnan() in a hook of the tensor",
-    "set_detect_anomaly": "look for NaN with .isnan() in a hook of the tensor",
-    "saved_tensors_hooks": "keep less with torch.utils.checkpoint",
-    "register_post_accumulate_grad_hook": "look at .grad after backward(), or use register_hook",
+    "saved_tensors_hooks": "operations save nothing one by one: what backward reads is chosen for a whole trace when it ends; keep less "
+    "with torch.utils.checkpoint, or keep what you choose in the ctx of an autograd.Function",
     "set_default_device": "tensors are made on the CPU; leave the call out",
     "set_default_tensor_type": "use set_default_dtype",
     "set_float32_matmul_precision": "products are computed in the dtype of their operands; leave the call out",
@@ -44,8 +41,8 @@ PYTORCH = frozenset(
     "multilabel_margin_loss pdist rrelu channel_shuffle feature_alpha_dropout "
     "DataParallel SyncBatchNorm FractionalMaxPool2d LazyLinear "
     "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss MultiLabelMarginLoss RReLU ChannelShuffle SparseAdam "
-    "Adafactor Muon swa_utils spectral_norm weight_norm prune fuse_conv_bn_eval "
-    "saved_tensors_hooks save_on_cpu skip_init detect_anomaly set_detect_anomaly forward_ad functionalize "
+    "Adafactor Muon spectral_norm weight_norm prune fuse_conv_bn_eval "
+    "saved_tensors_hooks skip_init functionalize "
     "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
     "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
     "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli householder_product ldl_factor ldl_solve lu_factor "
@@ -57,7 +54,7 @@ TENSOR = (  # attributes of PyTorch's tensors
     "dequantize eig geometric_ geqrf half hardshrink histogram igamma igammac imag indices is_coalesced "
     "is_conj is_cpu is_meta is_neg is_nonzero is_pinned is_quantized is_signed isreal istft log_normal_ lstsq lu "
     "lu_solve map_ nonzero_static orgqr ormqr prelu "
-    "record_stream register_post_accumulate_grad_hook resize resolve_conj resolve_neg sparse_dim sparse_mask stft storage sum_to_size symeig to_dense "
+    "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask stft storage sum_to_size symeig to_dense "
     "to_mkldnn to_sparse to_sparse_csr triangular_solve values"
 ).split()
 

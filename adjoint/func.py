@@ -81,7 +81,7 @@ def _with_aux(name: str, out: Any, again: bool) -> tuple[Any, Any]:
     if not (isinstance(out, tuple) and len(out) == 2):
         raise RuntimeError(f"{name}: output of function f should be a tuple: (output, aux) if has_aux is True")
     result, aux = out
-    return result, rebuild(aux, iter([_outward(x, again) if x._aval.requires_grad else x for x in leaves_of(aux)]))
+    return result, rebuild(aux, iter([outward(x, again) if x._aval.requires_grad else x for x in leaves_of(aux)]))
 
 
 def _check_results(name: str, out: Any) -> None:
@@ -105,7 +105,12 @@ def _apply(func: Callable, args: tuple, kwargs: dict, argnums: tuple[int, ...]) 
         flat += made
     with enable_grad():
         out = func(*replaced, **kwargs)
-    return out, chosen, flat, local.trace.grad and _is_of_others(leaves_of(out), flat)
+    return out, chosen, flat, is_recorded_for_others(leaves_of(out), flat)
+
+
+def is_recorded_for_others(outs: list[Tensor], own: list[Tensor]) -> bool:
+    """Whether the caller records, and may differentiate what was computed from more than the variables `own`."""
+    return local.trace.grad and _is_of_others(outs, own)
 
 
 def _is_of_others(outs: list[Tensor], own: list[Tensor]) -> bool:
@@ -170,13 +175,13 @@ def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> C
             got = list(out._aval.shape) if isinstance(out, Tensor) else type(out).__name__
             raise RuntimeError(f"grad_and_value(f)(*args): Expected f(*args) to return a scalar tensor, got tensor with {got}")
         gradients = _results(argnums, chosen, _differentiate(out, flat, again))
-        value = _outward(out, again)
+        value = outward(out, again)
         return (gradients, (value, aux)) if has_aux else (gradients, value)
 
     return call
 
 
-def _outward(x: Any, again: bool) -> Any:
+def outward(x: Any, again: bool) -> Any:
     """A result as the caller sees it: connected only if the caller may differentiate it."""
     return x if again else x.detach()
 
@@ -212,7 +217,7 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
             )  # fmt: skip
         return _results(tuple(range(len(primals))), chosen, found)
 
-    values = rebuild(out, iter([_outward(o, again) for o in outs]))
+    values = rebuild(out, iter([outward(o, again) for o in outs]))
     return (values, pull, aux) if has_aux else (values, pull)
 
 
@@ -231,7 +236,7 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) 
     _check_results("jvp(f, primals, tangents)", out)
     outs = leaves_of(out)
     found = pushed(outs, flat, [t for _, t in along], again)
-    values = rebuild(out, iter([_outward(o, again) for o in outs]))
+    values = rebuild(out, iter([outward(o, again) for o in outs]))
     result = rebuild(out, iter(found))
     return (values, result, aux) if has_aux else (values, result)
 
@@ -250,11 +255,11 @@ def _along(primals: tuple, tangents: tuple) -> list[tuple[Tensor, Tensor]]:
         raise RuntimeError(f"jvp(f, primals, tangents): Expected primals to only contain Tensors, got {type(other)}")
     along = list(zip(leaves_of(primals), leaves_of(tangents), strict=True))
     for x, t in along:
-        _check_tangent(x, t)
+        check_tangent(x, t)
     return along
 
 
-def _check_tangent(x: Tensor, t: Tensor) -> None:
+def check_tangent(x: Tensor, t: Tensor) -> None:
     """The rules of derivatives take a tangent to have the shape of its variable, and read as many elements."""
     if not _is_continuous(x):
         raise ValueError(f"Expected primal to be floating point or complex, but got: {x._aval.dtype}; convert it with .float()")

@@ -18,6 +18,7 @@ from adjoint import dtypes
 from adjoint.absent import TENSOR, Absent
 from adjoint.autograd import engine
 from adjoint.dtypes import DType
+from adjoint.grad.walk import AfterAccumulation
 from adjoint.ops import (
     complex_numbers,
     conversion,
@@ -285,6 +286,35 @@ def register_hook(self: Tensor, hook: Callable[[Tensor], Any]) -> Hook:
     return Hook(table, number)
 
 
+def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[[Tensor], None]) -> Hook:
+    """Call `hook(self)` in each `backward` as soon as the gradient has been added to this leaf's `.grad`.
+
+    The hook runs without gradient mode (with it under `create_graph=True`), and may step an optimizer and set `.grad` to
+    None. `autograd.grad`, which leaves `.grad` alone, does not call it. Returns a handle with `remove()`. RuntimeError for a
+    tensor that does not require grad, or is no leaf; TypeError in backward for a hook that returns something.
+
+    >>> import adjoint as torch
+    >>> w = torch.tensor([1., 2.], requires_grad=True)
+    >>> def step(w):
+    ...     w -= 0.1 * w.grad
+    >>> handle = w.register_post_accumulate_grad_hook(step)
+    >>> (w * w).sum().backward()
+    >>> w.detach()
+    tensor([0.8000, 1.6000])
+    """
+    if not self._aval.requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient: call .requires_grad_() first")
+    if not self._leaf:
+        raise RuntimeError(
+            "post accumulate grad hooks cannot be registered on non-leaf tensors: gradients are accumulated in leaves alone; "
+            "register_hook() sees the gradient of this one"
+        )
+    table, number = _hook_table(self), next(_hook_numbers)
+    table[number] = AfterAccumulation(hook)
+    self._special = True
+    return Hook(table, number)
+
+
 def _hook_table(self: Tensor) -> dict[int, Any]:
     if self._leaf:
         if self._hooks is None:
@@ -385,6 +415,25 @@ def in_place(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor
     method.__name__ = name
     method.__doc__ = f"In-place version of `{name.rstrip('_')}`; returns the tensor itself."
     return method
+
+
+def float_power_(self: Tensor, exponent: Any) -> Tensor:
+    """In-place version of `float_power`, for tensors of float64 and complex128, which are its results; RuntimeError for others."""
+    value = numeric.float_power(self, exponent)
+    if value._aval.dtype is not self._aval.dtype:
+        needed = _kind(value._aval.dtype)
+        raise RuntimeError(
+            f"the base given to float_power_ has dtype {_kind(self._aval.dtype)} but the operation's result requires dtype {needed}: "
+            "use x = x.float_power(exponent), or pow_"
+        )
+    return in_place(lambda t, value: value, "float_power_")(self, value)
+
+
+def abs_in_place(self: Tensor) -> Tensor:
+    """`abs` for its in-place forms, which complex tensors have not: the result is real."""
+    if self._aval.dtype.is_complex:
+        raise RuntimeError("In-place abs is not supported for complex tensors: use x = x.abs()")
+    return functions["abs"](self)
 
 
 def fitting(t: Tensor, value: Tensor, name: str) -> Tensor:
@@ -620,13 +669,14 @@ ALIASES = {
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
     "arctan2": "atan2", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
     "clip": "clamp", "swapaxes": "transpose", "swapdims": "transpose", "moveaxis": "movedim", "ger": "outer",
-    "inverse": "inv", "pinverse": "pinv", "fix": "trunc", "negative_": "neg_", "mul_": "mul_",
+    "inverse": "inv", "pinverse": "pinv", "fix": "trunc",
 }  # fmt: skip
 IN_PLACE = (
     "add sub mul div pow neg abs exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh "
     "sigmoid relu floor ceil round trunc clamp reciprocal square remainder fmod floor_divide lerp addcmul addcdiv "
     "masked_fill masked_scatter scatter scatter_add scatter_reduce index_add index_copy index_fill index_put index_reduce put cumsum cumprod tril triu "
-    "erf erfinv nan_to_num logical_not bitwise_not bitwise_and bitwise_or bitwise_xor eq ne lt le gt ge addmm baddbmm addbmm addmv addr gcd lcm nextafter i0 polygamma mvlgamma sinc"
+    "acosh asinh atanh atan2 hypot copysign heaviside ldexp xlogy logical_and logical_or logical_xor sign sgn frac logit "
+    "erf erfc erfinv lgamma digamma deg2rad rad2deg conj_physical renorm nan_to_num logical_not bitwise_not bitwise_and bitwise_or bitwise_xor eq ne lt le gt ge addmm baddbmm addbmm addmv addr gcd lcm nextafter i0 polygamma mvlgamma sinc"
 ).split()
 EXPLAINED = (
     "view_as expand_as reshape_as type_as new_full new_tensor new_zeros where equal allclose copy_ softmax log_softmax stride "
@@ -664,14 +714,20 @@ def attach() -> None:
     methods["polygamma"] = checked(lambda self, n: special.polygamma(n, self), "polygamma")
     for name in IN_PLACE:
         methods[name + "_"] = in_place(methods[name], name + "_")
+    for new, old in ALIASES.items():
+        if old in IN_PLACE:
+            methods[new + "_"] = in_place(methods[old], new + "_")
+    for name in ("abs_", "absolute_"):
+        methods[name] = in_place(abs_in_place, name)
     methods["mul"] = lambda self, other: functions["mul"](self, other)
     for name, dtype in CASTS.items():
         methods[name] = lambda self, memory_format=None, dtype=dtype: cast(self, dtype)
     methods.update(
         item=item, tolist=tolist, numpy=numpy, to=to, type=type_of, cpu=lambda self: self, cuda=no_cuda,
         backward=backward, register_hook=register_hook, retain_grad=retain_grad,
+        register_post_accumulate_grad_hook=register_post_accumulate_grad_hook,
         requires_grad_=create.require_leaf, zero_=zero_, fill_=fill_, copy_=copy_, detach_=detach_,
-        fill_diagonal_=fill_diagonal_, dim=lambda self: len(self._aval.shape),
+        fill_diagonal_=fill_diagonal_, float_power_=checked(float_power_), dim=lambda self: len(self._aval.shape),
         ndimension=lambda self: len(self._aval.shape), numel=lambda self: self._aval.size,
         nelement=lambda self: self._aval.size, element_size=lambda self: self._aval.dtype.itemsize,
         stride=stride_of, unsafe_split=joining.split, unsafe_chunk=joining.chunk, adjoint=shape.matrix_transpose,

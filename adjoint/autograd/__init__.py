@@ -8,13 +8,13 @@ from typing import Any
 _HOME = {
     "Function": "function", "GradcheckError": "check", "gradcheck": "check", "gradgradcheck": "check",
     "backward": "engine", "grad": "engine", "enable_grad": "modes", "inference_mode": "modes", "no_grad": "modes",
-    "set_grad_enabled": "modes",
+    "set_grad_enabled": "modes", "detect_anomaly": "anomaly", "set_detect_anomaly": "anomaly",
 }  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Load what is asked for: `tensor` needs only the engine, and importing it must not load the rest."""
-    if name in ("functional", "graph"):
+    if name in ("forward_ad", "functional", "graph"):
         return importlib.import_module(f"adjoint.autograd.{name}")
     if name in _HOME:
         value = getattr(importlib.import_module(f"adjoint.autograd.{_HOME[name]}"), name)
@@ -26,6 +26,6 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
-    "Function", "GradcheckError", "backward", "enable_grad", "functional", "grad", "gradcheck", "gradgradcheck", "graph",
-    "inference_mode", "no_grad", "set_grad_enabled",
+    "Function", "GradcheckError", "backward", "detect_anomaly", "enable_grad", "forward_ad", "functional", "grad", "gradcheck", "gradgradcheck",
+    "graph", "inference_mode", "no_grad", "set_detect_anomaly", "set_grad_enabled",
 ]  # fmt: skip

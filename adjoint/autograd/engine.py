@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from adjoint.autograd import past, segments
-from adjoint.grad.walk import Freed, Reverse, dependents, locate
+from adjoint.grad.walk import AfterAccumulation, Freed, Reverse, dependents, locate
 from adjoint.ops.create import ones_like
 from adjoint.ops.elementwise import cast
 from adjoint.trace.aval import aval
@@ -22,6 +22,8 @@ from adjoint.trace.recorder import flush, local, record, refresh_special
 from adjoint.trace.state import changing, several
 from adjoint.trace.trie import Macro, Sums
 from adjoint.trace.views import assign, is_elsewhere, point
+
+walker: type[Reverse] = Reverse  # the kind of walk; `anomaly` sets its own
 
 
 def _seed(t: Tensor, g: Tensor | None) -> Tensor:
@@ -312,6 +314,8 @@ def accumulate(pairs: list[tuple[Tensor, Tensor]], create_graph: bool = False) -
     if not several():
         for leaf, g in pairs:
             _accumulate(leaf, g, create_graph)
+            if leaf._hooks:
+                _accumulated(leaf, create_graph)
         return
     with changing:
         for leaf, g in pairs:
@@ -320,6 +324,23 @@ def accumulate(pairs: list[tuple[Tensor, Tensor]], create_graph: bool = False) -
             _accumulate(leaf, g, create_graph)
         if not create_graph and any([leaf._shared for leaf, _ in pairs]):
             flush(local.trace)  # else the others would have to compute it once more
+    for leaf, _ in pairs:
+        if leaf._hooks:
+            _accumulated(leaf, create_graph)
+
+
+def _accumulated(leaf: Tensor, create_graph: bool) -> None:
+    """Run the hooks that wait for the `.grad` of a leaf, in the gradient mode of its backward."""
+    if not leaf._aval.requires_grad:
+        return
+    for waiting in [hook for hook in leaf._hooks.values() if type(hook) is AfterAccumulation]:
+        given = local.trace.in_mode(create_graph, waiting.hook, leaf)
+        if given is not None:
+            name = getattr(waiting.hook, "__name__", type(waiting.hook).__name__)
+            raise TypeError(
+                f"the hook {name!r} of register_post_accumulate_grad_hook() has returned {type(given).__name__}, expected None: "
+                "what it is to change it changes in the tensor or its .grad"
+            )
 
 
 def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
@@ -369,8 +390,8 @@ def run_reverse(
             place = locate(t)
             if place is not None:
                 wanted[(place[0].id, place[1])] = k
-    walk = Reverse(keep, wanted, leaves)
-    walk.through = segments.through
+    walk = walker(keep, wanted, leaves)
+    walk.through = segments.through if walker is Reverse else None
     if chosen is not None:
         known = [p for p in places if p is not None]
         walk.relevant = dependents(known, set(wanted or ()), leaves or set())

@@ -90,16 +90,16 @@ class GradNode:
         payload = hist.payload.get(self._slot)
         if isinstance(payload, CustomResult):
             return tuple((node_of(x), 0) if isinstance(x, Tensor) else (None, 0) for x in payload.call.inputs)
-        return tuple((node_at(hist, slot), 0) for slot in _operands(hist, step))
+        return tuple((node_at(hist, slot), 0) for slot in operands_of(hist, step))
 
 
-def _operands(hist: History, step: Step) -> list[int]:
+def operands_of(hist: History, step: Step) -> list[int]:
     """Operand slots of a step, or of the composite it ends; -1 for one without gradient."""
     if step.scope is None:
         picked = selected(hist, step)
         if picked is not None:
             return [picked.args[0]]
-        dropped = (1,) if _name(hist, step) == "PowBackward0" else NO_EDGE.get(step.prim, ())
+        dropped = (1,) if name_of(hist, step) == "PowBackward0" else NO_EDGE.get(step.prim, ())
         args = step.args[: EDGES.get(step.prim, len(step.args))]
         return [a if type(a) is int else -1 for k, a in enumerate(args) if k not in dropped]
     scope, steps = step.scope, hist.steps()
@@ -147,11 +147,11 @@ def node_at(hist: History, slot: int) -> GradNode | None:
     if step.prim == "override":  # a change that autograd did not see
         return node_at(hist, step.args[0])
     if step.prim == "pick":
-        return _make(_name(hist, hist.steps()[step.args[0]]), hist, step.args[0], None)
-    return _make(_name(hist, step), hist, slot, None)
+        return _make(name_of(hist, hist.steps()[step.args[0]]), hist, step.args[0], None)
+    return _make(name_of(hist, step), hist, slot, None)
 
 
-def _name(hist: History, step: Step) -> str:
+def name_of(hist: History, step: Step) -> str:
     if step.scope is not None:
         return "MeanBackward1" if step.scope.name == "MeanBackward0" and step.aval.shape else step.scope.name
     if step.prim == "custom":
@@ -186,6 +186,29 @@ def node_of(t: Tensor) -> GradNode | None:
 def grad_fn(t: Tensor) -> GradNode | None:
     """`Tensor.grad_fn`: None for leaves."""
     return None if t._leaf or not t._aval.requires_grad else node_of(t)
+
+
+class save_on_cpu:
+    """A context in which what backward needs is kept in the CPU's memory. It is there already: nothing changes, as in PyTorch
+    for tensors of the CPU.
+
+    >>> import adjoint as torch
+    >>> x = torch.tensor(3., requires_grad=True)
+    >>> with torch.autograd.graph.save_on_cpu():
+    ...     y = x * x
+    >>> y.backward()
+    >>> x.grad
+    tensor(6.)
+    """
+
+    def __init__(self, pin_memory: bool = False, device_type: str = "cuda") -> None:
+        pass
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: Any) -> None:
+        pass
 
 
 def __getattr__(name: str) -> object:

@@ -101,7 +101,7 @@ class Reverse:
         for key, (leaf, g) in list(self.leaves.items()):
             if leaf._hooks is not None:  # also if none is left: this place is that of a leaf with hooks
                 self.pythonic = True
-                self.leaves[key] = (leaf, hooked(leaf._hooks, g))
+                self.leaves[key] = (leaf, self.hooked(leaf._hooks, g))
 
     def run(self) -> None:
         done: set[int] = set()
@@ -133,7 +133,7 @@ class Reverse:
             hooks = hist.payload.get(("hook", slot))
             if hooks is not None:
                 self.pythonic = True
-                g = hooked(hooks, g)
+                g = self.hooked(hooks, g)
             if self.wanted is not None and place in self.wanted:
                 self.results[self.wanted[place]] = g
             if step.prim == "input":
@@ -155,10 +155,16 @@ class Reverse:
                 self.pythonic = True
                 payload.call.collect(payload.position, g)
                 if payload.position == 0 or not payload.call.more_below(payload.position, mine, hist):
-                    for x, gx in payload.call.run():
-                        self.into_tensor(x, gx)
+                    self.custom(hist, step, payload.call)
                 continue
             self.step(hist, step, g)
+
+    def hooked(self, hooks: dict[int, Any], g: Any) -> Any:
+        return hooked(hooks, g)
+
+    def custom(self, hist: History, step: Step, call: Any) -> None:
+        for x, gx in call.run():
+            self.into_tensor(x, gx)
 
     def into_input(self, hist: History, step: Step, g: Tensor) -> None:
         position = step.inputs_before
@@ -199,12 +205,23 @@ class Reverse:
             self.give(hist, slot, gx)
 
 
+class AfterAccumulation:
+    """A hook among those of a leaf that waits until the gradient has been added to its `.grad`."""
+
+    __slots__ = ("hook",)
+
+    def __init__(self, hook: Any) -> None:
+        self.hook = hook
+
+
 def hooked(hooks: dict[int, Any], g: Any) -> Any:
     """What hooks make of a gradient. Their numbers are the user's, who may change them: run-time numbers, not constants."""
     tr = local.trace
     static, tr.static = tr.static, 0
     try:
         for hook in list(hooks.values()):
+            if type(hook) is AfterAccumulation:
+                continue
             changed = hook(g)
             if changed is not None:
                 _check_changed(hook, g, changed)

@@ -3,6 +3,8 @@
 `optimizer.py` holds the machinery; the other files hold formulas, grouped by family.
 """
 
+import importlib
+
 from adjoint.optim import lr_scheduler
 from adjoint.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from adjoint.optim.adaptive import Adadelta, Adagrad, RMSprop, Rprop
@@ -25,10 +27,13 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "lr_scheduler",
+    "swa_utils",
 ]
 
 
 def __getattr__(name: str) -> object:
+    if name == "swa_utils":  # it needs the layers, which optimizers alone do not
+        return importlib.import_module("adjoint.optim.swa_utils")
     from adjoint.absent import absent
 
     raise absent(__name__, name, globals())

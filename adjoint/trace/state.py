@@ -21,7 +21,7 @@ from adjoint.dtypes import DType
 from adjoint.trace.handle import Tensor
 from adjoint.trace.history import History
 from adjoint.trace.listener import Listener
-from adjoint.trace.trie import NO_CHILDREN, Step
+from adjoint.trace.trie import NO_CHILDREN, NO_MACROS, Step
 
 if TYPE_CHECKING:
     from adjoint.trace.ending import Giving
@@ -36,6 +36,7 @@ counters = {"operations": 0, "traces": 0, "programs": 0, "flushes": 0, "nodes": 
 rebased = [0]  # how often a tensor that was there already became a view, or a view of another (`ops.storage`)
 look_at = 0  # number of new steps at which `bounds` looks whether the trie has become too large
 _roots: dict[tuple, Step] = {}
+by_line = False  # whether traces begin at roots below which steps differ by the user's line, too (`set_by_line`)
 _MODE_KEYS = {False: ("mode", False), True: ("mode", True)}
 
 
@@ -43,6 +44,8 @@ def _root(eager: bool) -> Step:
     step = Step(None, None, "root")
     if eager:
         step.children = NO_CHILDREN
+    elif by_line:
+        _tell_lines_apart(step)
     return step
 
 
@@ -261,7 +264,36 @@ def new_step(tr: Trace, key: Any, prim: str, args: tuple, attrs: Any) -> Step:
     step.scope = tr.scope
     if tr.eager:
         step.children = NO_CHILDREN
+    elif by_line and type(tr.node.kids) is ByLine:
+        _tell_lines_apart(step)
     return step
+
+
+class ByLine(dict):
+    """Children of a step, of which each was recorded at one line of the user's code."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get((key, user_frame()), default)
+
+    def __setitem__(self, key: Any, step: Step) -> None:
+        lined = key, user_frame()
+        if step.key is key:
+            step.key = lined
+        super().__setitem__(lined, step)
+
+
+def _tell_lines_apart(step: Step) -> None:
+    step.children, step.kids, step.macros = NO_CHILDREN, ByLine(), NO_MACROS
+
+
+def set_by_line(value: bool) -> None:
+    """Let traces begin at roots of their own, below which `where` is the line that has recorded a step, not the first that
+    did, and nothing is known by memory; or at the ordinary roots. The caller has ended its trace, those of other threads
+    go on where they are."""
+    global _roots, by_line
+    if value is not by_line:
+        by_line = value
+        _roots = {key[1:] if key[0] == "aside" else ("aside", *key): root for key, root in _roots.items()}
 
 
 def publish(tr: Trace, step: Step) -> None:

@@ -49,6 +49,16 @@ class _NoChildren(dict):
 NO_CHILDREN: dict = _NoChildren()
 
 
+class _NoMacros(_NoChildren):
+    """Remembers nothing."""
+
+    def __setitem__(self, key: Any, macro: Any) -> None:
+        pass
+
+
+NO_MACROS: dict = _NoMacros()
+
+
 class Step:
     """One place in the trie.
 

@@ -389,6 +389,75 @@ def test_hook_needs_a_gradient() -> None:
         torch.ones(2).register_hook(print)
 
 
+# --- hooks that wait for the gradient in a leaf --------------------------------------------------------------------------
+
+
+def test_a_hook_after_accumulation_sees_the_sum_and_steps_in_backward() -> None:
+    x = leaf(1, 2)
+    seen: list[Any] = []
+    handle = x.register_post_accumulate_grad_hook(lambda t: seen.append((t is x, t.grad.tolist(), torch.is_grad_enabled())))
+    x.register_hook(lambda g: g * 10)
+    for _ in range(2):
+        (x * 3 + x).sum().backward()
+    assert seen == [(True, [40.0, 40.0], False), (True, [80.0, 80.0], False)]
+    (x * x).sum().backward(create_graph=True)
+    assert seen.pop()[2], "the mode is that of the derivatives"
+    assert torch.autograd.grad((x * x).sum(), x)[0].tolist() == [20.0, 40.0]
+    torch.autograd.grad((x * x).sum(), x)
+    assert len(seen) == 2, "nothing was accumulated"
+    handle.remove()
+    (x * x).sum().backward()
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_optimizers_that_step_in_backward_train_as_after_it(compiled: bool) -> None:
+    x, y = torch.linspace(-1, 1, 8).reshape(4, 2), torch.tensor([[1.0], [0.0], [2.0], [1.0]])
+
+    def train(inside: bool) -> tuple[list[float], list[Any]]:
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+        parameters = list(net.parameters())
+        whole = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+        single = {p: torch.optim.SGD([p], lr=0.1, momentum=0.9) for p in parameters}
+
+        def step(p: Any) -> None:
+            single[p].step()
+            single[p].zero_grad()
+
+        if inside:
+            for p in parameters:
+                p.register_post_accumulate_grad_hook(step)
+
+        def iteration() -> Any:
+            loss = ((net(x) - y) ** 2).mean()
+            loss.backward()
+            if not inside:
+                whole.step()
+                whole.zero_grad()
+            return loss
+
+        run = torch.compile(iteration) if compiled else iteration
+        return [run().item() for _ in range(4)], [p.tolist() for p in parameters]
+
+    assert train(True) == train(False)
+
+
+def test_hooks_after_accumulation_refuse_what_they_cannot_serve() -> None:
+    x = leaf(1.0)
+    with pytest.raises(RuntimeError, match="non-leaf"):
+        (x * 2).register_post_accumulate_grad_hook(print)
+    with pytest.raises(RuntimeError, match="doesn't require gradient"):
+        torch.ones(2).register_post_accumulate_grad_hook(print)
+
+    def wrong(t: Any) -> Any:
+        return t.grad
+
+    with x.register_post_accumulate_grad_hook(wrong), pytest.raises(TypeError, match="'wrong'.*returned Tensor"):
+        (x * 2).sum().backward()
+    assert x.grad.tolist() == [2.0]
+
+
 # --- modes --------------------------------------------------------------------------------------------------------------
 
 

@@ -165,3 +165,15 @@ def test_functions_of_several_steps_are_one_node(text: str, name: str) -> None:
     assert {type(n).__name__ for n, _ in out.grad_fn.next_functions if n is not None} == {"AccumulateGrad"}
     out.sum().backward()
     assert x.grad.shape == (3, 3)
+
+
+def test_save_on_cpu_changes_nothing() -> None:
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    with torch.autograd.graph.save_on_cpu(pin_memory=False):
+        y = (x.exp() * x).sum()
+    y.backward()
+    with torch.autograd.graph.save_on_cpu():
+        (z,) = torch.autograd.grad((x.exp() * x).sum(), x)
+    assert x.grad.tolist() == z.tolist()
+    with pytest.raises(AttributeError, match="chosen for a whole trace"):
+        torch.autograd.graph.saved_tensors_hooks  # noqa: B018

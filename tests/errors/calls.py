@@ -135,6 +135,18 @@ x.clone().copy_(y)
 x.clone().zero_()
 x.clone().masked_fill_(b, 0)
 x.where(b, y)
+x.clone().atan2_(y)
+x.clone().hypot_(y)
+x.clone().copysign_(y)
+x.clone().xlogy_(y)
+x.clone().heaviside_(y)
+p.clone().logit_(0.1)
+x.clone().sign_()
+x.clone().lgamma_()
+x.double().float_power_(2)
+b.clone().logical_and_(b)
+x.clone().greater_(y)
+x.clone().renorm_(2.0, 0, 1.0)
 """
 
 GOOD["reductions"] = """
@@ -685,6 +697,12 @@ x.clone().requires_grad_(True)
 nn.Parameter(x).sum().backward()
 nn.Parameter(x).mul(2).backward(torch.ones(2, 3))
 x.clone().detach_()
+nn.Parameter(x).register_post_accumulate_grad_hook(print)
+torch.autograd.forward_ad.unpack_dual(x)
+optim.swa_utils.AveragedModel(nn.Linear(3, 4))
+optim.swa_utils.SWALR(optim.SGD([nn.Parameter(x)], lr=0.1), 0.05, anneal_epochs=5)
+optim.swa_utils.get_ema_avg_fn(0.9)
+optim.swa_utils.get_ema_multi_avg_fn(0.9)
 """
 
 GOOD["distributions"] = """

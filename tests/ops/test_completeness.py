@@ -25,7 +25,8 @@ COVERED = {
 
 # Public functions that are no operators on tensors, with where they are tested.
 OTHER_FUNCTIONS = {
-    "tests/autograd": "enable_grad inference_mode no_grad set_grad_enabled is_grad_enabled eager is_eager vmap",
+    "tests/autograd": "enable_grad inference_mode no_grad set_grad_enabled is_grad_enabled eager is_eager vmap "
+    "set_anomaly_enabled is_anomaly_enabled is_anomaly_check_nan_enabled",
     "tests/ops/test_random.py": "Generator bernoulli get_rng_state initial_seed manual_seed multinomial normal poisson rand rand_like "
     "randint randint_like randn randn_like randperm seed set_rng_state",
     "tests/ops/test_queries.py": "Size Tensor allclose device dtype empty equal finfo get_default_dtype iinfo is_floating_point "
@@ -39,7 +40,8 @@ OTHER_FUNCTIONS = {
     "tests/nn": "dropout",
 }
 OTHER_METHODS = {
-    "tests/autograd": "backward detach detach_ grad grad_fn is_leaf register_hook requires_grad requires_grad_ retain_grad retains_grad data",
+    "tests/autograd": "backward detach detach_ grad grad_fn is_leaf register_hook "
+    "register_post_accumulate_grad_hook requires_grad requires_grad_ retain_grad retains_grad data",
     "tests/ops/test_random.py": "bernoulli bernoulli_ exponential_ multinomial normal_ random_ uniform_",
     "tests/ops/test_exchange.py": "__dlpack__ __dlpack_device__",
     "tests/trace/test_views.py": "adjoint as_strided_ dsplit hsplit is_set_to resize_ resize_as_ set_ squeeze_ storage_offset swapaxes_ "
@@ -47,8 +49,9 @@ OTHER_METHODS = {
     "tests/ops/test_queries.py": "H T allclose cpu cuda data_ptr device dim dtype element_size equal get_device is_complex is_contiguous is_cuda "
     "is_floating_point is_same_size is_sparse itemsize layout mH mT names nbytes ndim ndimension nelement numel output_nr real shape size "
     "stride __array__ __array_priority__ __array_ufunc__ __bool__ __contains__ __copy__ __deepcopy__ __float__ __index__ __int__ __iter__ __len__ "
-    "register_post_accumulate_grad_hook share_memory_ is_shared pin_memory",
+    "share_memory_ is_shared pin_memory",
     "tests/ops/test_types.py": "half bfloat16",
+    "tests/ops/test_numeric.py": "float_power_ conj_physical_",
 }
 
 

@@ -82,3 +82,27 @@ def test_divisors_at_the_ends() -> None:
         torch.gcd(torch.ones(2).long(), torch.ones(3).long())
     with pytest.raises(RuntimeError, match="shape"):
         torch.tensor([4]).gcd_(torch.tensor([[2], [3]]))
+
+
+def test_in_place_powers_keep_the_precision_of_their_results() -> None:
+    x = torch.tensor([2.0, 3.0], dtype=torch.float64, requires_grad=True)
+    y = x.clone().float_power_(3)
+    y.sum().backward()
+    assert y.tolist() == [8.0, 27.0] and x.grad.tolist() == [12.0, 27.0]
+    with pytest.raises(RuntimeError, match="float_power_ has dtype Float but the operation's result requires dtype Double"):
+        torch.ones(2).float_power_(2)
+
+
+def test_conjugates_in_place() -> None:
+    z = torch.tensor([1 + 2j, 3j])
+    assert z.conj_physical_() is z and z.tolist() == [1 - 2j, -3j]
+    with pytest.raises(RuntimeError, match="In-place abs is not supported for complex"):
+        z.absolute_()
+
+
+def test_other_names_of_operations_in_place_tell_their_own() -> None:
+    with pytest.raises(RuntimeError, match="greater_ cannot change the shape"):
+        torch.ones(2).greater_(torch.ones(2, 2))
+    x = torch.tensor([1.0, -2.0])
+    assert x.subtract_(torch.ones(2), alpha=2).clip_(-3, 0).negative_().tolist() == [1.0, 3.0]
+    assert x.greater_(2).tolist() == [0.0, 1.0] and x.dtype is torch.float32

@@ -82,5 +82,5 @@ RECORDS = (
     OpRecord("logcumsumexp", lambda draw: (sample(draw(5), 0), sample(draw(2, 3), -1), sample(draw(3, 2), 0)), lambda x, dim: np.logaddexp.accumulate(x, dim),
              rtol=TOLERANCE, method="logcumsumexp"),
     OpRecord("renorm", lambda draw: (sample(draw(2, 3), 2.0, 0, 1.0), sample(draw(2, 3), 1.0, 1, 0.5), sample(draw(2, 2, 2), 2.0, 1, 9.0)), _renormed,
-             rtol=TOLERANCE, second=False, method="renorm", errors=(fails(RuntimeError, "at least 2", np.ones(3), 2.0, 0, 1.0),)),
+             rtol=TOLERANCE, second=False, method="renorm", in_place="renorm_", errors=(fails(RuntimeError, "at least 2", np.ones(3), 2.0, 0, 1.0),)),
 )  # fmt: skip

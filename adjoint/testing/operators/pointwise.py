@@ -66,14 +66,14 @@ def _not_defined(x: float) -> tuple:
 
 
 UNARY = (
-    _unary("neg", np.negative, exact=True, dtypes=NUMBERS, in_place="neg_", covers=("negative", "__neg__")),
-    _unary("abs", np.abs, exact=True, dtypes=NUMBERS, avoid=(0.0,), in_place="abs_", covers=("absolute", "__abs__")),
-    _unary("sign", np.sign, exact=True, dtypes=NUMBERS, avoid=(0.0,), differentiable=False),
+    _unary("neg", np.negative, exact=True, dtypes=NUMBERS, in_place="neg_", covers=("negative", "__neg__", "negative_")),
+    _unary("abs", np.abs, exact=True, dtypes=NUMBERS, avoid=(0.0,), in_place="abs_", covers=("absolute", "__abs__", "absolute_")),
+    _unary("sign", np.sign, exact=True, dtypes=NUMBERS, avoid=(0.0,), differentiable=False, in_place="sign_"),
     _unary("sqrt", np.sqrt, (0.1, 9.0), exact=True, in_place="sqrt_"),
     _unary("rsqrt", lambda x: 1 / np.sqrt(x), (0.1, 9.0), in_place="rsqrt_"),
     _unary("floor", np.floor, exact=True, avoid=WHOLE, differentiable=False, in_place="floor_"),
     _unary("ceil", np.ceil, exact=True, avoid=WHOLE, differentiable=False, in_place="ceil_"),
-    _unary("trunc", np.trunc, exact=True, avoid=WHOLE, differentiable=False, in_place="trunc_", covers=("fix",)),
+    _unary("trunc", np.trunc, exact=True, avoid=WHOLE, differentiable=False, in_place="trunc_", covers=("fix", "fix_")),
     _unary("round", np.rint, exact=True, avoid=HALF, differentiable=False, in_place="round_"),
     _unary("relu", lambda x: np.maximum(x, 0), exact=True, dtypes=NUMBERS, avoid=(0.0,), in_place="relu_"),
     _unary("exp", np.exp, (-5.0, 5.0), in_place="exp_", errors=_not_defined(1.0)),
@@ -86,27 +86,27 @@ UNARY = (
     _unary("sin", np.sin, (-9.0, 9.0), in_place="sin_"),
     _unary("cos", np.cos, (-9.0, 9.0), in_place="cos_"),
     _unary("tan", np.tan, (-1.4, 1.4), in_place="tan_"),
-    _unary("asin", np.arcsin, (-0.95, 0.95), in_place="asin_", covers=("arcsin",)),
-    _unary("acos", np.arccos, (-0.95, 0.95), in_place="acos_", covers=("arccos",)),
-    _unary("atan", np.arctan, (-4.0, 4.0), in_place="atan_", covers=("arctan",)),
+    _unary("asin", np.arcsin, (-0.95, 0.95), in_place="asin_", covers=("arcsin", "arcsin_")),
+    _unary("acos", np.arccos, (-0.95, 0.95), in_place="acos_", covers=("arccos", "arccos_")),
+    _unary("atan", np.arctan, (-4.0, 4.0), in_place="atan_", covers=("arctan", "arctan_")),
     _unary("sinh", np.sinh, in_place="sinh_"),
     _unary("cosh", np.cosh, in_place="cosh_"),
     _unary("tanh", np.tanh, in_place="tanh_"),
-    _unary("asinh", np.arcsinh, (-4.0, 4.0), covers=("arcsinh",)),
-    _unary("acosh", np.arccosh, (1.1, 9.0), covers=("arccosh",)),
-    _unary("atanh", np.arctanh, (-0.9, 0.9), covers=("arctanh",)),
+    _unary("asinh", np.arcsinh, (-4.0, 4.0), in_place="asinh_", covers=("arcsinh", "arcsinh_")),
+    _unary("acosh", np.arccosh, (1.1, 9.0), in_place="acosh_", covers=("arccosh", "arccosh_")),
+    _unary("atanh", np.arctanh, (-0.9, 0.9), in_place="atanh_", covers=("arctanh", "arctanh_")),
     _unary("sigmoid", lambda x: 1 / (1 + np.exp(-x)), (-6.0, 6.0), in_place="sigmoid_", covers=("special.expit",)),
     _unary("erf", each(math.erf), in_place="erf_", covers=("special.erf",)),
-    _unary("erfc", each(math.erfc), covers=("special.erfc",)),
+    _unary("erfc", each(math.erfc), in_place="erfc_", covers=("special.erfc",)),
     _unary("erfinv", each(_erfinv), (-0.95, 0.95), in_place="erfinv_", rtol=(3e-6, 1e-11), covers=("special.erfinv",)),
-    _unary("lgamma", each(math.lgamma), (0.2, 9.0), covers=("special.gammaln",), rtol=(3e-6, 3e-13)),
-    _unary("digamma", each(_digamma), (0.2, 9.0), covers=("special.digamma", "special.psi"), rtol=(1e-5, 1e-9)),
+    _unary("lgamma", each(math.lgamma), (0.2, 9.0), in_place="lgamma_", covers=("special.gammaln",), rtol=(3e-6, 3e-13)),
+    _unary("digamma", each(_digamma), (0.2, 9.0), in_place="digamma_", covers=("special.digamma", "special.psi"), rtol=(1e-5, 1e-9)),
     _unary("square", np.square, dtypes=NUMBERS, in_place="square_"),
     _unary("reciprocal", lambda x: 1 / x, (0.2, 3.0), in_place="reciprocal_"),
-    _unary("frac", lambda x: x - np.trunc(x), exact=True, avoid=WHOLE),
-    _unary("deg2rad", np.deg2rad, (-180.0, 180.0)),
-    _unary("rad2deg", np.rad2deg),
-    _unary("logit", lambda x: np.log(x / (1 - x)), (0.1, 0.9), covers=("special.logit",)),
+    _unary("frac", lambda x: x - np.trunc(x), exact=True, avoid=WHOLE, in_place="frac_"),
+    _unary("deg2rad", np.deg2rad, (-180.0, 180.0), in_place="deg2rad_"),
+    _unary("rad2deg", np.rad2deg, in_place="rad2deg_"),
+    _unary("logit", lambda x: np.log(x / (1 - x)), (0.1, 0.9), in_place="logit_", covers=("special.logit",)),
     _unary("sinc", np.sinc, avoid=(0.0,), in_place="sinc_", covers=("special.sinc",)),
     _unary("isnan", np.isnan, exact=True, differentiable=False),
     _unary("isinf", np.isinf, exact=True, differentiable=False),
@@ -151,7 +151,7 @@ def _comparison(name: str, reference: Callable, other: str) -> OpRecord:
         dtypes=EVERY,
         differentiable=False,
         in_place=name + "_",
-        covers=(other, f"__{name}__"),
+        covers=(other, f"__{name}__", *([] if other.startswith("_") else [other + "_"])),
     )
 
 
@@ -174,7 +174,7 @@ def scaled(draw: Draw) -> Any:
 
 
 def _logical(name: str, reference: Callable) -> OpRecord:
-    return _binary(name, tied, reference, exact=True, dtypes=EVERY, differentiable=False)
+    return _binary(name, tied, reference, exact=True, dtypes=EVERY, differentiable=False, in_place=name + "_")
 
 
 def _bitwise(name: str, reference: Callable, symbol: str) -> OpRecord:
@@ -207,11 +207,11 @@ def _trunc_div(a: Any, b: Any) -> Any:
 
 BINARY = (
     _binary("add", two, np.add, exact=True, dtypes=EVERY, in_place="add_", covers=("__add__", "__iadd__")),
-    _binary("sub", two, np.subtract, exact=True, dtypes=NUMBERS, in_place="sub_", covers=("subtract", "__sub__", "__isub__"),
+    _binary("sub", two, np.subtract, exact=True, dtypes=NUMBERS, in_place="sub_", covers=("subtract", "__sub__", "__isub__", "subtract_"),
             errors=(MATCH, fails(RuntimeError, "Subtraction", np.ones(3, bool), np.ones(3, bool)))),
-    _binary("mul", two, np.multiply, exact=True, dtypes=EVERY, in_place="mul_", covers=("multiply", "__mul__", "__imul__")),
+    _binary("mul", two, np.multiply, exact=True, dtypes=EVERY, in_place="mul_", covers=("multiply", "__mul__", "__imul__", "multiply_")),
     _binary("div", second(0.3, 3.0), np.true_divide, exact=True, dtypes=NUMBERS, domain=(1, 5), in_place="div_",
-            covers=("divide", "true_divide", "__truediv__", "__itruediv__"),
+            covers=("divide", "true_divide", "__truediv__", "__itruediv__", "divide_", "true_divide_"),
             errors=(MATCH, fails(RuntimeError, "rounding_mode", np.ones(2), 2, rounding_mode="up"))),
     OpRecord("radd", with_number(2.5), lambda x, n: n + x, lambda torch, x, n: n + x, exact=True, covers=("__radd__",)),
     OpRecord("rsub", with_number(2.5), lambda x, n: n - x, lambda torch, x, n: n - x, exact=True, covers=("__rsub__",)),
@@ -245,16 +245,16 @@ BINARY = (
              lambda x, n: np.where(n >= 0, x ** np.maximum(n, 0), np.where(np.abs(x) == 1, x ** (n & 1), 0)), lambda torch, x, n: x**n,
              dtypes=("int8", "int32", "int64"), domain=(-4, 4), exact=True, differentiable=False),
     OpRecord("pow_half", with_number(0.5), lambda x, n: x**n, lambda torch, x, n: x**n, domain=(0.3, 4.0)),
-    _binary("atan2", two, np.arctan2, domain=(0.2, 3.0), covers=("arctan2",)),
+    _binary("atan2", two, np.arctan2, domain=(0.2, 3.0), in_place="atan2_", covers=("arctan2", "arctan2_")),
     _binary("maximum", two, np.maximum, exact=True, dtypes=EVERY),
     _binary("minimum", two, np.minimum, exact=True, dtypes=EVERY),
-    _binary("hypot", two, np.hypot, domain=(0.3, 3.0)),
+    _binary("hypot", two, np.hypot, domain=(0.3, 3.0), in_place="hypot_"),
     OpRecord("hypot_range", lambda draw: (sample(*np.array([[3 * h, 3 / h, np.inf, np.nan, 0], [4 * h, 4 / h, np.nan, 1, 0]], draw.dtype))
              for h in (1e30 if draw.dtype == "float32" else 1e200,)), np.hypot, lambda torch, a, b: torch.hypot(a, b), differentiable=False, halves=False),
-    _binary("copysign", second(-2.0, 2.0), np.copysign, domain=(0.2, 2.0), avoid=(0.0,), exact=True),
-    _binary("xlogy", second(0.2, 4.0), lambda a, b: a * np.log(b), covers=("special.xlogy",)),
+    _binary("copysign", second(-2.0, 2.0), np.copysign, domain=(0.2, 2.0), avoid=(0.0,), exact=True, in_place="copysign_"),
+    _binary("xlogy", second(0.2, 4.0), lambda a, b: a * np.log(b), in_place="xlogy_", covers=("special.xlogy",)),
     _binary("logaddexp", two, np.logaddexp),
-    _binary("heaviside", second(0.2, 0.9), np.heaviside, avoid=(0.0,), exact=True, differentiable=False),
+    _binary("heaviside", second(0.2, 0.9), np.heaviside, avoid=(0.0,), exact=True, differentiable=False, in_place="heaviside_"),
     _comparison("eq", np.equal, "__eq__"),
     _comparison("ne", np.not_equal, "not_equal"),
     _comparison("lt", np.less, "less"),
@@ -307,7 +307,7 @@ COMPOSITE = (
     OpRecord("where_number", lambda draw: (sample(draw.mask(4), draw(4), 2.5), sample(draw.mask(2, 2), -1.0, draw(2))), np.where,
              lambda torch, m, a, b: torch.where(m, a, b), exact=True),
     OpRecord("clamp", bounded, _clamp, avoid=(-0.5, 0.7, 0.5), exact=True, method="clamp", in_place="clamp_",
-             errors=(fails(RuntimeError, "At least one", np.ones(2)),), covers=("clip",)),
+             errors=(fails(RuntimeError, "At least one", np.ones(2)),), covers=("clip", "clip_")),
     OpRecord("clamp_min", with_number(0.3), lambda x, n: np.maximum(x, n), lambda torch, x, n: x.clamp_min(n), avoid=(0.3,), exact=True,
              covers=("clamp_min_",)),
     OpRecord("clamp_max", with_number(0.3), lambda x, n: np.minimum(x, n), lambda torch, x, n: x.clamp_max(n), avoid=(0.3,), exact=True,
