@@ -338,7 +338,7 @@ def _make_parameter(data: Tensor, requires_grad: _Any = True) -> Tensor:
     return _Parameter(data, requires_grad)
 
 
-_LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "backends", "cuda", "func", "linalg", "random", "viz",
+_LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "backends", "cuda", "fft", "func", "linalg", "random", "viz",
                  "special", "testing", "compiler", "profiler")
 _LAZY_NAMES = {
     "save": "adjoint.io", "load": "adjoint.io", "no_grad": "adjoint.autograd.modes",

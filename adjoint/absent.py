@@ -11,7 +11,6 @@ ADVICE = {
     "autocast": "computations keep the dtype of their operands; leave autocast out",
     "sparse": "tensors are dense; use a dense tensor, or index_add and gather",
     "sparse_coo_tensor": "tensors are dense; use a dense tensor, or index_add and gather",
-    "fft": "use numpy.fft on t.numpy(), or a product with a matrix of cosines where a gradient is needed",
     "distributed": "a program runs in one process; its threads share the work of large operations",
     "multiprocessing": "use Python's multiprocessing with arrays",
     "quantization": "use float32",
@@ -35,7 +34,7 @@ ADVICE = {
     "use_deterministic_algorithms": "results are always the same for the same input; leave the call out",
 }
 PYTORCH = frozenset(
-    "jit amp autocast sparse sparse_coo_tensor fft distributed multiprocessing quantization onnx hub stft "
+    "jit amp autocast sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub stft "
     "istft hann_window hamming_window blackman_window kaiser_window bartlett_window lobpcg svd_lowrank pca_lowrank lu "
     "lu_solve lu_unpack geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd "
     "igamma igammac gradient segment_reduce empty_strided to_dlpack scalar_tensor "

@@ -202,6 +202,21 @@ def _argselect(args: list[Aval], attrs: tuple[int, bool, int, int]) -> Aval:
     return (*shape[:axis], stop - start, *shape[axis + 1 :]), dtypes.int64
 
 
+# --- Fourier transforms -----------------------------------------------------------------------------------------------
+
+
+def _rfft(args: list[Aval], attrs: tuple[int, float]) -> Aval:
+    shape, dtype = args[0]
+    axis = attrs[0]
+    return (*shape[:axis], shape[axis] // 2 + 1, *shape[axis + 1 :]), dtype.to_complex()
+
+
+def _irfft(args: list[Aval], attrs: tuple[int, int, float]) -> Aval:
+    shape, dtype = args[0]
+    axis, n, _ = attrs
+    return (*shape[:axis], n, *shape[axis + 1 :]), dtype.to_real()
+
+
 # --- decompositions (batched over leading axes) ----------------------------------------------------------------------
 
 
@@ -335,6 +350,13 @@ _declare("order", "argselect", _argselect, exact=True)
 
 # put_fold: operand 0 with values (2) folded into it at index (1); attrs: prod, amax or amin.
 _declare("host", "put_fold", _same)
+
+# Fourier transforms of N elements, the result divided by N ** power (0.0, 0.5 or 1.0). fft: of complex numbers, attrs (axes,
+# inverse, power). rfft: of real numbers along one axis, whose first n // 2 + 1 frequencies it gives, attrs (axis, power).
+# irfft: the n real numbers of which its operand, n // 2 + 1 long, would be the frequencies, attrs (axis, n, power).
+_declare("host", "fft", _same, linear=True, exact=True)
+_declare("host", "rfft", _rfft, linear=True, exact=True)
+_declare("host", "irfft", _irfft, linear=True, exact=True)
 
 _declare("host", "inv cholesky", _same, exact=True)
 _declare("host", "solve", _solve, exact=True)  # A (B..., n, n), b (B..., n, k)

@@ -374,6 +374,33 @@ def _argselect(a: Arrays, attrs: tuple) -> np.ndarray:
     return _argsort(a, (axis, descending))[(slice(None),) * axis + (slice(start, stop),)]
 
 
+# --- Fourier transforms: NumPy's -------------------------------------------------------------------------------------
+
+FORWARD_NORMS: dict[float, Any] = {0.0: "backward", 0.5: "ortho", 1.0: "forward"}  # by the power of N that divides the result
+INVERSE_NORMS: dict[float, Any] = {0.0: "forward", 0.5: "ortho", 1.0: "backward"}
+
+
+def _fft(a: Arrays, attrs: tuple) -> np.ndarray:
+    axes, inverse, power = attrs
+    if inverse:
+        out = np.fft.ifftn(a[0], axes=axes, norm=INVERSE_NORMS[power])
+    else:
+        out = np.fft.fftn(a[0], axes=axes, norm=FORWARD_NORMS[power])
+    return out.astype(a[0].dtype, copy=False)  # NumPy 1 computes in double precision
+
+
+def _rfft(a: Arrays, attrs: tuple) -> np.ndarray:
+    axis, power = attrs
+    out = np.fft.rfft(a[0], axis=axis, norm=FORWARD_NORMS[power])
+    return out.astype(np.complex64 if a[0].dtype == np.float32 else np.complex128, copy=False)
+
+
+def _irfft(a: Arrays, attrs: tuple) -> np.ndarray:
+    axis, n, power = attrs
+    out = np.fft.irfft(a[0], n, axis=axis, norm=INVERSE_NORMS[power])
+    return out.astype(a[0].real.dtype, copy=False)
+
+
 # --- decompositions ----------------------------------------------------------------------------------------------------
 
 
@@ -508,6 +535,9 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "position": _position,
     "argsort": _argsort,
     "argselect": _argselect,
+    "fft": _fft,
+    "rfft": _rfft,
+    "irfft": _irfft,
     "inv": _linalg(np.linalg.inv, "inv"),
     "cholesky": _linalg(_cholesky, "cholesky"),
     "solve": _linalg(np.linalg.solve, "solve"),

@@ -50,6 +50,9 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "position": ("n", "wraps", "axis"),
     "argsort": ("axis", "descending"),
     "argselect": ("axis", "descending", "start", "stop"),
+    "fft": ("axes", "inverse", "power"),
+    "rfft": ("axis", "power"),
+    "irfft": ("axis", "n", "power"),
 }
 
 

@@ -589,6 +589,34 @@ def _make_position(s: Sketch) -> Node | None:
     return None if index is None else s.add("position", index, attrs=(n, True, s.rng.choice((-1, 0, 1))))
 
 
+# --- Fourier transforms ---------------------------------------------------------------------------
+
+POWERS = (0.0, 0.5, 1.0)
+
+
+def _make_fft(s: Sketch) -> Node | None:
+    x = s.operand((3,))
+    axes = [d for d, n in enumerate(x.shape) if n]
+    chosen = tuple(d for d in axes if s.rng.random() < 0.7) or tuple(axes[:1])
+    return s.add("fft", x, attrs=(chosen, s.rng.random() < 0.5, s.rng.choice(POWERS))) if axes else None
+
+
+def _make_rfft(s: Sketch) -> Node | None:
+    x = s.operand((2,))
+    axes = [d for d, n in enumerate(x.shape) if n]
+    return s.add("rfft", x, attrs=(s.rng.choice(axes), s.rng.choice(POWERS))) if axes else None
+
+
+def _make_irfft(s: Sketch) -> Node | None:
+    x = s.operand((3,))
+    axes = [d for d, n in enumerate(x.shape) if n]
+    if not axes:
+        return None
+    axis = s.rng.choice(axes)
+    n = max(1, 2 * (x.shape[axis] - 1) + s.rng.randrange(2))
+    return s.add("irfft", x, attrs=(axis, n, s.rng.choice(POWERS)))
+
+
 # --- decompositions -------------------------------------------------------------------------------
 
 
@@ -661,6 +689,9 @@ MAKERS: dict[str, Callable[[Sketch], Node | None]] = {
     "put": _make_put,
     "put_fold": _make_put_fold,
     "position": _make_position,
+    "fft": _make_fft,
+    "rfft": _make_rfft,
+    "irfft": _make_irfft,
     **{n: _host(n) for n in ("inv", "cholesky", "solve", "det", "slogdet", "qr", "eigh", "svd")},
     "pick": _host("slogdet"),
 }
