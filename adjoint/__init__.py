@@ -346,6 +346,7 @@ _LAZY_NAMES = {
     "set_grad_enabled": "adjoint.autograd.modes", "is_grad_enabled": "adjoint.autograd.modes",
     "vmap": "adjoint.func", "eager": "adjoint.autograd.modes", "is_eager": "adjoint.autograd.modes",
     "compile": "adjoint.compiler", "VerificationError": "adjoint.runtime.verify",
+    **dict.fromkeys("stft istft hann_window hamming_window blackman_window bartlett_window kaiser_window".split(), "adjoint.ops.frames"),
 }  # fmt: skip
 
 

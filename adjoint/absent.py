@@ -34,8 +34,8 @@ ADVICE = {
     "use_deterministic_algorithms": "results are always the same for the same input; leave the call out",
 }
 PYTORCH = frozenset(
-    "jit amp autocast sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub stft "
-    "istft hann_window hamming_window blackman_window kaiser_window bartlett_window lobpcg svd_lowrank pca_lowrank lu "
+    "jit amp autocast sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
+    "lobpcg svd_lowrank pca_lowrank lu "
     "lu_solve lu_unpack geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd "
     "igamma igammac gradient segment_reduce empty_strided to_dlpack scalar_tensor "
     "set_default_device set_default_tensor_type set_float32_matmul_precision use_deterministic_algorithms "
@@ -54,9 +54,9 @@ PYTORCH = frozenset(
 TENSOR = (  # attributes of PyTorch's tensors
     "angle apply_ as_subclass bfloat16 cauchy_ cfloat cholesky_inverse coalesce conj conj_physical dense_dim "
     "dequantize eig geometric_ geqrf half hardshrink histogram igamma igammac imag indices is_coalesced "
-    "is_conj is_cpu is_meta is_neg is_nonzero is_pinned is_quantized is_signed isreal istft log_normal_ lstsq lu "
+    "is_conj is_cpu is_meta is_neg is_nonzero is_pinned is_quantized is_signed isreal log_normal_ lstsq lu "
     "lu_solve map_ nonzero_static orgqr ormqr prelu "
-    "record_stream register_post_accumulate_grad_hook resize resolve_conj resolve_neg sparse_dim sparse_mask stft storage sum_to_size symeig to_dense "
+    "record_stream register_post_accumulate_grad_hook resize resolve_conj resolve_neg sparse_dim sparse_mask storage sum_to_size symeig to_dense "
     "to_mkldnn to_sparse to_sparse_csr triangular_solve values"
 ).split()
 

@@ -452,6 +452,14 @@ torch.fft.fftfreq(5, 0.5)
 torch.fft.rfftfreq(5, 0.5)
 torch.fft.fftshift(x, (0, 1))
 torch.fft.ifftshift(x, 0)
+torch.stft(wide, 4, 2, 4, bias, True, 'reflect', False, True, True)
+torch.stft(v, 2, return_complex=True)
+torch.istft(torch.stft(wide, 4, return_complex=True), 4, 1, 4, bias)
+torch.hann_window(5)
+torch.hamming_window(5, True, 0.5, 0.4)
+torch.blackman_window(5, False)
+torch.bartlett_window(5)
+torch.kaiser_window(5, True, 8.0)
 """
 
 GOOD["special functions"] = """

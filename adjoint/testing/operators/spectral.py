@@ -47,6 +47,35 @@ def _numpys(options: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+def _frames(a: Any, w: Any, hop: int, pad: bool = True, norm: Any = None) -> Any:
+    """Frames of the length of the window, by slicing; the signal is mirrored at its ends unless not `pad`."""
+    n = len(w)
+    x = np.pad(a, n // 2, mode="reflect") if pad else a
+    return np.fft.rfft(np.stack([x[t : t + n] * w for t in range(0, len(x) - n + 1, hop)], -1), axis=0, norm=norm)
+
+
+def _stft(torch: Any, a: Any, w: Any, hop: int, center: bool = True, normalized: bool = False) -> Any:
+    return torch.view_as_real(torch.stft(a, len(w), hop, window=w, center=center, normalized=normalized, return_complex=True))
+
+
+def _istft(torch: Any, a: Any, b: Any, w: Any, hop: int) -> Any:
+    return torch.istft(torch.complex(a, b), len(w), hop, window=w)
+
+
+def _istft_reference(a: Any, b: Any, w: Any, hop: int) -> Any:
+    n, frames = len(w), (a + 1j * b).T
+    out, total = np.zeros((2, n + hop * (len(frames) - 1)))
+    for t, frame in enumerate(frames):
+        out[t * hop : t * hop + n] += np.fft.irfft(frame, n) * w
+        total[t * hop : t * hop + n] += w * w
+    return (out / total)[n // 2 : -(n // 2)]
+
+
+def _made(name: str, reference: Any) -> OpRecord:
+    return OpRecord(name, lambda draw: (sample(n, p) for n in (1, 4, 5) for p in (True, False)), lambda n, p: (reference(n + 1)[:-1] if p and n > 1 else reference(n)).astype("float32"),
+                    dtypes=("float32",), differentiable=False, rtol=(1e-5, 1e-5), errors=(fails(RuntimeError, "non-negative", -1), fails(RuntimeError, "floating", 3, dtype=int)))  # fmt: skip
+
+
 NORM = fails(RuntimeError, "Invalid normalization mode", np.ones(2), np.ones(2), norm="none")
 POINTS = fails(RuntimeError, "number of data points", np.ones(2), np.ones(2), n=0)
 SCALAR = fails(IndexError, "no dimensions", np.ones(()), np.ones(()))
@@ -76,6 +105,14 @@ RECORDS = (
     _of_complex("hfftn", _plane, None),
     _of_real("ihfftn", _plane, None, errors=(NONE,)),
     OpRecord("fft.of_real", lambda draw: (sample(draw(3)),), lambda a: _parts_of(np.fft.fft(a)), lambda torch, a: _real_result(torch, torch.fft.fft(a)), rtol=(1e-5, 1e-13), halves=False),
+    OpRecord("stft", lambda draw: (sample(draw(5), draw(4), 2), sample(draw(6), draw(4), 1, False, True)),
+             lambda a, w, hop, center=True, normalized=False: _parts_of(_frames(a, w, hop, center, "ortho" if normalized else None)), _stft, rtol=(1e-5, 1e-13), halves=False),
+    OpRecord("istft", lambda draw: (sample(draw(2, 2), draw(2, 2), draw(2), 1), sample(draw(3, 2), draw(3, 2), draw(4), 2)), _istft_reference, _istft, domain=(0.5, 2.0), rtol=(1e-5, 1e-12), halves=False),
+    _made("hann_window", np.hanning),
+    _made("hamming_window", np.hamming),
+    _made("blackman_window", np.blackman),
+    _made("bartlett_window", np.bartlett),
+    _made("kaiser_window", lambda n: np.kaiser(n, 12.0)),
     OpRecord("fft.fftshift", lambda draw: (sample(draw(5)), sample(draw(2, 3)), sample(draw(2, 3), dim=1)), lambda a, dim=None: np.fft.fftshift(a, dim), exact=True,
              errors=(fails(RuntimeError, "`shifts` required", np.ones(())),)),
     OpRecord("fft.ifftshift", lambda draw: (sample(draw(5)), sample(draw(2, 3)), sample(draw(2, 3), dim=(0, 1))), lambda a, dim=None: np.fft.ifftshift(a, dim), exact=True),
