@@ -36,7 +36,7 @@ ADVICE = {
 PYTORCH = frozenset(
     "jit amp autocast sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
     "lobpcg svd_lowrank pca_lowrank lu "
-    "lu_solve lu_unpack geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd "
+    "geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd "
     "igamma igammac gradient segment_reduce empty_strided to_dlpack scalar_tensor "
     "set_default_device set_default_tensor_type set_float32_matmul_precision use_deterministic_algorithms "
     "fractional_max_pool2d fractional_max_pool3d "
@@ -47,7 +47,7 @@ PYTORCH = frozenset(
     "saved_tensors_hooks save_on_cpu skip_init detect_anomaly set_detect_anomaly forward_ad functionalize "
     "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
     "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
-    "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli householder_product ldl_factor ldl_solve lu_factor "
+    "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli ldl_factor ldl_solve "
     "eigvals tensorinv tensorsolve bessel_j0 bessel_j1 bessel_y0 bessel_y1 ndtri log_ndtr erfcx zeta "
     "airy_ai half bfloat16 storage".split()
 )

@@ -74,12 +74,13 @@ _FLOAT_ONLY = [
     "det",
     "slogdet",
     "qr",
+    "lu",
     "eigh",
     "svd",
     "attention",
     "attention_backward",
 ]
-_INTEGER_ONLY = {"shift_left", "shift_right"}
+_INTEGER_ONLY = {"row_order", "shift_left", "shift_right"}
 _INTEGER_OR_BOOL = {"bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"}
 _REAL_ONLY = set(
     "erf erfc erfinv lgamma digamma atan2 sign floor ceil round trunc relu maximum minimum floor_div remainder fmod lt le gt "
@@ -352,6 +353,11 @@ def _check_matrices(node: Node) -> None:
     _need(len(node.args[0].shape) >= 2, node, "matrices")
 
 
+def _check_row_order(node: Node) -> None:
+    x = node.args[0]
+    _need(x.dtype is dtypes.int32 and len(x.shape) >= 1 and x.shape[-1] <= node.attrs, node, "at most as many int32 exchanges as rows")
+
+
 def _check_convolve(node: Node) -> None:
     strides, lo, hi, steps, dilations, groups = node.attrs
     x, w, *bias = node.args
@@ -424,7 +430,8 @@ _CHECKS: dict[str, Callable[[Node], None]] = {
     "fft": _check_fft,
     **dict.fromkeys(("rfft", "irfft"), _check_rfft),
     **dict.fromkeys(("inv", "cholesky", "solve", "det", "slogdet", "eigh"), _check_square),
-    **dict.fromkeys(("qr", "svd"), _check_matrices),
+    **dict.fromkeys(("qr", "svd", "lu"), _check_matrices),
+    "row_order": _check_row_order,
 }
 
 

@@ -240,6 +240,16 @@ def _qr(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
     return ((*batch, m, k), dtype), ((*batch, k, n), dtype)
 
 
+def _lu(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
+    shape, dtype = args[0]
+    *batch, m, n = shape
+    return (shape, dtype), ((*batch, min(m, n)), dtypes.int32), ((*batch, m), dtypes.int64)
+
+
+def _row_order(args: list[Aval], m: int) -> Aval:
+    return (*args[0][0][:-1], m), dtypes.int64
+
+
 def _eigh(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
     shape, dtype = args[0]
     return (shape[:-1], dtype.to_real()), (shape, dtype)
@@ -363,6 +373,10 @@ _declare("host", "solve", _solve, exact=True)  # A (B..., n, n), b (B..., n, k)
 _declare("host", "det", _det, exact=True)
 _declare("tuple", "slogdet", _slogdet, exact=True)
 _declare("tuple", "qr", _qr, exact=True)
+# lu: L below the diagonal of U, with which row (from 1) each row was exchanged, and where the rows of L U are in the operand;
+# attrs: whether a 0 on the diagonal of U is an error. row_order: the last of these from the second; attrs: how many rows.
+_declare("tuple", "lu", _lu, exact=True)
+_declare("host", "row_order", _row_order, exact=True)
 _declare("tuple", "eigh", _eigh, exact=True)
 _declare("tuple", "svd", _svd, exact=True)
 _declare("movement", "pick", _pick, linear=True, exact=True)  # attrs: which result of a primitive with several

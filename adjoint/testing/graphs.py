@@ -634,7 +634,13 @@ def _host(name: str) -> Callable[[Sketch], Node | None]:
     def make(s: Sketch) -> Node | None:
         """Definite matrices, far from where a decomposition fails or is not unique."""
         n = s.rng.choice((1, 2, 3))
-        if name in ("qr", "svd"):
+        if name == "row_order":
+            size = s.rng.choice((1, 2, 3))
+            exchanges = [s.rng.randrange(i, n) + 1 for i in range(min(size, n))]
+            return s.add(name, s.given(np.array(exchanges), dtypes.int32), attrs=n)
+        if name == "lu":
+            made = s.add(name, _matrices(s, n, s.rng.choice((1, 2, 3))), attrs=False)
+        elif name in ("qr", "svd"):
             made = s.add(name, _matrices(s, n, s.rng.choice((1, 2, 3))))
         elif name == "solve":
             a = _matrices(s, n, n, definite=True)
@@ -692,7 +698,7 @@ MAKERS: dict[str, Callable[[Sketch], Node | None]] = {
     "fft": _make_fft,
     "rfft": _make_rfft,
     "irfft": _make_irfft,
-    **{n: _host(n) for n in ("inv", "cholesky", "solve", "det", "slogdet", "qr", "eigh", "svd")},
+    **{n: _host(n) for n in ("inv", "cholesky", "solve", "det", "slogdet", "qr", "lu", "row_order", "eigh", "svd")},
     "pick": _host("slogdet"),
 }
 

@@ -426,6 +426,16 @@ s.det()
 s.cholesky()
 """
 
+GOOD["factors"] = """
+linalg.lu_factor(s)
+linalg.lu_factor_ex(s)
+linalg.lu(s)
+linalg.lu_solve(*linalg.lu_factor(s), x.T)
+torch.lu_solve(x.T, *linalg.lu_factor(s))
+torch.lu_unpack(*linalg.lu_factor(s))
+linalg.householder_product(s, v)
+"""
+
 GOOD["Fourier transforms"] = """
 torch.fft.fft(x, 4, -1, 'ortho')
 torch.fft.ifft(x, 4, -1, 'ortho')
