@@ -11,7 +11,6 @@ ADVICE = {
     "autocast": "computations keep the dtype of their operands; leave autocast out",
     "sparse": "tensors are dense; use a dense tensor, or index_add and gather",
     "sparse_coo_tensor": "tensors are dense; use a dense tensor, or index_add and gather",
-    "fft": "use numpy.fft on t.numpy(), or a product with a matrix of cosines where a gradient is needed",
     "distributed": "a program runs in one process; its threads share the work of large operations",
     "multiprocessing": "use Python's multiprocessing with arrays",
     "quantization": "use float32",
@@ -32,9 +31,9 @@ ADVICE = {
     "use_deterministic_algorithms": "results are always the same for the same input; leave the call out",
 }
 PYTORCH = frozenset(
-    "jit amp autocast sparse sparse_coo_tensor fft distributed multiprocessing quantization onnx hub stft "
-    "istft hann_window hamming_window blackman_window kaiser_window bartlett_window lobpcg svd_lowrank pca_lowrank lu "
-    "lu_solve lu_unpack geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd "
+    "jit amp autocast sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
+    "lobpcg svd_lowrank pca_lowrank lu "
+    "geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd "
     "igamma igammac gradient segment_reduce empty_strided to_dlpack scalar_tensor "
     "set_default_device set_default_tensor_type set_float32_matmul_precision use_deterministic_algorithms "
     "fractional_max_pool2d fractional_max_pool3d "
@@ -45,16 +44,16 @@ PYTORCH = frozenset(
     "saved_tensors_hooks skip_init functionalize "
     "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
     "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
-    "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli householder_product ldl_factor ldl_solve lu_factor "
+    "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli ldl_factor ldl_solve "
     "eigvals tensorinv tensorsolve bessel_j0 bessel_j1 bessel_y0 bessel_y1 ndtri log_ndtr erfcx zeta "
     "airy_ai half bfloat16 storage".split()
 )
 TENSOR = (  # attributes of PyTorch's tensors
     "angle apply_ as_subclass bfloat16 cauchy_ cfloat cholesky_inverse coalesce conj conj_physical dense_dim "
     "dequantize eig geometric_ geqrf half hardshrink histogram igamma igammac imag indices is_coalesced "
-    "is_conj is_cpu is_meta is_neg is_nonzero is_pinned is_quantized is_signed isreal istft log_normal_ lstsq lu "
+    "is_conj is_cpu is_meta is_neg is_nonzero is_pinned is_quantized is_signed isreal log_normal_ lstsq lu "
     "lu_solve map_ nonzero_static orgqr ormqr prelu "
-    "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask stft storage sum_to_size symeig to_dense "
+    "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask storage sum_to_size symeig to_dense "
     "to_mkldnn to_sparse to_sparse_csr triangular_solve values"
 ).split()
 

@@ -8,6 +8,8 @@ tensor(1.)
 from types import FunctionType as _FunctionType
 
 from adjoint.ir.reference import LinAlgError
+from adjoint.ops.factors import householder_product, lu, lu_factor, lu_factor_ex
+from adjoint.ops.factors import linalg_lu_solve as lu_solve
 from adjoint.ops.linalg import (
     cholesky,
     cond,
@@ -52,7 +54,8 @@ for _name, _value in list(globals().items()):
 
 __all__ = [
     "LinAlgError",
-    "cholesky", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "lstsq", "matmul", "matrix_exp",
+    "cholesky", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "householder_product", "inv", "lstsq", "lu", "lu_factor",
+    "lu_factor_ex", "lu_solve", "matmul", "matrix_exp",
     "matrix_norm",
     "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve", "solve_triangular", "svd",
     "svdvals", "vander", "vecdot", "vector_norm",

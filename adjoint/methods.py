@@ -754,6 +754,8 @@ def attach() -> None:
         storage_offset=storage.storage_offset, untyped_storage=storage.untyped_storage, _is_view=storage.is_view,
         is_set_to=storage.is_set_to, set_=storage.set_, resize_=storage.resize_, resize_as_=storage.resize_as_,
         __dlpack__=exchange.to_dlpack, __dlpack_device__=exchange.dlpack_device,
+        stft=lambda self, *args, **options: _framed("stft")(self, *args, **options),
+        istft=lambda self, *args, **options: _framed("istft")(self, *args, **options),
         softmax=lambda self, dim, dtype=None: _functional("softmax")(self, dim=dim, dtype=dtype),
         log_softmax=lambda self, dim, dtype=None: _functional("log_softmax")(self, dim=dim, dtype=dtype),
     )  # fmt: skip
@@ -848,6 +850,13 @@ def _grad_fn(self: Tensor) -> Any:
 def names_of(self: Tensor) -> list[str]:
     """What `dir` shows: not the names that only say they are absent."""
     return [name for name in object.__dir__(self) if not isinstance(vars(Tensor).get(name), Absent)]
+
+
+def _framed(name: str) -> Callable[..., Any]:
+    """A function of `ops.frames`, which is loaded when first used."""
+    from adjoint.ops import frames
+
+    return getattr(frames, name)
 
 
 def _functional(name: str) -> Callable:

@@ -232,11 +232,6 @@ def joined(call: Call) -> Tensor:
     return record("cat", tuple([call.front(k) for k in range(len(call.args))]), call.attrs + 1)
 
 
-def windowed(call: Call) -> Tensor:
-    dims, *rest = call.attrs
-    return record("window", (call.args[0],), (shifted(dims), *rest))
-
-
 # --- products -----------------------------------------------------------------------------------------------------------
 
 
@@ -353,6 +348,11 @@ def at_axes(call: Call) -> Tensor:
     return record(call.step.prim, (call.args[0],), shifted(call.attrs))
 
 
+def at_given(call: Call) -> Tensor:
+    axes, *rest = call.attrs
+    return record(call.step.prim, (call.args[0],), (shifted(axes), *rest))
+
+
 def at_first(call: Call) -> Tensor:
     axis, *rest = call.attrs
     return record(call.step.prim, (call.args[0],), (axis + 1, *rest))
@@ -372,7 +372,6 @@ RULES: dict[str, Callable[[Call], Any]] = {
     "place": placed,
     "slice_update": updated,
     "cat": joined,
-    "window": windowed,
     "matmul": product,
     "convolve": convolved,
     "attention": attended,
@@ -384,8 +383,9 @@ RULES: dict[str, Callable[[Call], Any]] = {
     "put_fold": put,
     **dict.fromkeys("flip sum prod amax amin".split(), at_axes),
     **dict.fromkeys("argmax argmin cumsum cumprod cummax cummin recurrence".split(), at_axis),
-    **dict.fromkeys("argsort argselect".split(), at_first),
+    **dict.fromkeys("argsort argselect rfft irfft".split(), at_first),
+    **dict.fromkeys("window fft".split(), at_given),
     **dict.fromkeys("as_real as_complex pick position".split(), unchanged),
-    **dict.fromkeys("inv cholesky det slogdet qr eigh svd".split(), unchanged),
+    **dict.fromkeys("inv cholesky det slogdet qr lu row_order eigh svd".split(), unchanged),
 }
 

@@ -21,6 +21,7 @@ from adjoint.grad.attention import (
     backward_forward,
     backward_reverse,
 )
+from adjoint.grad.lu import lu_forward, lu_reverse
 from adjoint.grad.transposes import inverse_order, swap, zeros
 from adjoint.ops.complex_numbers import conj
 from adjoint.ops.elementwise import cast, where
@@ -415,6 +416,7 @@ REVERSE: dict[str, Callable[..., tuple]] = {
     "eigh": _eigh_reverse,
     "svd": _svd_reverse,
     "qr": _qr_reverse,
+    "lu": lu_reverse,
     "attention": attention_reverse,
     "attention_backward": backward_reverse,
 }
@@ -436,6 +438,7 @@ FORWARD: dict[str, Callable[..., Any]] = {
     "eigh": _eigh_forward,
     "svd": _svd_forward,
     "qr": _qr_forward,
+    "lu": lu_forward,
     "attention": attention_forward,
     "attention_backward": backward_forward,
 }

@@ -148,6 +148,26 @@ def _imag(g: Tensor, args: tuple, attrs: Any) -> Cotangents:
     return (record("complex", (zeros(g), g)),)
 
 
+def _rfft(g: Tensor, args: tuple, attrs: tuple) -> Cotangents:
+    """Each frequency that has a twin reaches an element once, but `irfft` counts it twice."""
+    axis, power = attrs
+    n = args[0]._aval.shape[axis]
+    return (record("irfft", (_weighted(g, axis, n, 0.5),), (axis, n, power)),)
+
+
+def _irfft(g: Tensor, args: tuple, attrs: tuple) -> Cotangents:
+    axis, n, power = attrs
+    return (_weighted(record("rfft", (g,), (axis, power)), axis, n, 2.0),)
+
+
+def _weighted(x: Tensor, axis: int, n: int, weight: float) -> Tensor:
+    """Frequencies of n real numbers, times `weight` where they stand for two: all but 0 and, for an even n, n / 2."""
+    k = record("iota", (), n // 2 + 1)
+    factors = where((k == 0) | (k * 2 == n), 1.0, weight)
+    shape = tuple(n // 2 + 1 if d == axis else 1 for d in range(len(x._aval.shape)))
+    return x * record("reshape", (cast(factors, x._aval.dtype.to_real()),), shape)
+
+
 def _where(g: Tensor, args: tuple, attrs: Any) -> Cotangents:
     condition = args[0]
     return None, where(condition, g, 0.0), where(condition, 0.0, g)
@@ -179,6 +199,9 @@ TRANSPOSES: dict[str, Callable[[Tensor, tuple, Any], Cotangents]] = {
     "complex": _complex,
     "as_real": lambda g, args, attrs: (record("as_complex", (g,)),),
     "as_complex": lambda g, args, attrs: (record("as_real", (g,)),),
+    "fft": lambda g, args, attrs: (record("fft", (g,), (attrs[0], not attrs[1], attrs[2])),),
+    "rfft": _rfft,
+    "irfft": _irfft,
     "clone": lambda g, args, attrs: (g,),
     "custom": lambda g, args, attrs: (g,),
     "override": lambda g, args, attrs: (g, None),

@@ -74,12 +74,13 @@ _FLOAT_ONLY = [
     "det",
     "slogdet",
     "qr",
+    "lu",
     "eigh",
     "svd",
     "attention",
     "attention_backward",
 ]
-_INTEGER_ONLY = {"shift_left", "shift_right"}
+_INTEGER_ONLY = {"row_order", "shift_left", "shift_right"}
 _INTEGER_OR_BOOL = {"bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"}
 _REAL_ONLY = set(
     "erf erfc erfinv lgamma digamma atan2 sign floor ceil round trunc relu maximum minimum floor_div remainder fmod lt le gt "
@@ -90,11 +91,11 @@ _NO_BOOL = {"recurrence", "neg", "sub", "sign", "floor_div", "remainder", "fmod"
 
 def operand_categories(name: str) -> tuple[int, ...]:
     """The dtype categories (`DType.category`) that the first operand of a primitive may have."""
-    if name in ("real", "imag", "conj", "as_real"):
+    if name in ("real", "imag", "conj", "as_real", "fft", "irfft"):
         return (3,)
     if name in _FLOAT_ONLY:
         return (2,) if name in _REAL_ONLY else (2, 3)
-    if name in ("complex", "as_complex"):
+    if name in ("complex", "as_complex", "rfft"):
         return (2,)
     if name in _INTEGER_ONLY:
         return (1,)
@@ -321,6 +322,24 @@ def _check_position(node: Node) -> None:
     _need(n >= 0 and isinstance(wraps, bool) and axis >= -1, node, "a length, a bool and an axis")
 
 
+def _check_fft(node: Node) -> None:
+    axes, inverse, power = node.attrs
+    _axes(node, axes, len(node.shape))
+    _need(bool(axes) and type(inverse) is bool and power in (0.0, 0.5, 1.0), node, "axes, a bool and 0.0, 0.5 or 1.0")
+    _need(all(node.shape[a] for a in axes), node, "axes that have elements")
+
+
+def _check_rfft(node: Node) -> None:
+    axis, *n, power = node.attrs
+    shape = node.args[0].shape
+    _axes(node, (axis,), len(shape))
+    _need(power in (0.0, 0.5, 1.0), node, "0.0, 0.5 or 1.0")
+    if node.prim.name == "rfft":
+        _need(shape[axis] >= 1, node, "an axis that has elements")
+    else:
+        _need(n[0] >= 1 and shape[axis] == n[0] // 2 + 1, node, "n // 2 + 1 frequencies")
+
+
 def _check_square(node: Node) -> None:
     shape = node.args[0].shape
     _need(len(shape) >= 2 and shape[-1] == shape[-2], node, "square matrices")
@@ -332,6 +351,11 @@ def _check_square(node: Node) -> None:
 
 def _check_matrices(node: Node) -> None:
     _need(len(node.args[0].shape) >= 2, node, "matrices")
+
+
+def _check_row_order(node: Node) -> None:
+    x = node.args[0]
+    _need(x.dtype is dtypes.int32 and len(x.shape) >= 1 and x.shape[-1] <= node.attrs, node, "at most as many int32 exchanges as rows")
 
 
 def _check_convolve(node: Node) -> None:
@@ -403,8 +427,11 @@ _CHECKS: dict[str, Callable[[Node], None]] = {
     "put": _check_put,
     "put_fold": _check_put_fold,
     "position": _check_position,
+    "fft": _check_fft,
+    **dict.fromkeys(("rfft", "irfft"), _check_rfft),
     **dict.fromkeys(("inv", "cholesky", "solve", "det", "slogdet", "eigh"), _check_square),
-    **dict.fromkeys(("qr", "svd"), _check_matrices),
+    **dict.fromkeys(("qr", "svd", "lu"), _check_matrices),
+    "row_order": _check_row_order,
 }
 
 

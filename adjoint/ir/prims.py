@@ -202,6 +202,21 @@ def _argselect(args: list[Aval], attrs: tuple[int, bool, int, int]) -> Aval:
     return (*shape[:axis], stop - start, *shape[axis + 1 :]), dtypes.int64
 
 
+# --- Fourier transforms -----------------------------------------------------------------------------------------------
+
+
+def _rfft(args: list[Aval], attrs: tuple[int, float]) -> Aval:
+    shape, dtype = args[0]
+    axis = attrs[0]
+    return (*shape[:axis], shape[axis] // 2 + 1, *shape[axis + 1 :]), dtype.to_complex()
+
+
+def _irfft(args: list[Aval], attrs: tuple[int, int, float]) -> Aval:
+    shape, dtype = args[0]
+    axis, n, _ = attrs
+    return (*shape[:axis], n, *shape[axis + 1 :]), dtype.to_real()
+
+
 # --- decompositions (batched over leading axes) ----------------------------------------------------------------------
 
 
@@ -223,6 +238,16 @@ def _qr(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
     *batch, m, n = shape
     k = min(m, n)
     return ((*batch, m, k), dtype), ((*batch, k, n), dtype)
+
+
+def _lu(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
+    shape, dtype = args[0]
+    *batch, m, n = shape
+    return (shape, dtype), ((*batch, min(m, n)), dtypes.int32), ((*batch, m), dtypes.int64)
+
+
+def _row_order(args: list[Aval], m: int) -> Aval:
+    return (*args[0][0][:-1], m), dtypes.int64
 
 
 def _eigh(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
@@ -336,11 +361,22 @@ _declare("order", "argselect", _argselect, exact=True)
 # put_fold: operand 0 with values (2) folded into it at index (1); attrs: prod, amax or amin.
 _declare("host", "put_fold", _same)
 
+# Fourier transforms of N elements, the result divided by N ** power (0.0, 0.5 or 1.0). fft: of complex numbers, attrs (axes,
+# inverse, power). rfft: of real numbers along one axis, whose first n // 2 + 1 frequencies it gives, attrs (axis, power).
+# irfft: the n real numbers of which its operand, n // 2 + 1 long, would be the frequencies, attrs (axis, n, power).
+_declare("host", "fft", _same, linear=True, exact=True)
+_declare("host", "rfft", _rfft, linear=True, exact=True)
+_declare("host", "irfft", _irfft, linear=True, exact=True)
+
 _declare("host", "inv cholesky", _same, exact=True)
 _declare("host", "solve", _solve, exact=True)  # A (B..., n, n), b (B..., n, k)
 _declare("host", "det", _det, exact=True)
 _declare("tuple", "slogdet", _slogdet, exact=True)
 _declare("tuple", "qr", _qr, exact=True)
+# lu: L below the diagonal of U, with which row (from 1) each row was exchanged, and where the rows of L U are in the operand;
+# attrs: whether a 0 on the diagonal of U is an error. row_order: the last of these from the second; attrs: how many rows.
+_declare("tuple", "lu", _lu, exact=True)
+_declare("host", "row_order", _row_order, exact=True)
 _declare("tuple", "eigh", _eigh, exact=True)
 _declare("tuple", "svd", _svd, exact=True)
 _declare("movement", "pick", _pick, linear=True, exact=True)  # attrs: which result of a primitive with several

@@ -374,6 +374,33 @@ def _argselect(a: Arrays, attrs: tuple) -> np.ndarray:
     return _argsort(a, (axis, descending))[(slice(None),) * axis + (slice(start, stop),)]
 
 
+# --- Fourier transforms: NumPy's -------------------------------------------------------------------------------------
+
+FORWARD_NORMS: dict[float, Any] = {0.0: "backward", 0.5: "ortho", 1.0: "forward"}  # by the power of N that divides the result
+INVERSE_NORMS: dict[float, Any] = {0.0: "forward", 0.5: "ortho", 1.0: "backward"}
+
+
+def _fft(a: Arrays, attrs: tuple) -> np.ndarray:
+    axes, inverse, power = attrs
+    if inverse:
+        out = np.fft.ifftn(a[0], axes=axes, norm=INVERSE_NORMS[power])
+    else:
+        out = np.fft.fftn(a[0], axes=axes, norm=FORWARD_NORMS[power])
+    return out.astype(a[0].dtype, copy=False)  # NumPy 1 computes in double precision
+
+
+def _rfft(a: Arrays, attrs: tuple) -> np.ndarray:
+    axis, power = attrs
+    out = np.fft.rfft(a[0], axis=axis, norm=FORWARD_NORMS[power])
+    return out.astype(np.complex64 if a[0].dtype == np.float32 else np.complex128, copy=False)
+
+
+def _irfft(a: Arrays, attrs: tuple) -> np.ndarray:
+    axis, n, power = attrs
+    out = np.fft.irfft(a[0], n, axis=axis, norm=INVERSE_NORMS[power])
+    return out.astype(a[0].real.dtype, copy=False)
+
+
 # --- decompositions ----------------------------------------------------------------------------------------------------
 
 
@@ -395,6 +422,53 @@ def _cholesky(x: np.ndarray) -> np.ndarray:
     if np.isnan(x).any():
         raise np.linalg.LinAlgError("Matrix is not positive definite: it contains NaN")
     return np.linalg.cholesky(x)
+
+
+def _row_order(a: Arrays, m: int) -> np.ndarray:
+    """Exchanges of row i with row pivots[i] - 1, one after the other, as an order of m rows."""
+    pivots = a[0].reshape(math.prod(a[0].shape[:-1]), a[0].shape[-1])
+    order = np.tile(np.arange(m), (len(pivots), 1))
+    matrices = np.arange(len(pivots))
+    for i in range(pivots.shape[-1]):
+        chosen = pivots[:, i] - 1
+        order[matrices, chosen], order[:, i] = order[:, i].copy(), order[matrices, chosen]
+    return order.reshape(*a[0].shape[:-1], m)
+
+
+PANEL = 32  # columns that are eliminated one by one before the rest of the matrix is updated by a product
+
+
+def _lu(a: Arrays, check: bool) -> tuple[np.ndarray, ...]:
+    """Gaussian elimination with partial pivoting by panels (Golub and Van Loan, "Matrix Computations", section 3.2.11)."""
+    shape = a[0].shape
+    m, n = shape[-2:]
+    k = min(m, n)
+    x = a[0].reshape(math.prod(shape[:-2]), m, n).copy()
+    pivots = np.empty((len(x), k), np.int32)
+    each = np.arange(len(x))
+    for start in range(0, k, PANEL):
+        stop = min(start + PANEL, k)
+        for i in range(start, stop):
+            chosen = i + np.abs(x[:, i:, i]).argmax(1)
+            pivots[:, i] = chosen + 1
+            x[each, i], x[each, chosen] = x[each, chosen], x[:, i].copy()
+            pivot = x[:, i, i, None]
+            x[:, i + 1 :, i] /= np.where(pivot == 0, 1, pivot)
+            x[:, i + 1 :, i + 1 : stop] -= x[:, i + 1 :, i, None] * x[:, i, None, i + 1 : stop]
+        if stop < n:
+            unit = np.tril(x[:, start:stop, start:stop], -1) + np.eye(stop - start, dtype=x.dtype)
+            x[:, start:stop, stop:] = np.linalg.solve(unit, x[:, start:stop, stop:])
+            x[:, stop:, stop:] -= x[:, stop:, start:stop] @ x[:, start:stop, stop:]
+    if check:
+        zeros = np.argwhere(np.diagonal(x, 0, 1, 2) == 0)
+        if len(zeros):
+            b, i = zeros[0]
+            raise LinAlgError(
+                f"torch.linalg.lu_factor: (Batch element {b}): U[{i + 1},{i + 1}] is zero and using it on lu_solve would result in a "
+                "division by zero; use linalg.lu or linalg.lu_factor_ex to factorise it still"
+            )
+    pivots = pivots.reshape(*shape[:-2], k)
+    return x.reshape(shape), pivots, _row_order([pivots], m)
 
 
 def _simple(function: Callable) -> Callable:
@@ -508,12 +582,17 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "position": _position,
     "argsort": _argsort,
     "argselect": _argselect,
+    "fft": _fft,
+    "rfft": _rfft,
+    "irfft": _irfft,
     "inv": _linalg(np.linalg.inv, "inv"),
     "cholesky": _linalg(_cholesky, "cholesky"),
     "solve": _linalg(np.linalg.solve, "solve"),
     "det": _linalg(np.linalg.det, "det"),
     "slogdet": _linalg(lambda x: tuple(np.linalg.slogdet(x)), "slogdet"),
     "qr": _linalg(lambda x: tuple(np.linalg.qr(x)), "qr"),
+    "lu": _lu,
+    "row_order": _row_order,
     "eigh": _linalg(lambda x: tuple(np.linalg.eigh(x)), "eigh"),
     "svd": _linalg(lambda x: tuple(np.linalg.svd(x, full_matrices=False)), "svd"),
 }

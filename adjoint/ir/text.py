@@ -50,6 +50,11 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "position": ("n", "wraps", "axis"),
     "argsort": ("axis", "descending"),
     "argselect": ("axis", "descending", "start", "stop"),
+    "lu": ("check",),
+    "row_order": ("rows",),
+    "fft": ("axes", "inverse", "power"),
+    "rfft": ("axis", "power"),
+    "irfft": ("axis", "n", "power"),
 }
 
 

@@ -589,6 +589,34 @@ def _make_position(s: Sketch) -> Node | None:
     return None if index is None else s.add("position", index, attrs=(n, True, s.rng.choice((-1, 0, 1))))
 
 
+# --- Fourier transforms ---------------------------------------------------------------------------
+
+POWERS = (0.0, 0.5, 1.0)
+
+
+def _make_fft(s: Sketch) -> Node | None:
+    x = s.operand((3,))
+    axes = [d for d, n in enumerate(x.shape) if n]
+    chosen = tuple(d for d in axes if s.rng.random() < 0.7) or tuple(axes[:1])
+    return s.add("fft", x, attrs=(chosen, s.rng.random() < 0.5, s.rng.choice(POWERS))) if axes else None
+
+
+def _make_rfft(s: Sketch) -> Node | None:
+    x = s.operand((2,))
+    axes = [d for d, n in enumerate(x.shape) if n]
+    return s.add("rfft", x, attrs=(s.rng.choice(axes), s.rng.choice(POWERS))) if axes else None
+
+
+def _make_irfft(s: Sketch) -> Node | None:
+    x = s.operand((3,))
+    axes = [d for d, n in enumerate(x.shape) if n]
+    if not axes:
+        return None
+    axis = s.rng.choice(axes)
+    n = max(1, 2 * (x.shape[axis] - 1) + s.rng.randrange(2))
+    return s.add("irfft", x, attrs=(axis, n, s.rng.choice(POWERS)))
+
+
 # --- decompositions -------------------------------------------------------------------------------
 
 
@@ -606,7 +634,13 @@ def _host(name: str) -> Callable[[Sketch], Node | None]:
     def make(s: Sketch) -> Node | None:
         """Definite matrices, far from where a decomposition fails or is not unique."""
         n = s.rng.choice((1, 2, 3))
-        if name in ("qr", "svd"):
+        if name == "row_order":
+            size = s.rng.choice((1, 2, 3))
+            exchanges = [s.rng.randrange(i, n) + 1 for i in range(min(size, n))]
+            return s.add(name, s.given(np.array(exchanges), dtypes.int32), attrs=n)
+        if name == "lu":
+            made = s.add(name, _matrices(s, n, s.rng.choice((1, 2, 3))), attrs=False)
+        elif name in ("qr", "svd"):
             made = s.add(name, _matrices(s, n, s.rng.choice((1, 2, 3))))
         elif name == "solve":
             a = _matrices(s, n, n, definite=True)
@@ -661,7 +695,10 @@ MAKERS: dict[str, Callable[[Sketch], Node | None]] = {
     "put": _make_put,
     "put_fold": _make_put_fold,
     "position": _make_position,
-    **{n: _host(n) for n in ("inv", "cholesky", "solve", "det", "slogdet", "qr", "eigh", "svd")},
+    "fft": _make_fft,
+    "rfft": _make_rfft,
+    "irfft": _make_irfft,
+    **{n: _host(n) for n in ("inv", "cholesky", "solve", "det", "slogdet", "qr", "lu", "row_order", "eigh", "svd")},
     "pick": _host("slogdet"),
 }
 

@@ -46,7 +46,7 @@ MAX_STEPS = 8192  # a trace never grows longer than this
 SNAPSHOT_BYTES = 65536  # shared memory up to this size is copied when read, beyond it the trace runs at once
 PRUNED = 32  # steps in reference mode after which a trace is rid of what nobody holds
 NOT_DIFFERENTIABLE = frozenset(
-    "alias position eq ne lt le gt ge logical_not isnan isinf argmax argmin argsort argselect "
+    "alias position row_order eq ne lt le gt ge logical_not isnan isinf argmax argmin argsort argselect "
     "iota random_bits bitwise_not bitwise_and bitwise_or bitwise_xor shift_left shift_right".split()
 )
 
@@ -489,7 +489,7 @@ def make_step(tr: Trace, key: Any, prim: str, operands: tuple, slots: list, attr
     step.aval = aval(shape, dtype, grad, strides) if dtype is not None else shape
     if prim == "pick":
         source = operands[0]._aval
-        step.aval = aval(shape, dtype, grad or (tr.grad and source.requires_grad))
+        step.aval = aval(shape, dtype, dtype.category >= 2 and (grad or (tr.grad and source.requires_grad)))
     step.where = user_frame()
     return step
 

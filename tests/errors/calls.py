@@ -438,6 +438,60 @@ s.det()
 s.cholesky()
 """
 
+GOOD["factors"] = """
+linalg.lu_factor(s)
+linalg.lu_factor_ex(s)
+linalg.lu(s)
+linalg.lu_solve(*linalg.lu_factor(s), x.T)
+torch.lu_solve(x.T, *linalg.lu_factor(s))
+torch.lu_unpack(*linalg.lu_factor(s))
+linalg.householder_product(s, v)
+"""
+
+GOOD["Fourier transforms"] = """
+torch.fft.fft(x, 4, -1, 'ortho')
+torch.fft.ifft(x, 4, -1, 'ortho')
+torch.fft.rfft(x, 4, -1, 'ortho')
+torch.fft.irfft(x, 4, -1, 'ortho')
+torch.fft.hfft(x, 4, -1, 'ortho')
+torch.fft.ihfft(x, 4, -1, 'ortho')
+torch.fft.fft(x)
+torch.fft.fft(x, n=4, dim=0, norm='forward')
+torch.fft.fft2(x, (2, 4), (0, 1), 'ortho')
+torch.fft.ifft2(x, (2, 4), (0, 1), 'ortho')
+torch.fft.rfft2(x, (2, 4), (0, 1), 'ortho')
+torch.fft.irfft2(x, (2, 4), (0, 1), 'ortho')
+torch.fft.hfft2(x, (2, 4), (0, 1), 'ortho')
+torch.fft.ihfft2(x, (2, 4), (0, 1), 'ortho')
+torch.fft.fftn(x, (2, 4), (0, 1), 'ortho')
+torch.fft.ifftn(x, (2, 4), (0, 1), 'ortho')
+torch.fft.rfftn(x, (2, 4), (0, 1), 'ortho')
+torch.fft.irfftn(x, (2, 4), (0, 1), 'ortho')
+torch.fft.hfftn(x, (2, 4), (0, 1), 'ortho')
+torch.fft.ihfftn(x, (2, 4), (0, 1), 'ortho')
+torch.fft.fftn(x)
+torch.fft.fftfreq(5, 0.5)
+torch.fft.rfftfreq(5, 0.5)
+torch.fft.fftshift(x, (0, 1))
+torch.fft.ifftshift(x, 0)
+torch.stft(wide, 4, 2, 4, bias, True, 'reflect', False, True, True)
+torch.stft(v, 2, return_complex=True)
+torch.istft(torch.stft(wide, 4, return_complex=True), 4, 1, 4, bias)
+torch.hann_window(5)
+torch.hamming_window(5, True, 0.5, 0.4)
+torch.blackman_window(5, False)
+torch.bartlett_window(5)
+torch.kaiser_window(5, True, 8.0)
+"""
+
+GOOD["special functions"] = """
+special.i0(x)
+special.i0e(x)
+special.i1(x)
+special.i1e(x)
+torch.i0(x)
+"""
+
 GOOD["creation"] = """
 torch.tensor([1.0, 2.0])
 torch.tensor([1.0], dtype=torch.float64)
@@ -737,6 +791,10 @@ dist.kl_divergence(dist.Normal(0.0, 1.0), dist.Normal(1.0, 1.0))
 
 # Mistakes that no variation of a good call makes, one expression each.
 GOOD["mistakes"] = """
+special.polygamma(-1, x)
+special.polygamma(1.5, x)
+special.polygamma(1)
+special.polygamma(x, 1)
 linalg.inv(torch.zeros(2, 2))
 linalg.inv(torch.ones(2, 3))
 linalg.inv(torch.full((2, 2), nan))

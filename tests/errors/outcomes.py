@@ -80,7 +80,7 @@ def read() -> dict[str, tuple[str, str]]:
 def load(torch: ModuleType) -> ModuleType:
     import importlib
 
-    for name in ("nn.init", "optim.lr_scheduler", "utils.data", "distributions", "linalg", "special", "autograd"):
+    for name in ("nn.init", "optim.lr_scheduler", "utils.data", "distributions", "linalg", "special", "fft", "autograd"):
         importlib.import_module(f"{torch.__name__}.{name}")
     return torch
 

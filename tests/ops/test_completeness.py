@@ -67,7 +67,7 @@ def test_every_public_function_has_a_record() -> None:
     )
 
 
-@pytest.mark.parametrize("module", ["linalg", "special"])
+@pytest.mark.parametrize("module", ["linalg", "special", "fft"])
 def test_every_function_of_a_module_has_a_record(module: str) -> None:
     functions = {
         n

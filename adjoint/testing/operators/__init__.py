@@ -19,11 +19,12 @@ from adjoint.testing.operators import (
     places,
     pointwise,
     reductions,
+    spectral,
 )
 from adjoint.testing.operators.record import OpRecord
 
 RECORDS: dict[str, OpRecord] = {}
-for _table in (complex_numbers, pointwise, reductions, movement, indexing, places, linear, convolutions, attention, measurements, creation, numbers):
+for _table in (complex_numbers, pointwise, reductions, movement, indexing, places, linear, convolutions, attention, measurements, spectral, creation, numbers):
     for _record in _table.RECORDS:
         assert _record.name not in RECORDS, f"two records are named {_record.name}"
         RECORDS[_record.name] = _record

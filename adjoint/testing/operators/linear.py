@@ -94,6 +94,44 @@ def _qr_reference(a: Any) -> Any:
     return q * q, r * r, a
 
 
+def _rectangles(draw: Draw) -> Any:
+    """Rows that have to be exchanged, and not nearly so."""
+    for shape in ((3, 2), (2, 3)):
+        yield sample((draw(*shape) * 0.5 + 2 * np.eye(*shape[-2:])[::-1]).astype(draw.dtype))
+
+
+def _lu_parts(torch: Any, a: Any) -> Any:
+    P, L, U = torch.linalg.lu(a)
+    packed, pivots = torch.linalg.lu_factor(a)
+    Q, M, V = torch.lu_unpack(packed, pivots)
+    return P @ L @ U, Q @ M, V, packed, torch.linalg.lu_factor_ex(a).info
+
+
+def _lu_reference(a: Any) -> Any:
+    packed = np.stack([_eliminated(m) for m in a.reshape(-1, *a.shape[-2:])]).reshape(a.shape)
+    k = min(a.shape[-2:])
+    upper = np.triu(packed[..., :k, :])
+    return a, a[..., :k] @ np.linalg.inv(upper[..., :k]), upper, packed, np.zeros(a.shape[:-2], "int32")
+
+
+def _eliminated(a: Any) -> Any:
+    x = a.astype("float64")
+    for i in range(min(x.shape)):
+        chosen = i + int(np.argmax(np.abs(x[i:, i])))
+        x[[i, chosen]] = x[[chosen, i]]
+        x[i + 1 :, i] /= x[i, i]
+        x[i + 1 :, i + 1 :] -= np.outer(x[i + 1 :, i], x[i, i + 1 :])
+    return x
+
+
+def _reflected(a: Any, tau: Any) -> Any:
+    out = np.zeros(a.shape) + np.eye(*a.shape[-2:])
+    for i in reversed(range(tau.shape[-1])):
+        v = (np.tril(a, -1) + np.eye(*a.shape[-2:]))[..., i, None]
+        out = out - tau[..., i, None, None] * (v @ (_transposed(v) @ out))
+    return out
+
+
 def systems(draw: Draw) -> Any:
     yield sample(_square(draw, 2, 2), draw(2))
     yield sample(_square(draw, 2, 2), draw(2, 3))
@@ -205,6 +243,13 @@ DECOMPOSITIONS = (
     OpRecord("cholesky_upper", definite, lambda a: _transposed(np.linalg.cholesky(a)), lambda torch, a: torch.linalg.cholesky(_symmetric(torch, a), upper=True),
              rtol=TOLERANCE),
     OpRecord("linalg.qr", tall, _qr_reference, _qr_parts, rtol=TOLERANCE, covers=("qr",)),
+    OpRecord("linalg.lu", _rectangles, _lu_reference, _lu_parts, rtol=TOLERANCE, covers=("lu_unpack", "linalg.lu_factor", "linalg.lu_factor_ex", "row_order"),
+             errors=(fails(RuntimeError, "2 or more dimensions", np.ones(3)),)),
+    OpRecord("linalg.lu_solve", lambda draw: (sample(_square(draw, 2, 2), draw(2, 1), left=True, adjoint=t) for t in (False, True)),
+             lambda a, b, left, adjoint: np.linalg.solve(a.T if adjoint else a, b), lambda torch, a, b, **k: torch.linalg.lu_solve(*torch.linalg.lu_factor(a), b, **k),
+             rtol=TOLERANCE, covers=("lu_solve",)),
+    OpRecord("linalg.householder_product", lambda draw: (sample(draw(*s), draw(*s[:-2], k)) for s, k in (((3, 2), 2), ((3, 2), 1), ((2, 2, 1), 1))), _reflected, rtol=TOLERANCE,
+             errors=(fails(RuntimeError, "greater than or equal", np.ones((2, 3)), np.ones(2)),)),
     OpRecord("linalg.eigh", definite, _eigh_reference, _eigh_parts, rtol=(1e-4, 1e-10), covers=("linalg.eigvalsh",)),
     OpRecord("linalg.svd", wide, _svd_reference, _svd_parts, rtol=(1e-4, 1e-10), covers=("svd",)),
     OpRecord("linalg.svdvals", wide, lambda a: np.linalg.svd(a, compute_uv=False), rtol=TOLERANCE),

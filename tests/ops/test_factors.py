@@ -1,0 +1,55 @@
+"""LU factors where the records do not look: large, singular, complex, empty; solving from the right; reflections of QR."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import adjoint as torch
+
+
+@pytest.mark.parametrize("shape", [(70, 70), (80, 40), (40, 80)])
+def test_factors_of_more_than_one_panel(shape: tuple[int, int]) -> None:
+    a = torch.tensor(np.random.default_rng(0).normal(size=shape))
+    P, L, U = torch.linalg.lu(a)
+    assert abs(P @ L @ U - a).max().item() < 1e-13
+    assert L.abs().max().item() == 1  # every pivot is the largest of its column
+
+
+def test_singular_matrices() -> None:
+    a = torch.tensor([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [1.0, 1.0, 1.0]])
+    assert torch.linalg.lu_factor_ex(a).info.item() == 3
+    P, L, U = torch.linalg.lu(a)
+    assert (P @ L @ U).tolist() == a.tolist()
+    with pytest.raises(RuntimeError, match=r"U\[3,3\] is zero"):
+        torch.linalg.lu_factor(a).LU.tolist()
+
+
+def test_integers_among_the_results_need_no_gradient() -> None:
+    found = torch.linalg.lu_factor_ex(torch.eye(2, requires_grad=True))
+    assert [t.requires_grad for t in found] == [True, False, False]
+    assert [t.dtype for t in found] == [torch.float32, torch.int32, torch.int32]
+
+
+def test_no_columns() -> None:
+    P, L, U = torch.linalg.lu(torch.ones(3, 0))
+    assert P.tolist() == torch.eye(3).tolist() and L.shape == (3, 0) and U.shape == (0, 0)
+
+
+def test_solving_by_complex_factors() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(2, 3, 3)) + 1j * rng.normal(size=(2, 3, 3))
+    b = torch.tensor(rng.normal(size=(3, 3)) + 0j)
+    LU, pivots = torch.linalg.lu_factor(torch.tensor(a))
+    for left in (True, False):
+        for adjoint in (True, False):
+            x = torch.linalg.lu_solve(LU, pivots, b, left=left, adjoint=adjoint)
+            m = torch.tensor(np.conj(a.swapaxes(1, 2)) if adjoint else a)
+            assert abs((m @ x if left else x @ m) - b).max().item() < 1e-12
+
+
+def test_reflections_are_orthogonal() -> None:
+    v = torch.tensor([[1.0, 0.0], [0.5, 1.0], [0.25, -2.0]], dtype=torch.float64)
+    tau = torch.tensor([2 / (1 + 0.25 + 0.0625), 2 / 5], dtype=torch.float64)
+    Q = torch.linalg.householder_product(v, tau)
+    assert torch.allclose(Q.T @ Q, torch.eye(2, dtype=torch.float64))
