@@ -69,10 +69,7 @@ class Formatter:
             width = max(len(f"{v:.{precision}e}") for v in finite)
         else:
             width = max(len(f"{v:.{precision}f}") for v in finite)
-        self.width = max(self.width, width)
-        others = values[~np.isfinite(values)]
-        if others.size:
-            self.width = max(self.width, *(len(str(v)) for v in others))
+        self.width = max(self.width, width)  # infinities and NaN do not count, as in PyTorch
 
     def format_plain(self, v: Any) -> str:
         if not self.floating:

@@ -10,6 +10,7 @@ import math
 
 from adjoint import dtypes
 from adjoint.ops import elementwise as ew
+from adjoint.ops.shape import matrix_transpose
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import record, record_one
 from adjoint.trace.views import make_view
@@ -80,6 +81,11 @@ def conj(input: Tensor) -> Tensor:
     tensor([1.-2.j])
     """
     return record_one("conj", input, None) if input._aval.dtype.is_complex else input
+
+
+def conjugate_transpose(input: Tensor) -> Tensor:
+    """The last two axes exchanged, and the conjugate of every element: the adjoint of a matrix."""
+    return conj(matrix_transpose(input))
 
 
 def angle(input: Tensor) -> Tensor:

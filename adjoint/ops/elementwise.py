@@ -578,11 +578,11 @@ def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neg
         parts = [nan_to_num(record(part, (input,)), nan, posinf, neginf) for part in ("real", "imag")]
         return record("complex", tuple(parts))
     info = dtypes.finfo(dtype)
-    high = info.max if posinf is None else posinf
-    low = info.min if neginf is None else neginf
-    out = where(functions["isnan"](input), nan, input)
-    out = where(out == math.inf, high, out)
-    return where(out == -math.inf, low, out)
+    given = (nan, info.max if posinf is None else posinf, info.min if neginf is None else neginf)
+    with np.errstate(over="ignore"):  # a number beyond the range becomes infinite
+        instead, high, low = given if dtype is dtypes.float64 else [float(np.float32(x)) for x in given]
+    finite = where(input == math.inf, high, where(input == -math.inf, low, input))
+    return where(functions["isnan"](input), instead, finite)
 
 
 def heaviside(input: Tensor, values: Tensor) -> Tensor:

@@ -14,11 +14,12 @@ import numpy as np
 
 from adjoint import dtypes
 from adjoint.ops import elementwise as ew
+from adjoint.ops.complex_numbers import conjugate_transpose
 from adjoint.ops.elementwise import cast
 from adjoint.ops.joining import stack
 from adjoint.ops.products import matmul, need
 from adjoint.ops.rearrange import tril
-from adjoint.ops.reduce import vector_norm
+from adjoint.ops.reduce import check_norm_of_nothing, vector_norm
 from adjoint.ops.shape import axes_of, matrix_transpose
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import record
@@ -164,7 +165,7 @@ def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, un
 
 
 def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
-    """The lower triangular L with A = L L^T, for symmetric positive definite A (upper: its transpose).
+    """The lower triangular L with A = L L^H, for symmetric (Hermitian) positive definite A (upper: L^H).
 
     >>> import adjoint as torch
     >>> torch.linalg.cholesky(torch.tensor([[4., 2.], [2., 5.]]))
@@ -173,11 +174,11 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     """
     _matrix("cholesky", A)
     L = record("cholesky", (A,))
-    return matrix_transpose(L) if upper else L
+    return conjugate_transpose(L) if upper else L
 
 
 def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
-    """X with A X = B, from the Cholesky factor L of A (upper: its transpose); B is a matrix, or a batch of them.
+    """X with A X = B, from the Cholesky factor L of A (upper: L^H); B is a matrix, or a batch of them.
 
     >>> import adjoint as torch
     >>> torch.cholesky_solve(torch.tensor([[8.]]), torch.tensor([[2.]]))
@@ -186,7 +187,7 @@ def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
     _matrix("cholesky_solve", L)
     if len(B._aval.shape) < 2:
         raise RuntimeError(f"b should have at least 2 dimensions, but has {len(B._aval.shape)} dimensions instead")
-    turned = matrix_transpose(L)
+    turned = conjugate_transpose(L)
     first, second = (turned, L) if upper else (L, turned)
     return solve_triangular(second, solve_triangular(first, B, upper=False), upper=True)
 
@@ -207,7 +208,7 @@ def qr(A: Tensor, mode: str = "reduced") -> QR:
 
 
 def eigh(A: Tensor, UPLO: str = "L") -> Eigh:
-    """Eigenvalues in ascending order and eigenvectors (columns) of symmetric matrices.
+    """Eigenvalues in ascending order and eigenvectors (columns) of symmetric (Hermitian) matrices.
 
     The gradient needs distinct eigenvalues; where two are equal it is infinite or NaN.
 
@@ -219,7 +220,7 @@ def eigh(A: Tensor, UPLO: str = "L") -> Eigh:
     if isinstance(A, Tensor) and A._aval.dtype.category < 2:
         raise NotImplementedError(f'"linalg.eigh" not implemented for \'{dtypes.LEGACY[A._aval.dtype]}\'; convert with .float() first')
     _matrix("eigh", A)
-    S = A if UPLO == "L" else matrix_transpose(A)
+    S = A if UPLO == "L" else conjugate_transpose(A)
     both = record("eigh", (S,))
     return Eigh(record("pick", (both,), 0), record("pick", (both,), 1))
 
@@ -271,7 +272,7 @@ def pinv(A: Tensor, rcond: float | None = None) -> Tensor:
     limit = rcond if rcond is not None else max(A._aval.shape[-2:]) * float(np.finfo(A._aval.dtype.np).eps)
     keep = S > limit * S.amax(-1, keepdim=True)
     inverse = ew.where(keep, 1.0 / ew.where(keep, S, 1.0), 0.0)
-    return matmul(matrix_transpose(Vh) * inverse.unsqueeze(-2), matrix_transpose(U))
+    return matmul(conjugate_transpose(Vh) * inverse.unsqueeze(-2), conjugate_transpose(U))
 
 
 class Lstsq(NamedTuple):
@@ -300,7 +301,8 @@ def lstsq(A: Tensor, B: Tensor) -> Lstsq:
     solution = matmul(pinv(A), B)
     none = record("full", (0.0,), ((0,), A._aval.dtype))
     along = -1 if len(B._aval.shape) == 1 else -2
-    residuals = ((matmul(A, solution) - B) ** 2).sum(along) if m > n else none
+    gap = matmul(A, solution) - B
+    residuals = ((ew.absolute(gap) if gap._aval.dtype.is_complex else gap) ** 2).sum(along) if m > n else none
     return Lstsq(solution, residuals, matrix_rank(A), none)
 
 
@@ -312,6 +314,8 @@ def matrix_rank(A: Tensor, tol: float | None = None) -> Tensor:
     tensor(1)
     """
     S = svdvals(A)
+    if not S._aval.shape[-1]:
+        return cast(S, dtypes.int64).sum(-1)
     limit = tol if tol is not None else S.amax(-1, keepdim=True) * (max(A._aval.shape[-2:]) * float(np.finfo(A._aval.dtype.np).eps))
     return cast(S > limit, dtypes.int64).sum(-1)
 
@@ -359,7 +363,9 @@ def linalg_vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool
     >>> torch.linalg.vector_norm(torch.tensor([3., 4.]))
     tensor(5.)
     """
-    return vector_norm(x, float(ord), axes_of(dim, len(x._aval.shape)), keepdim)
+    axes = axes_of(dim, len(x._aval.shape))
+    check_norm_of_nothing(x._aval.shape, float(ord), axes)
+    return vector_norm(x, float(ord), axes, keepdim)
 
 
 def linalg_norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False) -> Tensor:

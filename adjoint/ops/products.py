@@ -13,6 +13,7 @@ import numpy as np
 
 from adjoint import dtypes
 from adjoint.dtypes import float32
+from adjoint.ops.complex_numbers import conj
 from adjoint.ops.conversion import converted
 from adjoint.ops.elementwise import cast, where
 from adjoint.ops.rearrange import diagonal_of
@@ -234,23 +235,23 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
 
 
 def vdot(input: Tensor, other: Tensor) -> Tensor:
-    """The product of two vectors.
+    """The product of two vectors, the first one conjugated.
 
     >>> import adjoint as torch
     >>> torch.vdot(torch.tensor([1., 2.]), torch.tensor([3., 4.]))
     tensor(11.)
     """
-    return dot(input, other)
+    return dot(conj(input), other)
 
 
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
-    """Products of vectors along an axis; the others broadcast.
+    """Products of vectors along an axis, the first ones conjugated; the other axes broadcast.
 
     >>> import adjoint as torch
     >>> torch.linalg.vecdot(torch.ones(2, 3), torch.tensor([1., 2., 3.]))
     tensor([6., 6.])
     """
-    return (x * y).sum(dim)
+    return (conj(x) * y).sum(dim)
 
 
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
@@ -291,6 +292,8 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """Sum of products over pairs of axes: the last `dims` of a with the first of b, or two lists of axes.
 
+    The sizes of a pair are equal, or one of them is 1, which is broadcast; RuntimeError if they are neither.
+
     >>> import adjoint as torch
     >>> torch.tensordot(torch.ones(2, 3), torch.ones(3, 4), dims=1).shape
     torch.Size([2, 4])
@@ -304,6 +307,7 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
         left, right = list(range(len(a._aval.shape) - dims, len(a._aval.shape))), list(range(dims))
     else:
         left, right = ([d % len(x._aval.shape) for d in ds] for x, ds in zip((a, b), dims, strict=True))
+    a, b = _contractible(a, b, left, right)
     keep_a = [d for d in range(len(a._aval.shape)) if d not in left]
     keep_b = [d for d in range(len(b._aval.shape)) if d not in right]
     shape_a, shape_b = [a._aval.shape[d] for d in keep_a], [b._aval.shape[d] for d in keep_b]
@@ -311,6 +315,24 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     x = a.permute(*keep_a, *left).reshape(math.prod(shape_a), inner) if a._aval.shape else a.reshape(1, 1)
     y = b.permute(*right, *keep_b).reshape(inner, math.prod(shape_b)) if b._aval.shape else b.reshape(1, 1)
     return matmul(x, y).reshape((*shape_a, *shape_b))
+
+
+def _contractible(a: Tensor, b: Tensor, left: list[int], right: list[int]) -> tuple[Tensor, Tensor]:
+    """The operands of `tensordot` with axes of equal sizes: what meets an axis of size 1 is summed first."""
+    for i, j in zip(left, right, strict=True):
+        m, n = a._aval.shape[i], b._aval.shape[j]
+        if m == n:
+            continue
+        if n == 1:
+            a = reduce("sum", a, (i,), True)
+        elif m == 1:
+            b = reduce("sum", b, (j,), True)
+        else:
+            raise RuntimeError(
+                f"tensordot: contracted dimensions need to match, but first has size {m} in dim {i} and second has size {n} in "
+                f"dim {j} (shapes {list(a._aval.shape)} and {list(b._aval.shape)})"
+            )
+    return a, b
 
 
 def einsum(equation: str, *operands: Any) -> Tensor:
@@ -345,11 +367,15 @@ def _einsum(equation: str, tensors: list[Tensor]) -> Tensor:
         letters = sorted(set(left.replace(",", "").replace(".", "")))
         counts = {c: sum(t.count(c) for t in terms) for c in letters}
         right = right + "".join(c for c in letters if counts[c] == 1)
-    done, term = tensors[0], terms[0]
-    done, term = _diagonals(done, term)
+    for c in right:
+        if c not in sizes or right.count(c) > 1:
+            fault = "appears more than once in the output" if c in sizes else "does not appear in any operand"
+            raise RuntimeError(f"einsum(): output subscript {c} of the equation {equation!r} {fault}; every letter after '->' names one axis")
+    pairs = [_without_ones(*_diagonals(x, term), sizes) for x, term in zip(tensors, terms, strict=True)]
+    done, term = pairs[0]
     for k in range(1, len(tensors)):
-        other, letters2 = _diagonals(tensors[k], terms[k])
-        later = set(right).union(*terms[k + 1 :])
+        other, letters2 = pairs[k]
+        later = set(right).union(*[t for _, t in pairs[k + 1 :]])
         done, term = _pair(done, term, other, letters2, later)
     gone = tuple(i for i, c in enumerate(term) if c not in right)
     if gone:
@@ -377,9 +403,22 @@ def _diagonals(x: Tensor, term: str) -> tuple[Tensor, str]:
         while term.count(c) > 1:
             i = term.index(c)
             j = term.index(c, i + 1)
+            if x._aval.shape[i] != x._aval.shape[j]:
+                raise RuntimeError(
+                    f"einsum(): subscript {c} is repeated in {term!r}, but its sizes differ in an operand of shape {list(x._aval.shape)}"
+                )
             x = diagonal_of(x, 0, i, j)
             term = term[:i] + term[i + 1 : j] + term[j + 1 :] + c
     return x, term
+
+
+def _without_ones(x: Tensor, term: str, sizes: dict[str, int]) -> tuple[Tensor, str]:
+    """An axis of size 1 that is broadcast against a longer one of another operand is left out: the product is the same."""
+    ones = tuple(i for i, c in enumerate(term) if x._aval.shape[i] == 1 != sizes[c])
+    if not ones:
+        return x, term
+    kept = [i for i in range(len(term)) if i not in ones]
+    return x.reshape(tuple(x._aval.shape[i] for i in kept)), "".join(term[i] for i in kept)
 
 
 def _pair(x: Tensor, a: str, y: Tensor, b: str, later: set[str]) -> tuple[Tensor, str]:

@@ -473,7 +473,21 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, 
 
         return matrix_norm(x, p, (0, 1) if dim is None else dim, keepdim)
     order = 2.0 if p in ("fro", None) else float(p)
-    return vector_norm(x, order, axes_of(dim, len(x._aval.shape)), keepdim)
+    axes = axes_of(dim, len(x._aval.shape))
+    check_norm_of_nothing(x._aval.shape, order, axes)
+    return vector_norm(x, order, axes, keepdim)
+
+
+def check_norm_of_nothing(shape: tuple[int, ...], order: float, axes: tuple[int, ...]) -> None:
+    """RuntimeError for a norm over axes without elements, where it has none: a largest or a smallest element, or a negative power."""
+    empty = next((a for a in axes if shape[a] == 0), None)
+    if empty is None or 0 <= order < math.inf or 0 in [n for a, n in enumerate(shape) if a not in axes]:
+        return
+    place = "an empty tensor" if len(axes) == len(shape) else f"dimension {empty}, which is empty,"
+    raise RuntimeError(
+        f"linalg.vector_norm cannot compute the {order:g} norm of {place} because the operation does not have an identity (the "
+        f"shape is {list(shape)}); the norms of orders from 0 on, but not of infinity, are 0 there"
+    )
 
 
 @composite("LinalgVectorNormBackward0")

@@ -80,6 +80,8 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
             f"X1 and X2 must have the same number of columns. X1: {x1._aval.shape[-1]} X2: {x2._aval.shape[-1]}"
         )
     apart = unsqueeze(x1, -2) - unsqueeze(x2, -3)
+    if apart._aval.shape[-1] == 0:  # no coordinates, no distance, whatever the norm
+        return apart.sum(-1)
     return vector_norm(apart, p, (len(apart._aval.shape) - 1,), False)
 
 

@@ -951,6 +951,11 @@ torch.ones(2, 3, 4).t()
 torch.einsum('ij,jk->iz', x, m)
 torch.einsum('ij,kl', x)
 torch.einsum('i', x)
+torch.einsum('ij->ii', m)
+torch.einsum('ii', torch.ones(1, 3))
+torch.tensordot(torch.ones(2, 3), torch.ones(3, 2), 2)
+torch.linalg.vector_norm(torch.ones(0), -1)
+torch.norm(torch.ones(2, 0), float('inf'), 1)
 torch.bitwise_and(x, x)
 x & x
 x << 1

@@ -175,3 +175,15 @@ def test_printing_options() -> None:
     finally:
         torch.set_printoptions(profile="default")
     assert repr(torch.tensor([0.12345])) == "tensor([0.1235])"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([torch.inf, 1.0], "tensor([inf, 1.])"),
+        ([torch.nan, -2.0, 10.0], "tensor([nan, -2., 10.])"),
+        ([-torch.inf, 1.5], "tensor([  -inf, 1.5000])"),
+    ],
+)
+def test_numbers_that_are_not_finite_do_not_widen_columns(values: list[float], text: str) -> None:
+    assert repr(torch.tensor(values)) == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -155,11 +156,15 @@ def _einsums(draw: Draw) -> Any:
     yield sample("...ij,...jk->...ik", draw(2, 1, 2), draw(2, 2))
     yield sample("i,i,i->", draw(3), draw(3), draw(3))
     yield sample("ij,kj,k->i", draw(2, 2), draw(2, 2), draw(2))
+    yield sample("...ij,...jk->...ki", draw(2, 2, 3), draw(3, 1, 3, 1))
+    yield sample("ij,jk->i", draw(2, 1), draw(3, 2))
+    yield sample("ij,ij,ik->kj", draw(1, 3), draw(2, 1), draw(2, 2))
 
 
 def _tensordots(draw: Draw) -> Any:
     yield sample(draw(2, 3), draw(3, 2), dims=1)
     yield sample(draw(2, 2), draw(2, 2), dims=2)
+    yield sample(draw(2, 3), draw(3, 2), dims=([0, 1], [1, 0]))
     yield sample(draw(2, 3), draw(2, 2), dims=([0], [1]))
 
 
@@ -206,9 +211,12 @@ PRODUCTS = (
              method="addbmm", in_place="addbmm_"),
     OpRecord("chain_matmul", lambda draw: (sample(draw(1, 2), draw(2, 3), draw(3, 1)),), lambda a, b, c: a @ b @ c),
     OpRecord("kron", products(((2,), (3,)), ((2, 2), (1, 3)), ((2,), (2, 2)), ((2, 1, 2), (2,))), np.kron, exact=True, method="kron"),
-    OpRecord("tensordot", _tensordots, lambda a, b, dims: np.tensordot(a, b, dims)),
+    OpRecord("tensordot", _tensordots, lambda a, b, dims: np.tensordot(a, b, dims),
+             errors=(fails(RuntimeError, "need to match", np.ones((2, 3)), np.ones((3, 2)), 2),)),
     OpRecord("einsum", _einsums, np.einsum, rtol=(1e-5, 1e-13),
-             errors=(fails(RuntimeError, "operands", "ij,jk->ik", np.ones((2, 2))), fails(RuntimeError, "subscripts", "ij->i", np.ones(3)))),
+             errors=(fails(RuntimeError, "operands", "ij,jk->ik", np.ones((2, 2))), fails(RuntimeError, "subscripts", "ij->i", np.ones(3)),
+                     fails(RuntimeError, "sizes differ", "ii->i", np.ones((1, 3))), fails(RuntimeError, "more than once", "ij->ii", np.ones((2, 3))),
+                     fails(RuntimeError, "does not appear", "ij->ik", np.ones((2, 3))))),
     OpRecord("linalg.multi_dot", lambda draw: (sample([draw(1, 2), draw(2, 3), draw(3, 1)]),), lambda ms: ms[0] @ ms[1] @ ms[2]),
     OpRecord("cross", products(((3,), (3,)), ((2, 3), (2, 3))), np.cross, lambda torch, a, b: torch.linalg.cross(a, b), method="", rtol=(1e-5, 1e-13),
              covers=("linalg.cross",)),
@@ -257,7 +265,8 @@ DECOMPOSITIONS = (
     OpRecord("linalg.matrix_rank", lambda draw: (sample(draw(3, 3)), sample(np.ones((3, 3), draw.dtype))), np.linalg.matrix_rank, differentiable=False, exact=True),
     OpRecord("linalg.cond", squares, np.linalg.cond, rtol=TOLERANCE),
     OpRecord("linalg.norm", lambda draw: (sample(draw(5)), sample(draw(2, 3)), sample(draw(3), 1)), np.linalg.norm, covers=("linalg.norm",)),
-    OpRecord("linalg.vector_norm", lambda draw: (sample(draw(5), 3), sample(draw(2, 3), 2, 1)), np.linalg.norm),
+    OpRecord("linalg.vector_norm", lambda draw: (sample(draw(5), 3), sample(draw(2, 3), 2, 1)), np.linalg.norm,
+             errors=(fails(RuntimeError, "identity", np.ones((0,)), math.inf), fails(RuntimeError, "identity", np.ones((2, 0)), -1, 1))),
     OpRecord("linalg.matrix_norm", _norms, np.linalg.norm, rtol=TOLERANCE),
     OpRecord("linalg.diagonal", lambda draw: (sample(draw(2, 3), dim1=0, dim2=1),), lambda a, **k: np.diagonal(a), exact=True),
 )  # fmt: skip
