@@ -157,10 +157,13 @@ _i0e = composite("SpecialI0EBackward0")(lambda x: _scaled(x, 0))
 _i1e = composite("SpecialI1EBackward0")(lambda x: _scaled(x, 1))
 
 
+_LARGEST_FACTORIAL = 170  # that a float64 holds
+
+
 def polygamma(n: int, input: Tensor) -> Tensor:
     """The derivative of order n of `digamma`; RuntimeError for a negative n.
 
-    For n > 0 by the Euler-Maclaurin formula for its series, from 1/2 on, and by reflection below that (NIST Digital Library of
+    For n > 0 (and up to 170, from where on n! is infinite) by the Euler-Maclaurin formula for its series, from 1/2 on, and by reflection below that (NIST Digital Library of
     Mathematical Functions, 25.11.43 and 5.15.6).
 
     >>> import adjoint as torch
@@ -170,6 +173,8 @@ def polygamma(n: int, input: Tensor) -> Tensor:
     if n < 0:
         raise RuntimeError(f"polygamma(n, x) does not support negative n, but got n={n}")
     refuse("polygamma", (0, 1, 2), input)
+    if n > _LARGEST_FACTORIAL:  # whatever else the value is a product of
+        return in_common(lambda x: (math.inf if n % 2 else -math.inf) * pow(where(x < 0.5, 1.0, x), -float(n + 1)), input)
     return in_common(functions["digamma"] if n == 0 else functools.partial(_polygamma, n=int(n)), input)
 
 
@@ -189,7 +194,7 @@ def _cotangent(x: Tensor) -> Tensor:
 
 
 def _factorial(n: int) -> float:
-    return float(math.factorial(n)) if n <= 170 else math.inf
+    return float(math.factorial(n)) if n <= _LARGEST_FACTORIAL else math.inf
 
 
 def _zeta(s: int, q: Tensor) -> Tensor:

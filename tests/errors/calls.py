@@ -791,6 +791,7 @@ dist.kl_divergence(dist.Normal(0.0, 1.0), dist.Normal(1.0, 1.0))
 
 # Mistakes that no variation of a good call makes, one expression each.
 GOOD["mistakes"] = """
+special.polygamma(1, x)
 special.polygamma(-1, x)
 special.polygamma(1.5, x)
 special.polygamma(1)

@@ -59,6 +59,8 @@ def test_polygamma() -> None:
     for n in (0, 1, 2, 5):
         places = np.array([0.3, 1.7, 12.0, -0.6, -3.3])
         np.testing.assert_allclose(with_slope(lambda t, n=n: torch.polygamma(n, t), places)[1], torch.polygamma(n + 1, torch.tensor(places)).numpy(), rtol=1e-12)
+    assert torch.polygamma(171, torch.tensor([0.5, 1.0])).tolist() == [inf, inf]
+    assert torch.polygamma(2**62, torch.tensor([-0.5, 0.5])).tolist() == [-inf, -inf]
     assert torch.ones(1).polygamma_(1).item() == pytest.approx(pi**2 / 6)
     with pytest.raises(RuntimeError, match="negative n, but got n=-1"):
         torch.polygamma(-1, x)
