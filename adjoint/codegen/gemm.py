@@ -50,6 +50,7 @@ _OFTEN, _FEW_ROWS = 4, 256  # as many products with one B share a copy of it, wh
 _LOAD = 0.1  # cycles of a load, beside what it has to wait for others
 _PACKING = 0.8  # cycles of copying an element of B
 _PARTING = 256  # multiply-adds for each element of A and B that repay parting it
+_PARTED = 1 << 26  # bytes
 _L2_WAY = 1 << 17  # bytes after which lines share a set of the second-level cache again
 _MANY_COLUMNS = 512  # of B: they repay a copy of A by rows, which tiles read 5 to 10 % faster
 _L1_ELEMENTS = 1 << 13  # of a panel of B that stays in the first-level cache beside A and C
@@ -222,11 +223,15 @@ def _wants_dots(shape: Shape, a: Operand, b: Operand) -> bool:
 
 
 def _wants_tiles(shape: Shape, a: Operand, b: Operand) -> bool:
-    """Whether parting both operands, which takes as long as some 200 multiply-adds for each element, is repaid."""
+    """Whether parting both operands, which takes as long as some 200 multiply-adds for each element, is repaid.
+
+    Sums of few elements were no faster among other kernels, and copies of more than `_PARTED` bytes take memory for nothing.
+    """
     if 1 not in (a.row, a.column) or 1 not in (b.row, b.column):
         return False
     m, n, k = shape.m, shape.n, shape.k
-    return m * n >= _PARTING * (m + n) and k >= 2 * DEPTH and shape.batch * m * n * k >= 4 * _REPAYS
+    copies = 6 * k * ((m if a.batch == 0 else shape.batch * m) + (n if b.batch == 0 else shape.batch * n))
+    return m * n >= _PARTING * (m + n) and k >= 8 * DEPTH and copies <= _PARTED
 
 
 def _is_large(shape: Shape) -> bool:

@@ -162,7 +162,7 @@ def test_when_tiles_repay() -> None:
 
     assert names(512, 512, 256, tiles=True) == ["g_rows", "g_pack", "g"]
     assert "g_rows" not in names(512, 512, 256)
-    for m, n, k in ((512, 256, 512), (64, 4096, 512), (512, 512, 32), (512, 512, 60)):
+    for m, n, k in ((512, 256, 512), (64, 4096, 512), (512, 512, 240), (4096, 4096, 2048)):
         assert "g_rows" not in names(m, n, k, tiles=True)
     assert "g_rows" not in names(512, 512, 256, column=2, tiles=True)
 
