@@ -49,14 +49,16 @@ def room_for_program() -> None:
     if count < limit:
         _others = 0
     elif count >= limit + _others:
-        sweep(config.get("ADJOINT_MAX_NODES"), limit)
-        _others = len(living) - len(_programs_of(_all_steps()))
+        kept = sweep(config.get("ADJOINT_MAX_NODES"), limit)
+        if kept is not None:
+            _others = len(living) - len(kept)
 
 
-def sweep(max_nodes: int, max_programs: int) -> None:
-    """Forget what was used longest ago, down to `KEPT` of each limit that is exceeded."""
-    if not _sweeping.acquire(blocking=False):  # another thread is at it
-        return
+def sweep(max_nodes: int, max_programs: int) -> set[Any] | None:
+    """Forget what was used longest ago, down to `KEPT` of each limit that is exceeded. Returns the programs that the trie
+    leads to from then on; None where another thread is at it."""
+    if not _sweeping.acquire(blocking=False):
+        return None
     try:
         counters["sweeps"] += 1
         steps = _all_steps()
@@ -64,6 +66,7 @@ def sweep(max_nodes: int, max_programs: int) -> None:
         counters["nodes_evicted"] = state.counters["nodes"] - len(steps)
         _forget_programs(steps, max_programs)
         _forget_nodes(steps, max_nodes)
+        return set(_programs_of(steps))  # a step that was forgotten has none
     finally:
         _sweeping.release()
 
@@ -73,7 +76,9 @@ def _all_steps() -> list[Step]:
     steps: list[Step] = list(state._roots.values())
     roots = len(steps)
     for step in steps:  # grows while it is read
-        steps.extend([s for key, s in list(step.kids.items()) if key is s.key])  # a step may have short cuts, too
+        kids = step.kids
+        if kids:
+            steps.extend([s for key, s in list(kids.items()) if key is s.key])  # a step may have short cuts, too
     return steps[roots:]
 
 
