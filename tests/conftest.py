@@ -10,30 +10,57 @@ matter to them: they run in compiled mode only, where it is checked that they do
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
+YOUNG, LOOK_THROUGH = 100, 2500  # tests between two garbage collections: of what they have left, and of everything
+_tests = 0  # that have begun
+_path: Path | None = None  # of the last of them
+
+
+def _quick_directory() -> str | None:
+    """One in memory, if there is much of it: a file is written there twenty times as quickly as on a disk. None for the usual one."""
+    shared = Path("/dev/shm")
+    roomy = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 4 << 30
+    return str(shared) if roomy else None
+
+
 _CODE = None  # the directory, in the process that has made it
 if "PYTEST_XDIST_WORKER" not in os.environ:  # else the process that has started this one has named it
-    _CODE = tempfile.mkdtemp(prefix="adjoint-tests-")
+    _CODE = tempfile.mkdtemp(prefix="adjoint-tests-", dir=_quick_directory())
     os.environ["ADJOINT_CACHE_DIR"] = os.path.join(_CODE, "code")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "any_mode: records nothing, and runs in compiled mode only")
+    config.addinivalue_line("markers", "by_record: the tests of one operator run one after the other, and find its programs")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     from adjoint.trace import state
 
+    _order_by_record(items)
     if state.default_eager:
         for item in items:
             if item.get_closest_marker("any_mode"):
                 item.add_marker(pytest.mark.skip(reason="the same in both modes, and run in compiled mode"))
+
+
+def _order_by_record(items: list[pytest.Item]) -> None:
+    """Of files that want it: all tests of the first operator, then all of the second, and so on; the trie does not hold all."""
+    for _, group in itertools.groupby(range(len(items)), key=lambda k: items[k].path):
+        places = list(group)
+        if items[places[0]].get_closest_marker("by_record") is None:
+            continue
+        records = [getattr(getattr(items[k], "callspec", None), "params", {}).get("record") for k in places]
+        first = {id(record): k for k, record in reversed(list(enumerate(records)))}
+        items[places[0] : places[-1] + 1] = [items[places[k]] for k in sorted(range(len(places)), key=lambda k: first[id(records[k])])]
 
 
 def pytest_collection_finish() -> None:
@@ -42,7 +69,19 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(scope="module")
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Nor at what tests have left, which is mostly what Adjoint keeps; now and then it is looked through all the same."""
+    global _path, _tests
+    if item.path != _path or _tests % YOUNG == 0:
+        if _tests % LOOK_THROUGH == 0:
+            gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+    _path, _tests = item.path, _tests + 1
+
+
+@pytest.fixture
 def little_effort() -> Generator[None, None, None]:
     """Code made with little effort, which takes a third less time: for tests of what is computed, whose code runs once.
 

@@ -79,10 +79,15 @@ def by_taps(p: Problem, x: np.ndarray, w: np.ndarray) -> np.ndarray:
         for axis, k in enumerate(taps):
             at = np.arange(p.positions[axis]) * p.stride[axis] + k * p.dilation[axis] - p.lo[axis]
             inside = np.flatnonzero((at >= 0) & (at < p.sizes[axis]))
-            to.append(inside)
-            of.append(at[inside])
-        part = x[np.ix_(*map(range, x.shape[:3]), *of)]
-        out[np.ix_(*map(range, out.shape[:3]), *to)] += np.einsum("ngc...,goc->ngo...", part, w[(..., *taps)])
+            if inside.size == 0:
+                break
+            first, last = inside[0], inside[-1]
+            to.append(slice(first, last + 1))
+            of.append(slice(at[first], at[last] + 1, p.stride[axis]))
+        else:
+            part = x[(..., *of)]
+            product = np.matmul(w[(..., *taps)], part.reshape(*part.shape[:3], -1))  # for all images, in each group
+            out[(..., *to)] += product.reshape(*product.shape[:3], *part.shape[3:])
     return out
 
 

@@ -16,6 +16,7 @@ import adjoint as torch
 from adjoint import nn
 
 F = nn.functional
+pytestmark = pytest.mark.usefixtures("little_effort")
 
 
 class Scenario(NamedTuple):

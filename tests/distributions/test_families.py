@@ -18,6 +18,7 @@ import adjoint as torch
 from adjoint.distributions import Distribution
 
 D = torch.distributions
+pytestmark = pytest.mark.usefixtures("little_effort")
 
 
 def f64(*values) -> Any:

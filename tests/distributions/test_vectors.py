@@ -13,6 +13,7 @@ from adjoint.distributions import Independent, kl_divergence, register_kl
 from adjoint.distributions.gamma_sampling import gradient_of_draw
 
 D = torch.distributions
+pytestmark = pytest.mark.usefixtures("little_effort")
 
 
 def f64(values) -> torch.Tensor:

@@ -52,11 +52,13 @@ def explain(program: Program, first: str) -> str:
 
 
 @pytest.mark.parametrize("start", range(FIRST, FIRST + COUNT, CHUNK))
-def test_programs(start: int) -> None:
+def test_programs(start: int, request: pytest.FixtureRequest) -> None:
     eager = adjoint.is_eager()
     if eager and judge.pytorch() is None:
         pytest.skip("reference mode has only PyTorch to compare with")
     size = 20 if eager else CHUNK
+    if start >= FIRST + 2 * CHUNK:  # the first two hundred have the code that users get
+        request.getfixturevalue("little_effort")
     for seed in range(start, min(start + size, FIRST + COUNT)):
         program = make_program(seed)
         # PyTorch judges the reference on a part of the programs: it takes as long as all the rest

@@ -533,6 +533,7 @@ def test_same_as_pytorch(case: Case) -> None:
             np.testing.assert_allclose(got, want, rtol=case.tolerance, atol=case.tolerance)
 
 
+@pytest.mark.usefixtures("little_effort")
 @pytest.mark.parametrize("case", [c for c in CASES if "ties" not in c.name], ids=lambda c: c.name)
 def test_derivative_along_a_direction(case: Case) -> None:
     """Backward's gradient times a direction is the central difference of the value along it."""

@@ -15,7 +15,7 @@ from adjoint.storage import decode, encode, round_to
 from adjoint.testing.operators import RECORDS, OpRecord
 from adjoint.testing.operators.record import flat, tensors
 
-pytestmark = pytest.mark.usefixtures("little_effort")
+pytestmark = [pytest.mark.usefixtures("little_effort"), pytest.mark.by_record]
 
 HALVES = (torch.float16, torch.bfloat16)
 TAKEN = [pytest.param(r, id=r.name) for r in RECORDS.values() if r.halves and "float32" in r.dtypes]

@@ -19,6 +19,8 @@ import pytest
 import adjoint as torch
 import adjoint.nn.functional as F
 
+pytestmark = pytest.mark.usefixtures("little_effort")  # codegen/test_gemm.py and test_conv.py have the code that users get
+
 SIZES = (0, 1, 1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 31, 32, 37, 61, 64, 67, 97, 128)
 LENGTHS = (0, 1, 2, 3, 7, 8, 16, 29, 64, 101, 128, 257, 512, 1021, 2048)
 WIDE = 600_000  # multiplications in the reference; larger cases get smaller sizes

@@ -11,6 +11,7 @@ import adjoint as torch
 from adjoint.testing.operators import RECORDS, OpRecord
 from adjoint.testing.operators.record import flat, strided, tensors
 
+pytestmark = pytest.mark.by_record
 ALL = [pytest.param(r, id=r.name) for r in RECORDS.values()]
 
 

@@ -587,6 +587,7 @@ def test_handler_for_a_folder(tmp_path: Path) -> None:
 
 
 @compiled
+@pytest.mark.usefixtures("little_effort")
 @pytest.mark.parametrize("record", [pytest.param(r, id=r.name) for r in RECORDS.values()])
 def test_units_are_known_for_every_operator(record: OpRecord) -> None:
     """What the schedule is asked for afterwards is what was run: as many units, of the same kinds, in the same order."""

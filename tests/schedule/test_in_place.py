@@ -93,6 +93,7 @@ def test_small_results_have_memory_kept_ready_anyway() -> None:
     assert plan(lambda b, p, g: [step(b, p, g)], (16, 16), (16, 16)).in_place == []
 
 
+@pytest.mark.usefixtures("little_effort")
 @pytest.mark.parametrize("block", range(6))
 def test_random_graphs_have_the_same_bits_in_place(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_place, "LEAST", 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ FEW = 40  # what other tests have left may be cleared away meanwhile
 
 
 @pytest.fixture
-def nothing_drifts() -> Iterator[Callable]:
+def nothing_drifts() -> Callable:
     """nothing_drifts(run, witnesses): runs it often, and fails where the references to the witnesses, the number of objects
     or that of buffers grows or shrinks with it."""
 
@@ -36,5 +36,4 @@ def nothing_drifts() -> Iterator[Callable]:
 
     gc.collect()
     gc.freeze()  # what there is already is left out of collections and counts, which take a third of a second otherwise
-    yield check
-    gc.unfreeze()
+    return check

@@ -221,6 +221,9 @@ def test_memory_stays_bounded_in_a_process_of_new_shapes() -> None:
         import gc
         import numpy as np
         import adjoint as torch
+        from adjoint.runtime import jit
+
+        jit.LOOPS_LEVEL = 0  # as in the tests of this file
 
         def resident():
             gc.collect()

@@ -15,6 +15,8 @@ try:
 except ImportError:
     theirs = None
 
+pytestmark = pytest.mark.usefixtures("little_effort")
+
 Shape = tuple[int, ...]
 
 
