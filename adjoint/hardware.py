@@ -59,6 +59,7 @@ def _may_use_tiles() -> bool:
     return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
 
 
+@functools.cache
 def has_tiles() -> bool:
     """Whether code may use tile registers: they are there, and no narrower instruction set is asked for."""
     return config.get("ADJOINT_TARGET") == "native" and _may_use_tiles()

@@ -50,7 +50,8 @@ _MOST_STRIPS = 32  # of A whose sums are held while other strips pass
 _LONGEST = 2048  # elements of k that are summed up in one phase: strips of more do not stay in a second-level cache
 # Parts of A and B in such an order that most of the time one of them is there already.
 _ORDERS = {1: ((0, 0),), 3: ((0, 2), (0, 1), (1, 1), (1, 0), (0, 0), (2, 0))}
-_LEAST, _MOST = -80, 100  # of exponents of products: further away, numbers may lose parts, or sums be infinite
+# Exponents of the largest numbers and products: of smaller ones parts may be lost that count, of larger ones sums be infinite.
+_LEAST, _MOST, _BIAS = -80, 100, 127
 
 
 def amx_kernels(name: str, parts: int, batch: int, m: int, n: int, k: int, a: Operand, b: Operand) -> tuple[tuple[Phase, ...], int]:
@@ -155,16 +156,17 @@ class _Part:
         """Whether all numbers of both strips are finite, and neither too small nor too large for their parts."""
         em = self.em
         exponents = []
-        finite = ""
+        fits = ""
         for packed, number in ((self.a, number_a), (self.b, self.number_b)):
             at = em.op(f"getelementptr i8, ptr {self.scratch}, i64 {plus(em, times(em, number, 4), str(packed.largest_at))}")
             bits = em.op(f"load i32, ptr {at}, align 4")
-            below = em.op(f"icmp ult i32 {bits}, {0x7F000000}")  # so far from infinity that no part is
-            finite = em.op(f"and i1 {finite}, {below}") if finite else below
             zero = em.op(f"icmp eq i32 {bits}, 0")
-            exponents.append(em.op(f"select i1 {zero}, i32 127, i32 {em.op(f'lshr i32 {bits}, 23')}"))
-        above = em.op(f"sub i32 {em.op(f'add i32 {exponents[0]}, {exponents[1]}')}, {254 + _LEAST}")
-        return em.op(f"and i1 {finite}, {em.op(f'icmp ult i32 {above}, {_MOST - _LEAST}')}")
+            exponents.append(em.op(f"select i1 {zero}, i32 {_BIAS}, i32 {em.op(f'lshr i32 {bits}, 23')}"))
+            above = em.op(f"sub i32 {exponents[-1]}, {_BIAS + _LEAST}")
+            within = em.op(f"icmp ult i32 {above}, {_BIAS - _LEAST}")  # and so far from infinity that no part is
+            fits = em.op(f"and i1 {fits}, {within}") if fits else within
+        above = em.op(f"sub i32 {em.op(f'add i32 {exponents[0]}, {exponents[1]}')}, {2 * _BIAS + _LEAST}")
+        return em.op(f"and i1 {fits}, {em.op(f'icmp ult i32 {above}, {_MOST - _LEAST}')}")
 
     def _with_tiles(self, a_strip: str, number: str, row: str, corner: str, k_from: str, k_to: str) -> None:
         """Sums that are not complete are held in a place of their own, in lines that follow each other; so are those of

@@ -120,6 +120,9 @@ def spoilt(kind: str, a: np.ndarray, b: np.ndarray) -> None:
         a *= np.float32(1e-36)
     elif kind == "below the least":
         a *= np.float32(1e-42)
+    elif kind == "below the least by huge":
+        a *= np.float32(1e-40)
+        b *= np.float32(1e30)
     elif kind == "tiny products":
         a *= np.float32(1e-25)
         b *= np.float32(1e-15)
@@ -134,7 +137,8 @@ def spoilt(kind: str, a: np.ndarray, b: np.ndarray) -> None:
 @pytest.mark.any_mode
 @needs_tiles
 @pytest.mark.parametrize(
-    "kind", ["infinite", "not a number", "none but an infinite one", "tiny", "below the least", "tiny products", "huge", "huge products"]
+    "kind",
+    ["infinite", "not a number", "none but an infinite one", "tiny", "below the least", "below the least by huge", "tiny products", "huge", "huge products"],
 )
 def test_what_has_no_parts(kind: str) -> None:
     """As float32 has it: no infinity becomes NaN, nothing small is lost, and no sum is infinite too early."""
