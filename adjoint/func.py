@@ -7,6 +7,7 @@ Python, and transformations nest. Pytrees of arguments are tuples, lists and dic
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -103,27 +104,47 @@ def _apply(func: Callable, args: tuple, kwargs: dict, argnums: tuple[int, ...]) 
         replaced[n] = tree
         chosen.append(tree)
         flat += made
-    with enable_grad():
-        out = func(*replaced, **kwargs)
-    return out, chosen, flat, is_recorded_for_others(leaves_of(out), flat)
+    places = [(x._tid, x._slot) for x in flat]
+    under_way = _under_way.ended
+    under_way.append([])
+    try:
+        with enable_grad():
+            out = func(*replaced, **kwargs)
+    finally:
+        inner = under_way.pop()
+        if under_way:
+            under_way[-1] += inner + places
+    return out, chosen, flat, is_recorded_for_others(leaves_of(out), flat, inner)
 
 
-def is_recorded_for_others(outs: list[Tensor], own: list[Tensor]) -> bool:
-    """Whether the caller records, and may differentiate what was computed from more than the variables `own`."""
-    return local.trace.grad and _is_of_others(outs, own)
+class _UnderWay(threading.local):
+    """ended: for each transform whose function is being called, the innermost last, the variables of those that have ended
+    inside, by trace and slot. Nobody can differentiate with respect to them any more."""
+
+    def __init__(self) -> None:
+        self.ended: list[list[tuple[int, int]]] = []
 
 
-def _is_of_others(outs: list[Tensor], own: list[Tensor]) -> bool:
+_under_way = _UnderWay()
+
+
+def is_recorded_for_others(outs: list[Tensor], own: list[Tensor], ended: Sequence[tuple[int, int]] = ()) -> bool:
+    """Whether the caller records, and may differentiate what was computed from more than the variables `own` and `ended`."""
+    return local.trace.grad and _is_of_others(outs, own, ended)
+
+
+def _is_of_others(outs: list[Tensor], own: list[Tensor], ended: Sequence[tuple[int, int]]) -> bool:
     """`depends_on_others`; within one trace that is known at a known place."""
     tr = local.trace
     tid = tr.id
-    if tr.eager or tr.origins or tr.payload or not all([x._tid == tid for x in (*outs, *own)]):
-        return depends_on_others(outs, own)
-    key = ("others", tuple([x._slot for x in outs]), tuple([x._slot for x in own]))
+    known = all([x._tid == tid for x in (*outs, *own)]) and all([trace == tid for trace, _ in ended])
+    if tr.eager or tr.origins or tr.payload or not known:
+        return depends_on_others(outs, own, ended)
+    key = ("others", tuple([x._slot for x in outs]), tuple([x._slot for x in own]), tuple([slot for _, slot in ended]))
     macro = tr.node.macros.get(key) if tr.node.macros is not None else None
     if macro is None:
         start = tr.node
-        found = depends_on_others(outs, own)
+        found = depends_on_others(outs, own, ended)
         if tr.node is start:
             remember(start, key, Macro(start, [found], True))
         return found

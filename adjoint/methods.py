@@ -692,11 +692,29 @@ def _comparison(name: str) -> Callable[[Tensor, Any], Any]:
     function = functions[name]
 
     def compare(self: Tensor, other: Any) -> Any:
+        if isinstance(other, np.ndarray):
+            other = recorder.tensor_from_array(other)
         if not isinstance(other, (Tensor, int, float, complex, np.generic)):
             return NotImplemented
         return function(self, other)
 
     return compare
+
+
+def _matmul(self: Tensor, other: Any) -> Any:
+    if isinstance(other, np.ndarray):
+        return products.matmul(*_together(self, recorder.tensor_from_array(other)))
+    return products.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+
+
+def _reflected_matmul(self: Tensor, other: Any) -> Any:
+    return products.matmul(*_together(recorder.tensor_from_array(other), self)) if isinstance(other, np.ndarray) else NotImplemented
+
+
+def _together(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """In the dtype in which they meet: NumPy's arrays are of float64 more often than meant."""
+    dtype = elementwise.dtype_together(x, y)
+    return cast(x, dtype), cast(y, dtype)
 
 
 def attach() -> None:
@@ -772,7 +790,8 @@ def attach() -> None:
     T.__neg__, T.__pos__, T.__abs__ = functions["neg"], lambda self: self, functions["abs"]
     T.__pow__ = elementwise.pow
     T.__rpow__ = lambda self, other: elementwise.pow(other, self)
-    T.__matmul__ = lambda self, other: products.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+    T.__matmul__ = _matmul
+    T.__rmatmul__ = _reflected_matmul
     T.__floordiv__ = elementwise.floor_divide
     T.__rfloordiv__ = lambda self, other: elementwise.floor_divide(other, self)
     T.__mod__ = elementwise.remainder

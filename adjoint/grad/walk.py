@@ -9,6 +9,7 @@ of this folder, so that derivatives are differentiable themselves. A trace that 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from typing import Any
 
 from adjoint import dtypes
@@ -381,12 +382,12 @@ def dependents(
     return out
 
 
-def depends_on_others(roots: list[Tensor], own: list[Tensor]) -> bool:
+def depends_on_others(roots: list[Tensor], own: list[Tensor], ended: Sequence[tuple[int, int]] = ()) -> bool:
     """Whether tensors were computed from something that requires grad by itself and is not in `own`: a leaf, or the
-    variable of a function transform (a clone that requires grad of what does not)."""
+    variable of a function transform (a clone that requires grad of what does not) that has not `ended`."""
     leaves = {id(x) for x in own if x._leaf}
     places = [locate(x) for x in own if not x._leaf]
-    variables = {(place[0].id, place[1]) for place in places if place is not None}
+    variables = {*ended, *[(place[0].id, place[1]) for place in places if place is not None]}
     stack: list[tuple[History, int]] = []
     seen: set[tuple[int, int]] = set()
 

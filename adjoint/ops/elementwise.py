@@ -27,6 +27,7 @@ from adjoint.trace.recorder import (
     record,
     record_one,
     record_unary,
+    tensor_from_array,
 )
 
 Number = int | float | bool | complex
@@ -56,7 +57,7 @@ def make_unary(prim: str) -> Callable[[Tensor], Tensor]:
 
 
 def make_binary(prim: str, defer: bool = False) -> Callable[[Any, Any], Any]:
-    """The operator method `a prim b` with `a` a tensor; `defer` gives NotImplemented for foreign operands."""
+    """The operator method `a prim b` with `a` a tensor; `defer` takes arrays, and gives NotImplemented for other foreign operands."""
 
     def apply(a: Tensor, b: Any) -> Any:
         tr = local.trace
@@ -80,6 +81,8 @@ def make_binary(prim: str, defer: bool = False) -> Callable[[Any, Any], Any]:
             tr.node = step  # no calls in these lines: a signal that came between them would part the trace from its numbers
             tr.scalars += (b,)
         else:
+            if defer and isinstance(b, np.ndarray):
+                return apply(a, tensor_from_array(b))
             if defer and not isinstance(b, (Tensor, int, float, complex, np.generic)):
                 return NotImplemented
             return record(prim, (a, plain(b, prim)))
@@ -93,7 +96,7 @@ def make_binary(prim: str, defer: bool = False) -> Callable[[Any, Any], Any]:
 
 
 def make_reflected(prim: str) -> Callable[[Tensor, Any], Any]:
-    """The operator method `b prim a` with `a` a tensor and `b` a number."""
+    """The operator method `b prim a` with `a` a tensor and `b` a number or an array."""
 
     def apply(a: Tensor, b: Any) -> Any:
         tr = local.trace
@@ -111,6 +114,8 @@ def make_reflected(prim: str) -> Callable[[Tensor, Any], Any]:
                 return apply(a, b)
             tr.handles.append(out)
             return out
+        if isinstance(b, np.ndarray):
+            return record(prim, (tensor_from_array(b), a))
         if not isinstance(b, (Tensor, int, float, complex, np.generic)):
             return NotImplemented
         return record(prim, (plain(b, prim), a))

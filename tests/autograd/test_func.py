@@ -444,6 +444,21 @@ def test_no_grad_stops_tangents_as_it_stops_gradients() -> None:
     assert func.grad(lambda v: f(v).sum())(x).tolist() == [2, 6]
 
 
+def test_nested_jacobians_are_not_connected_to_variables_of_their_own() -> None:
+    x, w, u = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]), torch.tensor(5.0, requires_grad=True)
+    for outer in (func.jacrev, func.jacfwd):
+        for inner in (func.jacrev, func.jacfwd):
+            for _ in range(2):
+                mixed = outer(inner(lambda a, b: a * a * b, 1), 0)(x, w)
+                assert not mixed.requires_grad
+                assert mixed.diagonal(dim1=0, dim2=1).diagonal().tolist() == [2, 4]
+            found = outer(inner(lambda a, b: a * a * b * u, 1), 0)(x, w)
+            assert found.requires_grad
+            assert torch.autograd.grad(found.sum(), u)[0].item() == 6
+    both = func.grad(lambda a: func.grad(lambda b: (a * b * b).sum())(w).sum())(x)
+    assert (both.tolist(), both.requires_grad) == ([6, 8], False)
+
+
 def test_aux_is_not_connected_to_the_variables() -> None:
     def f(x: Any) -> Any:
         return (x * x).sum(), {"twice": x * 2, "number": 3}

@@ -43,7 +43,7 @@ OTHER_METHODS = {
     "tests/autograd": "backward detach detach_ grad grad_fn is_leaf register_hook "
     "register_post_accumulate_grad_hook requires_grad requires_grad_ retain_grad retains_grad data",
     "tests/ops/test_random.py": "bernoulli bernoulli_ exponential_ multinomial normal_ random_ uniform_",
-    "tests/ops/test_exchange.py": "__dlpack__ __dlpack_device__",
+    "tests/ops/test_exchange.py": "__dlpack__ __dlpack_device__ __rmatmul__",
     "tests/trace/test_views.py": "adjoint as_strided_ dsplit hsplit is_set_to resize_ resize_as_ set_ squeeze_ storage_offset swapaxes_ "
     "swapdims_ t_ transpose_ unsqueeze_ untyped_storage vsplit",
     "tests/ops/test_queries.py": "H T allclose cpu cuda data_ptr device dim dtype element_size equal get_device is_complex is_contiguous is_cuda "

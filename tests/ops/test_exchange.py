@@ -305,3 +305,27 @@ def test_leaf_on_shared_memory() -> None:
     with torch.no_grad():
         w -= 1
     assert a.tolist() == [4, 1]
+
+
+def test_arrays_as_operands() -> None:
+    """A tensor of the array's numbers as they are at that moment: on the right as in PyTorch, and on the left."""
+    x, a = torch.tensor([1.0, 2.0], requires_grad=True), np.array([3.0, 2.0])
+    for got, wanted in (
+        (a + x, [4, 4]), (a - x, [2, 0]), (a * x, [3, 4]), (a / x, [3, 1]), (a @ x, 7), (x + a, [4, 4]), (x - a, [-2, 0]), (x * a, [3, 4]), (x / a, [1 / 3, 1]), (x @ a, 7), (x * np.array(2), [2, 4]),
+    ):  # fmt: skip
+        assert got.requires_grad
+        np.testing.assert_allclose(got.tolist(), wanted, rtol=1e-6)
+    assert (x * a).dtype is torch.float64 and (x * np.array(2)).dtype is torch.float32
+    assert ((x == a).tolist(), (x != a).tolist(), (x < a).tolist()) == ([False, True], [True, False], [True, False])
+    y = x * a
+    a[:] = 100
+    assert y.tolist() == [3, 4]
+    triple = torch.compile(lambda t: t * a)
+    for value in (3.0, 3.0, 4.0, 5.0):
+        a[:] = value
+        assert triple(torch.ones(2)).tolist() == [value, value]
+    z = torch.ones(2)
+    z += np.array([1.0, 2.0])
+    assert (z.tolist(), z.dtype) == ([2, 3], torch.float32)
+    with pytest.raises(TypeError):
+        x * np.array(["a", "b"])
