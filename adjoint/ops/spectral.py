@@ -398,10 +398,14 @@ def rfftfreq(n: int, d: float = 1.0, *, dtype: Any = None, layout: Any = None, d
     >>> torch.fft.rfftfreq(4)
     tensor([0.0000, 0.2500, 0.5000])
     """
-    return _frequencies("rfftfreq", n, n // 2 + 1, d, dtype, device, requires_grad)
+    return _frequencies("rfftfreq", n, None, d, dtype, device, requires_grad)
 
 
-def _frequencies(name: str, n: int, count: int, d: float, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+def _frequencies(name: str, n: int, count: int | None, d: float, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    """count: how many there are; None for those that are not negative."""
+    if not isinstance(n, int):  # numbers that are equal are one key
+        raise TypeError(f"fft_{name}(): argument 'n' (position 1) must be int, not {type(n).__name__}")
+    count = n // 2 + 1 if count is None else count
     create.check_device(device)
     chosen = create.check_dtype(dtype) or local.trace.default_dtype
     if chosen.category < 2:
