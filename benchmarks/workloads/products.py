@@ -99,8 +99,40 @@ LAYERS = (
     _layer("weight_grad", "gradient of a weight of 384x128 from 768 rows", (768, 384), (768, 128), lambda g, x: g.T @ x, 2 * 768 * 384 * 128),
 )
 
+
+
+def _bfloat16_torch(torch: ModuleType, data: Arrays) -> Case:
+    a, b = (torch.tensor(data[name]).to(torch.bfloat16) for name in "ab")
+    return repeatable(lambda: [(a @ b).float().numpy()])
+
+
+def _bfloat16_compiled(torch: ModuleType, data: Arrays) -> Case:
+    a, b = (torch.tensor(data[name]).to(torch.bfloat16) for name in "ab")
+    product = torch.compile(lambda a, b: (a @ b).float())
+    return repeatable(lambda: [product(a, b).numpy()])
+
+
+def _bfloat16_jax(jax: ModuleType, data: Arrays) -> Case:
+    np, bfloat16 = jax.numpy, jax.numpy.bfloat16
+    a, b = (np.asarray(data[name]).astype(bfloat16) for name in "ab")
+    product = jax.jit(lambda a, b: (a @ b).astype(np.float32))
+    return repeatable(lambda: [np.asarray(jax.block_until_ready(product(a, b))).__array__()])
+
+
+BFLOAT16 = Workload(
+    name="matmul1024_bfloat16",
+    title="product of 1024x1024 matrices, bfloat16, read as float32",
+    target=0.97,
+    peers=("torch", "torch.compile", "jax"),
+    make=_maker(1024, 1024),
+    builders={"adjoint": _bfloat16_torch, "torch": _bfloat16_torch, "torch.compile": _bfloat16_compiled, "jax": _bfloat16_jax},
+    rtol=2.0**-6,
+    atol=(0.5,),  # of sums of about 32, whose rounding may differ by one unit
+    flops=2 << 30,
+)
 MATMULS = (
     *(_product(n) for n in (16, 64, 256, 1024, 2048)),
     _product(1024, "float64"),
     _product(128, batch=64),
+    BFLOAT16,
 )
