@@ -275,7 +275,7 @@ class _Part:
 class _Step:
     """Writes the code of one step of k: tiles of A meet two of B.
 
-    registers: of a tile of A and of one of B.  sources: addresses of what was copied of A and B.
+    sources: addresses of what was copied of A and B.
     """
 
     def __init__(self, em: Emitter, a: Packed, b: Packed, sources: Sequence[str]) -> None:
