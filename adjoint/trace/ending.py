@@ -276,17 +276,25 @@ def remember(tr: Trace, compiled: Compiled, alive: list[Tensor]) -> None:
 
 
 def living_views(tr: Trace) -> list[Tensor]:
-    """The views made in the trace that somebody still holds; the others are gone, and no longer keep their bases."""
+    """The views made in the trace that somebody still holds; the others are let go, and no longer keep their bases."""
     living = []
     for views in tr.viewed:
-        if views.owner is not tr:  # another thread has changed the base, and has made views of it since
-            continue
-        recent, views.recent = views.recent, []
-        for v in [v for v in recent if getrefcount(v) > ALIVE]:
-            views.add(v)
-            living.append(v)
-    tr.viewed = []
+        if views.owner is tr:  # else another thread has changed the base, and has made views of it since
+            views.recent = [v for v in views.recent if getrefcount(v) > ALIVE]
+            living += views.recent
     return living
+
+
+def enter_views(tr: Trace) -> None:
+    """Have the views of a trace that ends found by their bases from now on."""
+    living_views(tr)
+    for views in tr.viewed:
+        if views.owner is tr:
+            recent = views.recent
+            known = [*recent]
+            for v in known:
+                views.add(v)
+            del recent[: len(known)]  # last: a signal may stop this, and a view entered nowhere would miss its base's changes
 
 
 def inputs_up_to(node: Step) -> int:
@@ -295,7 +303,7 @@ def inputs_up_to(node: Step) -> int:
 
 def abandon(tr: Trace) -> None:
     """Ctrl-C stopped the recorder between two of its lists: nothing pending can be trusted."""
-    living_views(tr)
+    enter_views(tr)
     for h in (*tr.handles, *tr.mutated.values()):
         if abs(h._tid) != tr.id:
             continue
@@ -320,6 +328,8 @@ def keeps(tr: Trace, view: Tensor) -> bool:
 
 def close(tr: Trace) -> None:
     """Hand what outlives the trace to its history, count it, and start the next one."""
+    if tr.viewed:
+        enter_views(tr)
     if tr.hist is not None:
         tr.hist.finish(tr.node)
         tr.origins, tr.payload, tr.values = {}, {}, {}
@@ -340,10 +350,11 @@ def close(tr: Trace) -> None:
 
 def finish_eager(tr: Trace) -> None:
     keep = []
-    for h in (*(living_views(tr) if tr.viewed else ()), *tr.handles):
-        if h._aval.__class__ is Aval and h._aval.requires_grad and h._tid == tr.id and getrefcount(h) > ALIVE:
-            h._hist, h._hslot, h._special = tr.history(), h._slot, True
-            keep.append(h._slot)
+    for some in (living_views(tr), tr.handles):
+        for h in some:
+            if h._aval.__class__ is Aval and h._aval.requires_grad and h._tid == tr.id and getrefcount(h) > ALIVE:
+                h._hist, h._hslot, h._special = tr.history(), h._slot, True
+                keep.append(h._slot)
     if tr.origins and tr.hist is not None:
         tr.hist.release(reach_of(tr.node, keep + tr.hist.pinned))
     close(tr)
