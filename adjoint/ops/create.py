@@ -43,6 +43,18 @@ def check_device(device: Any) -> None:
         raise DeviceError(f"device {str(device)!r} is not available: Adjoint computes on the CPU; use device='cpu'")
 
 
+def check_real(name: str, dtype: Any, device: Any) -> DType:
+    """The dtype of samples of a function, by default the default one. RuntimeError for integers, NotImplementedError for
+    complex numbers."""
+    check_device(device)
+    chosen = check_dtype(dtype) or local.trace.default_dtype
+    if chosen.category < 2:
+        raise RuntimeError(f"{name} requires a floating point dtype, got: dtype={chosen.name}")
+    if chosen.is_complex:
+        raise NotImplementedError(f'"{name}" not implemented for \'{dtypes.LEGACY[chosen]}\': its values are real; use dtype=torch.float32')
+    return chosen
+
+
 def require_leaf(t: Tensor, requires_grad: bool = True) -> Tensor:
     """`requires_grad_`: make a tensor a leaf to differentiate with respect to (or stop being one)."""
     if not requires_grad:

@@ -193,7 +193,7 @@ def istft(
         raise RuntimeError(f"{given}: window overlap add min is 0: the windows must not vanish together anywhere")
     out = signal / total
     missing = wanted - (last - first)
-    return out if missing <= 0 else spectral._resized(out, len(shape) - 2, wanted)
+    return out if missing <= 0 else spectral.resized(out, len(shape) - 2, wanted)
 
 
 def _added_up(frames: Tensor, places: Tensor, length: int) -> Tensor:
@@ -280,12 +280,7 @@ def _cosines(k: Tensor, *weights: float) -> Tensor:
 
 def _window(name: str, length: int, periodic: bool, bell: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     """`bell` at k / N in [0, 1]."""
-    create.check_device(device)
-    chosen = create.check_dtype(dtype) or local.trace.default_dtype
-    if chosen.category < 2:
-        raise RuntimeError(f"{name} expects floating point dtypes, got: dtype={chosen.name}")
-    if chosen.is_complex:
-        raise NotImplementedError(f'"{name}" not implemented for \'{dtypes.LEGACY[chosen]}\': windows are real; use dtype=torch.float32')
+    chosen = create.check_real(name, dtype, device)
     if length < 0:
         raise RuntimeError(f"{name} requires non-negative window_length, got window_length={length}")
     steps = length if periodic else length - 1

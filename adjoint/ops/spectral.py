@@ -22,7 +22,7 @@ from adjoint.ops.elementwise import cast, to_default_float, where
 from adjoint.ops.rearrange import roll
 from adjoint.ops.shape import axis_of
 from adjoint.trace.handle import Tensor
-from adjoint.trace.recorder import local, record
+from adjoint.trace.recorder import record
 
 FORWARD = {None: 0.0, "backward": 0.0, "ortho": 0.5, "forward": 1.0}  # norm: the power of N that divides the result
 INVERSE = {None: 1.0, "backward": 1.0, "ortho": 0.5, "forward": 0.0}
@@ -68,7 +68,7 @@ def _length(n: int | None, default: int) -> int:
     return n
 
 
-def _resized(x: Tensor, axis: int, n: int) -> Tensor:
+def resized(x: Tensor, axis: int, n: int) -> Tensor:
     """An axis cut to n elements, or filled up with zeros."""
     shape = tuple(x._aval.shape)
     if n == shape[axis]:
@@ -82,7 +82,7 @@ def _resized(x: Tensor, axis: int, n: int) -> Tensor:
 
 def _padded(x: Tensor, axes: list[int], sizes: list[int]) -> Tensor:
     for axis, n in zip(axes, sizes, strict=True):
-        x = _resized(x, axis, n)
+        x = resized(x, axis, n)
     return x
 
 
@@ -124,12 +124,12 @@ def _complex(x: Tensor, axes: list[int], sizes: list[int], inverse: bool, power:
 
 def _from_real(x: Tensor, axis: int, n: int, power: float) -> Tensor:
     """The frequencies 0 to n // 2 of n real numbers."""
-    return record("rfft", (_resized(x, axis, n),), (axis, power))
+    return record("rfft", (resized(x, axis, n),), (axis, power))
 
 
 def _to_real(x: Tensor, axis: int, n: int, power: float) -> Tensor:
     """The n real numbers of these frequencies."""
-    return record("irfft", (_resized(_complex_of(x), axis, n // 2 + 1),), (axis, n, power))
+    return record("irfft", (resized(_complex_of(x), axis, n // 2 + 1),), (axis, n, power))
 
 
 # --- one axis -----------------------------------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ def irfftn(input: Tensor, s: int | Sequence[int] | None = None, dim: int | Seque
     x, power = _floating(input), _power(norm, True)
     axes, sizes = _plan("irfftn", x, s, dim, half=True)
     _some("irfftn", axes)
-    x = _complex(_resized(x, axes[-1], sizes[-1] // 2 + 1), axes[:-1], sizes[:-1], True, power)
+    x = _complex(resized(x, axes[-1], sizes[-1] // 2 + 1), axes[:-1], sizes[:-1], True, power)
     return _to_real(x, axes[-1], sizes[-1], power)
 
 
@@ -286,7 +286,7 @@ def hfftn(input: Tensor, s: int | Sequence[int] | None = None, dim: int | Sequen
     x, power = _floating(input), _power(norm, False)
     axes, sizes = _plan("hfftn", x, s, dim, half=True)
     _some("hfftn", axes)
-    x = _complex(_resized(x, axes[-1], sizes[-1] // 2 + 1), axes[:-1], sizes[:-1], False, power)
+    x = _complex(resized(x, axes[-1], sizes[-1] // 2 + 1), axes[:-1], sizes[:-1], False, power)
     return _to_real(conj(x), axes[-1], sizes[-1], power)
 
 
@@ -406,12 +406,7 @@ def _frequencies(name: str, n: int, count: int | None, d: float, dtype: Any, dev
     if not isinstance(n, int):  # numbers that are equal are one key
         raise TypeError(f"fft_{name}(): argument 'n' (position 1) must be int, not {type(n).__name__}")
     count = n // 2 + 1 if count is None else count
-    create.check_device(device)
-    chosen = create.check_dtype(dtype) or local.trace.default_dtype
-    if chosen.category < 2:
-        raise RuntimeError(f"{name} requires a floating point or complex dtype, not {chosen.name}")
-    if chosen.is_complex:
-        raise NotImplementedError(f'"{name}" not implemented for \'{dtypes.LEGACY[chosen]}\': frequencies are real')
+    chosen = create.check_real(name, dtype, device)
     if count < 0:
         raise RuntimeError(f"Trying to create tensor with negative dimension {count}: [{count}]")
     width = n * float(d)
