@@ -229,7 +229,11 @@ RECORDS = (
     OpRecord("median", lambda draw: (sample(draw(5), 0), sample(draw(2, 4), 1), sample(draw(3, 2), 0, keepdim=True)), _take(_median), exact=True, method="median"),
     OpRecord("median_all", lambda draw: (sample(draw(5)), sample(draw(2, 4))), lambda x: np.sort(x, None)[(x.size - 1) // 2],
              lambda torch, x: torch.median(x), exact=True),
-    OpRecord("nanmedian", _with_nan, _take(_nanmedian), exact=True, differentiable=False, method="nanmedian"),
+    OpRecord("nanmedian", lambda draw: (sample(np.delete(s.args[0], 3, 1), s.args[1]) for s in _with_nan(draw)), _take(_nanmedian), exact=True,
+             differentiable=False, method="nanmedian"),
+    # Which of several NaN is taken is not said; the value is NaN.
+    OpRecord("nanmedian_values", _with_nan, lambda x, dim: _take(_nanmedian)(x, dim)[0], lambda torch, x, dim: torch.nanmedian(x, dim).values,
+             exact=True, differentiable=False),
     OpRecord("nanmedian_slope", lambda draw: (sample(draw(5), 0), sample(draw(2, 4), 1)), _take(_median), lambda torch, x, dim: torch.nanmedian(x, dim), exact=True),
     OpRecord("mode", lambda draw: (sample(draw.repeated(9), 0), sample(draw.repeated(3, 7), 0), sample(draw.repeated(3, 7), 1), sample(draw.repeated(2, 5), 1, keepdim=True)),
              _take(_mode), exact=True, differentiable=False, dtypes=NUMBERS, method="mode", errors=(RANGE, fails(IndexError, "non-zero size", np.ones((2, 0)), 1))),
