@@ -44,9 +44,7 @@ from adjoint.codegen.gemm_words import (
 
 __all__ = ["amx_kernels"]
 
-_L1_SHARE = 1 << 15  # bytes of a strip of B that meet some strips of A before the next ones do
 _L2_SHARE = 3 << 18  # bytes of the strips of A that meet one strip of B after the other
-_MOST_STRIPS = 32  # of A whose sums are held while other strips pass
 _LONGEST = 2048  # elements of k that are summed up in one phase: strips of more do not stay in a second-level cache
 # Parts of A and B in such an order that most of the time one of them is there already.
 _ORDERS = {1: ((0, 0),), 3: ((0, 2), (0, 1), (1, 1), (1, 0), (0, 0), (2, 0))}
@@ -73,24 +71,21 @@ def _multiply(name: str, shape: Shape, a: Packed, b: Packed, k_from: int, k_to: 
     """The product of what was copied, of the steps of k from `k_from` to `k_to`; what comes before them is in C.
 
     A block is a strip of B and some strips of A, which stay in the second-level cache while the blocks that follow bring
-    other strips of B. Of a B with several parts a piece at a time stays in the first-level cache, while the strips of A pass.
+    other strips of B.
     """
     em = Emitter()
-    group = min(a.strips, _MOST_STRIPS, max(1, _L2_SHARE // ((k_to - k_from) * a.step_bytes)))
+    group = min(a.strips, max(1, _L2_SHARE // ((k_to - k_from) * a.step_bytes)))
     groups = -(-a.strips // group)
-    piece = max(1, _L1_SHARE // b.step_bytes) if a.parts > 1 else k_to - k_from
     _configure(em)
-    part = _Part(em, shape, a, b, (k_from, k_to), group if piece < k_to - k_from else 1)
+    part = _Part(em, shape, a, b, (k_from, k_to))
     with loop(em, "%lo", "%hi") as block:
         number, strip_b = divide(em, block, b.strips)
         matrix, number = divide(em, number, groups)
         part.enter(matrix, strip_b)
         first = times(em, number, group)
         last = minimum(em, em.op(f"add i64 {first}, {group}"), a.strips)
-        with loop(em, str(k_from), str(k_to), piece) as step:
-            until = minimum(em, em.op(f"add i64 {step}, {piece}"), k_to)
-            with loop(em, first, last) as strip_a:
-                part.emit(strip_a, em.op(f"sub i64 {strip_a}, {first}"), step, until)
+        with loop(em, first, last) as strip_a:
+            part.emit(strip_a)
     _call(em, "tilerelease")
     return phase_of(name, em, shape.batch * groups * b.strips)
 
@@ -103,13 +98,12 @@ class _Part:
     other thread was idle, with any number.
     """
 
-    def __init__(self, em: Emitter, shape: Shape, a: Packed, b: Packed, ks: tuple[int, int], held: int) -> None:
-        """ks: the steps of k of this phase.  held: for how many strips of A sums are held where the steps come in pieces."""
-        self.em, self.shape, self.a, self.b, self.ks, self.held = em, shape, a, b, ks, held
+    def __init__(self, em: Emitter, shape: Shape, a: Packed, b: Packed, steps: tuple[int, int]) -> None:
+        """steps: those of k of this phase."""
+        self.em, self.shape, self.a, self.b, self.steps = em, shape, a, b, steps
         self.out = Shape("float", 4, ROWS, shape.batch, shape.m, shape.n, shape.k)
         self.partial = shape.m % a.strip != 0 or shape.n % b.strip != 0
-        self.place_bytes = 4 * a.strip * b.strip
-        self.aside = em.op(f"alloca [{held * self.place_bytes} x i8], align {LINE}") if self.partial or held > 1 else ""
+        self.place = em.op(f"alloca [{a.strip * b.strip} x float], align {LINE}") if self.partial else ""
         self.scratch = buffer_address(em, Operand(3, 0, 0, 1))
         self.c_base = buffer_address(em, OUTPUT)
         self.sources = [buffer_address(em, packed.source) for packed in (a, b)] if a.parts > 1 else []
@@ -132,23 +126,22 @@ class _Part:
         start = plus(self.em, times(self.em, number, packed.strip_bytes), str(packed.offset))
         return self.em.op(f"getelementptr i8, ptr {self.scratch}, i64 {start}")
 
-    def emit(self, strip_a: str, number: str, k_from: str, k_to: str) -> None:
-        """number: of the strip of A in its group.  k_from, k_to: steps of k."""
+    def emit(self, strip_a: str) -> None:
         em = self.em
         number_a = self._number(self.a, strip_a)
         row = times(em, strip_a, self.a.strip)
         corner = element_address(em, self.out, self.c_strip, times(em, row, self.shape.n))
-        done = em.fresh_label("done")
-        if self.a.parts > 1:
-            tiled, otherwise, once = (em.fresh_label(word) for word in ("tiled", "otherwise", "once"))
-            em.line(f"br i1 {self._fits(number_a)}, label %{tiled}, label %{otherwise}")
-            em.label(otherwise)
-            em.line(f"br i1 {em.op(f'icmp eq i64 {k_from}, 0')}, label %{once}, label %{done}")
-            em.label(once)
+        if self.a.parts == 1:
+            self._with_tiles(self._strip(self.a, number_a), row, corner)
+            return
+        tiled, otherwise, done = (em.fresh_label(word) for word in ("tiled", "otherwise", "done"))
+        em.line(f"br i1 {self._fits(number_a)}, label %{tiled}, label %{otherwise}")
+        em.label(tiled)
+        self._with_tiles(self._strip(self.a, number_a), row, corner)
+        em.line(f"br label %{done}")
+        em.label(otherwise)
+        if self.steps[0] == 0:  # the whole sums: there is nothing to add in the phases that follow
             self._without_tiles(row, corner)
-            em.line(f"br label %{done}")
-            em.label(tiled)
-        self._with_tiles(self._strip(self.a, number_a), number, row, corner, k_from, k_to)
         em.line(f"br label %{done}")
         em.label(done)
 
@@ -168,54 +161,36 @@ class _Part:
         above = em.op(f"sub i32 {em.op(f'add i32 {exponents[0]}, {exponents[1]}')}, {2 * _BIAS + _LEAST}")
         return em.op(f"and i1 {fits}, {em.op(f'icmp ult i32 {above}, {_MOST - _LEAST}')}")
 
-    def _with_tiles(self, a_strip: str, number: str, row: str, corner: str, k_from: str, k_to: str) -> None:
-        """Sums that are not complete are held in a place of their own, in lines that follow each other; so are those of
-        tiles that reach over the edge of C."""
+    def _with_tiles(self, a_strip: str, row: str, corner: str) -> None:
+        """What reaches over the edge of C is summed up in a place of its own, in lines that follow each other."""
         em, n = self.em, self.shape.n
-        place = self.aside and em.op(f"getelementptr i8, ptr {self.aside}, i64 {times(em, number, self.place_bytes) if self.held > 1 else 0}")
-        whole, first, last = "true", "true", "true"
+        where, stride, whole = corner, str(4 * n), "true"
         if self.partial:
             whole = em.op(f"icmp eq i64 {self.columns}, {self.b.strip}")
             whole = em.op(f"and i1 {whole}, {em.op(f'icmp sle i64 {row}, {self.shape.m - self.a.strip}')}")
-        if self.held > 1:
-            first, last = em.op(f"icmp eq i64 {k_from}, {self.ks[0]}"), em.op(f"icmp eq i64 {k_to}, {self.ks[1]}")
-
-        def tiles(direct: str) -> tuple[str, list[str]]:
-            """How far rows are apart, and where the tiles begin: in C, or in the place."""
-            if not place:
-                where, stride = corner, str(4 * n)
-            else:
-                where = em.op(f"select i1 {direct}, ptr {corner}, ptr {place}")
-                stride = em.op(f"select i1 {direct}, i64 {4 * n}, i64 {4 * self.b.strip}")
-            offsets = [plus(em, times(em, stride, ROWS * i), str(j * LINE)) for i in range(self.a.tiles) for j in (0, 1)]
-            return stride, [em.op(f"getelementptr i8, ptr {where}, i64 {at}") for at in offsets]
-
-        begin, go_on, begun = (em.fresh_label(word) for word in ("begin", "go_on", "begun"))
-        em.line(f"br i1 {em.op(f'icmp eq i64 {k_from}, 0')}, label %{begin}, label %{go_on}")
-        em.label(begin)
-        for tile in range(2 * self.a.tiles):
-            _call(em, "tilezero", f"i8 {tile}")
-        em.line(f"br label %{begun}")
-        em.label(go_on)
-        if self.partial and self.ks[0]:
-            self._copy(em.op(f"or i1 {whole}, {em.op(f'xor i1 {first}, true')}"), row, corner, place, back=False)
-        stride, places = tiles(em.op(f"and i1 {whole}, {first}"))
-        for tile, at in enumerate(places):
-            _call(em, "tileloadd64", f"i8 {tile}", f"ptr {at}", f"i64 {stride}")
-        em.line(f"br label %{begun}")
-        em.label(begun)
-        with loop(em, k_from, k_to) as step:
+            where = em.op(f"select i1 {whole}, ptr {corner}, ptr {self.place}")
+            stride = em.op(f"select i1 {whole}, i64 {4 * n}, i64 {4 * self.b.strip}")
+        offsets = [plus(em, times(em, stride, ROWS * i), str(j * LINE)) for i in range(self.a.tiles) for j in (0, 1)]
+        places = [em.op(f"getelementptr i8, ptr {where}, i64 {at}") for at in offsets]
+        if self.steps[0] == 0:
+            for tile in range(len(places)):
+                _call(em, "tilezero", f"i8 {tile}")
+        else:
+            if self.partial:
+                self._copy(whole, row, corner, back=False)
+            for tile, at in enumerate(places):
+                _call(em, "tileloadd64", f"i8 {tile}", f"ptr {at}", f"i64 {stride}")
+        with loop(em, str(self.steps[0]), str(self.steps[1])) as step:
             a_step = em.op(f"getelementptr i8, ptr {a_strip}, i64 {times(em, step, self.a.step_bytes)}")
             b_step = em.op(f"getelementptr i8, ptr {self.b_strip}, i64 {times(em, step, self.b.step_bytes)}")
             _Step(em, self.a, self.b, (a_step, b_step)).emit()
-        stride, places = tiles(em.op(f"and i1 {whole}, {last}"))
         for tile, at in enumerate(places):
             _call(em, "tilestored64", f"i8 {tile}", f"ptr {at}", f"i64 {stride}")
         if self.partial:
-            self._copy(em.op(f"or i1 {whole}, {em.op(f'xor i1 {last}, true')}"), row, corner, place, back=True)
+            self._copy(whole, row, corner, back=True)
 
-    def _copy(self, needless: str, row: str, corner: str, place: str, back: bool) -> None:
-        """What is held of a part of C, to C, or from there."""
+    def _copy(self, needless: str, row: str, corner: str, back: bool) -> None:
+        """The sums of a part of C from their place to C, or from there."""
         em, out = self.em, self.out
         partly, copied = em.fresh_label("partly"), em.fresh_label("copied")
         em.line(f"br i1 {needless}, label %{copied}, label %{partly}")
@@ -223,7 +198,7 @@ class _Part:
         rows = minimum(em, em.op(f"sub i64 {self.shape.m}, {row}"), self.a.strip)
         with loop(em, "0", rows) as r:
             for half, mask in enumerate(self.masks):
-                held = element_address(em, out, place, times(em, r, self.b.strip), str(half * ROWS))
+                held = element_address(em, out, self.place, times(em, r, self.b.strip), str(half * ROWS))
                 there = element_address(em, out, corner, times(em, r, self.shape.n), str(half * ROWS))
                 from_, to = (held, there) if back else (there, held)
                 store(em, out, load(em, out, from_, mask), to, mask)
