@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from adjoint.codegen.emitter import OWN_BYTES
 from adjoint.codegen.gemm_amx import amx_kernels
 from adjoint.codegen.gemm_amx_pack import DEPTH
-from adjoint.codegen.gemm_dot import LANE_SUMS, dot_kernel, stays_near
+from adjoint.codegen.gemm_dot import LANE_SUMS, dot_kernel
 from adjoint.codegen.gemm_pack import pack_columns, pack_rows
 from adjoint.codegen.gemm_strips import panel_bytes, strips_kernel, wants_panels
 from adjoint.codegen.gemm_tile import tile_kernel
@@ -49,6 +49,7 @@ _REPAYS = 1 << 22  # multiply-adds of a product that repays preparation
 _OFTEN, _FEW_ROWS = 4, 256  # as many products with one B share a copy of it, where they have fewer rows
 _LOAD = 0.1  # cycles of a load, beside what it has to wait for others
 _PACKING = 0.8  # cycles of copying an element of B
+_MOST_DOTS = 32  # rows of A; more repay the copy
 _PARTING = 256  # multiply-adds for each element of A and B that repay parting it
 _PARTED = 1 << 25  # bytes: 2048x2048 gained nothing that could be measured
 _L2_WAY = 1 << 17  # bytes after which lines share a set of the second-level cache again
@@ -214,12 +215,11 @@ def choose_tile(
 def _wants_dots(shape: Shape, a: Operand, b: Operand) -> bool:
     """Whether dot products along k cost less than packing a B with contiguous columns.
 
-    Many rows of A repay it where registers are loaded from two lines of the cache, or from the second-level one.
+    Many rows of A repay it: in tiles of C, registers are loaded less often.
     """
     if a.column != 1 or b.row != 1 or b.column == 1 or shape.k <= 1:
         return False
-    slow = (a.row * shape.itemsize % 64, b.column * shape.itemsize % 64) != (0, 0) or not stays_near(shape)
-    return shape.m <= 2 or LANE_SUMS * shape.m < _PACKING * shape.k and shape.m <= (32 if slow else 128)
+    return shape.m <= 2 or LANE_SUMS * shape.m < _PACKING * shape.k and shape.m <= _MOST_DOTS
 
 
 def _wants_tiles(shape: Shape, a: Operand, b: Operand) -> bool:

@@ -40,7 +40,7 @@ _MOST_COLUMNS, _L1_SHARE = 8, 1 << 15  # at once; bytes
 _AT_ONCE = 8  # rows, if there are no more: B then passes once, and is read as fast as it comes
 
 
-def stays_near(shape: Shape) -> bool:
+def _stays_near(shape: Shape) -> bool:
     """Whether the most columns that meet at once stay in the first-level cache while rows pass."""
     return _MOST_COLUMNS * shape.k * shape.itemsize <= _L1_SHARE
 
@@ -50,7 +50,7 @@ def choose_dots(shape: Shape, registers: int) -> tuple[int, int]:
     best, choice = float("inf"), (1, 1)
     m, n = shape.m, shape.n
     once = m <= _AT_ONCE
-    for columns in [c for c in (_MOST_COLUMNS, 4, 2, 1) if c <= n and (c <= 4 or once or stays_near(shape))]:
+    for columns in [c for c in (_MOST_COLUMNS, 4, 2, 1) if c <= n and (c <= 4 or once or _stays_near(shape))]:
         for rows in [m] if once else range(2, 7):
             if rows * columns + rows + 1 > registers and columns > 1:
                 break
