@@ -340,7 +340,7 @@ def _make_parameter(data: Tensor, requires_grad: _Any = True) -> Tensor:
 
 
 _LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "backends", "cuda", "fft", "func", "linalg", "random", "viz",
-                 "special", "testing", "compiler", "profiler")
+                 "special", "testing", "compiler", "profiler", "amp")
 _LAZY_NAMES = {
     "save": "adjoint.io", "load": "adjoint.io", "no_grad": "adjoint.autograd.modes",
     "enable_grad": "adjoint.autograd.modes", "inference_mode": "adjoint.autograd.modes",
@@ -349,6 +349,7 @@ _LAZY_NAMES = {
     "set_anomaly_enabled": "adjoint.autograd.anomaly", "vmap": "adjoint.func", "eager": "adjoint.autograd.modes", "is_eager": "adjoint.autograd.modes",
     "compile": "adjoint.compiler", "VerificationError": "adjoint.runtime.verify",
     **dict.fromkeys("stft istft hann_window hamming_window blackman_window bartlett_window kaiser_window".split(), "adjoint.ops.frames"),
+    **dict.fromkeys("autocast is_autocast_enabled get_autocast_dtype set_autocast_enabled set_autocast_dtype".split(), "adjoint.amp"),
     "lu_solve": "adjoint.ops.factors", "lu_unpack": "adjoint.ops.factors",
 }  # fmt: skip
 

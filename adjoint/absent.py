@@ -7,8 +7,6 @@ from collections.abc import Iterable
 
 ADVICE = {
     "jit": "every operation is recorded and compiled already; leave the call out",
-    "amp": "computations keep the dtype of their operands; leave autocast and GradScaler out",
-    "autocast": "computations keep the dtype of their operands; leave autocast out",
     "sparse": "tensors are dense; use a dense tensor, or index_add and gather",
     "sparse_coo_tensor": "tensors are dense; use a dense tensor, or index_add and gather",
     "distributed": "a program runs in one process; its threads share the work of large operations",
@@ -31,7 +29,7 @@ ADVICE = {
     "use_deterministic_algorithms": "results are always the same for the same input; leave the call out",
 }
 PYTORCH = frozenset(
-    "jit amp autocast sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
+    "jit sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
     "lobpcg svd_lowrank pca_lowrank lu "
     "geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd "
     "igamma igammac gradient segment_reduce empty_strided to_dlpack scalar_tensor "

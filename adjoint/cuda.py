@@ -67,6 +67,13 @@ def empty_cache() -> None:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "amp":
+        from functools import partial
+        from types import SimpleNamespace
+
+        from adjoint.amp import GradScaler, autocast
+
+        return SimpleNamespace(autocast=partial(autocast, "cuda"), GradScaler=partial(GradScaler, "cuda"))
     if name.startswith("__"):
         raise AttributeError(name)
     raise DeviceError(

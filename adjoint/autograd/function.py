@@ -6,6 +6,7 @@ from typing import Any
 
 from adjoint.grad.walk import CustomResult, locate
 from adjoint.ops.create import zeros, zeros_like
+from adjoint.ops.elementwise import cast
 from adjoint.trace.aval import Aval
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import alias, local
@@ -86,6 +87,8 @@ class Call:
                             f"{list(g._aval.shape)} but expected shape compatible with {list(x._aval.shape)}"
                         )
                     g = g.reshape(x._aval.shape)
+                if g._aval.dtype is not x._aval.dtype and x._aval.requires_grad:
+                    g = cast(g.real if g._aval.dtype.is_complex and not x._aval.dtype.is_complex else g, x._aval.dtype)
                 pairs.append((x, g))
         return pairs
 

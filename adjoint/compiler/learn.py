@@ -46,7 +46,7 @@ class Before:
         if any([g._base is not None for g in gradients]):
             raise Unrepeatable("it reads a gradient that is a view")
         self.slots = bind_all(tr, self.sources)
-        self.modes = tr.grad, tr.default_dtype
+        self.modes = tr.grad, tr.default_dtype, tr.lowered
         self.node, self.tid = tr.node, tr.id
         self.counts = len(tr.inputs), len(tr.scalars), len(tr.handles)
         self.bound = {id(t) for t in state.tensors if t._tid in (tr.id, -tr.id)}
@@ -100,8 +100,8 @@ class Before:
             raise Unrepeatable("it uses hooks, a custom autograd function, or memory shared with NumPy")
         if not self.state.guard.holds():
             raise Unrepeatable(f"it changes {self.state.guard.changed()}")
-        if (tr.grad, tr.default_dtype) != self.modes:
-            raise Unrepeatable("it changes the mode of gradients, or the default dtype")
+        if (tr.grad, tr.default_dtype, tr.lowered) != self.modes:
+            raise Unrepeatable("it changes the mode of gradients or of autocast, or the default dtype")
         for t, attached in self.attached:
             now = attributes_of(t)
             if now.keys() != attached.keys() or any([now[k] is not v for k, v in attached.items()]):

@@ -18,6 +18,7 @@ from adjoint.ops.conversion import converted
 from adjoint.ops.elementwise import cast, where
 from adjoint.ops.rearrange import diagonal_of
 from adjoint.ops.reduce import reduce
+from adjoint.trace import autocast
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
 from adjoint.trace.recorder import record, record_two
@@ -38,6 +39,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     >>> torch.matmul(torch.ones(2, 3), torch.ones(3))
     tensor([3., 3.])
     """
+    if autocast.used:
+        input, other = autocast.lowered(input, other)
     try:
         a, b = input._aval.shape, other._aval.shape
     except AttributeError:
@@ -123,7 +126,7 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     tensor([3., 7.])
     """
     _ranks("mv", input, vec, 2, 1, "vector + matrix @ vector expected, got 1, 2, 1")
-    return matmul(input, vec)
+    return general_matmul(input, vec)
 
 
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
@@ -134,7 +137,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     tensor(7.)
     """
     _ranks("dot", input, tensor, 1, 1, "1D tensors expected")
-    return matmul(input, tensor)
+    return general_matmul(input, tensor)
 
 
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
@@ -439,7 +442,8 @@ def _pair(x: Tensor, a: str, y: Tensor, b: str, later: set[str]) -> tuple[Tensor
     right = y.permute(*(b.index(c) for c in (*batch, *inner, *columns))) if b else y
     left = left.reshape((*shape(batch), math.prod(shape(rows)), math.prod(shape(inner))))
     right = right.reshape((*shape(batch), math.prod(shape(inner)), math.prod(shape(columns))))
-    out = matmul(left, right).reshape((*shape(batch), *shape(rows), *shape(columns)))
+    product = matmul if inner else general_matmul  # the latter, of which nothing is added up, does not heed `autocast`
+    out = product(left, right).reshape((*shape(batch), *shape(rows), *shape(columns)))
     return out, "".join((*batch, *rows, *columns))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from adjoint.dtypes import DType
+from adjoint.trace import autocast
 from adjoint.trace.handle import Tensor
 from adjoint.trace.state import _package, local
 from adjoint.trace.trie import Scope
@@ -223,17 +224,21 @@ def as_one_node(node: str, function: Callable) -> Callable:
 def checked(function: Callable, name: str | None = None) -> Callable:
     """A public function whose failures are explained by its arguments where they are to blame."""
     name = name or str(getattr(function, "__name__", ""))
+    short = name.rpartition(".")[2]
+    heeds = short in autocast.HEEDING
     if name in UNWRAPPED or hasattr(function, "explains") or not inspect.isfunction(function):
-        return function
+        return autocast.under_autocast(short, function) if heeds else function
 
     if name in NODES:
         function = as_one_node(NODES[name], function)
-    ahead = name.rpartition(".")[2] in TESTED_AHEAD
+    ahead = short in TESTED_AHEAD
     positional, named = before_the_call(function) if ahead else ((), {})
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
+            if heeds and autocast.used:
+                args, kwargs = autocast.operands(short, args, kwargs)
             if ahead:
                 for test, value in zip(positional, args, strict=False):
                     if test is not None and not test(value):

@@ -51,12 +51,13 @@ def static_key(value: Any) -> Any:
     return type(value), value
 
 
-def composite(name: str, takes: tuple[int, ...] = (0, 1, 2, 3)) -> Callable[[Callable], Callable]:
+def composite(name: str, takes: tuple[int, ...] = (0, 1, 2, 3), follows: bool = False) -> Callable[[Callable], Callable]:
     """Make a function of tensors a macro; `name` is the name of its gradient node, for example "SoftmaxBackward0".
 
     The function takes tensors (or None) and hashable static arguments and returns a tensor or a tuple of tensors. It
     must not draw random numbers, read values, change its arguments, depend on anything else, or return a view of one.
     takes: the categories (`DType.category`) of a first argument for which PyTorch has it; NotImplementedError for others.
+    follows: whether the first result has the dtype of the first argument also if that is half and others are float32.
     """
 
     def decorate(function: Callable) -> Callable:
@@ -66,9 +67,9 @@ def composite(name: str, takes: tuple[int, ...] = (0, 1, 2, 3)) -> Callable[[Cal
         def call(*args: Any, **kwargs: Any) -> Any:
             tr = local.trace
             if tr.static:
-                return scoped(tr, name, function, args, kwargs)
+                return scoped(tr, name, function, args, kwargs, follows)
             if tr.eager:
-                return attempted(scoped, tr, name, function, args, kwargs)
+                return attempted(scoped, tr, name, function, args, kwargs, follows)
             tensors: list[Tensor] = []
             rest: list[Any] = []
             for a in args:
@@ -89,9 +90,9 @@ def composite(name: str, takes: tuple[int, ...] = (0, 1, 2, 3)) -> Callable[[Cal
                 key = (call, slots, tuple(rest))
                 macro = tr.node.macros.get(key) if tr.node.macros is not None else None
             except TypeError:  # an argument that cannot be a key
-                return attempted(scoped, tr, name, function, args, kwargs)
+                return attempted(scoped, tr, name, function, args, kwargs, follows)
             if macro is None or tr.flush_after:
-                return attempted(first_time, tr, name, function, args, kwargs, key, tensors)
+                return attempted(first_time, tr, name, function, args, kwargs, follows, key, tensors)
             tr.node = macro.end
             if macro.single and type(macro.results[0]) is tuple:
                 slot, a = macro.results[0]
@@ -132,14 +133,14 @@ def not_implemented(name: str, dtype: DType) -> str:
     return f'"{name}" not implemented for \'{dtypes.LEGACY[dtype]}\'; {mend}'
 
 
-def scoped(tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
+def scoped(tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict, follows: bool) -> Any:
     """Run a composite's body, marking its steps as one."""
     outer = tr.scope
     if outer is None:
         tr.scope = Scope(name, tr.node.slot)
     try:
         half = next((a._aval.dtype for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a._aval.dtype.is_half), None)
-        return function(*args, **kwargs) if half is None else in_float32(function, args, kwargs, half)
+        return function(*args, **kwargs) if half is None else in_float32(tr, function, args, kwargs, half, follows)
     finally:
         tr.scope = outer
 
@@ -157,7 +158,7 @@ def attempted(run: Callable, tr: Trace, name: str, function: Callable, args: tup
     raise failure
 
 
-def in_float32(function: Callable, args: tuple, kwargs: dict, half: DType) -> Any:
+def in_float32(tr: Trace, function: Callable, args: tuple, kwargs: dict, half: DType, follows: bool) -> Any:
     """A composite of halves: computed in float32 throughout and rounded once, as PyTorch's kernels do."""
 
     def wide(a: Any) -> Any:
@@ -167,20 +168,29 @@ def in_float32(function: Callable, args: tuple, kwargs: dict, half: DType) -> An
         single = isinstance(a, Tensor) and a._aval.dtype is dtypes.float32
         return recorder.record("cast", (a,), half) if single else a
 
-    if any(isinstance(a, Tensor) and a._aval.dtype in _WIDER for a in (*args, *kwargs.values())):
+    wider = {a._aval.dtype for a in (*args, *kwargs.values()) if isinstance(a, Tensor)}.intersection(_WIDER)
+    follows = follows and wider == {dtypes.float32} and args[0]._aval.dtype is half
+    if wider and not follows:
         return function(*args, **kwargs)  # promoted, or refused
-    out = function(*[wide(a) for a in args], **{k: wide(a) for k, a in kwargs.items()})
-    return narrow(out) if isinstance(out, Tensor) else tuple([narrow(a) for a in out])
+    lowered = tr.lowered
+    try:
+        tr.set_lowered(None)
+        out = function(*[wide(a) for a in args], **{k: wide(a) for k, a in kwargs.items()})
+    finally:
+        tr.set_lowered(lowered)
+    if isinstance(out, Tensor):
+        return narrow(out)
+    return (narrow(out[0]), *out[1:]) if follows else tuple([narrow(a) for a in out])
 
 
 def first_time(
-    tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict, key: Any, tensors: list
+    tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict, follows: bool, key: Any, tensors: list
 ) -> Any:
     start, tid = tr.node, tr.id
     handles, inputs, scalars = len(tr.handles), len(tr.inputs), len(tr.scalars)
     tr.static += 1
     try:
-        out = scoped(tr, name, function, args, kwargs)
+        out = scoped(tr, name, function, args, kwargs, follows)
     finally:
         tr.static -= 1
     if tr.id != tid:

@@ -60,13 +60,14 @@ class Trace:
     values: in reference mode the value of each slot that a derivative may need.
     watch: who is told of numbers that are new at every call, while one is watched (`compiler`) or mapped (`batch`).
     trail: changes in place that may fail: id of the tensor, its slot before or else its memory, its slot after.
+    lowered: the dtype in which `autocast` wants products, or None.
     period: the repetition that was found in it.  looked: where it was last looked for (`repeat`).
     giving: the trace before this one, while it is ended in place of its inputs (`in_place`).
     """
 
     __slots__ = (
         "id", "node", "inputs", "buffers", "scalars", "handles", "viewed", "mutated", "grad", "static", "eager",
-        "default_dtype", "scope", "origins", "payload", "values", "flush_after", "hist", "period",
+        "default_dtype", "lowered", "scope", "origins", "payload", "values", "flush_after", "hist", "period",
         "looked", "whole", "watch", "giving", "trail",
     )  # fmt: skip
 
@@ -76,6 +77,7 @@ class Trace:
         self.whole = 0
         self.eager = default_eager
         self.default_dtype = dtypes.float32
+        self.lowered: DType | None = None
         self.scope: Any = None
         self.watch: Listener | None = None
         self.giving: Giving | None = None
@@ -113,10 +115,10 @@ class Trace:
         if self.trail:
             self.trail = []
 
-    def root(self, grad: bool | None = None) -> Step:
+    def root(self, grad: bool | None = None, lowered: Any = ...) -> Step:
         if self.eager:
             return _root(True)
-        key = (self.grad if grad is None else grad, self.default_dtype)
+        key = (self.grad if grad is None else grad, self.default_dtype, self.lowered if lowered is ... else lowered)
         found = _roots.get(key)
         if found is None:
             found = _roots[key] = _root(False)
@@ -174,14 +176,27 @@ class Trace:
             else:
                 self.mark("mode", dtype)
 
+    def set_lowered(self, dtype: DType | None) -> None:
+        """Begin or end `autocast`: a step of the path, as gradient mode is."""
+        while dtype is not self.lowered:
+            node = self.node
+            step = self.root(lowered=dtype) if node.parent is None else self.marked("mode", ("lowered", dtype))
+            if self.node is node:  # else a signal handler or a finalizer has moved the trace
+                self.node = step  # from here on no calls, between which a signal could come
+                self.lowered = dtype
+
     def mark(self, prim: str, attrs: Any) -> Step:
         """Append a step without a value."""
+        self.node = step = self.marked(prim, attrs)
+        return step
+
+    def marked(self, prim: str, attrs: Any) -> Step:
+        """The step that `mark` appends."""
         key = (prim, attrs)
         step = self.node.kids.get(key)
         if step is None:
             step = new_step(self, key, prim, (), attrs)
             publish(self, step)
-        self.node = step
         return step
 
 

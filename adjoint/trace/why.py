@@ -192,7 +192,7 @@ def _difference(ours: Step, theirs: Step, end: Step) -> str:
 def _what(step: Step, end: Step | None = None) -> str:
     """A step in words, with its line; an input has the line of the operation after it."""
     if step.aval is None:
-        what = f"gradient mode {'on' if step.attrs else 'off'}" if step.prim == "mode" else f"a mark ({step.prim})"
+        what = f"gradient mode {'on' if step.attrs else 'off'}" if type(step.attrs) is bool else f"a mark ({step.prim} {step.attrs})"
     else:
         attrs = f" {step.attrs}" if step.attrs is not None and step.prim != "input" else ""
         what = f"{step.prim}{attrs} -> {step.aval!r}" if step.prim != "input" else f"an input {step.aval!r}"

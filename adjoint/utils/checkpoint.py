@@ -49,6 +49,7 @@ class _Piece:
     def __init__(self, function: Callable[..., Any], args: Any, state: Tensor | None, context: Any, check: bool) -> None:
         self.function, self.args, self.state, self.context, self.check = function, args, state, context, check
         self.found: list[tuple[Any, Any]] = []  # shapes and dtypes of the results
+        self.lowered = local.trace.lowered
         self.versions: list[int] = []  # of its inputs: how often they had been changed in place
 
     def variables(self) -> Any:
@@ -57,7 +58,7 @@ class _Piece:
 
     def again(self, args: Any) -> list[Tensor]:
         """The results that can have gradients, computed from `args` with the random numbers of the first time."""
-        with _random_numbers_of(self.state), self.context:
+        with _random_numbers_of(self.state), _autocast_of(self.lowered), self.context:
             outs = leaves_of(self.function(*args[0], **args[1]))
         found = [(tuple(t.shape), t.dtype) for t in outs]
         if self.check and found != self.found:
@@ -95,6 +96,13 @@ def _random_numbers_of(state: Tensor | None) -> Iterator[None]:
         if state is not None:
             torch.set_rng_state(state)
         yield
+
+
+def _autocast_of(lowered: Any) -> Any:
+    """The mode of `autocast` in which the piece was computed first."""
+    if lowered is local.trace.lowered:
+        return contextlib.nullcontext()
+    return torch.autocast("cpu", lowered, enabled=lowered is not None)
 
 
 def _captured(outs: list[Tensor], own: list[Tensor], since: int) -> list[Tensor]:

@@ -284,3 +284,19 @@ def test_results_go_without_a_garbage_collection() -> None:
         assert known() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(("given", "made"), [("float32", "float64"), ("bfloat16", "float32"), ("float32", "complex64"), ("float64", "int64")])
+def test_gradients_have_the_dtype_of_the_argument(given: str, made: str) -> None:
+    class Twice(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return (g * 2).to(getattr(torch, made))
+
+    x = torch.ones(2, dtype=getattr(torch, given), requires_grad=True)
+    Twice.apply(x * 3).sum().backward()
+    assert x.grad is not None and x.grad.dtype is x.dtype and x.grad.tolist() == [6.0, 6.0]

@@ -6,6 +6,7 @@ import adjoint as torch
 from adjoint.methods import Tensor
 from adjoint.ops.composite import composite
 from adjoint.ops.index import position, position_at_once
+from adjoint.trace import autocast
 
 __all__ = ["bilinear", "embedding", "linear", "one_hot"]
 
@@ -20,6 +21,10 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> torch.nn.functional.linear(torch.tensor([1.0, 2.0]), torch.tensor([[3.0, 4.0]]), torch.tensor([0.5]))
     tensor([11.5000])
     """
+    if autocast.used:
+        operands = autocast.lowered(input, weight, bias)
+        if any([a is not b for a, b in zip(operands, (input, weight, bias), strict=True)]):
+            return linear(*operands)  # of halves: rounded once
     if not input.dim() or input.shape[-1] != weight.shape[-1]:
         raise RuntimeError(
             f"linear(): input of shape {tuple(input.shape)} and weight of shape {tuple(weight.shape)} cannot be "

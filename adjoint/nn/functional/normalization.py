@@ -68,7 +68,7 @@ def _check_sizes(channels: int, **given: Tensor | None) -> None:
             raise RuntimeError(f"{name} should contain {channels} elements not {x.numel()}")
 
 
-@composite("NativeLayerNormBackward0", takes=FLOATING)
+@composite("NativeLayerNormBackward0", takes=FLOATING, follows=True)
 def _layer_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[int, ...], eps: float
 ) -> Tensor:
@@ -95,7 +95,7 @@ def layer_norm(
     return _layer_norm(input, weight, bias, tuple(normalized_shape), eps)
 
 
-@composite("MulBackward0")
+@composite("MulBackward0", follows=True)
 def _rms_norm(x: Tensor, weight: Tensor | None, shape: tuple[int, ...], eps: float) -> Tensor:
     _check_trailing("rms_norm", x, shape, weight)
     mean_square = (x * x).mean(tuple(range(-len(shape), 0)), keepdim=True)
@@ -120,7 +120,7 @@ def rms_norm(
     return _rms_norm(input, weight, tuple(normalized_shape), eps)
 
 
-@composite("NativeGroupNormBackward0", takes=FLOATING)
+@composite("NativeGroupNormBackward0", takes=FLOATING, follows=True)
 def group_norm(
     input: Tensor,
     num_groups: int,
@@ -161,7 +161,7 @@ def group_norm(
 # ---- batch norm ----------------------------------------------------------------------------------
 
 
-@composite("NativeBatchNormBackward0")
+@composite("NativeBatchNormBackward0", follows=True)
 def _batch_norm_training(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -172,7 +172,7 @@ def _batch_norm_training(
     return _affine(out, weight, bias), mean.detach().reshape(-1), var.detach().reshape(-1)
 
 
-@composite("NativeBatchNormBackward0")
+@composite("NativeBatchNormBackward0", follows=True)
 def _batch_norm_inference(
     x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
@@ -302,7 +302,7 @@ def instance_norm(
     return out
 
 
-@composite("NativeBatchNormBackward0")
+@composite("NativeBatchNormBackward0", follows=True)
 def _instance_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
