@@ -220,13 +220,16 @@ def test_the_text_of_a_trace_gives_its_values(record: OpRecord, monkeypatch: pyt
 
     with monkeypatch.context() as patched:
         patched.setattr(ending, "build", watch)
+        made, leaves = [], []
         for s in record.draw(record.dtypes[-1])[:3]:
-            out = flat(record.run(torch, *tensors(torch, s.args, leaf), **tensors(torch, s.options)))
-            out = [o for o in out if o.requires_grad]
-            if out:
-                sum((o * o).sum() for o in out).backward()
-            for o in out:
-                o.tolist()
+            args = tensors(torch, s.args, leaf)
+            out = flat(record.run(torch, *args, **tensors(torch, s.options)))
+            made += [o for o in out if o.requires_grad]
+            leaves.append(args)  # whose gradients live
+        if made:
+            sum((o * o).sum() for o in made).backward()
+        for o in made:
+            o.tolist()
     # without a change of dtype or layout these give back their operand
     assert built or record.name in ("cast", "positive", "Tensor.contiguous"), "nothing was compiled, so nothing was compared"
     for node, slots, buffers, scalars, program in built:

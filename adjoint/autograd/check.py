@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -106,28 +106,47 @@ def _in_parts(func: Callable, args: tuple) -> tuple[Callable, tuple]:
 
 def _check(func: Callable, args: tuple, active: list[int], eps: float, atol: float, rtol: float, reverse: bool, forward: bool) -> None:
     outs = _outputs(func(*args))
-    for k in active:
+    by_rules = [_reverse_jacobians(out, [args[k] for k in active]) if reverse else [] for out in outs]
+    for at, k in enumerate(active):
         numeric = numeric_jacobian(func, args, k, eps)
-        x = args[k]
+        pushed = _forward_jacobians(outs, args[k]) if forward else []
         for o, out in enumerate(outs):
             want = numeric[o] if numeric else np.zeros((0, out._aval.size))
             if reverse:
-                got = np.zeros((x._aval.size, out._aval.size))
-                if out._aval.requires_grad:
-                    for j in range(out._aval.size):
-                        unit = np.zeros(out._aval.shape, out._aval.dtype.np)
-                        unit.reshape(-1)[j] = 1
-                        (g,) = grad(out, x, tensor_from_array(unit), retain_graph=True, allow_unused=True)
-                        if g is not None:
-                            got[:, j] = g.detach().numpy().ravel()
-                _compare("reverse", got, want, o, k, atol, rtol)
+                _compare("reverse", by_rules[o][at], want, o, k, atol, rtol)
             if forward:
-                got = np.zeros((x._aval.size, out._aval.size))
-                for i in range(x._aval.size):
-                    unit = np.zeros(x._aval.shape, x._aval.dtype.np)
-                    unit.reshape(-1)[i] = 1
-                    got[i] = push(Forward([out], [x]), [x], [tensor_from_array(unit)], False)[0].detach().numpy().ravel()
-                _compare("forward", got, want, o, k, atol, rtol)
+                _compare("forward", pushed[o], want, o, k, atol, rtol)
+
+
+def _units(x: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Every element's number, with a tensor like `x` that is 1 there and 0 elsewhere."""
+    for i in range(x._aval.size):
+        unit = np.zeros(x._aval.shape, x._aval.dtype.np)
+        unit.reshape(-1)[i] = 1
+        yield i, tensor_from_array(unit)
+
+
+def _reverse_jacobians(out: Tensor, inputs: list[Tensor]) -> list[np.ndarray]:
+    """d out / d input by reverse mode, for all inputs at once: one (input size, output size) array per input."""
+    found = [np.zeros((x._aval.size, out._aval.size)) for x in inputs]
+    if out._aval.requires_grad:
+        for j, unit in _units(out):
+            got = grad(out, inputs, unit, retain_graph=True, allow_unused=True)
+            for jacobian, g in zip(found, got, strict=True):
+                if g is not None:
+                    jacobian[:, j] = g.detach().numpy().ravel()
+    return found
+
+
+def _forward_jacobians(outs: list[Tensor], x: Tensor) -> list[np.ndarray]:
+    """d outputs / d x by forward mode, for all outputs at once: one (input size, output size) array per output."""
+    found = [np.zeros((x._aval.size, out._aval.size)) for out in outs]
+    if outs:
+        walk = Forward(outs, [x])
+        for i, unit in _units(x):
+            for jacobian, t in zip(found, push(walk, [x], [unit], False), strict=True):
+                jacobian[i] = t.detach().numpy().ravel()
+    return found
 
 
 def _compare(mode: str, got: np.ndarray, want: np.ndarray, output: int, input: int, atol: float, rtol: float) -> None:

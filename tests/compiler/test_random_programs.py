@@ -11,7 +11,7 @@ import adjoint as torch
 
 pytestmark = pytest.mark.usefixtures("little_effort")
 
-PROGRAMS, CALLS = 16, 28  # per seed; calls of one program, most of them after a change
+PROGRAMS, CALLS = 10, 28  # per seed; calls of one program, most of them after a change
 
 
 class Holder:

@@ -19,9 +19,9 @@ INDEX = [[0, 1, 1], [1, 0, 1]]
 
 
 def namespace(torch: ModuleType) -> dict[str, Any]:
-    """The names the expressions use."""
+    """The names the expressions use. Their values are there: none is computed along with what a call records."""
     ramp = lambda *shape: torch.arange(float(math.prod(shape))).reshape(*shape) / 10 + 0.1  # noqa: E731
-    return dict(
+    names = dict(
         torch=torch, np=np, nn=torch.nn, F=torch.nn.functional, optim=torch.optim, linalg=torch.linalg,
         special=torch.special, dist=torch.distributions, data=torch.utils.data, init=torch.nn.init,
         x=ramp(2, 3), y=ramp(2, 3) + 1, v=ramp(3), u=ramp(3) * 2, s=torch.eye(3) * 2 + 0.5, m=ramp(3, 4),
@@ -31,6 +31,10 @@ def namespace(torch: ModuleType) -> dict[str, Any]:
         q=torch.full((2, 3), 0.25), classes=torch.tensor([2, 0]), signs=torch.tensor([1.0, -1.0]), bias=ramp(4),
         table=ramp(5, 3), wide=ramp(2, 8), nan=math.nan,
     )  # fmt: skip
+    for value in names.values():
+        if isinstance(value, torch.Tensor):
+            value.tolist()
+    return names
 
 
 GOOD: dict[str, str] = {}

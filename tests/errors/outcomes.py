@@ -44,17 +44,23 @@ def texts_of(family: str, good: str, names: dict[str, Any], torch: ModuleType) -
     return list(dict.fromkeys(calls.bad_calls(good, names, torch)))
 
 
-def attempts(torch: ModuleType, family: str, good: str, expected: str | None = None) -> Iterator[tuple[str, str, Exception | None]]:
-    """(expression, letter, error) of every variation; values are read where an error is `expected` or nothing is known."""
-    names = calls.namespace(torch)
+def attempts(
+    torch: ModuleType, family: str, good: str, expected: str | None = None, names: dict[str, Any] | None = None
+) -> Iterator[tuple[str, str, Any]]:
+    """(expression, letter, error or result) of every variation; values are read where an error is `expected` or nothing is known.
+
+    names: a fresh namespace, if there is one."""
+    names = names or calls.namespace(torch)
+    changed = False
     for k, text in enumerate(texts_of(family, good, names, torch)):
-        if "_(" in text or "seed" in text:
-            names = calls.namespace(torch)  # the last one may have been changed
+        if changed:
+            names = calls.namespace(torch)
+        changed = "_(" in text or "seed" in text  # may be
         try:
             result = eval(text, names)
             if expected is None or expected[k : k + 1] != ".":
                 force(result, torch)
-            yield text, ".", None
+            yield text, ".", result
         except Exception as error:
             yield text, letter_of(error, expected[k : k + 1] if expected is not None else ""), error
 

@@ -68,10 +68,12 @@ def backward(outs: list[Any], leaves: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("record", [pytest.param(r, id=r.name) for r in RECORDS.values()])
 def test_operators(record: OpRecord, runs: list[int]) -> None:
-    """All samples of all dtypes are recorded, then read: few programs of many kernels."""
+    """All samples of one dtype, and the largest of every other one, are recorded, then read: few programs of many kernels."""
     made = []
+    fully = "float32" if "float32" in record.dtypes else record.dtypes[-1]
     for dtype in record.dtypes:
-        for s in record.draw(dtype):
+        drawn = list(record.draw(dtype))
+        for s in drawn if dtype == fully else [max(drawn, key=lambda s: sum([a.size for a in s.arrays()]))]:
             args, options = tensors(torch, s.args, leaf), tensors(torch, s.options, leaf)
             outs = flat(record.run(torch, *args, **options))
             made += outs

@@ -60,13 +60,13 @@ def results(record: OpRecord, given: Sample) -> list[bytes]:
     torch.manual_seed(0)
     args, options = tensors(torch, given.args, leaf), tensors(torch, given.options, leaf)
     out = flat(record.run(torch, *args, **options))
-    found = bits(out)
+    found = list(out)
     wanted = [t for t in out if t.requires_grad]
     leaves = [t for t in flat([args, list(options.values())]) if isinstance(t, torch.Tensor) and t.requires_grad]
     if record.differentiable and wanted and leaves:
         grads = torch.autograd.grad(wanted, leaves, [torch.ones_like(t) for t in wanted], allow_unused=True)
-        found += bits([g for g in grads if g is not None])
-    return found
+        found += [g for g in grads if g is not None]
+    return bits(found)
 
 
 @compiled_only

@@ -147,12 +147,10 @@ def test_every_operator_with_any_number_of_threads(record: OpRecord) -> None:
     for count in COUNTS:
         torch.set_num_threads(count)
         torch.manual_seed(4)
-        out = []
-        for dtype in record.dtypes:
-            # read after all have been recorded: one program
-            found = [record.run(torch, *tensors(torch, s.args), **tensors(torch, s.options)) for s in record.draw(dtype)]
-            out += [b for result in found for b in bits(result)]
-        seen.append(out)
+        drawn = [s for dtype in record.dtypes for s in record.draw(dtype)]
+        # read after all have been recorded: one program
+        found = [record.run(torch, *tensors(torch, s.args), **tensors(torch, s.options)) for s in drawn]
+        seen.append([b for result in found for b in bits(result)])
     assert seen[0] == seen[1] == seen[2]
 
 
