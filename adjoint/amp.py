@@ -9,7 +9,6 @@ al., "Mixed Precision Training", 2018, section 3.2).
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,6 +18,7 @@ from adjoint.ops.joining import stack
 from adjoint.trace import autocast as rules
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import local
+from adjoint.trace.state import warn
 
 __all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd", "is_autocast_available"]
 
@@ -69,13 +69,12 @@ class autocast:
         if not isinstance(self.fast_dtype, DType):
             raise TypeError(f"autocast(): dtype must be a torch dtype such as torch.bfloat16, not {dtype!r}")
         if enabled and self.device != "cpu":
-            warnings.warn(f"User provided device_type of '{self.device}', but {self.device.upper()} is not available. Disabling", stacklevel=2)
+            warn(f"User provided device_type of '{self.device}', but {self.device.upper()} is not available. Disabling")
             enabled = False
         elif enabled and self.fast_dtype not in (bfloat16, float16):
-            warnings.warn(
+            warn(
                 "In CPU autocast, but the target dtype is not supported. Disabling autocast.\n"
                 f"CPU Autocast only supports dtype of torch.bfloat16, torch.float16 currently, not {self.fast_dtype}.",
-                stacklevel=2,
             )
             enabled = False
         self._enabled = enabled
@@ -237,7 +236,7 @@ class GradScaler:
     ) -> None:  # fmt: skip
         self._device, self._enabled = _known(device), bool(enabled)
         if self._enabled and self._device != "cpu":
-            warnings.warn(f"torch.{self._device}.amp.GradScaler is enabled, but {self._device.upper()} is not available.  Disabling.", stacklevel=2)
+            warn(f"torch.{self._device}.amp.GradScaler is enabled, but {self._device.upper()} is not available.  Disabling.")
             self._enabled = False
         if self._enabled:
             if not growth_factor > 1.0:

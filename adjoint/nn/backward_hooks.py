@@ -7,12 +7,12 @@ the hooks, with both. Read `Watched`.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import adjoint as torch
 from adjoint.methods import Tensor
+from adjoint.trace.state import warn
 
 __all__: list[str] = []
 
@@ -79,10 +79,9 @@ class Watched:
             self.outputs = grads
             return grads
         if self.hooks:
-            warnings.warn(
+            warn(
                 "Full backward hook is firing when gradients are computed with respect to module outputs since no inputs "
                 "require gradients.",
-                stacklevel=2,
             )
         for hook in self.hooks:
             given = hook(self.module, (None,) * self.n_inputs, grads)

@@ -7,12 +7,12 @@ a standard deviation from `_fans` and a draw; read `_fans` first.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import adjoint as torch
 from adjoint.methods import Tensor
+from adjoint.trace.state import warn
 
 __all__ = [
     "calculate_gain",
@@ -115,10 +115,9 @@ def trunc_normal_(
     True
     """
     if mean < a - 2 * std or mean > b + 2 * std:
-        warnings.warn(
+        warn(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
             "The distribution of values may be incorrect.",
-            stacklevel=2,
         )
     # erf((z - mean) / (std sqrt 2)) is uniform between its values at a and b.
     low = math.erf((a - mean) / (std * math.sqrt(2)))
@@ -276,7 +275,7 @@ def kaiming_uniform_(
     torch.Size([2, 2])
     """
     if 0 in tensor.shape:
-        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
+        warn("Initializing zero-element tensors is a no-op")
         return tensor
     bound = math.sqrt(3.0 / _fan(tensor, mode)) * calculate_gain(nonlinearity, a)
     return uniform_(tensor, -bound, bound, generator)
@@ -297,7 +296,7 @@ def kaiming_normal_(
     torch.Size([2, 2])
     """
     if 0 in tensor.shape:
-        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
+        warn("Initializing zero-element tensors is a no-op")
         return tensor
     return normal_(
         tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)), generator

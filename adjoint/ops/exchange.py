@@ -7,7 +7,6 @@ cannot be shared are refused in PyTorch's words; `tensor` copies them.
 from __future__ import annotations
 
 import ctypes
-import warnings
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from adjoint.ops.create import check_device, check_dtype, require_leaf, tensor
 from adjoint.ops.elementwise import cast
 from adjoint.trace import recorder, views
 from adjoint.trace.handle import Tensor
+from adjoint.trace.state import warn
 
 CPU = 1  # DLPack's number for main memory
 
@@ -53,10 +53,8 @@ def from_numpy(array: np.ndarray) -> Tensor:
     if array.size == 0:
         return recorder.tensor_from_array(np.array(array, dtype=dtype.np))
     if not array.flags.writeable:
-        warnings.warn(
-            "The given NumPy array is not writable: writing to the tensor will give it memory of its own",
-            UserWarning,
-            stacklevel=2,
+        warn(
+            "The given NumPy array is not writable: writing to the tensor will give it memory of its own"
         )
     if array.flags.c_contiguous:
         return views.share(array, dtype)

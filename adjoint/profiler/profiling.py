@@ -8,7 +8,6 @@ import os
 import socket
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,7 +17,7 @@ from adjoint.profiler.cycles import ProfilerAction
 from adjoint.profiler.events import WORK, Event, collect
 from adjoint.profiler.watch import Session, enter, leave
 from adjoint.trace.recorder import flush
-from adjoint.trace.state import current
+from adjoint.trace.state import current, warn
 
 
 class ProfilerActivity(enum.Enum):
@@ -78,7 +77,7 @@ class profile:
     ) -> None:
         _check_activities([ProfilerActivity.CPU] if activities is None else list(activities), bool(use_cuda))
         if profile_memory:
-            warnings.warn("profile_memory=True: memory is not profiled; see adjoint.stats()", stacklevel=2)
+            warn("profile_memory=True: memory is not profiled; see adjoint.stats()")
         self.schedule, self.on_trace_ready = schedule, on_trace_ready
         self.record_shapes, self.with_modules, self.acc_events = record_shapes, with_modules, acc_events
         self.step_num = 0
@@ -289,7 +288,7 @@ def _check_activities(activities: list[ProfilerActivity], use_cuda: bool) -> Non
     message = f"profile: there is no {others[0]} here, everything runs on the CPU; write activities=[ProfilerActivity.CPU]"
     if ProfilerActivity.CPU not in activities:
         raise RuntimeError(message)
-    warnings.warn(message, stacklevel=3)
+    warn(message)
 
 
 def _settle() -> None:

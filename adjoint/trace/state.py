@@ -11,6 +11,7 @@ import itertools
 import os
 import sys
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from sys import getrefcount
@@ -272,6 +273,14 @@ def user_frame() -> tuple[str, int, str] | None:
     if frame is None:
         return None
     return frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """A warning that points to the innermost call from outside the package, where Python counts how often it has come."""
+    frame, level = sys._getframe(0), 1
+    while frame is not None and frame.f_code.co_filename.startswith(_package):
+        frame, level = frame.f_back, level + 1  # type: ignore[assignment]
+    warnings.warn(message, category, stacklevel=level)
 
 
 def new_step(tr: Trace, key: Any, prim: str, args: tuple, attrs: Any) -> Step:

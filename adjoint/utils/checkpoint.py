@@ -11,7 +11,6 @@ back. Read `checkpoint` first; `_Piece` is what it remembers.
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ from adjoint.runtime import memory
 from adjoint.runtime.program import counters as runs
 from adjoint.runtime.program import living
 from adjoint.trace.recorder import flush, local
+from adjoint.trace.state import warn
 
 __all__ = ["CheckpointError", "checkpoint", "checkpoint_sequential", "noop_context_fn"]
 
@@ -258,9 +258,8 @@ def checkpoint(
     True
     """
     if use_reentrant is None:
-        warnings.warn(
+        warn(
             "torch.utils.checkpoint: the use_reentrant parameter should be passed explicitly; use_reentrant=False is recommended",
-            stacklevel=2,
         )
         use_reentrant = True
     if use_reentrant and kwargs:
@@ -274,7 +273,7 @@ def checkpoint(
     if not torch.is_grad_enabled():
         return function(*args, **kwargs)
     if use_reentrant and not any(t.requires_grad for t in leaves_of(args)):
-        warnings.warn("None of the inputs have requires_grad=True. Gradients will be None", stacklevel=2)
+        warn("None of the inputs have requires_grad=True. Gradients will be None")
         with torch.no_grad():
             return function(*args)
     first, later = context_fn()
@@ -301,10 +300,9 @@ def checkpoint_sequential(
     if kwargs:
         raise ValueError("Unexpected keyword arguments: " + ",".join(kwargs))
     if use_reentrant is None:
-        warnings.warn(
+        warn(
             "torch.utils.checkpoint.checkpoint_sequential: the use_reentrant parameter should be passed explicitly; "
             "use_reentrant=False is recommended",
-            stacklevel=2,
         )
         use_reentrant = True
     chain = list(functions.children()) if isinstance(functions, torch.nn.Sequential) else list(functions)

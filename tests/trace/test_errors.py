@@ -298,3 +298,20 @@ def test_an_int_of_more_than_64_bits_is_refused_where_it_is_used(name: str, numb
                 HUGE[name](x, number)
         assert pending.tolist() == [1, 3, 5] and x.tolist() == [0, 1, 2]
         assert known is None or known.tolist() == HUGE[name](x.clone(), 4).tolist()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: torch.nn.functional.kl_div(X, X),
+        lambda: torch.nn.MSELoss()(torch.ones(2, 1), torch.ones(2)),
+        lambda: torch.nn.functional.softmax(X),
+        lambda: torch.autocast("cuda"),
+        lambda: torch.from_numpy(np.broadcast_to(np.ones(1), 3)),
+    ],
+)
+def test_warnings_point_to_the_line_of_the_caller(call: Callable) -> None:
+    with pytest.warns(UserWarning) as seen:
+        call()
+    (found,) = seen
+    assert found.filename == __file__ and found.lineno == call.__code__.co_firstlineno

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Sequence
 
 import adjoint as torch
 from adjoint.methods import Tensor
 from adjoint.ops.composite import composite
+from adjoint.trace.state import warn
 
 __all__ = ["affine_grid", "grid_sample"]
 
 
 def _settled(align_corners: bool | None, name: str) -> bool:
     if align_corners is None:
-        warnings.warn(f"{name} takes align_corners=False where it is not given; say so if True is meant", stacklevel=3)
+        warn(f"{name} takes align_corners=False where it is not given; say so if True is meant")
     return bool(align_corners)
 
 

@@ -8,13 +8,13 @@ weighted, smoothed, or ignored.
 from __future__ import annotations
 
 import math
-import warnings
 
 import adjoint as torch
 from adjoint.methods import Tensor
 from adjoint.nn.functional.activations import log_softmax, logsigmoid
 from adjoint.nn.functional.distance import pairwise_distance
 from adjoint.ops.composite import FLOATING, composite
+from adjoint.trace.state import warn
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cross_entropy",
@@ -45,10 +45,9 @@ def _legacy_reduction(size_average: bool | None, reduce: bool | None, reduction:
 def _warn_of_broadcast(name: str, input: Tensor, target: Tensor) -> None:
     # (N, 1) against (N,) becomes (N, N): almost always a mistake, and a silent one.
     if input.shape != target.shape:
-        warnings.warn(
+        warn(
             f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) in {name}. "
             "This will likely lead to incorrect results due to broadcasting. Please ensure they have the same size.",
-            stacklevel=3,
         )
 
 
@@ -530,10 +529,9 @@ def kl_div(
     """
     reduction = _legacy_reduction(size_average, reduce, reduction)
     if reduction == "mean":
-        warnings.warn(
+        warn(
             "reduction: 'mean' divides the total loss by both the batch size and the support size. 'batchmean' "
             "divides only by the batch size, and aligns with the KL div math definition.",
-            stacklevel=2,
         )
     return _kl_div(input, target, log_target, reduction)
 

@@ -7,11 +7,11 @@ one optimizer.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from adjoint.optim.optimizer import Optimizer
+from adjoint.trace.state import warn
 
 __all__ = ["LRScheduler"]
 
@@ -91,11 +91,10 @@ class LRScheduler:
     def step(self, epoch: int | None = None) -> None:
         """Go to the next epoch (or to `epoch`) and set the rates."""
         if self._step_count == 1 and self.optimizer.steps_taken == self._steps_before:
-            warnings.warn(
+            warn(
                 "Detected call of `lr_scheduler.step()` before `optimizer.step()`. Call them in the opposite "
                 "order: `optimizer.step()` before `lr_scheduler.step()`; otherwise the first value of the "
                 "schedule is skipped.",
-                stacklevel=2,
             )
         self._step_count += 1
         if epoch is None:
