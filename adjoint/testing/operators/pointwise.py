@@ -197,7 +197,7 @@ def _shift(name: str, call: Callable, reference: Callable, symbol: str) -> OpRec
         dtypes=("int32", "int64"),
         exact=True,
         differentiable=False,
-        covers=(f"__{symbol}__",),
+        covers=(f"__{symbol}__", f"__r{symbol}__", f"__i{symbol}__", f"bitwise_{name[6:]}_shift", f"bitwise_{name[6:]}_shift_"),
     )
 
 
