@@ -53,7 +53,7 @@ PYTORCH = frozenset(
     "airy_ai half bfloat16 storage".split()
 )
 TENSOR = (  # attributes of PyTorch's tensors
-    "angle apply_ as_subclass bfloat16 cauchy_ cfloat cholesky_inverse coalesce conj conj_physical dense_dim "
+    "angle apply_ as_subclass bfloat16 cauchy_ cfloat coalesce conj conj_physical dense_dim "
     "dequantize eig geometric_ geqrf half hardshrink histogram igamma igammac imag indices is_coalesced "
     "is_conj is_cpu is_meta is_neg is_pinned is_quantized isreal log_normal_ lstsq lu "
     "lu_solve map_ nonzero_static orgqr ormqr prelu "

@@ -673,7 +673,7 @@ SAME_NAME = {
     sort: "argsort sort msort topk kthvalue mode bincount histc quantile nanquantile",
     numeric: "positive fmax fmin signbit isposinf isneginf float_power ldexp logaddexp2 gcd lcm nextafter frexp",
     products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron inner vdot addr addbmm",
-    linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve matrix_exp",
+    linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve cholesky_inverse matrix_exp",
     complex_numbers: "conj angle is_conj resolve_conj is_neg resolve_neg conj_physical sgn isreal is_complex",
     samples: "cov corrcoef nansum nanmean diff logcumsumexp renorm",
     special: "i0 mvlgamma sinc",
