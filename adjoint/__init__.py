@@ -104,7 +104,7 @@ _PUBLIC = {
     _sort: "argsort sort msort topk kthvalue mode bincount histc searchsorted bucketize quantile nanquantile",
     _products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum inner vdot addr addbmm",
     _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve cholesky_inverse matrix_exp chain_matmul vander",
-    _samples: "cov corrcoef cdist nansum nanmean diff trapezoid cumulative_trapezoid logcumsumexp renorm",
+    _samples: "cov corrcoef cdist nansum nanmean diff gradient trapezoid cumulative_trapezoid logcumsumexp renorm",
     _generators: "Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state",
     _random: "rand randn rand_like randn_like randint randint_like randperm normal bernoulli multinomial poisson",
     _special: "i0 mvlgamma polygamma sinc",

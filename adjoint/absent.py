@@ -38,7 +38,7 @@ PYTORCH = frozenset(
     "jit amp autocast sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
     "lobpcg svd_lowrank pca_lowrank lu "
     "geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd "
-    "igamma igammac gradient segment_reduce empty_strided to_dlpack "
+    "igamma igammac segment_reduce empty_strided to_dlpack "
     "set_default_device set_default_tensor_type set_float32_matmul_precision use_deterministic_algorithms "
     "fractional_max_pool2d fractional_max_pool3d "
     "multilabel_margin_loss pdist rrelu channel_shuffle feature_alpha_dropout "
