@@ -35,7 +35,7 @@ from adjoint.dtypes import (
     uint32,
     uint64,
 )
-from adjoint.methods import allclose, equal
+from adjoint.methods import allclose, equal, is_nonzero
 from adjoint.methods import attach as _attach
 from adjoint.methods import create_device as device
 from adjoint.ops import complex_numbers as _complex
@@ -82,7 +82,7 @@ contiguous_format = preserve_format = None
 _PUBLIC = {
     _exchange: "as_tensor asarray from_numpy from_dlpack frombuffer",
     _create: "tensor zeros ones empty full zeros_like ones_like empty_like full_like eye arange "
-    "linspace logspace",
+    "linspace logspace scalar_tensor",
     _elementwise: "add sub div pow round square reciprocal where clamp floor_divide remainder isfinite logical_and "
     "logical_or logical_xor lerp addcmul addcdiv xlogy logaddexp isclose nan_to_num heaviside hypot copysign deg2rad "
     "rad2deg frac logit",
@@ -103,8 +103,8 @@ _PUBLIC = {
     _distinct: "unique unique_consecutive",
     _sort: "argsort sort msort topk kthvalue mode bincount histc searchsorted bucketize quantile nanquantile",
     _products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum inner vdot addr addbmm",
-    _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve matrix_exp chain_matmul vander",
-    _samples: "cov corrcoef cdist nansum nanmean diff trapezoid cumulative_trapezoid logcumsumexp renorm",
+    _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve cholesky_inverse matrix_exp chain_matmul vander",
+    _samples: "cov corrcoef cdist nansum nanmean diff gradient trapezoid cumulative_trapezoid logcumsumexp renorm",
     _generators: "Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state",
     _random: "rand randn rand_like randn_like randint randint_like randperm normal bernoulli multinomial poisson",
     _special: "i0 mvlgamma polygamma sinc",
@@ -123,6 +123,7 @@ for _new, _old in dict(
     concat="cat", concatenate="cat", swapaxes="transpose", swapdims="transpose", moveaxis="movedim", row_stack="vstack", pinverse="pinv", trapz="trapezoid",
     unsafe_split="split", unsafe_chunk="chunk", ger="outer", inverse="inv", greater="gt",
     greater_equal="ge", less="lt", less_equal="le", not_equal="ne", fix="trunc",
+    bitwise_left_shift="shift_left", bitwise_right_shift="shift_right",
 ).items():  # fmt: skip
     globals()[_new] = globals()[_old]
 
@@ -331,7 +332,7 @@ def set_flush_denormal(mode: _builtin_bool) -> _builtin_bool:
     return False
 
 
-for _name in "allclose equal numel is_floating_point softmax log_softmax dropout promote_types".split():
+for _name in "allclose equal is_nonzero numel is_floating_point softmax log_softmax dropout promote_types".split():
     globals()[_name] = _checked(globals()[_name], _name)
 
 

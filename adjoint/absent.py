@@ -26,13 +26,17 @@ ADVICE = {
     "set_default_device": "tensors are made on the CPU; leave the call out",
     "set_default_tensor_type": "use set_default_dtype",
     "set_float32_matmul_precision": "products are computed in the dtype of their operands; leave the call out",
+    **dict.fromkeys(
+        "FloatTensor DoubleTensor HalfTensor BFloat16Tensor ByteTensor CharTensor ShortTensor IntTensor LongTensor BoolTensor".split(),
+        "use torch.tensor(data, dtype=...) for data, torch.empty(sizes, dtype=...) for sizes, x.dtype to ask what a tensor holds",
+    ),
     "use_deterministic_algorithms": "results are always the same for the same input; leave the call out",
 }
 PYTORCH = frozenset(
     "jit sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
     "lobpcg svd_lowrank pca_lowrank lu "
     "geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd "
-    "igamma igammac gradient segment_reduce empty_strided to_dlpack scalar_tensor "
+    "igamma igammac segment_reduce empty_strided to_dlpack "
     "set_default_device set_default_tensor_type set_float32_matmul_precision use_deterministic_algorithms "
     "fractional_max_pool2d fractional_max_pool3d "
     "multilabel_margin_loss pdist rrelu channel_shuffle feature_alpha_dropout "
@@ -47,9 +51,9 @@ PYTORCH = frozenset(
     "airy_ai half bfloat16 storage".split()
 )
 TENSOR = (  # attributes of PyTorch's tensors
-    "angle apply_ as_subclass bfloat16 cauchy_ cfloat cholesky_inverse coalesce conj conj_physical dense_dim "
+    "angle apply_ as_subclass bfloat16 cauchy_ cfloat coalesce conj conj_physical dense_dim "
     "dequantize eig geometric_ geqrf half hardshrink histogram igamma igammac imag indices is_coalesced "
-    "is_conj is_cpu is_meta is_neg is_nonzero is_pinned is_quantized is_signed isreal log_normal_ lstsq lu "
+    "is_conj is_cpu is_meta is_neg is_pinned is_quantized isreal log_normal_ lstsq lu "
     "lu_solve map_ nonzero_static orgqr ormqr prelu "
     "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask storage sum_to_size symeig to_dense "
     "to_mkldnn to_sparse to_sparse_csr triangular_solve values"

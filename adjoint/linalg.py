@@ -8,7 +8,14 @@ tensor(1.)
 from types import FunctionType as _FunctionType
 
 from adjoint.ir.reference import LinAlgError
-from adjoint.ops.factors import householder_product, lu, lu_factor, lu_factor_ex
+from adjoint.ops.factors import (
+    cholesky_ex,
+    householder_product,
+    inv_ex,
+    lu,
+    lu_factor,
+    lu_factor_ex,
+)
 from adjoint.ops.factors import linalg_lu_solve as lu_solve
 from adjoint.ops.linalg import (
     cholesky,
@@ -25,14 +32,14 @@ from adjoint.ops.linalg import (
     matrix_rank,
     multi_dot,
     pinv,
-    qr,
     slogdet,
     solve,
     solve_triangular,
-    svd,
     svdvals,
 )
 from adjoint.ops.linalg import linalg_norm as norm
+from adjoint.ops.linalg import linalg_qr as qr
+from adjoint.ops.linalg import linalg_svd as svd
 from adjoint.ops.linalg import linalg_vander as vander
 from adjoint.ops.linalg import linalg_vector_norm as vector_norm
 from adjoint.ops.products import matmul, vecdot
@@ -54,7 +61,7 @@ for _name, _value in list(globals().items()):
 
 __all__ = [
     "LinAlgError",
-    "cholesky", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "householder_product", "inv", "lstsq", "lu", "lu_factor",
+    "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "householder_product", "inv", "inv_ex", "lstsq", "lu", "lu_factor",
     "lu_factor_ex", "lu_solve", "matmul", "matrix_exp",
     "matrix_norm",
     "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve", "solve_triangular", "svd",

@@ -124,6 +124,16 @@ def truth(self: Tensor) -> bool:
     return bool(item(self))
 
 
+def is_nonzero(input: Tensor) -> bool:
+    """Whether the only element is not zero. RuntimeError for another number of elements.
+
+    >>> import adjoint as torch
+    >>> torch.is_nonzero(torch.tensor([2.]))
+    True
+    """
+    return truth(input)
+
+
 def to_index(self: Tensor) -> int:
     if self._aval.dtype.is_floating_point or self._aval.size != 1:
         raise TypeError("only integer tensors of a single element can be converted to an index")
@@ -143,6 +153,11 @@ def iterate(self: Tensor) -> Iterator[Tensor]:
 
 
 def contains(self: Tensor, element: Any) -> bool:
+    if not isinstance(element, (Tensor, int, float, complex, np.generic)):
+        raise RuntimeError(
+            f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}; "
+            "compare rows with (x == torch.tensor(row)).all(1).any()"
+        )
     return bool((self == element).any())
 
 
@@ -658,7 +673,7 @@ SAME_NAME = {
     sort: "argsort sort msort topk kthvalue mode bincount histc quantile nanquantile",
     numeric: "positive fmax fmin signbit isposinf isneginf float_power ldexp logaddexp2 gcd lcm nextafter frexp",
     products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron inner vdot addr addbmm",
-    linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve matrix_exp",
+    linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve cholesky_inverse matrix_exp",
     complex_numbers: "conj angle is_conj resolve_conj is_neg resolve_neg conj_physical sgn isreal is_complex",
     samples: "cov corrcoef nansum nanmean diff logcumsumexp renorm",
     special: "i0 mvlgamma sinc",
@@ -669,7 +684,7 @@ ALIASES = {
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
     "arctan2": "atan2", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
     "clip": "clamp", "swapaxes": "transpose", "swapdims": "transpose", "moveaxis": "movedim", "ger": "outer",
-    "inverse": "inv", "pinverse": "pinv", "fix": "trunc",
+    "inverse": "inv", "pinverse": "pinv", "fix": "trunc", "bitwise_left_shift": "shift_left", "bitwise_right_shift": "shift_right",
 }  # fmt: skip
 IN_PLACE = (
     "add sub mul div pow neg abs exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh "
@@ -768,6 +783,9 @@ def attach() -> None:
         clamp_min=checked(numeric.clamp_min), clamp_max=checked(numeric.clamp_max),
         clamp_min_=in_place(lambda t, low: elementwise.clamp(t, min=low), "clamp_min_"),
         clamp_max_=in_place(lambda t, high: elementwise.clamp(t, max=high), "clamp_max_"),
+        bitwise_left_shift_=in_place(functions["shift_left"], "bitwise_left_shift_"),
+        bitwise_right_shift_=in_place(functions["shift_right"], "bitwise_right_shift_"),
+        is_nonzero=is_nonzero, is_signed=lambda self: self._aval.dtype.is_signed,
         **{f"{n}_": storage.in_place_view(methods[n], f"{n}_") for n in IN_PLACE_VIEWS},
         storage_offset=storage.storage_offset, untyped_storage=storage.untyped_storage, _is_view=storage.is_view,
         is_set_to=storage.is_set_to, set_=storage.set_, resize_=storage.resize_, resize_as_=storage.resize_as_,
@@ -801,6 +819,8 @@ def attach() -> None:
     T.__xor__ = T.__rxor__ = functions["bitwise_xor"]
     T.__invert__ = _invert
     T.__lshift__, T.__rshift__ = functions["shift_left"], functions["shift_right"]
+    T.__rlshift__ = lambda self, other: functions["shift_left"](other, self)
+    T.__rrshift__ = lambda self, other: functions["shift_right"](other, self)
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(T, f"__{name}__", _comparison(name))
     T.__hash__ = object.__hash__
@@ -808,7 +828,7 @@ def attach() -> None:
         iadd=elementwise.method_add, isub=elementwise.method_sub, imul=elementwise.method_mul,
         itruediv=elementwise.method_div, ipow=elementwise.pow, ifloordiv=elementwise.floor_divide,
         imod=elementwise.remainder, iand=functions["bitwise_and"], ior=functions["bitwise_or"],
-        ixor=functions["bitwise_xor"],
+        ixor=functions["bitwise_xor"], ilshift=functions["shift_left"], irshift=functions["shift_right"],
     ).items():  # fmt: skip
         prim = {"itruediv": "div"}.get(name, name[1:])
         setattr(T, f"__{name}__", augmented(f"{name[1:]}_", function, prim if prim in ("add", "sub", "mul", "div") else ""))
@@ -823,7 +843,7 @@ def attach() -> None:
     T.__format__ = format_tensor
     T.__array__ = to_array
     T.__array_priority__ = 1000
-    T.__array_ufunc__ = None
+    T.__array_ufunc__, T.__array_wrap__ = exchange.array_ufunc, exchange.array_wrap
     T.__copy__, T.__deepcopy__, T.__reduce_ex__ = shallow_copy, deepcopy, reduce_tensor
     T.__init__ = init_tensor
     for name in TENSOR:

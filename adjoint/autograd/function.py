@@ -10,6 +10,7 @@ from adjoint.ops.elementwise import cast
 from adjoint.trace.aval import Aval
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import alias, local
+from adjoint.trace.views import assign, check_in_place
 
 
 class Context:
@@ -20,6 +21,7 @@ class Context:
         self.needs_input_grad: tuple[bool, ...] = ()
         self._not_differentiable: tuple = ()
         self._materialize = True
+        self._dirty: tuple = ()
         self._saved_forward: tuple = ()
 
     def save_for_backward(self, *tensors: Any) -> None:
@@ -36,7 +38,11 @@ class Context:
         self._not_differentiable = tensors
 
     def mark_dirty(self, *tensors: Tensor) -> None:
-        """Accepted for compatibility: an input changed in place is noticed by itself."""
+        """Say which inputs `forward` changed in place and returns: they become its results, with `backward` as derivative.
+
+        RuntimeError from `apply` for a leaf that requires grad.
+        """
+        self._dirty = tensors
 
     def set_materialize_grads(self, value: bool) -> None:
         self._materialize = value
@@ -115,6 +121,10 @@ def _forward(cls: Any, ctx: Context, args: tuple, kwargs: dict) -> Any:
     return cls.forward(ctx, *args, **kwargs)
 
 
+def _is_one_of(x: Any, tensors: tuple) -> bool:
+    return any(x is t for t in tensors)
+
+
 class FunctionMeta(type):
     """Gives every Function its `apply`."""
 
@@ -165,7 +175,12 @@ class Function(metaclass=FunctionMeta):
         single = isinstance(out, Tensor)
         results = [out] if single else list(out)
         tensors = [r for r in results if isinstance(r, Tensor)]
-        call = Call(cls, ctx, args, [])
+        inputs = args
+        if ctx._dirty:
+            for t in ctx._dirty:
+                check_in_place(t)
+            inputs = tuple([a.clone() if _is_one_of(a, ctx._dirty) else a for a in args])  # `a` is about to be the result
+        call = Call(cls, ctx, inputs, [])
         call.count = len(tensors)
         call.gathered = [None] * call.count
         wrapped: list[Any] = []
@@ -174,7 +189,7 @@ class Function(metaclass=FunctionMeta):
             if not isinstance(r, Tensor):
                 wrapped.append(r)
                 continue
-            inert = any(r is t for t in ctx._not_differentiable) or not r._aval.dtype.is_floating_point
+            inert = _is_one_of(r, ctx._not_differentiable) or not r._aval.dtype.is_floating_point
             if inert:
                 call.slots.append(-1)
                 call.like.append(r._aval)
@@ -183,6 +198,6 @@ class Function(metaclass=FunctionMeta):
                 new = alias(r, "custom", True, payload=CustomResult(call, k), attrs=(cls, k))
                 call.slots.append(new._slot)
                 call.like.append(r._aval)
-                wrapped.append(new)
+                wrapped.append(assign(r, new) if _is_one_of(r, ctx._dirty) else new)
             k += 1
         return wrapped[0] if single else tuple(wrapped)

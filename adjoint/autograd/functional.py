@@ -44,7 +44,7 @@ def _by_rows_of_real(outs: list[Tensor], flat: list[Tensor], again: bool) -> lis
 
 
 def hessian(function: Callable, inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False) -> Any:
-    """Second derivatives of a scalar function.
+    """Second derivatives of a scalar function. RuntimeError if its value has more than one element.
 
     >>> import adjoint as torch
     >>> torch.autograd.functional.hessian(lambda x: (x**3).sum(), torch.tensor([1., 2.]))
@@ -53,7 +53,15 @@ def hessian(function: Callable, inputs: Any, create_graph: bool = False, strict:
     """
     single, args = _tuple(inputs)
     numbers: Any = 0 if single else tuple(range(len(args)))
-    out = F.jacobian(_by_rows_of_real, F.jacobian(_by_rows_of_real, function, numbers), numbers)(*args)
+
+    def scalar(*xs: Any) -> Tensor:
+        value = function(*xs)
+        if not isinstance(value, Tensor) or value._aval.size != 1:
+            given = f"shape {list(value._aval.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise RuntimeError(f"The Tensor returned by the function given to hessian should contain a single element, not {given}; sum it, or use jacobian")
+        return value.reshape(())
+
+    out = F.jacobian(_by_rows_of_real, F.jacobian(_by_rows_of_real, scalar, numbers), numbers)(*args)
     return out if create_graph else _cut(out)
 
 

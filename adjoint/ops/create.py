@@ -6,6 +6,7 @@ copied at once. `requires_grad=True` makes the result a leaf.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from adjoint import dtypes
 from adjoint.dtypes import DType
-from adjoint.ops.conversion import stored
+from adjoint.ops.conversion import converted, stored
 from adjoint.ops.elementwise import cast
 from adjoint.ops.shape import sizes_of
 from adjoint.trace import recorder
@@ -86,8 +87,8 @@ def require_leaf(t: Tensor, requires_grad: bool = True) -> Tensor:
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """A new tensor with a copy of `data`: a number, nested sequences, a NumPy array or a tensor.
 
-    dtype: inferred if None (Python floats give the default dtype, ints int64). Raises ValueError for ragged nesting,
-    TypeError for data that are no numbers.
+    dtype: inferred if None: Python floats give the default dtype, ints int64, NumPy's numbers and tensors their own. Raises
+    ValueError for ragged nesting, TypeError for data that are no numbers, RuntimeError for numbers that `dtype` cannot hold.
 
     >>> import adjoint as torch
     >>> torch.tensor([[1, 2], [3, 4]])
@@ -108,13 +109,32 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     return recorder.tensor_from_array(array, requires_grad, dtype)
 
 
+def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A 0-d tensor of a number, by default of the default dtype, also of a whole number.
+
+    >>> import adjoint as torch
+    >>> torch.scalar_tensor(3)
+    tensor(3.)
+    """
+    return _filled((), s, _options(dtype, device), requires_grad)
+
+
 def to_array(data: Any, dtype: DType | None) -> tuple[np.ndarray, DType]:
     """NumPy array of the numbers, and the dtype PyTorch would choose for them."""
     if isinstance(data, (np.ndarray, np.generic)):
         array = np.asarray(data)
-        return array, dtype if dtype is not None else dtypes.from_numpy(array.dtype)
+        if dtype is None:
+            return array, dtypes.from_numpy(array.dtype)
+        if isinstance(data, np.generic):
+            check_range(array, dtype)
+        return array, dtype
+    own = None
     if isinstance(data, (list, tuple)):
-        data = _numbers(data)
+        kinds: set[Any] = set()
+        _collect_kinds(data, kinds)
+        if not kinds <= _PLAIN:
+            own = _meeting(kinds)
+            data = _numbers(data)
     elif not isinstance(data, (bool, int, float, complex)):
         if hasattr(data, "__array__"):
             return to_array(np.asarray(data), dtype)
@@ -136,9 +156,48 @@ def to_array(data: Any, dtype: DType | None) -> tuple[np.ndarray, DType]:
             raise TypeError(f"can't convert data of type {array.dtype} to a tensor: too large an integer, or not numbers")
     if dtype is None:
         default = local.trace.default_dtype
-        kinds = {"f": default, "c": dtypes.default_complex(default), "b": dtypes.bool}
-        dtype = kinds.get(array.dtype.kind, dtypes.int64)
+        letters = {"f": default, "c": dtypes.default_complex(default), "b": dtypes.bool}
+        dtype = own or letters.get(array.dtype.kind, dtypes.int64)
+        if array.dtype == np.uint64 and own is None and array.size:
+            raise ValueError(f"Overflow when unpacking long long: {array.max()} is too large for int64; write it as a float, or give dtype=torch.uint64")
+    check_range(array, dtype)
     return array, dtype
+
+
+def check_range(array: np.ndarray, dtype: DType) -> None:
+    """RuntimeError for numbers that an integer dtype cannot hold."""
+    if dtype.category == 1 and array.size and not (array.dtype.kind == "i" and dtype is dtypes.int64):
+        for number in (array.min().item(), array.max().item()):
+            converted("tensor()", number, dtype)
+
+
+_PLAIN = frozenset((bool, int, float, complex))
+
+
+def _collect_kinds(data: Any, kinds: set) -> None:
+    """What the elements of nested sequences are: types of Python, and the dtypes of those that have one of their own."""
+    here = set(map(type, data))
+    if here <= _PLAIN:
+        kinds |= here
+        return
+    for d in data:
+        if isinstance(d, (list, tuple)):
+            _collect_kinds(d, kinds)
+        elif isinstance(d, Tensor):
+            kinds.add(d._aval.dtype)
+        elif isinstance(d, (np.ndarray, np.generic)) and d.dtype.kind in "biufc":
+            kinds.add(dtypes.from_numpy(d.dtype))
+        else:
+            kinds.add(type(d))
+
+
+def _meeting(kinds: set) -> DType | None:
+    """The dtype in which elements meet of which some are NumPy's or tensors; None if none is."""
+    default = local.trace.default_dtype
+    plain = {bool: dtypes.bool, int: dtypes.int64, float: default, complex: dtypes.default_complex(default)}
+    if not any(isinstance(k, DType) for k in kinds):
+        return None
+    return functools.reduce(dtypes.promote, [k if isinstance(k, DType) else plain.get(k, default) for k in kinds])
 
 
 def _are_whole(data: Any) -> bool:

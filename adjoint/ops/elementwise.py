@@ -549,9 +549,12 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
 
 
 def _logaddexp(input: Tensor, other: Tensor) -> Tensor:
-    high = maximum(input, other).detach()
-    high = where(functions["isinf"](high), 0.0, high)
-    return log(exp(input - high) + exp(other - high)) + high
+    high = maximum(input, other)
+    infinite = functions["eq"](high, math.inf)  # there the slope is that of the larger one
+    input, other = where(infinite, 0.0, input), where(infinite, 0.0, other)
+    shift = high.detach()
+    shift = where(functions["isinf"](shift), 0.0, shift)
+    return where(infinite, high, log(exp(input - shift) + exp(other - shift)) + shift)
 
 
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:

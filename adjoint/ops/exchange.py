@@ -191,3 +191,52 @@ def to_dlpack(self: Tensor, *, stream: Any = None, max_version: Any = None, dl_d
 def dlpack_device(self: Tensor) -> tuple[int, int]:
     """Where the memory is, in DLPack's numbers."""
     return CPU, 0
+
+
+# --- NumPy's functions of tensors ---------------------------------------------------------------------------------------
+
+# ufunc: the operator it is, and the same from the right
+_OPERATORS: dict[Any, tuple[str, str]] = {
+    getattr(np, ufunc): (f"__{name}__", f"__r{name}__")
+    for ufunc, name in {
+        "add": "add", "subtract": "sub", "multiply": "mul", "true_divide": "truediv", "floor_divide": "floordiv", "remainder": "mod",
+        "power": "pow", "matmul": "matmul", "bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor", "left_shift": "lshift",
+        "right_shift": "rshift",
+    }.items()
+} | {
+    np.less: ("__lt__", "__gt__"), np.less_equal: ("__le__", "__ge__"), np.greater: ("__gt__", "__lt__"),
+    np.greater_equal: ("__ge__", "__le__"), np.equal: ("__eq__", "__eq__"), np.not_equal: ("__ne__", "__ne__"),
+}  # fmt: skip
+
+
+def array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, out: tuple = (), **options: Any) -> Any:
+    """An elementwise function of NumPy with tensors among its operands (`Tensor.__array_ufunc__`).
+
+    What is an operator is that of the tensor, with its gradient: `array * t` is a tensor. Everything else NumPy computes from the
+    values, RuntimeError for tensors that require grad, and its results come back as tensors, or in `out` (`array += t`).
+
+    >>> import numpy as np, adjoint as torch
+    >>> np.sqrt(torch.tensor([1., 4.]))
+    tensor([1., 2.])
+    """
+    if ufunc in _OPERATORS and method == "__call__" and not out and not options:
+        x, y = inputs
+        plain, reflected = _OPERATORS[ufunc]
+        return getattr(x, plain)(y) if isinstance(x, Tensor) else getattr(y, reflected)(x)
+    values = [x.numpy() if isinstance(x, Tensor) else x for x in inputs]
+    if out:
+        options["out"] = tuple([x.numpy() if isinstance(x, Tensor) else x for x in out])
+    found = getattr(ufunc, method)(*values, **options)
+    if out:
+        return out[0] if len(out) == 1 else out
+    return tuple([array_wrap(self, f) for f in found]) if isinstance(found, tuple) else array_wrap(self, found)
+
+
+def array_wrap(self: Tensor, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+    """What a function of NumPy made of a tensor, as a tensor (`Tensor.__array_wrap__`): `np.round(t)`, `np.cumsum(t)`.
+
+    >>> import numpy as np, adjoint as torch
+    >>> np.cumsum(torch.tensor([1, 2, 3]))
+    tensor([1, 3, 6])
+    """
+    return tensor(array)

@@ -15,13 +15,13 @@ from adjoint.ops.complex_numbers import conj
 from adjoint.ops.create import eye
 from adjoint.ops.elementwise import cast, where
 from adjoint.ops.gather import gather
-from adjoint.ops.linalg import solve_triangular
+from adjoint.ops.linalg import check_matrix, cholesky, inv, solve_triangular
 from adjoint.ops.products import matmul
 from adjoint.ops.rearrange import tril, triu
 from adjoint.ops.shape import diagonal, matrix_transpose
 from adjoint.trace.arguments import checked
 from adjoint.trace.handle import Tensor
-from adjoint.trace.recorder import record
+from adjoint.trace.recorder import array_of, record, tensor_from_array
 
 
 class LUFactor(NamedTuple):
@@ -216,3 +216,63 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
 
 
 lu_solve, lu_unpack = checked(lu_solve, "lu_solve"), checked(lu_unpack, "lu_unpack")
+
+
+class CholeskyEx(NamedTuple):
+    L: Tensor
+    info: Tensor
+
+
+class InverseEx(NamedTuple):
+    inverse: Tensor
+    info: Tensor
+
+
+def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -> CholeskyEx:
+    """`cholesky` that does not raise for a matrix which is not positive definite, but says so.
+
+    info, int32, of the shape of the batch: 0, or the order of the first leading minor that is not positive definite; L is then the
+    identity. `check_errors` raises RuntimeError all the same. The values of A are read.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.cholesky_ex(torch.tensor([[1., 2.], [2., 1.]])).info
+    tensor(2, dtype=torch.int32)
+    """
+    check_matrix("cholesky_ex", A)
+    if check_errors:
+        L = cholesky(A, upper=upper)
+        return CholeskyEx(L, record("full", (0,), (A._aval.shape[:-2], dtypes.int32)))
+    shape = A._aval.shape
+    values = array_of(A.detach()).reshape(-1, *shape[-2:])
+    orders = np.array([_indefinite_order(a) for a in values], np.int32).reshape(shape[:-2])
+    info = tensor_from_array(orders)
+    safe = where(info[..., None, None] > 0, eye(shape[-1], dtype=A._aval.dtype), A)
+    return CholeskyEx(cholesky(safe, upper=upper), info)
+
+
+def _indefinite_order(a: np.ndarray) -> int:
+    """0 for a positive definite matrix, else the order of its first leading minor that is not."""
+    for n in (len(a), *range(1, len(a) + 1)):
+        try:
+            np.linalg.cholesky(a[:n, :n])
+            if n == len(a):
+                return 0
+        except np.linalg.LinAlgError:
+            if n < len(a) or n == 1:
+                return n
+    return len(a)
+
+
+def inv_ex(A: Tensor, *, check_errors: bool = False) -> InverseEx:
+    """`inv` that does not raise for a singular matrix, but says so.
+
+    info, int32, of the shape of the batch: 0, or the place of the first zero on the diagonal of U in A = P L U, counted from 1; the
+    inverse then has no meaning. `check_errors` raises RuntimeError all the same.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.inv_ex(torch.tensor([[1., 2.], [2., 4.]])).info
+    tensor(2, dtype=torch.int32)
+    """
+    check_matrix("inv_ex", A)
+    info = lu_factor_ex(A.detach(), check_errors=check_errors).info
+    return InverseEx(inv(where(info[..., None, None] > 0, eye(A._aval.shape[-1], dtype=A._aval.dtype), A)), info)

@@ -16,7 +16,7 @@ from adjoint import dtypes
 from adjoint.ops import elementwise as ew
 from adjoint.ops.complex_numbers import conjugate_transpose
 from adjoint.ops.elementwise import cast
-from adjoint.ops.joining import stack
+from adjoint.ops.joining import cat, stack
 from adjoint.ops.products import matmul, need
 from adjoint.ops.rearrange import tril
 from adjoint.ops.reduce import check_norm_of_nothing, vector_norm
@@ -41,12 +41,18 @@ class SVD(NamedTuple):
     Vh: Tensor
 
 
+class SVDWithV(NamedTuple):
+    U: Tensor
+    S: Tensor
+    V: Tensor
+
+
 class Slogdet(NamedTuple):
     sign: Tensor
     logabsdet: Tensor
 
 
-def _matrix(name: str, x: Tensor, square: bool = True) -> None:
+def check_matrix(name: str, x: Tensor, square: bool = True) -> None:
     need(f"linalg.{name}", x)
     shape = x._aval.shape
     if len(shape) < 2:
@@ -69,7 +75,7 @@ def inv(A: Tensor) -> Tensor:
     tensor([[0.5000, 0.0000],
             [0.0000, 0.2500]])
     """
-    _matrix("inv", A)
+    check_matrix("inv", A)
     return record("inv", (A,))
 
 
@@ -80,7 +86,7 @@ def det(A: Tensor) -> Tensor:
     >>> torch.linalg.det(torch.tensor([[2., 1.], [0., 4.]]))
     tensor(8.)
     """
-    _matrix("det", A)
+    check_matrix("det", A)
     return record("det", (A,))
 
 
@@ -92,7 +98,7 @@ def slogdet(A: Tensor) -> Slogdet:
     >>> sign, logarithm
     (tensor(-1.), tensor(0.))
     """
-    _matrix("slogdet", A)
+    check_matrix("slogdet", A)
     both = record("slogdet", (A,))
     return Slogdet(record("pick", (both,), 0), record("pick", (both,), 1))
 
@@ -115,7 +121,7 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     >>> torch.linalg.solve(torch.tensor([[2., 0.], [0., 4.]]), torch.tensor([2., 8.]))
     tensor([1., 2.])
     """
-    _matrix("solve", A)
+    check_matrix("solve", A)
     need("linalg.solve", B)
     if A._aval.dtype is not B._aval.dtype:
         raise RuntimeError(f"linalg.solve: Expected A and B to have the same dtype, but found A of type {A._aval.dtype.name} and B of type {B._aval.dtype.name} instead")
@@ -149,7 +155,7 @@ def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, un
     """
     from adjoint.ops.rearrange import triu
 
-    _matrix("solve_triangular", A)
+    check_matrix("solve_triangular", A)
     if len(B._aval.shape) < 2:
         raise RuntimeError(f"linalg.solve_triangular: The input tensor B must have at least 2 dimensions, got {list(B._aval.shape)}")
     if A._aval.dtype is not B._aval.dtype:
@@ -172,7 +178,7 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     tensor([[2., 0.],
             [1., 2.]])
     """
-    _matrix("cholesky", A)
+    check_matrix("cholesky", A)
     L = record("cholesky", (A,))
     return conjugate_transpose(L) if upper else L
 
@@ -184,7 +190,7 @@ def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
     >>> torch.cholesky_solve(torch.tensor([[8.]]), torch.tensor([[2.]]))
     tensor([[2.]])
     """
-    _matrix("cholesky_solve", L)
+    check_matrix("cholesky_solve", L)
     if len(B._aval.shape) < 2:
         raise RuntimeError(f"b should have at least 2 dimensions, but has {len(B._aval.shape)} dimensions instead")
     turned = conjugate_transpose(L)
@@ -192,19 +198,61 @@ def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
     return solve_triangular(second, solve_triangular(first, B, upper=False), upper=True)
 
 
-def qr(A: Tensor, mode: str = "reduced") -> QR:
-    """A = Q R with orthonormal columns in Q and upper triangular R.
+def cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
+    """The inverse of A, from its Cholesky factor L (upper: L^H).
+
+    >>> import adjoint as torch
+    >>> torch.cholesky_inverse(torch.tensor([[2.]]))
+    tensor([[0.2500]])
+    """
+    check_matrix("cholesky_inverse", L)
+    from adjoint.ops.create import eye
+
+    return cholesky_solve(eye(L._aval.shape[-1], dtype=L._aval.dtype), L, upper)
+
+
+def linalg_qr(A: Tensor, mode: str = "reduced") -> QR:
+    """A = Q R with orthonormal columns in Q and upper triangular R, for A of shape (*, m, n).
+
+    mode: "reduced", Q (*, m, min(m, n)) and R (*, min(m, n), n); "complete", Q (*, m, m) and R (*, m, n), where the columns of Q
+    beyond n have no derivative; "r", Q empty.
 
     >>> import adjoint as torch
     >>> Q, R = torch.linalg.qr(torch.tensor([[3., 1.], [4., 2.]]))
     >>> torch.allclose(Q @ R, torch.tensor([[3., 1.], [4., 2.]]))
     True
     """
-    _matrix("qr", A, square=False)
-    if mode != "reduced":
-        raise RuntimeError(f"qr received mode '{mode}': only 'reduced' is supported")
+    check_matrix("qr", A, square=False)
+    if mode not in ("reduced", "complete", "r"):
+        raise RuntimeError(f"qr received unrecognized mode '{mode}' but expected one of 'reduced' (default), 'r', or 'complete'")
     both = record("qr", (A,))
-    return QR(record("pick", (both,), 0), record("pick", (both,), 1))
+    Q, R = record("pick", (both,), 0), record("pick", (both,), 1)
+    if mode == "r":
+        return QR(record("full", (0.0,), ((0,), A._aval.dtype)), R)
+    *batch, m, n = A._aval.shape
+    if mode == "complete" and m > n:
+        Q, R = _completed(Q), cat([R, record("full", (0.0,), ((*batch, m - n, n), A._aval.dtype))], -2)
+    return QR(Q, R)
+
+
+def qr(input: Tensor, some: bool = True) -> QR:
+    """`linalg.qr`, reduced if `some`, else complete.
+
+    >>> import adjoint as torch
+    >>> torch.qr(torch.ones(3, 1), some=False).Q.shape
+    torch.Size([3, 3])
+    """
+    return linalg_qr(input, "reduced" if some else "complete")
+
+
+def _completed(Q: Tensor) -> Tensor:
+    """Orthonormal columns (*, m, k), k < m, with the m - k that are missing to a basis; these have no derivative."""
+    m, k = Q._aval.shape[-2:]
+    from adjoint.ops.create import eye
+
+    unit = eye(m, dtype=Q._aval.dtype).expand(*Q._aval.shape[:-2], m, m)
+    basis = record("pick", (record("qr", (cat([Q.detach(), unit], -1),)),), 0)
+    return cat([Q, basis.narrow(-1, k, m - k)], -1)
 
 
 def eigh(A: Tensor, UPLO: str = "L") -> Eigh:
@@ -219,7 +267,7 @@ def eigh(A: Tensor, UPLO: str = "L") -> Eigh:
     """
     if isinstance(A, Tensor) and A._aval.dtype.category < 2:
         raise NotImplementedError(f'"linalg.eigh" not implemented for \'{dtypes.LEGACY[A._aval.dtype]}\'; convert with .float() first')
-    _matrix("eigh", A)
+    check_matrix("eigh", A)
     S = A if UPLO == "L" else conjugate_transpose(A)
     both = record("eigh", (S,))
     return Eigh(record("pick", (both,), 0), record("pick", (both,), 1))
@@ -235,42 +283,67 @@ def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
     return eigh(A, UPLO).eigenvalues
 
 
-def svd(A: Tensor, full_matrices: bool = False) -> SVD:
-    """A = U diag(S) Vh with singular values in descending order (reduced form).
+def linalg_svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> SVD:
+    """A = U diag(S) Vh with singular values in descending order, for A of shape (*, m, n) with k = min(m, n).
+
+    full_matrices: U (*, m, m) and Vh (*, n, n) as in PyTorch by default, where the vectors beyond k have no derivative; if False
+    U (*, m, k) and Vh (*, k, n). `driver` has no effect.
 
     >>> import adjoint as torch
     >>> torch.linalg.svd(torch.tensor([[3., 0.], [0., -2.]])).S
     tensor([3., 2.])
     """
-    _matrix("svd", A, square=False)
-    shape = A._aval.shape
-    if full_matrices and shape[-1] != shape[-2]:
-        raise RuntimeError("svd(full_matrices=True) of a non-square matrix is not supported; use full_matrices=False")
+    check_matrix("svd", A, square=False)
     three = record("svd", (A,))
-    return SVD(*(record("pick", (three,), k) for k in range(3)))
+    U, S, Vh = (record("pick", (three,), k) for k in range(3))
+    m, n = A._aval.shape[-2:]
+    if full_matrices and m > n:
+        U = _completed(U)
+    elif full_matrices and m < n:
+        Vh = conjugate_transpose(_completed(conjugate_transpose(Vh)))
+    return SVD(U, S, Vh)
 
 
-def svdvals(A: Tensor) -> Tensor:
-    """The singular values, descending.
+def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SVDWithV:
+    """input = U diag(S) V^H: `linalg.svd` with V instead of its adjoint, reduced if `some`; U and V are zeros unless `compute_uv`.
+
+    >>> import adjoint as torch
+    >>> A = torch.tensor([[1., 2.], [3., 4.], [5., 6.]])
+    >>> U, S, V = torch.svd(A)
+    >>> torch.allclose(U @ torch.diag(S) @ V.T, A)
+    True
+    """
+    U, S, Vh = linalg_svd(input, not some if compute_uv else True)
+    V = conjugate_transpose(Vh)
+    return SVDWithV(U, S, V) if compute_uv else SVDWithV(U.detach() * 0, S, V.detach() * 0)
+
+
+def svdvals(A: Tensor, *, driver: str | None = None) -> Tensor:
+    """The singular values, descending. `driver` has no effect.
 
     >>> import adjoint as torch
     >>> torch.linalg.svdvals(torch.tensor([[3., 0.], [0., -4.]]))
     tensor([4., 3.])
     """
-    return svd(A).S
+    return linalg_svd(A, False).S
 
 
-def pinv(A: Tensor, rcond: float | None = None) -> Tensor:
-    """Moore–Penrose inverse; singular values below rcond times the largest count as zero.
+def pinv(A: Tensor, rcond: float | None = None, *, atol: float | None = None, rtol: float | None = None, hermitian: bool = False) -> Tensor:
+    """Moore–Penrose inverse; singular values up to `atol`, or `rtol` (also called `rcond`) times the largest, count as zero.
+
+    By default rtol is max(m, n) eps where no tolerance is given. `hermitian` promises that A is, and changes nothing.
 
     >>> import adjoint as torch
     >>> torch.linalg.pinv(torch.tensor([[2., 0.], [0., 0.]]))
     tensor([[0.5000, 0.0000],
             [0.0000, 0.0000]])
     """
-    U, S, Vh = svd(A)
-    limit = rcond if rcond is not None else max(A._aval.shape[-2:]) * float(np.finfo(A._aval.dtype.np).eps)
-    keep = S > limit * S.amax(-1, keepdim=True)
+    U, S, Vh = linalg_svd(A, False)
+    share = rcond if rtol is None else rtol
+    if share is None:
+        share = 0.0 if atol else max(A._aval.shape[-2:]) * float(np.finfo(A._aval.dtype.np).eps)
+    limit = share * S.amax(-1, keepdim=True)
+    keep = S > (limit if atol is None else limit.clamp(min=atol))
     inverse = ew.where(keep, 1.0 / ew.where(keep, S, 1.0), 0.0)
     return matmul(conjugate_transpose(Vh) * inverse.unsqueeze(-2), conjugate_transpose(U))
 
@@ -294,7 +367,7 @@ def lstsq(A: Tensor, B: Tensor) -> Lstsq:
     tensor([[1.0000],
             [2.0000]])
     """
-    _matrix("lstsq", A, square=False)
+    check_matrix("lstsq", A, square=False)
     if A._aval.dtype is not B._aval.dtype:
         raise RuntimeError(f"torch.linalg.lstsq: input and other should have the same dtype, but got {A._aval.dtype.name} and {B._aval.dtype.name}")
     m, n = A._aval.shape[-2:]
@@ -320,15 +393,18 @@ def matrix_rank(A: Tensor, tol: float | None = None) -> Tensor:
     return cast(S > limit, dtypes.int64).sum(-1)
 
 
-def cond(A: Tensor) -> Tensor:
-    """The condition number: the largest singular value by the smallest (or by norms, with `p`).
+def cond(A: Tensor, p: Any = None) -> Tensor:
+    """The condition number: the largest singular value by the smallest; with `p` other than 2 and -2 the norm of A times that of
+    its inverse (p as in `matrix_norm`: "fro", "nuc", 1, -1, inf, -inf).
 
     >>> import adjoint as torch
-    >>> torch.linalg.cond(torch.tensor([[4., 0.], [0., 2.]]))
-    tensor(2.)
+    >>> torch.linalg.cond(torch.tensor([[4., 0.], [0., 2.]])), torch.linalg.cond(torch.tensor([[4., 0.], [0., 2.]]), 1)
+    (tensor(2.), tensor(2.))
     """
+    if p not in (None, 2, -2):
+        return matrix_norm(A, p) * matrix_norm(inv(A), p)
     S = svdvals(A)
-    return S[..., 0] / S[..., -1]
+    return S[..., -1] / S[..., 0] if p == -2 else S[..., 0] / S[..., -1]
 
 
 def matrix_power(A: Tensor, n: int) -> Tensor:
@@ -339,7 +415,7 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
     tensor([[1., 5.],
             [0., 1.]])
     """
-    _matrix("matrix_power", A)
+    check_matrix("matrix_power", A)
     from adjoint.ops.create import eye
 
     if n == 0:
@@ -414,7 +490,7 @@ def matrix_exp(A: Tensor) -> Tensor:
     tensor([[1., 0.],
             [0., 1.]])
     """
-    _matrix("matrix_exp", A)
+    check_matrix("matrix_exp", A)
     if not A._aval.size:
         return A.clone()
     norm = float(ew.absolute(A.detach()).sum(-2).amax())

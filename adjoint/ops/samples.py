@@ -15,7 +15,7 @@ from adjoint.ops.elementwise import cast, clamp, functions, refuse, to_default_f
 from adjoint.ops.joining import cat
 from adjoint.ops.rearrange import diagonal_of
 from adjoint.ops.reduce import cumsum, mean, sum, vector_norm
-from adjoint.ops.shape import axis_of, matrix_transpose, narrow, unsqueeze
+from adjoint.ops.shape import axes_of, axis_of, matrix_transpose, narrow, unsqueeze
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import FLOATING, composite
 from adjoint.trace.recorder import record
@@ -131,6 +131,55 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: 
         after, before = narrow(out, axis, 1, length - 1), narrow(out, axis, 0, length - 1)
         out = after ^ before if out._aval.dtype.name == "bool" else after - before
     return out if n else out.clone()
+
+
+def gradient(input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1) -> tuple[Tensor, ...]:
+    """Slopes of a sampled function along axes, one tensor of the shape of `input` for each: differences of the neighbours on both
+    sides, precise to second order, and at the ends one-sided ones of order `edge_order` (1 or 2).
+
+    spacing: the distance of the samples, one number for all axes or a sequence with one for each axis, or with one vector of
+    coordinates for each; then neighbours at unlike distances are weighted accordingly (Fornberg, "Generation of Finite Difference
+    Formulas on Arbitrarily Spaced Grids", 1988). Whole numbers give the default dtype. RuntimeError for axes with fewer than
+    edge_order + 1 samples.
+
+    >>> import adjoint as torch
+    >>> torch.gradient(torch.tensor([1., 4., 9., 16.]))
+    (tensor([3., 4., 6., 7.]),)
+    """
+    f = to_default_float(input)
+    rank = len(f._aval.shape)
+    axes = tuple(range(rank)) if dim is None else axes_of(dim, rank)
+    if isinstance(dim, (tuple, list)):
+        axes = tuple([axis_of(d, rank) for d in dim])  # in the order that was asked for
+    if edge_order not in (1, 2):
+        raise RuntimeError(f"torch.gradient only supports edge_order=1 and edge_order=2, not {edge_order}")
+    steps = list(spacing) if isinstance(spacing, (list, tuple)) else [spacing] * len(axes)
+    if len(steps) != len(axes):
+        raise RuntimeError(f"torch.gradient expected spacing to be a number, or a list of {len(axes)} for as many axes, but got a list of {len(steps)}")
+    return tuple([_slopes(f, axis, step, edge_order) for axis, step in zip(axes, steps, strict=True)])
+
+
+def _slopes(f: Tensor, axis: int, step: Any, edge_order: int) -> Tensor:
+    length = f._aval.shape[axis]
+    if length <= edge_order:
+        raise RuntimeError(f"torch.gradient expected each dimension size to be at least edge_order+1, but axis {axis} has {length}")
+    f = f.movedim(axis, -1)
+    if isinstance(step, Tensor) and step._aval.shape:
+        if step._aval.shape != (length,):
+            raise RuntimeError(f"torch.gradient expected {length} coordinates for axis {axis}, but got shape {list(step._aval.shape)}")
+        h = step[1:] - step[:-1]
+        near, far = h[:-1], h[1:]
+        inner = (near * near * (f[..., 2:] - f[..., 1:-1]) + far * far * (f[..., 1:-1] - f[..., :-2])) / (near * far * (near + far))
+        ends = [h[0], h[-1], h[1 % (length - 1)], h[-2 % (length - 1)]]
+    else:
+        inner = (f[..., 2:] - f[..., :-2]) / (2 * step)
+        ends = [step] * 4
+    rise = f[..., 1:] - f[..., :-1]
+    first, last = rise[..., :1] / ends[0], rise[..., -1:] / ends[1]
+    if edge_order == 2:  # the line through two, bent as the parabola through three
+        first = first + (first - rise[..., 1:2] / ends[2]) * (ends[0] / (ends[0] + ends[2]))
+        last = last + (last - rise[..., -2:-1] / ends[3]) * (ends[1] / (ends[1] + ends[3]))
+    return cat([first, inner, last], -1).movedim(-1, axis)
 
 
 def _trapezoids(y: Tensor, x: Tensor | None, dx: float, dim: int) -> tuple[int, Tensor, float]:

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 from adjoint import dtypes
 from adjoint.ops.elementwise import (
@@ -22,6 +23,7 @@ from adjoint.ops.elementwise import (
 from adjoint.ops.elementwise import round as nearest
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
+from adjoint.trace.recorder import record
 
 
 def trigamma(x: Tensor) -> Tensor:
@@ -43,8 +45,41 @@ def mvlgamma(x: Tensor, p: int) -> Tensor:
 
 
 def entr(x: Tensor) -> Tensor:
-    """-x log x, 0 at 0 and minus infinity below."""
-    return where(x > 0, -x * log(where(x > 0, x, 1.0)), where(x == 0, 0.0, -math.inf))
+    """-x log x, 0 at 0 and minus infinity below; NaN for NaN.
+
+    >>> import adjoint as torch
+    >>> torch.special.entr(torch.tensor([1., 0., -1.]))
+    tensor([-0., 0., -inf])
+    """
+    return where(x <= 0, where(x == 0, 0.0, -math.inf), -x * log(where(x <= 0, 1.0, x)))
+
+
+def ndtr(input: Tensor) -> Tensor:
+    """The distribution function of the standard normal distribution, erfc(-x / sqrt 2) / 2.
+
+    >>> import adjoint as torch
+    >>> torch.special.ndtr(torch.tensor([0., 1.]))
+    tensor([0.5000, 0.8413])
+    """
+    return in_common(lambda x: functions["erfc"](x * -math.sqrt(0.5)) * 0.5, input)
+
+
+def xlog1py(input: Tensor | float, other: Tensor | float) -> Tensor:
+    """input log(1 + other), 0 where input is 0 (but NaN where other is).
+
+    >>> import adjoint as torch
+    >>> torch.special.xlog1py(torch.tensor([0., 2.]), torch.tensor([-1., 1.]))
+    tensor([0.0000, 1.3863])
+    """
+    return in_common(_xlog1py, input, other)
+
+
+def _xlog1py(x: Any, y: Any) -> Tensor:
+    # as in `xlogy`, only what 0 times an infinite or undefined logarithm would be is hidden
+    if not isinstance(y, Tensor):
+        y = record("full", (y,), ((), x._aval.dtype))
+    hidden = (x == 0) & ((y <= -1) | functions["isinf"](y))
+    return x * functions["log1p"](where(hidden, 0.0, y))
 
 
 def sinc(x: Tensor) -> Tensor:

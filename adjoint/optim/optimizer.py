@@ -172,11 +172,11 @@ class Optimizer:
         return handle
 
     def __repr__(self) -> str:
-        lines = [f"{type(self).__name__} ("]
-        for i, group in enumerate(self.param_groups):
-            lines.append(f"Parameter Group {i}")
-            lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
-        return "\n".join([*lines, ")"])
+        groups = [
+            "\n".join([f"Parameter Group {i}", *[f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]])
+            for i, group in enumerate(self.param_groups)
+        ]
+        return f"{type(self).__name__} (\n" + "\n\n".join(groups) + "\n)"
 
 
 def _loaded(name: str, value: Any, param: Tensor) -> Any:

@@ -136,6 +136,8 @@ def mistake_in(function: Callable, args: tuple, kwargs: dict, name: str | None =
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
+        if "out" in kwargs and "out" not in signature.parameters:
+            return TypeError(f"{name}() {error}: results are new tensors here; write out.copy_({name}(...)) to put one into memory that is there")
         return TypeError(f"{name}() {error}; it takes {name}{described(signature)}")
     for position, (parameter, value) in enumerate(bound.arguments.items()):
         kind = signature.parameters[parameter].kind

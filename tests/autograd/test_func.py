@@ -473,3 +473,13 @@ def test_aux_is_not_connected_to_the_variables() -> None:
     func.grad(lambda v: ((v * v).sum(), v * w), has_aux=True)(x)[1].sum().backward()
     assert w.grad is not None
     assert w.grad.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("library", ["adjoint", "torch"])
+def test_hessians_are_of_single_values(library: str) -> None:
+    t = pytest.importorskip(library)
+    hessian = t.autograd.functional.hessian
+    x = t.tensor([1.0, 2.0])
+    assert hessian(lambda x: (x**3).sum().reshape(1), x).tolist() == [[6, 0], [0, 12]]
+    with pytest.raises(RuntimeError, match="single element"):
+        hessian(lambda x: x**3, x)

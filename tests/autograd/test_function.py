@@ -300,3 +300,43 @@ def test_gradients_have_the_dtype_of_the_argument(given: str, made: str) -> None
     x = torch.ones(2, dtype=getattr(torch, given), requires_grad=True)
     Twice.apply(x * 3).sum().backward()
     assert x.grad is not None and x.grad.dtype is x.dtype and x.grad.tolist() == [6.0, 6.0]
+
+
+class Doubled(Function):
+    """Doubles its first operand in place."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, y: Any) -> Any:
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(y)
+        return x.mul_(2), x * y
+
+    @staticmethod
+    def backward(ctx: Any, g: Any, h: Any) -> Any:
+        (y,) = ctx.saved_tensors
+        return 2 * (g + h * y), None
+
+
+@pytest.mark.parametrize("library", ["adjoint", "torch"])
+def test_an_input_changed_in_place_is_the_result(library: str) -> None:
+    t = pytest.importorskip(library)
+    doubled = Doubled if t is torch else type("Theirs", (t.autograd.Function,), dict(vars(Doubled)))
+    x = t.tensor([1.0, 3.0], requires_grad=True)
+    z = x * x
+    w, v = doubled.apply(z, t.tensor([5.0, 7.0]))
+    assert w is z and z.tolist() == [2.0, 18.0]
+    (w * z + v).sum().backward()  # 4 x^4 + 10 x^2 (14 x^2)
+    assert x.grad.tolist() == [16 + 20.0, 16 * 27 + 28 * 3.0]
+    plain, scale = t.ones(2), t.ones(2, requires_grad=True)
+    assert doubled.apply(plain, scale)[0] is plain and plain.requires_grad
+    with pytest.raises(RuntimeError, match="leaf"):
+        doubled.apply(x, t.ones(2))
+
+
+def test_a_view_changed_in_place_is_the_result() -> None:
+    x = leaf(1.0, 3.0)
+    base = x * 1
+    doubled, _ = Doubled.apply(base[1:], torch.ones(1))
+    assert base.tolist() == [1.0, 6.0]
+    (base * base).sum().backward()
+    assert x.grad.tolist() == [2.0, 24.0] and doubled.tolist() == [6.0]

@@ -30,7 +30,8 @@ OTHER_FUNCTIONS = {
     "tests/ops/test_random.py": "Generator bernoulli get_rng_state initial_seed manual_seed multinomial normal poisson rand rand_like "
     "randint randint_like randn randn_like randperm seed set_rng_state",
     "tests/ops/test_queries.py": "Size Tensor allclose device dtype empty equal finfo get_default_dtype iinfo is_floating_point "
-    "is_tensor numel set_default_dtype set_printoptions get_num_threads set_num_threads attach stats set_flush_denormal",
+    "is_nonzero is_tensor numel scalar_tensor set_default_dtype set_printoptions get_num_threads set_num_threads attach stats set_flush_denormal",
+    "tests/test_amp.py": "autocast is_autocast_enabled get_autocast_dtype set_autocast_enabled set_autocast_dtype",
     "tests/runtime": "VerificationError",
     "tests/ops/test_types.py": "promote_types result_type can_cast",
     "tests/io": "load save",
@@ -47,8 +48,8 @@ OTHER_METHODS = {
     "tests/trace/test_views.py": "adjoint as_strided_ dsplit hsplit is_set_to resize_ resize_as_ set_ squeeze_ storage_offset swapaxes_ "
     "swapdims_ t_ transpose_ unsqueeze_ untyped_storage vsplit",
     "tests/ops/test_queries.py": "H T allclose cpu cuda data_ptr device dim dtype element_size equal get_device is_complex is_contiguous is_cuda "
-    "is_floating_point is_same_size is_sparse itemsize layout mH mT names nbytes ndim ndimension nelement numel output_nr real shape size "
-    "stride __array__ __array_priority__ __array_ufunc__ __bool__ __contains__ __copy__ __deepcopy__ __float__ __index__ __int__ __iter__ __len__ "
+    "is_floating_point is_nonzero is_same_size is_signed is_sparse itemsize layout mH mT names nbytes ndim ndimension nelement numel output_nr real shape size "
+    "stride __array__ __array_priority__ __array_ufunc__ __array_wrap__ __bool__ __contains__ __copy__ __deepcopy__ __float__ __index__ __int__ __iter__ __len__ "
     "share_memory_ is_shared pin_memory",
     "tests/ops/test_types.py": "half bfloat16",
     "tests/ops/test_numeric.py": "float_power_ conj_physical_",

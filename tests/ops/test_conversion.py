@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import inf, nan
 from typing import Any
 
+import numpy as np
 import pytest
 
 import adjoint as torch
@@ -140,3 +141,37 @@ def test_padding_keeps_the_dtype() -> None:
     for t in (torch, theirs) if theirs is not None else (torch,):
         assert t.nn.functional.pad(t.tensor([7]), (1, 0), value=1.5).tolist() == [1, 7]
         assert t.nn.functional.pad(t.tensor([False]), (1, 0), value=2).tolist() == [True, False]
+
+
+MADE_FROM: dict[str, Callable[[Any], Any]] = {
+    "arrays": lambda t: [np.arange(2.0), np.arange(2.0)],
+    "arrays of two kinds": lambda t: [np.arange(2), np.arange(2, dtype=np.float32)],
+    "small whole numbers": lambda t: [np.uint8(3)],
+    "a number of NumPy beside one of Python": lambda t: [2.0, np.float16(1)],
+    "bools": lambda t: [np.bool_(True)],
+    "doubles": lambda t: [[2.0, np.float64(1.0)]],
+    "tensors": lambda t: [t.tensor(1, dtype=t.int8), t.tensor(1.5, dtype=t.float16)],
+    "a tensor among numbers": lambda t: [2, t.tensor(1.5, dtype=t.float64)],
+    "whole numbers": lambda t: [True, 2],
+}
+
+
+@pytest.mark.parametrize("name", MADE_FROM)
+def test_elements_with_a_dtype_of_their_own_keep_it(name: str) -> None:
+    wanted = "float64 float32 uint8 float32 bool float64 float16 float64 int64".split()[list(MADE_FROM).index(name)]
+    for t in (torch, theirs) if theirs is not None else (torch,):
+        assert t.tensor(MADE_FROM[name](t)).dtype is getattr(t, wanted)
+
+
+def test_data_that_do_not_fit_are_refused() -> None:
+    for t in (torch, theirs) if theirs is not None else (torch,):
+        for data, dtype in (
+            (300, t.uint8), ([300], t.uint8), ([[0, -129]], t.int8), ([2.0, nan], t.int32), ([inf], t.int64), ([1e10], t.int32),
+            ([-256], t.uint8), (np.int64(300), t.uint8), ([np.int64(300)], t.int8), ([t.tensor(300)], t.int8),
+        ):  # fmt: skip
+            with pytest.raises(RuntimeError, match="without overflow"):
+                t.tensor(data, dtype=dtype)
+        with pytest.raises(ValueError, match="Overflow when unpacking long long"):
+            t.tensor([2**63])
+        assert t.tensor([255, -1], dtype=t.uint8).tolist() == [255, 255] and t.tensor([2**63 - 1]).tolist() == [2**63 - 1]
+        assert t.tensor(np.array([300]), dtype=t.uint8).tolist() == [44], "an array is converted as tensors are"

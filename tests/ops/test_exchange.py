@@ -329,3 +329,30 @@ def test_arrays_as_operands() -> None:
     assert (z.tolist(), z.dtype) == ([2, 3], torch.float32)
     with pytest.raises(TypeError):
         x * np.array(["a", "b"])
+
+
+@pytest.mark.parametrize("library", ["adjoint", "torch"])
+def test_functions_of_numpy_take_tensors(library: str) -> None:
+    t = pytest.importorskip(library)
+    x, v = t.tensor([[1.0, 4.0]]), t.tensor([3, 1, 2])
+    for got, wanted in (
+        (np.sqrt(x), [[1, 2]]), (np.maximum(v, 2), [3, 2, 2]), (np.add(v, v), [6, 2, 4]), (np.add.reduce(v), 6), (np.matmul(x, x.T), [[17]]),
+        (np.cumsum(v), [3, 4, 6]), (np.transpose(x), [[1], [4]]), (np.round(x * 1.26, 1), [[1.3, 5.0]]), (np.modf(x)[1], [[1, 4]]),
+    ):  # fmt: skip
+        assert isinstance(got, t.Tensor)
+        np.testing.assert_allclose(got.tolist(), wanted, rtol=1e-6)
+    assert np.sqrt(v).dtype is t.float64 and np.sqrt(x).dtype is t.float32
+    out = np.zeros((1, 2), np.float32)
+    assert np.exp(x, out=out) is out and out[0].tolist() == pytest.approx([np.e, np.exp(4)])
+    with pytest.raises(RuntimeError, match="requires grad"):
+        np.sin(t.ones(2, requires_grad=True))
+
+
+def test_operators_of_numpy_are_those_of_the_tensor() -> None:
+    x, a = torch.tensor([1.0, 2.0], requires_grad=True), np.array([3.0, 2.0])
+    for got, wanted in ((np.multiply(a, x), [3, 4]), (np.subtract(a, x), [2, 0]), (np.power(x, 2), [1, 4]), (np.float32(2) / x, [2, 1])):
+        assert got.requires_grad and got.tolist() == wanted
+    b = a
+    b += torch.tensor([1, 2])
+    assert b is a and a.tolist() == [4, 4]
+    assert (a > x).tolist() == [True, True] and (a >= x).dtype is torch.bool and (np.array([1, 2]) == x).tolist() == [True, True]

@@ -53,3 +53,32 @@ def test_reflections_are_orthogonal() -> None:
     tau = torch.tensor([2 / (1 + 0.25 + 0.0625), 2 / 5], dtype=torch.float64)
     Q = torch.linalg.householder_product(v, tau)
     assert torch.allclose(Q.T @ Q, torch.eye(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("library", ["adjoint", "torch"])
+def test_factors_that_say_what_failed(library: str) -> None:
+    t = pytest.importorskip(library)
+    a = t.tensor([[[4.0, 2, 0], [2, 5, 0], [0, 0, 1]], [[1, 2, 0], [2, 1, 0], [0, 0, 1]], [[-1, 0, 0], [0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 0], [0, 0, -1]]])
+    L, info = t.linalg.cholesky_ex(a)
+    assert info.tolist() == [0, 2, 1, 3] and info.dtype is t.int32
+    assert t.allclose(L[0], t.linalg.cholesky(a[0]))
+    with pytest.raises(RuntimeError):
+        t.linalg.cholesky_ex(a, check_errors=True).L.tolist()
+    x = t.stack([a[0], t.ones(3, 3)]).requires_grad_()
+    inverse, info = t.linalg.inv_ex(x)
+    assert info[0] == 0 and info[1] > 0 and t.allclose(inverse[0] @ x[0], t.eye(3), atol=1e-6)
+    with pytest.raises(RuntimeError):
+        t.linalg.inv_ex(x, check_errors=True).inverse.tolist()
+
+
+@pytest.mark.parametrize("library", ["adjoint", "torch"])
+def test_svd_and_qr_by_their_old_names(library: str) -> None:
+    """`torch.svd` gives V, `linalg.svd` its adjoint, and all vectors unless told otherwise."""
+    t = pytest.importorskip(library)
+    a = t.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 7.0]])
+    U, S, V = t.svd(a)
+    assert t.allclose(U @ t.diag(S) @ V.T, a, atol=1e-5) and t.allclose(a.T.svd().V @ t.diag(S) @ a.T.svd().U.T, a, atol=1e-5)
+    shapes = [f.shape for f in (*t.svd(a, some=False), *t.linalg.svd(a), *t.linalg.svd(a.T), *t.linalg.svd(a, full_matrices=False), *t.qr(a, some=False))]
+    assert shapes == [(3, 3), (2,), (2, 2), (3, 3), (2,), (2, 2), (2, 2), (2,), (3, 3), (3, 2), (2,), (2, 2), (3, 3), (3, 2)]
+    assert not t.svd(a, compute_uv=False).U.any()
+    assert t.linalg.pinv(a, rtol=0.5).shape == (2, 3) and t.linalg.matrix_rank(t.linalg.pinv(a, atol=1.0)) == 1

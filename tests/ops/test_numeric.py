@@ -106,3 +106,36 @@ def test_other_names_of_operations_in_place_tell_their_own() -> None:
     x = torch.tensor([1.0, -2.0])
     assert x.subtract_(torch.ones(2), alpha=2).clip_(-3, 0).negative_().tolist() == [1.0, 3.0]
     assert x.greater_(2).tolist() == [0.0, 1.0] and x.dtype is torch.float32
+
+
+@pytest.mark.parametrize("library", ["adjoint", "torch"])
+def test_shifts(library: str) -> None:
+    t = pytest.importorskip(library)
+    x = t.tensor([1, -8, 5])
+    seen = x
+    x <<= 2
+    x >>= t.tensor([0, 1, 2])
+    assert x is seen and seen.tolist() == [4, -16, 5]
+    assert (1 << t.arange(3)).tolist() == [1, 2, 4] and (-16 >> t.arange(3)).tolist() == [-16, -8, -4]
+    assert t.bitwise_left_shift(x, 1).tolist() == [8, -32, 10] and x.bitwise_right_shift_(1) is x and x.tolist() == [2, -8, 2]
+
+
+@pytest.mark.parametrize("library", ["adjoint", "torch"])
+def test_logaddexp_at_infinity(library: str) -> None:
+    t = pytest.importorskip(library)
+    inf = float("inf")
+    x, y = (t.tensor(v, dtype=t.float64, requires_grad=True) for v in ([inf, 1.0, -inf, 1e3], [2.0, inf, 0.0, -1e300]))
+    for function in (t.logaddexp, t.logaddexp2):
+        out = function(x, y)
+        gx, gy = t.autograd.grad(out.sum(), (x, y))
+        assert out.tolist() == pytest.approx([inf, inf, 0, 1e3]) and gx.tolist() == [1, 0, 0, 1] and gy.tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("library", ["adjoint", "torch"])
+def test_whether_a_tensor_contains(library: str) -> None:
+    t = pytest.importorskip(library)
+    assert 2 in t.tensor([1, 2]) and t.tensor(3) not in t.tensor([1, 2])
+    for what in (None, "a", [1]):
+        with pytest.raises(RuntimeError, match="only supports Tensor or scalar"):
+            what in t.tensor([1, 2])  # noqa: B015
+    assert t.is_nonzero(t.tensor([2.0])) and t.tensor(1).is_signed() and t.scalar_tensor(3).dtype is t.float32

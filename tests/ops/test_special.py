@@ -75,3 +75,12 @@ def test_the_second_derivative_of_i0() -> None:
         (bend,) = torch.autograd.grad(slope.sum(), x)
         wanted = (special.i0(x) - special.i1(x) / x).detach()
     np.testing.assert_allclose(bend.numpy(), wanted.numpy(), rtol=1e-13)
+
+
+@pytest.mark.parametrize("library", ["adjoint", "torch"])
+def test_logarithms_where_they_are_hidden(library: str) -> None:
+    t = pytest.importorskip(library)
+    nan, inf = float("nan"), float("inf")
+    assert str(t.special.entr(t.tensor([nan, -1.0, 0.0])).tolist()) == "[nan, -inf, 0.0]"
+    assert str(t.special.xlog1py(t.tensor([0.0, 0.0, 1.0, 0.0]), t.tensor([-1.0, nan, -1.0, inf])).tolist()) == "[0.0, nan, -inf, 0.0]"
+    assert t.special.xlog1py(2, t.tensor([1])).dtype is t.float32

@@ -85,6 +85,28 @@ def _eigh_reference(a: Any) -> Any:
     return w, v * v, (a + _transposed(a)) / 2
 
 
+def _full_svd_parts(torch: Any, a: Any) -> Any:
+    """What does not depend on the choice of the vectors beyond the rank: both are bases, and the product."""
+    u, s, vh = torch.linalg.svd(a)
+    k = s.shape[-1]
+    return u.mT @ u, vh @ vh.mT, (u[..., :k] * s.unsqueeze(-2)) @ vh[..., :k, :]
+
+
+def _full_svd_reference(a: Any) -> Any:
+    m, n = (np.broadcast_to(np.eye(k), (*a.shape[:-2], k, k)) for k in a.shape[-2:])
+    return m, n, a
+
+
+def _complete_qr_parts(torch: Any, a: Any) -> Any:
+    q, r = torch.linalg.qr(a, mode="complete")
+    return q.mT @ q, r.abs(), q @ r
+
+
+def _complete_qr_reference(a: Any) -> Any:
+    q, r = np.linalg.qr(a, "complete")
+    return _transposed(q) @ q, np.abs(r), a
+
+
 def _qr_parts(torch: Any, a: Any) -> Any:
     q, r = torch.linalg.qr(a)
     return q * q, r * r, q @ r
@@ -251,6 +273,14 @@ DECOMPOSITIONS = (
     OpRecord("cholesky_upper", definite, lambda a: _transposed(np.linalg.cholesky(a)), lambda torch, a: torch.linalg.cholesky(_symmetric(torch, a), upper=True),
              rtol=TOLERANCE),
     OpRecord("linalg.qr", tall, _qr_reference, _qr_parts, rtol=TOLERANCE, covers=("qr",)),
+    OpRecord("qr_complete", tall, _complete_qr_reference, _complete_qr_parts, rtol=TOLERANCE, differentiable=False),
+    OpRecord("qr_r", tall, lambda a: np.abs(np.linalg.qr(a, "r")), lambda torch, a: torch.linalg.qr(a, mode="r")[1].abs(), rtol=TOLERANCE,
+             torch="has no derivative in this mode"),
+    OpRecord("cholesky_inverse", lambda draw: (sample(_definite(draw, 2, 2), upper=u) for u in (False, True)), lambda a, upper: np.linalg.inv(_turned(a, upper)),
+             lambda torch, a, upper=False: torch.cholesky_inverse(torch.triu(a) if upper else torch.tril(a), upper=upper), rtol=TOLERANCE),
+    OpRecord("linalg.cholesky_ex", definite, lambda a: (np.linalg.cholesky(a), np.zeros(a.shape[:-2], "int32")), lambda torch, a: torch.linalg.cholesky_ex(_symmetric(torch, a)),
+             rtol=TOLERANCE),
+    OpRecord("linalg.inv_ex", squares, lambda a: (np.linalg.inv(a), np.zeros(a.shape[:-2], "int32")), rtol=TOLERANCE, errors=(SQUARE,)),
     OpRecord("linalg.lu", _rectangles, _lu_reference, _lu_parts, rtol=TOLERANCE, covers=("lu_unpack", "linalg.lu_factor", "linalg.lu_factor_ex", "row_order"),
              errors=(fails(RuntimeError, "2 or more dimensions", np.ones(3)),)),
     OpRecord("linalg.lu_solve", lambda draw: (sample(_square(draw, 2, 2), draw(2, 1), left=True, adjoint=t) for t in (False, True)),
@@ -260,10 +290,14 @@ DECOMPOSITIONS = (
              errors=(fails(RuntimeError, "greater than or equal", np.ones((2, 3)), np.ones(2)),)),
     OpRecord("linalg.eigh", definite, _eigh_reference, _eigh_parts, rtol=(1e-4, 1e-10), covers=("linalg.eigvalsh",)),
     OpRecord("linalg.svd", wide, _svd_reference, _svd_parts, rtol=(1e-4, 1e-10), covers=("svd",)),
+    OpRecord("svd_full", wide, _full_svd_reference, _full_svd_parts, rtol=(1e-4, 1e-10), differentiable=False),
+    OpRecord("svd_with_v", wide, lambda a: a, lambda torch, a: (lambda u, s, v: (u * s.unsqueeze(-2)) @ v.mT)(*torch.svd(a)), rtol=(1e-4, 1e-10)),
     OpRecord("linalg.svdvals", wide, lambda a: np.linalg.svd(a, compute_uv=False), rtol=TOLERANCE),
     OpRecord("pinv", wide, np.linalg.pinv, lambda torch, a: torch.linalg.pinv(a), rtol=(1e-4, 1e-10), covers=("linalg.pinv", "pinverse", "linalg.lstsq")),
     OpRecord("linalg.matrix_rank", lambda draw: (sample(draw(3, 3)), sample(np.ones((3, 3), draw.dtype))), np.linalg.matrix_rank, differentiable=False, exact=True),
     OpRecord("linalg.cond", squares, np.linalg.cond, rtol=TOLERANCE),
+    OpRecord("cond_by_norms", lambda draw: (sample(_square(draw, 2, 2), p) for p in ("fro", 1, -math.inf, -2)), np.linalg.cond,
+             lambda torch, a, p: torch.linalg.cond(a, p), rtol=TOLERANCE, torch="changes its inverse in place"),
     OpRecord("linalg.norm", lambda draw: (sample(draw(5)), sample(draw(2, 3)), sample(draw(3), 1)), np.linalg.norm, covers=("linalg.norm",)),
     OpRecord("linalg.vector_norm", lambda draw: (sample(draw(5), 3), sample(draw(2, 3), 2, 1)), np.linalg.norm,
              errors=(fails(RuntimeError, "identity", np.ones((0,)), math.inf), fails(RuntimeError, "identity", np.ones((2, 0)), -1, 1))),

@@ -74,6 +74,13 @@ RECORDS = (
     OpRecord("diff", lambda draw: (sample(draw(5)), sample(draw(1)), sample(draw(3, 4), 2), sample(draw(3, 4), 1, 0), sample(draw(4), 0),
                                    sample(draw(2, 3), 1, 1, draw(2, 1), draw(2, 2))),
              _diff, dtypes=NUMBERS, exact=True, method="diff", errors=(fails(RuntimeError, "at least one-dimensional", np.ones(())),)),
+    OpRecord("gradient", lambda draw: (sample(draw(5)), sample(draw(3, 4), spacing=0.5), sample(draw(3, 4), dim=1, edge_order=2), sample(draw(3, 4), dim=(1, 0))),
+             lambda x, spacing=1.0, dim=None, edge_order=1: tuple(np.gradient(x, spacing, axis=dim, edge_order=edge_order))
+             if x.ndim > 1 and not isinstance(dim, int) else (np.gradient(x, spacing, axis=dim, edge_order=edge_order),), rtol=TOLERANCE,
+             errors=(fails(RuntimeError, "edge_order", np.ones(3), edge_order=3), fails(RuntimeError, "at least edge_order", np.ones(1)))),
+    OpRecord("gradient_at", lambda draw: (sample(draw(5), np.cumsum(1 + np.abs(draw(5))).astype(draw.dtype), edge_order=n) for n in (1, 2)),
+             lambda x, at, edge_order: (np.gradient(x, at, edge_order=edge_order),), lambda torch, x, at, edge_order: torch.gradient(x, spacing=(at,), edge_order=edge_order),
+             rtol=(1e-4, 1e-11)),
     OpRecord("trapezoid", lambda draw: (sample(draw(5)), sample(draw(3, 4), dx=0.5), sample(draw(3, 4), np.sort(draw(4))),
                                         sample(draw(3, 4), np.sort(draw(3)), dim=0), sample(draw(3, 4), draw(3, 4)), sample(draw(1))),
              _area, rtol=TOLERANCE, covers=("trapz",)),

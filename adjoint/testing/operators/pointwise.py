@@ -125,6 +125,7 @@ UNARY = (
     OpRecord("special.polygamma", lambda draw: (sample(n, draw(5)) for n in (1, 2, 3)), lambda n, x: each(lambda q: _hurwitz(n, q))(x),
              domain=(0.4, 9.0), rtol=(1e-5, 1e-12), covers=("polygamma", "polygamma_")),
     _unary("special.trigamma", None, (0.2, 9.0), method="", second=True, torch="torch calls it polygamma(1, x)"),
+    _unary("special.ndtr", each(lambda x: math.erfc(-x / math.sqrt(2)) / 2), (-4.0, 4.0), method="", rtol=(3e-5, 1e-12)),
     OpRecord(
         "special.entr", one, lambda x: -x * np.log(x), domain=(0.1, 4.0)
     ),
@@ -197,7 +198,7 @@ def _shift(name: str, call: Callable, reference: Callable, symbol: str) -> OpRec
         dtypes=("int32", "int64"),
         exact=True,
         differentiable=False,
-        covers=(f"__{symbol}__",),
+        covers=(f"__{symbol}__", f"__r{symbol}__", f"__i{symbol}__", f"bitwise_{name[6:]}_shift", f"bitwise_{name[6:]}_shift_"),
     )
 
 
@@ -253,6 +254,7 @@ BINARY = (
              for h in (1e30 if draw.dtype == "float32" else 1e200,)), np.hypot, lambda torch, a, b: torch.hypot(a, b), differentiable=False, halves=False),
     _binary("copysign", second(-2.0, 2.0), np.copysign, domain=(0.2, 2.0), avoid=(0.0,), exact=True, in_place="copysign_"),
     _binary("xlogy", second(0.2, 4.0), lambda a, b: a * np.log(b), in_place="xlogy_", covers=("special.xlogy",)),
+    _binary("special.xlog1py", second(-0.5, 4.0), lambda a, b: a * np.log1p(b), rtol=(2e-5, 1e-12), method=""),
     _binary("logaddexp", two, np.logaddexp),
     _binary("heaviside", second(0.2, 0.9), np.heaviside, avoid=(0.0,), exact=True, differentiable=False, in_place="heaviside_"),
     _comparison("eq", np.equal, "__eq__"),
