@@ -172,6 +172,17 @@ def test_halves_within_composites_are_computed_in_float32() -> None:
     assert torch.equal(outside, inside)
 
 
+def test_what_such_functions_are_made_of_does_not_heed_the_mode() -> None:
+    x, y = torch.tensor(values(30, 5)), torch.tensor(values(40, 5)) + 1
+    far, tau = torch.tril(torch.tensor(values(6, 4)), -1), torch.tensor(values(4))
+    b, left, right = (torch.tensor(values(*s)) for s in ((8, 6), (8, 40), (40, 6)))
+    outside = torch.cdist(x, y), torch.linalg.householder_product(far, tau), torch.addmm(*[t.bfloat16() for t in (b, left, right)])
+    with torch.autocast("cpu"):
+        inside = torch.cdist(x, y), torch.linalg.householder_product(far, tau), torch.addmm(b, left, right)
+    for a, c in zip(outside, inside, strict=True):
+        assert torch.equal(a, c)
+
+
 def test_compiled_functions_heed_the_mode() -> None:
     layer = torch.nn.Linear(3, 3)
 

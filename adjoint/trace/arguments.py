@@ -239,8 +239,6 @@ def checked(function: Callable, name: str | None = None) -> Callable:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            if heeds and autocast.used:
-                args, kwargs = autocast.operands(short, args, kwargs)
             if ahead:
                 for test, value in zip(positional, args, strict=False):
                     if test is not None and not test(value):
@@ -248,7 +246,7 @@ def checked(function: Callable, name: str | None = None) -> Callable:
                 for key in kwargs:
                     if key in named and not named[key](kwargs[key]):
                         raise TypeError
-            return function(*args, **kwargs)
+            return autocast.run(short, function, args, kwargs) if heeds and autocast.used else function(*args, **kwargs)
         except Exception as error:
             explained = explain(function, args, kwargs, error, name)
             if explained is error:

@@ -2,7 +2,7 @@
 
 Products run in its dtype, functions whose results need more digits in float32, all others in what they are given. Which
 is which follows PyTorch's lists for CPUs. The dtype belongs to the trace (`Trace.lowered`) and to the path in the trie, so
-what is known of a path holds for the mode in which it was recorded. Read `operands`; `amp.py` is what users call.
+what is known of a path holds for the mode in which it was recorded. Read `run`; `amp.py` is what users call.
 """
 
 from __future__ import annotations
@@ -52,13 +52,19 @@ def lowered(*operands: Any) -> Any:
     return operands if dtype is None else [_in_dtype(x, dtype) for x in operands]
 
 
-def operands(name: str, args: tuple, kwargs: dict) -> tuple[Any, Any]:
-    """The arguments of a function of that name, one of those that heed `autocast`, as it wants them."""
-    dtype = local.trace.lowered
+def run(name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
+    """A function of that name, one of those that heed `autocast`, on operands as it wants them; what it is made of does not heed it."""
+    tr = local.trace
+    dtype = tr.lowered
     if dtype is None:
-        return args, kwargs
+        return function(*args, **kwargs)
     wanted = float32 if name in _WIDENED else dtype
-    return [_in_dtype(x, wanted) for x in args], {k: _in_dtype(x, wanted) for k, x in kwargs.items()}
+    args, kwargs = tuple([_in_dtype(x, wanted) for x in args]), {k: _in_dtype(x, wanted) for k, x in kwargs.items()}
+    try:
+        tr.set_lowered(None)
+        return function(*args, **kwargs)
+    finally:
+        tr.set_lowered(dtype)
 
 
 def under_autocast(name: str, function: Callable) -> Callable:
@@ -66,8 +72,6 @@ def under_autocast(name: str, function: Callable) -> Callable:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if used:
-            args, kwargs = operands(name, args, kwargs)
-        return function(*args, **kwargs)
+        return run(name, function, args, kwargs) if used else function(*args, **kwargs)
 
     return call

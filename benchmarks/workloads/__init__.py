@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..record import Workload
 from .attention import ATTENTION
+from .autocast import AUTOCAST
 from .convolution import CONV2D, CONV2D_GRAD
 from .diagonal_lstm import DIAGONAL_LSTM
 from .embedding import EMBEDDING
@@ -43,6 +44,7 @@ ALL: tuple[Workload, ...] = (
     LENET,
     MLP784_SGD,
     MLP784_ADAM,
+    AUTOCAST,
     LSTM,
     GPT,
     *ATTENTION,
