@@ -395,14 +395,17 @@ def matrix_rank(A: Tensor, tol: float | None = None) -> Tensor:
 
 def cond(A: Tensor, p: Any = None) -> Tensor:
     """The condition number: the largest singular value by the smallest; with `p` other than 2 and -2 the norm of A times that of
-    its inverse (p as in `matrix_norm`: "fro", "nuc", 1, -1, inf, -inf).
+    its inverse (p as in `matrix_norm`: "fro", "nuc", 1, -1, inf, -inf), infinite for a singular matrix.
 
     >>> import adjoint as torch
     >>> torch.linalg.cond(torch.tensor([[4., 0.], [0., 2.]])), torch.linalg.cond(torch.tensor([[4., 0.], [0., 2.]]), 1)
     (tensor(2.), tensor(2.))
     """
     if p not in (None, 2, -2):
-        return matrix_norm(A, p) * matrix_norm(inv(A), p)
+        from adjoint.ops.factors import inv_ex
+
+        inverse, info = inv_ex(A)
+        return ew.where(info > 0, math.inf, matrix_norm(A, p) * matrix_norm(inverse, p))
     S = svdvals(A)
     return S[..., -1] / S[..., 0] if p == -2 else S[..., 0] / S[..., -1]
 

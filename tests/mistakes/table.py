@@ -443,6 +443,19 @@ MISTAKES = [
         "a view made before the last read keeps the old value when its base is written",
     ),
     Mistake(
+        "view-entered-nowhere", "lost value", "trace/ending.py",
+        "            known = [*recent]\n",
+        "            known = [*recent]\n            del recent[:]\n",
+        "after an interrupt at the end of a trace a view keeps what its base was",
+        added=True,
+    ),
+    Mistake(
+        "mode-not-in-key", "missing part of a key", "trace/state.py",
+        "self.default_dtype, self.lowered if lowered is ... else lowered)",
+        "self.default_dtype)",
+        "after a value was read, lines under autocast are taken for the same lines outside of it, or the reverse",
+    ),
+    Mistake(
         "permuted-write", "wrong axis", "trace/moves.py",
         "inverse[p] = i",
         "inverse[i] = p",
