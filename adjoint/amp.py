@@ -8,6 +8,7 @@ al., "Mixed Precision Training", 2018, section 3.2).
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -99,7 +100,9 @@ class autocast:
     def __call__(self, function: Callable) -> Callable:
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            with self:
+            context = copy.copy(self)  # which several threads may enter
+            context._before = []
+            with context:
                 return function(*args, **kwargs)
 
         return call

@@ -189,10 +189,18 @@ def _difference(ours: Step, theirs: Step, end: Step) -> str:
     return f"{here}, where the nearest earlier trace had {there}"
 
 
+def _mode(attrs: Any) -> str:
+    if type(attrs) is bool:
+        return f"gradient mode {'on' if attrs else 'off'}"
+    if type(attrs) is tuple:
+        return f"autocast to {attrs[1].name}" if attrs[1] is not None else "autocast off"
+    return f"default dtype {attrs.name}"
+
+
 def _what(step: Step, end: Step | None = None) -> str:
     """A step in words, with its line; an input has the line of the operation after it."""
     if step.aval is None:
-        what = f"gradient mode {'on' if step.attrs else 'off'}" if type(step.attrs) is bool else f"a mark ({step.prim} {step.attrs})"
+        what = _mode(step.attrs) if step.prim == "mode" else f"a mark ({step.prim})"
     else:
         attrs = f" {step.attrs}" if step.attrs is not None and step.prim != "input" else ""
         what = f"{step.prim}{attrs} -> {step.aval!r}" if step.prim != "input" else f"an input {step.aval!r}"
