@@ -188,7 +188,7 @@ def custom_fwd(fwd: Callable | None = None, *, device_type: str, cast_inputs: DT
         if cast_inputs is None or ctx._lowered is None or _known(device_type) != "cpu":
             return fwd(ctx, *args, **kwargs)
         ctx._lowered = None
-        args, kwargs = tuple(rules._in_dtype(x, cast_inputs) for x in args), {k: rules._in_dtype(x, cast_inputs) for k, x in kwargs.items()}
+        args, kwargs = tuple(rules.in_dtype(x, cast_inputs) for x in args), {k: rules.in_dtype(x, cast_inputs) for k, x in kwargs.items()}
         with autocast(device_type, enabled=False):
             return fwd(ctx, *args, **kwargs)
 

@@ -6,6 +6,7 @@ leading axes. `adjoint.linalg` offers these under PyTorch's names.
 
 from __future__ import annotations
 
+import bisect
 from typing import NamedTuple
 
 import numpy as np
@@ -252,15 +253,17 @@ def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -
 
 def _indefinite_order(a: np.ndarray) -> int:
     """0 for a positive definite matrix, else the order of its first leading minor that is not."""
-    for n in (len(a), *range(1, len(a) + 1)):
-        try:
-            np.linalg.cholesky(a[:n, :n])
-            if n == len(a):
-                return 0
-        except np.linalg.LinAlgError:
-            if n < len(a) or n == 1:
-                return n
-    return len(a)
+    if not _is_indefinite(a):
+        return 0
+    return 1 + bisect.bisect_left(range(1, len(a)), True, key=lambda n: _is_indefinite(a[:n, :n]))
+
+
+def _is_indefinite(a: np.ndarray) -> bool:
+    try:
+        np.linalg.cholesky(a)
+    except np.linalg.LinAlgError:
+        return True
+    return False
 
 
 def inv_ex(A: Tensor, *, check_errors: bool = False) -> InverseEx:

@@ -34,7 +34,7 @@ HEEDING = _LOWERED | _WIDENED
 used = False  # whether any thread has ever entered a context: before that nobody looks for one
 
 
-def _in_dtype(x: Any, dtype: DType) -> Any:
+def in_dtype(x: Any, dtype: DType) -> Any:
     """A floating tensor, or a list of them, in another dtype; float64 and everything else as it is."""
     if isinstance(x, Tensor):
         own = x._aval.dtype
@@ -42,14 +42,14 @@ def _in_dtype(x: Any, dtype: DType) -> Any:
             return x
         return recorder.record("cast", (x,), dtype)
     if type(x) in (list, tuple):
-        return type(x)([_in_dtype(t, dtype) for t in x])
+        return type(x)([in_dtype(t, dtype) for t in x])
     return x
 
 
 def lowered(*operands: Any) -> Any:
     """Operands of a product, in the dtype of `autocast` where it is on in this thread."""
     dtype = local.trace.lowered
-    return operands if dtype is None else [_in_dtype(x, dtype) for x in operands]
+    return operands if dtype is None else [in_dtype(x, dtype) for x in operands]
 
 
 def run(name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
@@ -59,7 +59,7 @@ def run(name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
     if dtype is None:
         return function(*args, **kwargs)
     wanted = float32 if name in _WIDENED else dtype
-    args, kwargs = tuple([_in_dtype(x, wanted) for x in args]), {k: _in_dtype(x, wanted) for k, x in kwargs.items()}
+    args, kwargs = tuple([in_dtype(x, wanted) for x in args]), {k: in_dtype(x, wanted) for k, x in kwargs.items()}
     try:
         tr.set_lowered(None)
         return function(*args, **kwargs)

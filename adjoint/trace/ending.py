@@ -286,8 +286,7 @@ def living_views(tr: Trace) -> list[Tensor]:
 
 
 def enter_views(tr: Trace) -> None:
-    """Have the views of a trace that ends found by their bases from now on."""
-    living_views(tr)
+    """Have the views of a trace that ends, of which `living_views` has let the dead go, found by their bases from now on."""
     for views in tr.viewed:
         if views.owner is tr:
             recent = views.recent
@@ -303,6 +302,7 @@ def inputs_up_to(node: Step) -> int:
 
 def abandon(tr: Trace) -> None:
     """Ctrl-C stopped the recorder between two of its lists: nothing pending can be trusted."""
+    living_views(tr)
     enter_views(tr)
     for h in (*tr.handles, *tr.mutated.values()):
         if abs(h._tid) != tr.id:

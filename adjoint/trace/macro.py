@@ -61,15 +61,17 @@ def composite(name: str, takes: tuple[int, ...] = (0, 1, 2, 3), follows: bool = 
     """
 
     def decorate(function: Callable) -> Callable:
+        first = function.__code__.co_varnames[0]  # the first argument's name, by which it may be given
+        leading = first if follows else ""
         if len(takes) < 4:
-            function = only(takes, function)
+            function = only(takes, first, function)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             tr = local.trace
             if tr.static:
-                return scoped(tr, name, function, args, kwargs, follows)
+                return scoped(tr, name, function, args, kwargs, leading)
             if tr.eager:
-                return attempted(scoped, tr, name, function, args, kwargs, follows)
+                return attempted(scoped, tr, name, function, args, kwargs, leading)
             tensors: list[Tensor] = []
             rest: list[Any] = []
             for a in args:
@@ -90,9 +92,9 @@ def composite(name: str, takes: tuple[int, ...] = (0, 1, 2, 3), follows: bool = 
                 key = (call, slots, tuple(rest))
                 macro = tr.node.macros.get(key) if tr.node.macros is not None else None
             except TypeError:  # an argument that cannot be a key
-                return attempted(scoped, tr, name, function, args, kwargs, follows)
+                return attempted(scoped, tr, name, function, args, kwargs, leading)
             if macro is None or tr.flush_after:
-                return attempted(first_time, tr, name, function, args, kwargs, follows, key, tensors)
+                return attempted(first_time, tr, name, function, args, kwargs, leading, key, tensors)
             tr.node = macro.end
             if macro.single and type(macro.results[0]) is tuple:
                 slot, a = macro.results[0]
@@ -113,13 +115,13 @@ def composite(name: str, takes: tuple[int, ...] = (0, 1, 2, 3), follows: bool = 
     return decorate
 
 
-def only(takes: tuple[int, ...], function: Callable) -> Callable:
-    """The function, refusing a first argument whose dtype is of another category."""
+def only(takes: tuple[int, ...], first: str, function: Callable) -> Callable:
+    """The function, refusing a first argument, of the name `first`, whose dtype is of another category."""
     name = function.__name__.lstrip("_")
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        x = args[0]
+        x = args[0] if args else kwargs.get(first)
         if isinstance(x, Tensor) and x._aval.dtype.category not in takes:
             raise NotImplementedError(not_implemented(name, x._aval.dtype))
         return function(*args, **kwargs)
@@ -133,14 +135,14 @@ def not_implemented(name: str, dtype: DType) -> str:
     return f'"{name}" not implemented for \'{dtypes.LEGACY[dtype]}\'; {mend}'
 
 
-def scoped(tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict, follows: bool) -> Any:
+def scoped(tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict, leading: str) -> Any:
     """Run a composite's body, marking its steps as one."""
     outer = tr.scope
     if outer is None:
         tr.scope = Scope(name, tr.node.slot)
     try:
         half = next((a._aval.dtype for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a._aval.dtype.is_half), None)
-        return function(*args, **kwargs) if half is None else in_float32(tr, function, args, kwargs, half, follows)
+        return function(*args, **kwargs) if half is None else in_float32(tr, function, args, kwargs, half, leading)
     finally:
         tr.scope = outer
 
@@ -158,8 +160,11 @@ def attempted(run: Callable, tr: Trace, name: str, function: Callable, args: tup
     raise failure
 
 
-def in_float32(tr: Trace, function: Callable, args: tuple, kwargs: dict, half: DType, follows: bool) -> Any:
-    """A composite of halves: computed in float32 throughout and rounded once, as PyTorch's kernels do."""
+def in_float32(tr: Trace, function: Callable, args: tuple, kwargs: dict, half: DType, leading: str) -> Any:
+    """A composite of halves: computed in float32 throughout and rounded once, as PyTorch's kernels do.
+
+    leading: the name of the first argument, if the first result has its dtype also among float32 ones; else empty.
+    """
 
     def wide(a: Any) -> Any:
         return recorder.record("cast", (a,), dtypes.float32) if isinstance(a, Tensor) and a._aval.dtype.is_half else a
@@ -169,7 +174,7 @@ def in_float32(tr: Trace, function: Callable, args: tuple, kwargs: dict, half: D
         return recorder.record("cast", (a,), half) if single else a
 
     wider = {a._aval.dtype for a in (*args, *kwargs.values()) if isinstance(a, Tensor)}.intersection(_WIDER)
-    follows = follows and wider == {dtypes.float32} and args[0]._aval.dtype is half
+    follows = bool(leading) and wider == {dtypes.float32} and (args[0] if args else kwargs[leading])._aval.dtype is half
     if wider and not follows:
         return function(*args, **kwargs)  # promoted, or refused
     lowered = tr.lowered
@@ -184,13 +189,13 @@ def in_float32(tr: Trace, function: Callable, args: tuple, kwargs: dict, half: D
 
 
 def first_time(
-    tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict, follows: bool, key: Any, tensors: list
+    tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict, leading: str, key: Any, tensors: list
 ) -> Any:
     start, tid = tr.node, tr.id
     handles, inputs, scalars = len(tr.handles), len(tr.inputs), len(tr.scalars)
     tr.static += 1
     try:
-        out = scoped(tr, name, function, args, kwargs, follows)
+        out = scoped(tr, name, function, args, kwargs, leading)
     finally:
         tr.static -= 1
     if tr.id != tid:

@@ -1066,3 +1066,13 @@ def test_sampling_an_image() -> None:
         F.grid_sample(image, nowhere)
     half = F.grid_sample(image.half(), grid.half(), align_corners=True)
     assert half.dtype is adjoint.float16
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_first_argument_may_be_given_by_name(dtype: str) -> None:
+    """Also where its dtype is asked for before anything else."""
+    F, x, w = adjoint.nn.functional, adjoint.ones(2, 4, 3).to(getattr(adjoint, dtype)), adjoint.ones(4)
+    named = [F.group_norm(input=x, num_groups=2, weight=w), F.layer_norm(input=x, normalized_shape=(3,)), F.gelu(input=x)]
+    plain = [F.group_norm(x, 2, w), F.layer_norm(x, (3,)), F.gelu(x)]
+    for a, b in zip(named, plain, strict=True):
+        assert a.dtype is b.dtype is x.dtype and adjoint.equal(a, b)
