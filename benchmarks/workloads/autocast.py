@@ -6,11 +6,11 @@ Each step converts the weights, multiplies in bfloat16, and converts the gradien
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
-from ..record import Arrays, Case, Results, Workload
+from ..record import Arrays, Case, Workload
+from .training import training
 
 WIDTHS, BATCH, RATE = (1024, 1024, 1024, 10), 256, 0.01
 
@@ -31,7 +31,6 @@ def _training(torch: ModuleType, data: Arrays, compile_loss: bool) -> Case:
             p.copy_(torch.tensor(data[f"{'bias' if i % 2 else 'weight'}{i // 2}"]))
     x, y = torch.tensor(data["x"]), torch.tensor(data["y"])
     optimizer = torch.optim.SGD(net.parameters(), lr=RATE)
-    loss: Any = None
 
     def objective(x, y):
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -40,17 +39,7 @@ def _training(torch: ModuleType, data: Arrays, compile_loss: bool) -> Case:
     if compile_loss:
         objective = torch.compile(objective)
 
-    def step() -> None:
-        nonlocal loss
-        optimizer.zero_grad()
-        loss = objective(x, y)
-        loss.backward()
-        optimizer.step()
-
-    def read() -> Results:
-        return [np.float32(loss.item())] + [p.detach().clone().numpy() for p in net.parameters()]
-
-    return Case(step, read)
+    return training(net, optimizer, objective, x, y)
 
 
 AUTOCAST = Workload(

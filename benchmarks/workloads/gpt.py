@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..record import Arrays, Ask, Case, Results, Workload
+from ..record import Arrays, Ask, Case, Workload
+from .training import training
 
 LAYERS, HEADS, WIDTH, CONTEXT, BATCH, VOCABULARY = 4, 4, 128, 64, 12, 65
 # With the usual 1e-8 the first steps of Adam are rate times sign, also where rounding decides the sign of a gradient.
@@ -103,19 +104,7 @@ def _training(torch: ModuleType, data: Arrays, compile_loss: bool) -> Case:
     x, y = torch.tensor(data["x"]), torch.tensor(data["y"])
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, betas=BETAS, eps=EPS, weight_decay=DECAY)
     objective = torch.compile(net) if compile_loss else net
-    loss: Any = None
-
-    def step():
-        nonlocal loss
-        optimizer.zero_grad()
-        loss = objective(x, y)
-        loss.backward()
-        optimizer.step()
-
-    def read() -> Results:
-        return [np.float32(loss.item())] + [p.detach().clone().numpy() for p in net.parameters()]
-
-    return Case(step, read)
+    return training(net, optimizer, objective, x, y)
 
 
 def eager(torch: ModuleType, data: Arrays) -> Case:

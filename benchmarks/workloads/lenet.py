@@ -7,11 +7,11 @@ the sigmoids and means of then. Its layers are small, so that what a framework a
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
 from ..record import Arrays, Case, Results, Workload
+from .training import training
 
 BATCH = 64
 RATE = 1e-3
@@ -47,7 +47,6 @@ def _training(torch: ModuleType, data: Arrays, compile_loss: bool) -> Case:
     net = network(torch, data)
     x, y = torch.tensor(data["x"]), torch.tensor(data["y"])
     optimizer = torch.optim.SGD(net.parameters(), lr=RATE)
-    loss: Any = None
 
     def objective(x, y):
         return torch.nn.functional.cross_entropy(net(x), y)
@@ -55,17 +54,7 @@ def _training(torch: ModuleType, data: Arrays, compile_loss: bool) -> Case:
     if compile_loss:
         objective = torch.compile(objective)
 
-    def step():
-        nonlocal loss
-        optimizer.zero_grad()
-        loss = objective(x, y)
-        loss.backward()
-        optimizer.step()
-
-    def read() -> Results:
-        return [np.float32(loss.item())] + [p.detach().clone().numpy() for p in net.parameters()]
-
-    return Case(step, read)
+    return training(net, optimizer, objective, x, y)
 
 
 def eager(torch: ModuleType, data: Arrays) -> Case:

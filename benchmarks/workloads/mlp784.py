@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..record import Arrays, Ask, Builder, Case, Results, Workload
+from ..record import Arrays, Ask, Builder, Case, Workload
+from .training import training
 
 WIDTHS, BATCH, RATE = (784, 256, 10), 128, 1e-4
 # With the usual 1e-8 the first steps of Adam are rate times sign, also where rounding decides the sign of a gradient.
@@ -40,7 +41,6 @@ def _training(torch: ModuleType, data: Arrays, adam: bool, compile_loss: bool) -
         optimizer = torch.optim.Adam(net.parameters(), lr=RATE, betas=BETAS, eps=EPS)
     else:
         optimizer = torch.optim.SGD(net.parameters(), lr=RATE, momentum=MOMENTUM)
-    loss: Any = None
 
     def objective(x, y):
         return nn.functional.cross_entropy(net(x), y)
@@ -48,17 +48,7 @@ def _training(torch: ModuleType, data: Arrays, adam: bool, compile_loss: bool) -
     if compile_loss:
         objective = torch.compile(objective)
 
-    def step():
-        nonlocal loss
-        optimizer.zero_grad()
-        loss = objective(x, y)
-        loss.backward()
-        optimizer.step()
-
-    def read() -> Results:
-        return [np.float32(loss.item())] + [p.detach().clone().numpy() for p in net.parameters()]
-
-    return Case(step, read)
+    return training(net, optimizer, objective, x, y)
 
 
 def _jitted(jax: ModuleType, data: Arrays, adam: bool) -> Case:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..record import Arrays, Ask, Case, Results, Workload
+from .training import training
 
 WIDTHS = (64,) * 8 + (10,)
 LAYERS = len(WIDTHS) - 1
@@ -84,19 +85,7 @@ def compiled(torch: ModuleType, data: Arrays) -> Case:
     x, y = torch.tensor(data["x"]), torch.tensor(data["y"])
     optimizer = torch.optim.Adam(net.parameters(), lr=RATE, betas=BETAS, eps=EPS)
     objective = torch.compile(lambda x, y: torch.nn.functional.cross_entropy(net(x), y))
-    loss: Any = None
-
-    def step() -> None:
-        nonlocal loss
-        optimizer.zero_grad()
-        loss = objective(x, y)
-        loss.backward()
-        optimizer.step()
-
-    def read() -> Results:
-        return [np.float32(loss.item())] + [p.detach().clone().numpy() for p in net.parameters()]
-
-    return Case(step, read)
+    return training(net, optimizer, objective, x, y)
 
 
 def whole(torch: ModuleType, data: Arrays) -> Case:
