@@ -9,7 +9,8 @@ free either: arrays made by `Buffer.array` refer to `Buffer.mem`, whose count is
 
 Why two threads never receive the same buffer: whoever looks at a buffer refers to it first and reads
 the count then, so of two that look at once at most the one that counted before the other came finds
-it free. Buffers stay in their ring while they are looked at: an interrupt loses none.
+it free. Buffers stay in their ring while they are looked at: an interrupt loses none. Lists of buffers
+are changed by whoever holds the lock.
 
 How many buffers lie free is bounded: `allocate` looks at one buffer, then takes from the ring's
 `spare` ones, and when these are used up, counts the whole ring (`_gather`). Memory is asked for only
@@ -46,16 +47,18 @@ class Buffer(int):
     take without asking Python for an attribute.
 
     nbytes: its capacity.  mem: NumPy bytes that keep the memory alive.  pooled: 1 while the pool (a ring, or a set of
-    `Outputs`) refers to it; never more than there are such references, so that counts may rely on it.
+    `Outputs`) refers to it; never more than there are such references, so that counts may rely on it.  at: where in its
+    ring it is, or was.
     """
 
     nbytes: int
     mem: np.ndarray
     pooled: int
+    at: int
 
     def __new__(cls, address: int, nbytes: int, mem: np.ndarray) -> Buffer:
         self = int.__new__(cls, address)
-        self.nbytes, self.mem, self.pooled = nbytes, mem, 0
+        self.nbytes, self.mem, self.pooled, self.at = nbytes, mem, 0, 0
         return self
 
     @property
@@ -94,19 +97,40 @@ class Buffer(int):
         return f"Buffer({self.nbytes} bytes at {int(self):#x})"
 
 
-class _Ring(deque[Buffer]):
+class _Ring(list[Buffer]):
     """The buffers of one size class that no set has.
 
+    cursor: the place that was looked at last; the one before it is the next, and the last one follows the first.
     spare: those that `_gather` found free and that have not been handed out since; the list's reference keeps others
     from taking them.  fresh: how many buffers may be made before the ring is counted again.
     """
 
-    __slots__ = ("spare", "fresh")
+    __slots__ = ("cursor", "spare", "fresh")
 
     def __init__(self) -> None:
         super().__init__()
+        self.cursor = 0
         self.spare: list[Buffer] = []
         self.fresh = 0
+
+    def add(self, buffer: Buffer) -> None:
+        with _lock:
+            buffer.at = len(self)
+            self.append(buffer)
+
+    def take_out(self, buffer: Buffer) -> None:
+        """Remove a buffer that is in the ring; the last one takes its place. ValueError if it is not in it.
+
+        The last one is in two places for a moment: then nobody takes it for free, also after an interrupt. A collection
+        may add others behind it meanwhile.
+        """
+        with _lock:
+            at, end = buffer.at, len(self) - 1
+            if not (at <= end and self[at] is buffer):
+                at = self.index(buffer)
+            last = self[end]
+            self[at], last.at = last, at
+            del self[end]
 
 
 _rings: dict[int, _Ring] = {}  # size class -> its buffers
@@ -144,12 +168,12 @@ def allocate(nbytes: int) -> Buffer:
     if nbytes >= _CACHED:
         return _search_recent(ring, nbytes)
     try:
-        ring.rotate(-1)
-        buffer = ring[-1]
+        ring.cursor = at = (ring.cursor or len(ring)) - 1
+        buffer = ring[at]
         if getrefcount(buffer) == _IDLE and getrefcount(buffer.mem) == _IDLE_MEM:
             return buffer
-    except IndexError:
-        pass
+    except IndexError:  # none, or fewer than there were
+        ring.cursor = 0
     buffer = None  # type: ignore[assignment]  # which `_search` is to find used by nobody, if it is a spare one
     return _search(ring, nbytes)
 
@@ -171,12 +195,12 @@ class _Set(list[Buffer]):
             elif not free[k]:
                 busy, self[k] = self[k], _take(self.rings[k], nbytes)
                 busy.pooled = 0  # first: what an interrupt may leave is a count too low, which costs a copy and no more
-                self.rings[k].append(busy)
+                self.rings[k].add(busy)
                 busy.pooled = 1
 
     def __del__(self) -> None:
         for ring, buffer in zip(getattr(self, "rings", ()), self, strict=False):  # an interrupt may have come first
-            ring.append(buffer)
+            ring.add(buffer)
 
 
 class Outputs:
@@ -247,8 +271,7 @@ class Outputs:
 def _take(ring: _Ring, nbytes: int) -> Buffer:
     """A free buffer, out of its ring."""
     buffer = allocate(nbytes)
-    ring.rotate(1)  # where `allocate` left it, most often
-    ring.remove(buffer)
+    ring.take_out(buffer)
     return buffer
 
 
@@ -318,7 +341,7 @@ def _trim_rings(excess: int) -> int:
         for k, buffer in enumerate(buffers):
             if free[k] and freed < excess:
                 buffer.pooled = 0
-                ring.remove(buffer)
+                ring.take_out(buffer)
                 freed += buffer.nbytes
                 _total -= buffer.nbytes
     return freed
@@ -402,7 +425,7 @@ def _new_buffer(ring: _Ring, nbytes: int) -> Buffer:
         buffer = Buffer(mem.__array_interface__["data"][0], capacity, mem)
         buffer.pooled = 1
         _total += capacity
-    ring.append(buffer)
+    ring.add(buffer)
     return buffer
 
 
@@ -427,8 +450,8 @@ def _measure_idle() -> tuple[int, int]:
     """
     ring = _Ring()
     ring.append(Buffer(0, ALIGNMENT, _aligned_bytes(ALIGNMENT, 0)))
-    ring.rotate(-1)
-    buffer = ring[-1]
+    ring.cursor = at = (ring.cursor or len(ring)) - 1
+    buffer = ring[at]
     return getrefcount(buffer), getrefcount(buffer.mem)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 import weakref
 
@@ -177,6 +178,62 @@ def test_an_interrupted_set_leaves_true_counts(monkeypatch, error: type[BaseExce
     assert len({id(b) for b in refer}) == len(refer), "a buffer is in one ring, or in one set"
     assert all(b.pooled == 1 for b in refer)
     assert {id(b) for out in kept for b in out} <= {id(b) for b in refer}
+
+
+def test_free_buffers_among_many_are_taken_without_a_search(monkeypatch) -> None:
+    """A program whose results are kept takes other memory for them, from anywhere in its ring."""
+    monkeypatch.setattr(memory._Ring, "index", lambda *_: pytest.fail("searched"))
+    held = [allocate(64) for _ in range(300)]
+    del held[::2]
+    outputs = memory.Outputs([64, 64])
+    kept = [outputs.allocate() for _ in range(100)]
+    buffers = [b for out in kept for b in out] + held
+    assert len({int(b) for b in buffers}) == len(buffers)
+    assert stats()["live_buffers"] >= len(buffers)
+
+
+@pytest.mark.parametrize("meanwhile", ["an interrupt", "a collection"])
+def test_a_buffer_leaves_its_ring_whatever_comes_between(monkeypatch, meanwhile: str) -> None:
+    """In use or not, a buffer that says it is pooled is in the pool; one that leaves gives its place to another."""
+    monkeypatch.setattr(memory, "_lock", threading.RLock())  # which tracing may interrupt between its release and `with`
+    code, line, came = memory._Ring.take_out.__code__, 0, True
+    ring, others = memory._ring_for(64), []
+
+    def watch(frame, event, _):
+        nonlocal came, passed
+        if frame.f_code is not code:
+            return None
+        if event == "line":
+            passed += 1
+            if passed == line:
+                came = True
+                if meanwhile == "an interrupt":
+                    raise KeyboardInterrupt
+                others.append(Buffer(1 << 20, 64, np.zeros(64, np.uint8)))
+                others[-1].pooled = 1
+                ring.add(others[-1])
+        return watch
+
+    while came:
+        ring.clear()
+        others.clear()
+        line, passed, came = line + 1, 0, False
+        held = [allocate(64) for _ in range(4)]
+        free = held.pop(1)
+        before = sys.gettrace()
+        sys.settrace(watch)
+        try:
+            ring.take_out(free)
+        except KeyboardInterrupt:
+            pass
+        else:
+            assert not any(b is free for b in ring)
+        finally:
+            sys.settrace(before)
+        assert all(any(b is other for b in ring) for other in held + others)
+        for other in held + others:  # wherever it is now
+            ring.take_out(other)
+    assert line > 4
 
 
 @pytest.mark.parametrize("nbytes", [64, 5000, 200_000])
