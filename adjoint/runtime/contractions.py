@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 from adjoint.codegen.gemm import Gemm, gemm_kernel
 from adjoint.ir.graph import Node
@@ -30,6 +32,12 @@ def operations(node: Node) -> int:
 _MOVES = 64  # additions for each element of an order
 
 
+@lru_cache(maxsize=128)
+def _kernels(make: Callable[..., Gemm], *problem: Any, **options: Any) -> Gemm:
+    """What `make` writes, remembered: the layers of a model ask for the same again and again."""
+    return make("kernel", *problem, **options)
+
+
 def right_operand(unit: Special) -> tuple:
     """What the right operand of a matrix product is: of whose memory, and how it lies there."""
     source, layout = unit.layouts[1]
@@ -45,8 +53,8 @@ def product(unit: Special, vector_bytes: int, again: int = 1, tiles: bool = Fals
     x, y = node.args
     *batch, m, k = x.shape
     (*a_layout, a_offset), (*b_layout, b_offset) = (strides for _, strides in unit.layouts)
-    return gemm_kernel(
-        "kernel", x.dtype.name, math.prod(batch), m, y.shape[-1], k, tuple(a_layout), tuple(b_layout),
+    return _kernels(
+        gemm_kernel, x.dtype.name, math.prod(batch), m, y.shape[-1], k, tuple(a_layout), tuple(b_layout),
         offsets=(a_offset, b_offset), vector_bytes=vector_bytes, again=again, tiles=tiles,
     )  # fmt: skip
 
@@ -65,10 +73,10 @@ def convolution(unit: Special, vector_bytes: int) -> Gemm:
     )  # fmt: skip
     plan = winograd_plan(problem, vector_bytes // problem.itemsize, 32 if vector_bytes == 64 else 16)
     if plan is None:
-        return conv_kernel("kernel", problem, vector_bytes=vector_bytes)
+        return _kernels(conv_kernel, problem, vector_bytes=vector_bytes)
     from adjoint.codegen.winograd import winograd_kernel
 
-    return winograd_kernel("kernel", problem, plan)
+    return _kernels(winograd_kernel, problem, plan)
 
 
 def order(unit: Special, vector_bytes: int) -> Gemm:
@@ -80,7 +88,7 @@ def order(unit: Special, vector_bytes: int) -> Gemm:
     n = x.shape[axis]
     start, stop = ranks or (0, n)
     problem = Order(x.dtype.name, x.size // n, n, descending, start, stop)
-    return order_kernels("kernel", problem, vector_bytes=vector_bytes)
+    return _kernels(order_kernels, problem, vector_bytes=vector_bytes)
 
 
 def attention(unit: Special, vector_bytes: int) -> Gemm:
@@ -101,7 +109,7 @@ def attention(unit: Special, vector_bytes: int) -> Gemm:
         tuple(places[i] for i in matrices), places[mask] if masked else None, node.args[mask].dtype.name if masked else None,
     )  # fmt: skip
     make = backward_kernels if backward else attention_kernels
-    return make("kernel", problem, vector_bytes=vector_bytes)
+    return _kernels(make, problem, vector_bytes=vector_bytes)
 
 
 KERNELS: dict[str, Callable[[Special, int], Gemm]] = {
