@@ -62,7 +62,7 @@ def number_of(self: Tensor) -> Any:
     """The same for `int(t)` and `float(t)`, where PyTorch raises ValueError."""
     if self._aval.size != 1:
         raise ValueError(f"only one element tensors can be converted to Python scalars, this one has shape {list(self._aval.shape)}")
-    number = item(self)
+    number = self.item()  # not the function below: it may be native code
     if isinstance(number, complex):
         if number.imag:
             raise RuntimeError(f"value cannot be converted to a real number without overflow: {number}; use .real, .imag or .abs()")
@@ -121,7 +121,7 @@ def truth(self: Tensor) -> bool:
             if a.size == 0
             else "Boolean value of Tensor with more than one value is ambiguous: use .any() or .all()"
         )
-    return bool(item(self))
+    return bool(self.item())
 
 
 def is_nonzero(input: Tensor) -> bool:
@@ -137,7 +137,7 @@ def is_nonzero(input: Tensor) -> bool:
 def to_index(self: Tensor) -> int:
     if self._aval.dtype.is_floating_point or self._aval.size != 1:
         raise TypeError("only integer tensors of a single element can be converted to an index")
-    return int(item(self))
+    return int(self.item())
 
 
 def length(self: Tensor) -> int:
@@ -149,7 +149,7 @@ def length(self: Tensor) -> int:
 def iterate(self: Tensor) -> Iterator[Tensor]:
     if not self._aval.shape:
         raise TypeError("iteration over a 0-d tensor")
-    return iter([index.getitem(self, i) for i in range(self._aval.shape[0])])
+    return (self[i] for i in range(self._aval.shape[0]))  # one after the other: who reads each needs no trace
 
 
 def contains(self: Tensor, element: Any) -> bool:

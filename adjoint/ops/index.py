@@ -359,10 +359,13 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     place = index if type(index) is tuple else (index,)
     if place and is_place(x, place):
         if not elements.write(x, place, value):
+            node = None if isinstance(value, Tensor) else recorder.current().node
             part = _element(x, place)
             if not isinstance(value, Tensor) or value._aval.key_shape or value._aval.dtype is not x._aval.dtype:
                 value = fill_value(part, as_value(value, x._aval.dtype), ASSIGNMENT)
             assign(part, value)
+            if node is not None:
+                elements.recorded(node)
         return
     value = as_value(value, x._aval.dtype)
     if not isinstance(value, Tensor):

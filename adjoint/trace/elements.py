@@ -3,7 +3,8 @@
 A loop of `x[i].item()` and `x[i] = number` looks at one number after the other. Reading through a view whose base is in
 memory needs no program: the number is there, and a trace of which the view is the end goes back to where it was before
 (`read`). Writing needs none where nobody else counts on the value that the memory has now (`write`): no trace, no
-history, no array outside. Everything else is recorded, as ever.
+history, no array outside; a tensor that waits for its value gets it when the loop has written some numbers (`recorded`).
+Everything else is recorded, as ever. The same as native code: `native_elements`.
 """
 
 from __future__ import annotations
@@ -18,13 +19,23 @@ from adjoint import dtypes
 from adjoint.storage import decode
 from adjoint.trace.handle import Tensor
 from adjoint.trace.moves import move_array
-from adjoint.trace.recorder import refresh_special
-from adjoint.trace.state import ALIVE, Trace, local
-from adjoint.trace.trie import above
+from adjoint.trace.recorder import realize, refresh_special
+from adjoint.trace.state import ALIVE, Trace, fast, local
+from adjoint.trace.trie import Step, above
 from adjoint.trace.views import OWNED, UNSHARED, Views
 
 PLAIN = frozenset(("slice", "reshape", "permute", "expand"))
-_LARGEST = {dtypes.float32: (3e38, 1 << 24), dtypes.float64: (1e308, 1 << 53), dtypes.int64: (0.0, 1 << 63)}
+FILLED = 8  # numbers written to a pending tensor, one after the other, before the trace ends
+REPEATING = 1000  # numbers read and written here after which that becomes native code
+# Of each dtype whose memory holds numbers as NumPy has them: the largest float, and from which to which int they are exact.
+_LIMITS: dict[dtypes.DType, tuple[float, int, int]] = {
+    dtypes.float32: (3e38, -(1 << 24), 1 << 24),
+    dtypes.float64: (1e308, -(1 << 53), 1 << 53),
+    dtypes.bool: (0.0, 0, 1),
+    dtypes.uint8: (0.0, 0, 255),
+    **{getattr(dtypes, f"int{bits}"): (0.0, -(1 << bits - 1), (1 << bits - 1) - 1) for bits in (8, 16, 32, 64)},
+}
+_numbers = 0
 
 
 def read(t: Tensor) -> Any:
@@ -46,7 +57,8 @@ def read(t: Tensor) -> Any:
             array = move_array(array, move)
     if t._tid == tr.id and t._slot == tr.node.slot:
         take_back(tr, t)
-    return array.item() if a.dtype in _LARGEST else decode(np.asarray(array), t._aval.dtype).item()
+    _count()
+    return array.item() if a.dtype in _LIMITS else decode(np.asarray(array), t._aval.dtype).item()
 
 
 def take_back(tr: Trace, t: Tensor) -> None:
@@ -103,18 +115,26 @@ def write(x: Tensor, index: tuple[int, ...], value: Any) -> bool:
     if escape is not None and not escape.active():
         x._escape = escape = None
         refresh_special(x)
-    buffer, a = x._data, x._aval
-    if buffer is None or x._special or x._base is not None or a.requires_grad or local.trace.eager:
+    tr, buffer, a = local.trace, x._data, x._aval
+    if x._special or x._base is not None or a.requires_grad or tr.eager:
         return False
-    limits = _LARGEST.get(a.dtype)
+    limits = _LIMITS.get(a.dtype)
     if limits is None:
         return False
+    if isinstance(value, np.generic):
+        value = value.item()
     kind = type(value)
     if kind is float:
         if not -limits[0] < value < limits[0]:
             return False
-    elif kind is not int or not -limits[1] < value < limits[1]:
+    elif kind is not int and kind is not bool or not limits[1] <= value <= limits[2]:
         return False
+    if buffer is None:
+        if tr.filled[0] is not tr.node or tr.filled[1] < FILLED or x._tid != tr.id or tr.static or tr.watch is not None:
+            return False
+        buffer = realize(x)
+        if x._special:
+            return False
     if getrefcount(buffer) > OWNED + buffer.pooled or getrefcount(buffer.mem) > UNSHARED or not buffer.mem.flags.writeable:
         return False
     if x._views is not None:
@@ -123,4 +143,25 @@ def write(x: Tensor, index: tuple[int, ...], value: Any) -> bool:
             x._views = None
     buffer.array(a.dtype.np, a.key_shape)[index] = value
     x._version += 1
+    _count()
     return True
+
+
+def recorded(node: Step) -> None:
+    """A number was written to a pending tensor: the trace is a step longer. `node`: where it was before.
+
+    A loop of many would be a program of as many steps, and another one for any other number of them.
+    """
+    tr = local.trace
+    before, count = tr.filled
+    tr.filled = tr.node, count + 1 if before is node else 1
+
+
+def _count() -> None:
+    """Have loops of single numbers done by native code: they need not come to the end of a trace, where it is put in place."""
+    global _numbers
+    _numbers += 1
+    if _numbers == REPEATING and fast.claim is None:
+        from adjoint.trace import native
+
+        native.install()

@@ -63,13 +63,14 @@ class Trace:
     trail: changes in place that may fail: id of the tensor, its slot before or else its memory, its slot after.
     lowered: the dtype in which `autocast` wants products, or None.
     period: the repetition that was found in it.  looked: where it was last looked for (`repeat`).
+    filled: the step after which a number was written to a pending tensor, and how many in a row (`elements`).
     giving: the trace before this one, while it is ended in place of its inputs (`in_place`).
     """
 
     __slots__ = (
         "id", "node", "inputs", "buffers", "scalars", "handles", "viewed", "mutated", "grad", "static", "eager",
         "default_dtype", "lowered", "scope", "origins", "payload", "values", "flush_after", "hist", "period",
-        "looked", "whole", "watch", "giving", "trail",
+        "looked", "whole", "watch", "giving", "trail", "filled",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -81,6 +82,7 @@ class Trace:
         self.lowered: DType | None = None
         self.scope: Any = None
         self.watch: Listener | None = None
+        self.filled: tuple[Step | None, int] = (None, 0)
         self.giving: Giving | None = None
         self.mutated: dict[int, Tensor] = {}
         self.origins: dict[int, tuple] = {}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -187,3 +190,101 @@ def test_an_element_of_a_part_that_is_used_afterwards() -> None:
         row = x.select(0, k)
         rows.append(row * row[0].item())
     assert torch.stack(rows).tolist() == [[1, 2], [9, 12], [25, 30]]
+
+
+@pytest.mark.parametrize("number", [lambda k: k * 0.5, lambda k: k, lambda k: np.float32(k + 0.25)], ids=["floats", "ints", "of NumPy"])
+def test_a_new_tensor_filled_in_a_loop_is_no_program_of_as_many_steps(number):
+    """Nor is any other number of elements one more program."""
+    for n in (150, 160, 161, 170):
+        before = dict(counters)
+        x = torch.zeros(n)
+        y = x + 1
+        for k in range(n):
+            x[k] = number(k)
+        assert x.tolist() == [float(number(k)) for k in range(n)] and y.tolist() == [1.0] * n
+        assert x._version == n
+        if not torch.is_eager():
+            assert counters["operations"] - before["operations"] < 64, "most numbers were written without a step"
+    if not torch.is_eager():
+        assert counters["programs"] - before["programs"] <= 1  # of `zeros` and `ones` of this size
+
+
+def test_numbers_written_between_other_steps_stay_in_one_trace():
+    """A matrix filled with results and numbers, as a rotation is."""
+    angle = torch.tensor(0.5)
+    for _ in range(3):
+        before = dict(counters)
+        r = torch.zeros(4, 4)
+        for i in range(4):
+            r[i, i] = 1.0
+            r[i, (i + 1) % 4] = angle.sin() if i % 2 else angle
+            r[i, (i + 2) % 4] = -1.0
+        total = r.sum()
+        if not torch.is_eager():
+            assert counters["flushes"] == before["flushes"]
+        assert abs(total.item() - 2 * (np.sin(0.5) + 0.5)) < 1e-6
+
+
+KINDS = ("float32", "float64", "bool", "uint8", "int8", "int16", "int32", "int64")
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("pending", [False, True], ids=["in memory", "pending"])
+def test_numbers_written_have_the_value_of_a_tensor_of_them(dtype: str, pending: bool):
+    """Of any kind, next to the limits of the dtype and beyond them, where the recorded step answers."""
+    kind = getattr(torch, dtype)
+    numbers = [True, False, 0, 1, -1, 2.75, -0.0, np.float64(1.5), np.int16(7), np.bool_(True)]
+    if dtype not in ("float32", "float64", "bool"):
+        least, most = (0, 255) if dtype == "uint8" else (-(1 << (int(dtype[3:]) - 1)), (1 << (int(dtype[3:]) - 1)) - 1)
+        numbers += [least, most]
+        for beyond in (least - 256, most + 1):
+            x = torch.zeros(2, dtype=kind)
+            with pytest.raises((RuntimeError, OverflowError)):
+                x[0] = beyond
+            assert x.tolist() == [0, 0]
+    elif dtype != "bool":
+        numbers += [float("inf"), -float("inf"), 1 << 53, (1 << 53) - 1, (1 << 24) + 1, 3.4e38, 1e-42]
+    for first in range(0, 3 * len(numbers), len(numbers)):
+        x = torch.zeros(first + len(numbers), dtype=kind)
+        if not pending:
+            x.tolist()
+        for k in range(first):
+            x[k] = 1
+        for k, number in enumerate(numbers):
+            x[first + k] = number
+        wanted = [bool(n) if dtype == "bool" else torch.tensor(np.array(n)).to(kind).item() for n in numbers]
+        assert x.tolist() == [1] * first + wanted
+
+
+def test_a_loop_over_a_tensor_reads_one_element_after_the_other():
+    x = concrete(300)
+    before = dict(counters)
+    found = []
+    for k, v in enumerate(x):
+        found.append(float(v))
+        x[-1] = k * 2.0  # the last is a view like the others
+    assert found == [*map(float, range(299)), 596.0]
+    if not torch.is_eager():
+        assert counters["flushes"] == before["flushes"] and counters["operations"] == before["operations"]
+    a, b, c = x[:3]
+    assert (a + b + c).item() == 3
+    with pytest.raises(ValueError, match="too many values"):
+        a, b = x
+    with pytest.raises(TypeError, match="0-d"):
+        iter(x[0])
+
+
+def test_reading_many_elements_becomes_native_code():
+    code = """if True:
+        import adjoint as torch
+        from adjoint.trace import elements, native
+        x = torch.arange(10.0)
+        x.tolist()
+        read = [v.item() for _ in range(elements.REPEATING // 10 + 5) for v in x]
+        assert read[-20:] == [*range(10)] * 2
+        print(native.installed)
+    """
+    if torch.is_eager():
+        pytest.skip("reference mode records in Python")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
