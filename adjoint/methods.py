@@ -603,7 +603,7 @@ def deepcopy(self: Tensor, memo: dict) -> Tensor:
     out = recorder.tensor_from_array(recorder.array_of(self), a.requires_grad, a.dtype)
     if type(self) is not Tensor:
         out.__class__ = type(self)
-    if self._grad is not None:
+    if self._grad is not None and not isinstance(self, Parameter):  # as in PyTorch: a copied module begins without gradients
         out._grad = self._grad.clone().detach()
     memo[id(self)] = out
     out.__dict__.update(copy.deepcopy(own_attributes(self), memo))

@@ -337,7 +337,7 @@ def _accumulated(leaf: Tensor, create_graph: bool) -> None:
         given = local.trace.in_mode(create_graph, waiting.hook, leaf)
         if given is not None:
             name = getattr(waiting.hook, "__name__", type(waiting.hook).__name__)
-            raise TypeError(
+            raise RuntimeError(
                 f"the hook {name!r} of register_post_accumulate_grad_hook() has returned {type(given).__name__}, expected None: "
                 "what it is to change it changes in the tensor or its .grad"
             )
@@ -358,6 +358,13 @@ def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
     local.trace.in_mode(False, _add, leaf._grad, g)
 
 
+def zero_gradient(leaf: Tensor) -> None:
+    """Fill the `.grad` of a leaf with zeros where it lies, so that other names and views of its memory see them."""
+    if leaf._grad._aval.requires_grad:
+        leaf._grad = leaf._grad.detach()
+    local.trace.in_mode(False, leaf._grad.zero_)
+
+
 def _sums(olds: list[Tensor], more: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
     return [old + g for old, (_, g) in zip(olds, more, strict=True)]
 
@@ -371,9 +378,9 @@ def _add(old: Tensor, g: Tensor) -> None:
 
 
 def run_reverse(
-    roots: list[Tensor], seeds: list[Any], keep: bool, create_graph: bool, chosen: list[Tensor] | None
+    roots: list[Tensor], seeds: list[Any], keep: bool, create_graph: bool, chosen: list[Tensor] | None, hooks: bool = True
 ) -> Reverse:
-    """Walk in Python and return the walk with its results."""
+    """Walk in Python and return the walk with its results; `hooks`: with those of leaves."""
     tr = local.trace
     modes = tr.grad, tr.static, tr.whole, tr.scope
     places = []
@@ -392,6 +399,7 @@ def run_reverse(
                 wanted[(place[0].id, place[1])] = k
     walk = walker(keep, wanted, leaves)
     walk.through = segments.through if walker is Reverse else None
+    walk.leaf_hooks = hooks
     if chosen is not None:
         known = [p for p in places if p is not None]
         walk.relevant = dependents(known, set(wanted or ()), leaves or set())
@@ -455,7 +463,6 @@ def grad(
         raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
     seeds = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
     seeds += [None] * (len(roots) - len(seeds))
-    keep = create_graph if retain_graph is None else retain_graph
     if is_grads_batched:
         count = next(g._aval.shape[0] for g in seeds if g is not None)
         rows = [
@@ -472,20 +479,30 @@ def grad(
             raise RuntimeError(f"all inputs have to be Tensors, but got {type(t).__name__}")
         if not t._aval.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
+    keep = create_graph if retain_graph is None else retain_graph
+    return _complete(chosen, gradients(roots, chosen, seeds, keep, create_graph), allow_unused, materialize_grads)
+
+
+def gradients(
+    roots: list[Tensor], chosen: list[Tensor], seeds: list[Tensor | None], keep: bool, create_graph: bool, hooks: bool = True
+) -> list[Tensor | None]:
+    """What `grad` gives, None for an input that was not used; all requires grad.
+
+    hooks: run those of leaves. False for who passes the gradients on to the leaves by another walk, which runs them.
+    """
     tr = local.trace
     key = None
     if not tr.eager:
         slots = bind_all(tr, (*roots, *chosen, *(g for g in seeds if g is not None)))
-        key = ("grad", slots, len(roots), len(chosen), tuple(g is None for g in seeds), keep, create_graph)
+        key = ("grad", slots, len(roots), len(chosen), tuple(g is None for g in seeds), keep, create_graph, hooks)
         macro = tr.node.macros.get(key) if tr.node.macros is not None else None
         if macro is not None:
             tr.node = macro.end
-            found = [None if r is None else _handle(tr, *r) for r in macro.results]
-            return _complete(chosen, found, allow_unused, materialize_grads)
+            return [None if r is None else _handle(tr, *r) for r in macro.results]
     start, tid = tr.node, tr.id
     before = len(tr.handles), len(tr.inputs), len(tr.scalars)
-    walk = run_reverse(roots, seeds, keep, create_graph, chosen)
-    found = []
+    walk = run_reverse(roots, seeds, keep, create_graph, chosen, hooks)
+    found: list[Tensor | None] = []
     for k, t in enumerate(chosen):
         found.append(walk.leaves[id(t)][1] if t._leaf and id(t) in walk.leaves else walk.results.get(k))
     if (
@@ -502,7 +519,7 @@ def grad(
         del tr.handles[before[0] :]
         found = [None if r is None else _handle(tr, *r) for r in results]
     _end_pieces(tr, walk)
-    return _complete(chosen, found, allow_unused, materialize_grads)
+    return found
 
 
 def _handle(tr: Any, slot: int, a: Any) -> Tensor:

@@ -68,6 +68,7 @@ class Reverse:
         self.cotangents: dict[int, dict[int, Any]] = {}
         self.waiting: dict[int, list[int]] = {}
         self.histories: dict[int, History] = {}
+        self.leaf_hooks = True
         self.pythonic = False  # met a hook or a custom function: cannot be a macro
         self.past = False  # went through a trace that has ended
         self.freed: dict[int, set[int]] = {}
@@ -99,6 +100,8 @@ class Reverse:
 
     def finish_leaves(self) -> None:
         """Run the hooks of leaves, on their whole gradient."""
+        if not self.leaf_hooks:
+            return
         for key, (leaf, g) in list(self.leaves.items()):
             if leaf._hooks is not None:  # also if none is left: this place is that of a leaf with hooks
                 self.pythonic = True

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 import adjoint as torch
+from adjoint.autograd.engine import zero_gradient
 from adjoint.methods import Parameter, Tensor
 
 __all__ = ["HookHandle", "IncompatibleKeys", "Module"]
@@ -482,14 +483,14 @@ class Module:
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients, or with `set_to_none=False` fill them with zeros."""
+        """Forget all gradients, or with `set_to_none=False` fill them with zeros, where they lie."""
         for param in self.parameters():
             if param.grad is None:
                 continue
             if set_to_none:
                 param.grad = None
             else:
-                param.grad = torch.zeros_like(param.grad)
+                zero_gradient(param)
 
     # ---- hooks -----------------------------------------------------------------------------------
 

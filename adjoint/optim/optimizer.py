@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 import adjoint as torch
+from adjoint.autograd.engine import zero_gradient
 from adjoint.methods import Tensor
 from adjoint.nn.module import HookHandle
 from adjoint.ops.composite import update
@@ -94,13 +95,13 @@ class Optimizer:
         self.param_groups.append(param_group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients, or with `set_to_none=False` replace them by zeros."""
+        """Forget all gradients, or with `set_to_none=False` fill them with zeros, where they lie."""
         for group in self.param_groups:
             for param in group["params"]:
                 if set_to_none:
                     param._grad = None
                 elif param._grad is not None:
-                    param._grad = torch.zeros_like(param._grad)
+                    zero_gradient(param)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update. `closure`, if given, computes the loss and its gradients, and its value is returned."""

@@ -121,12 +121,16 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
         return bind(tr, from_other_thread(tr, t))
     data = read = t._data
     kind = "input"
+    former = None  # where this trace has the same leaf already, from when its memory was read before
     if t._escape is not None:
+        if t._leaf and t._aval.requires_grad:
+            former = next((p for p, x in enumerate(tr.inputs) if x is t), None)
         if not t._escape.active():
             t._escape = None
             refresh_special(t)
-            return bind(tr, t)
-        if data.nbytes <= SNAPSHOT_BYTES or tr.eager or t._aval.requires_grad:
+            if former is None:
+                return bind(tr, t)
+        elif data.nbytes <= SNAPSHOT_BYTES or tr.eager or t._aval.requires_grad:
             data = Buffer.from_array(data.array(np.uint8, (t._aval.nbytes,)))
         else:
             tr.flush_after = True
@@ -137,6 +141,8 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
     key: Any = t._aval  # a copy of shared memory is an input like any other
     if kind != "input" or origin is not None or t._hooks is not None:
         key = (key, kind, origin is not None, t._hooks is not None)
+    if former is not None:  # macros know leaves by their positions: the path says which of them are one leaf
+        key = (key, former)
     step = tr.node.kids.get(key)
     if step is None:
         if tr.node.boundary or tr.node.cut:
@@ -169,10 +175,10 @@ def bind_view(tr: Trace, t: Tensor) -> int:
     from adjoint.trace.views import read_shared, replay
 
     base = t._base
-    if base._escape is not None and not base._escape.active():
+    shared = base._escape is not None and base._escape.active()
+    if not shared and base._escape is not None and not base._aval.requires_grad:  # else its binding sees to that
         base._escape = None
         refresh_special(base)
-    shared = base._escape is not None
     if shared and not t._aval.requires_grad:
         fresh = read_shared(t)
         slot = bind(tr, fresh)

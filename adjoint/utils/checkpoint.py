@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import adjoint as torch
+from adjoint.autograd import engine
 from adjoint.batch.trees import leaves_of, rebuild
 from adjoint.grad.walk import locate
 from adjoint.methods import Tensor
@@ -131,7 +132,7 @@ def _captured(outs: list[Tensor], own: list[Tensor], since: int) -> list[Tensor]
     if computed:
         suspects = list(computed.values())
         seeds = [torch.zeros_like(t) for t in outs]
-        reached = torch.autograd.grad(outs, suspects, seeds, retain_graph=True, allow_unused=True)
+        reached = engine.gradients(outs, suspects, seeds, keep=True, create_graph=False, hooks=False)
         for t, g in zip(suspects, reached, strict=True):
             if g is not None:
                 raise RuntimeError(
@@ -166,9 +167,8 @@ class _Checkpointed(torch.autograd.Function):
             chosen = [t for t in leaves_of(args) if t.requires_grad] + leaves
             outs = piece.again(args)
             pairs = [(o, s) for o, s in zip(outs, seeds, strict=True) if o.requires_grad]
-            made = torch.autograd.grad(
-                [o for o, _ in pairs], chosen, [s for _, s in pairs], create_graph=again, allow_unused=True
-            )
+            # hooks of the leaves see the sum of all their gradients, and that is known to the walk that called this one
+            made = engine.gradients([o for o, _ in pairs], chosen, [s for _, s in pairs], again, again, hooks=False)
             return [torch.zeros_like(t) if g is None else g for t, g in zip(chosen, made, strict=True)]
 
         again = torch.is_grad_enabled()

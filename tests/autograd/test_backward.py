@@ -453,7 +453,7 @@ def test_hooks_after_accumulation_refuse_what_they_cannot_serve() -> None:
     def wrong(t: Any) -> Any:
         return t.grad
 
-    with x.register_post_accumulate_grad_hook(wrong), pytest.raises(TypeError, match="'wrong'.*returned Tensor"):
+    with x.register_post_accumulate_grad_hook(wrong), pytest.raises(RuntimeError, match="'wrong'.*returned Tensor"):
         (x * 2).sum().backward()
     assert x.grad.tolist() == [2.0]
 

@@ -201,6 +201,27 @@ def test_apply_and_copy() -> None:
     assert (twin.first.weight == net.first.weight).all().item()
 
 
+def test_a_copied_module_begins_without_gradients() -> None:
+    """As in PyTorch; a copied leaf that is no parameter keeps its own."""
+    net = nn.Linear(2, 1)
+    net(torch.ones(1, 2)).sum().backward()
+    assert all(p.grad is None for p in copy.deepcopy(net).parameters())
+    x = torch.ones(2, requires_grad=True)
+    x.sum().backward()
+    assert copy.deepcopy(x).grad.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("by_module", [False, True])
+def test_zeros_are_written_where_the_gradient_lies(by_module: bool) -> None:
+    net, flat = nn.Linear(2, 1), torch.ones(3)
+    net.weight.grad, net.bias.grad = flat[:2].view(1, 2), flat[2:]
+    before = net.weight.grad
+    (net if by_module else torch.optim.SGD(net.parameters(), lr=0.1)).zero_grad(set_to_none=False)
+    assert flat.tolist() == [0, 0, 0] and net.weight.grad is before
+    net(torch.ones(1, 2)).sum().backward()
+    assert flat.tolist() == [1, 1, 1]
+
+
 def test_hooks() -> None:
     net = Net()
     calls: list[Any] = []

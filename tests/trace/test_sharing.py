@@ -371,3 +371,27 @@ def test_a_shallow_copy_shares_memory() -> None:
         with torch.no_grad():
             twin[0, 0] = 1
         assert twin.label == "mine" and x[0, 0].item() == 7
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_leaf_read_anew_and_another_leaf_are_different_paths(held: bool) -> None:
+    """Memory that was handed out is read anew, so one leaf stands in a trace twice; gradients must not go to the first
+    of two leaves where there are two."""
+    old = torch.tensor([1.0, 2.0], requires_grad=True)
+    new = torch.tensor([3.0, 4.0], requires_grad=True)
+    for w in (old, old, new, old, new):
+        array = old.detach().numpy()
+        if not held:
+            del array
+        old.grad = new.grad = None
+        (w * w).sum().backward()
+        assert w.grad.tolist() == (2 * w).tolist()
+        assert (new if w is old else old).grad is None
+    for w in (old, new, old):
+        array = old.detach().numpy()
+        loss = (old * 3).sum()
+        if not held:
+            del array
+        (g,) = torch.autograd.grad(loss, w, allow_unused=True)
+        assert (g is None) is (w is new)
+        assert loss.item() == 9

@@ -150,6 +150,25 @@ def test_errors() -> None:
         y.sum().backward()
 
 
+def test_hooks_of_parameters_run_once_on_the_whole_gradient() -> None:
+    w = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    seen: list[Any] = []
+    w.register_hook(lambda g: seen.append(g.tolist()) or g * 0.5)
+    for _ in range(3):
+        w.grad = None
+        x = torch.tensor([3.0, 5.0])
+        y = checkpoint(lambda t: t * w, x, use_reentrant=False) + w
+        y.sum().backward()
+        assert w.grad.tolist() == [2.0, 3.0]
+    assert seen == [[4.0, 6.0]] * 3
+    y = checkpoint(lambda t: t * w * w, x, use_reentrant=False)
+    (g,) = torch.autograd.grad(y.sum(), w, create_graph=True)
+    assert g.tolist() == [3.0, 10.0]
+    w.grad = None
+    g.sum().backward()
+    assert w.grad.tolist() == [1.5, 2.5]
+
+
 @pytest.mark.parametrize("segments", [1, 2, 3, 5])
 def test_sequential(segments: int) -> None:
     torch.manual_seed(0)
