@@ -341,7 +341,7 @@ def _make_parameter(data: Tensor, requires_grad: _Any = True) -> Tensor:
 
 
 _LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "backends", "cuda", "fft", "func", "linalg", "random", "viz",
-                 "special", "testing", "compiler", "profiler", "amp")
+                 "special", "return_types", "testing", "compiler", "profiler", "amp")
 _LAZY_NAMES = {
     "save": "adjoint.io", "load": "adjoint.io", "no_grad": "adjoint.autograd.modes",
     "enable_grad": "adjoint.autograd.modes", "inference_mode": "adjoint.autograd.modes",
@@ -351,6 +351,14 @@ _LAZY_NAMES = {
     "compile": "adjoint.compiler", "VerificationError": "adjoint.runtime.verify",
     **dict.fromkeys("stft istft hann_window hamming_window blackman_window bartlett_window kaiser_window".split(), "adjoint.ops.frames"),
     **dict.fromkeys("autocast is_autocast_enabled get_autocast_dtype set_autocast_enabled set_autocast_dtype".split(), "adjoint.amp"),
+    **dict.fromkeys(
+        "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d prelu hardshrink bilinear cosine_similarity pairwise_distance "
+        "pdist rms_norm relu_ celu_ selu_ rrelu_ threshold_ avg_pool1d adaptive_avg_pool1d max_pool1d max_pool2d max_pool3d pixel_shuffle "
+        "pixel_unshuffle channel_shuffle".split(), "adjoint.nn.functional"),
+    **dict.fromkeys(
+        "batch_norm instance_norm layer_norm group_norm celu selu threshold rrelu alpha_dropout feature_dropout feature_alpha_dropout embedding "
+        "adaptive_max_pool1d max_pool1d_with_indices binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss hinge_embedding_loss kl_div "
+        "margin_ranking_loss poisson_nll_loss triplet_margin_loss".split(), "adjoint.nn.functional.toplevel"),
     "lu_solve": "adjoint.ops.factors", "lu_unpack": "adjoint.ops.factors",
 }  # fmt: skip
 

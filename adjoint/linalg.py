@@ -32,13 +32,13 @@ from adjoint.ops.linalg import (
     matrix_rank,
     multi_dot,
     pinv,
-    slogdet,
     solve,
     solve_triangular,
     svdvals,
 )
 from adjoint.ops.linalg import linalg_norm as norm
 from adjoint.ops.linalg import linalg_qr as qr
+from adjoint.ops.linalg import linalg_slogdet as slogdet
 from adjoint.ops.linalg import linalg_svd as svd
 from adjoint.ops.linalg import linalg_vander as vander
 from adjoint.ops.linalg import linalg_vector_norm as vector_norm

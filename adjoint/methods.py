@@ -792,6 +792,8 @@ def attach() -> None:
         __dlpack__=exchange.to_dlpack, __dlpack_device__=exchange.dlpack_device,
         stft=lambda self, *args, **options: _framed("stft")(self, *args, **options),
         istft=lambda self, *args, **options: _framed("istft")(self, *args, **options),
+        hardshrink=lambda self, lambd=0.5: _functional("hardshrink")(self, lambd),
+        prelu=lambda self, weight: _functional("prelu")(self, weight),
         softmax=lambda self, dim, dtype=None: _functional("softmax")(self, dim=dim, dtype=dtype),
         log_softmax=lambda self, dim, dtype=None: _functional("log_softmax")(self, dim=dim, dtype=dtype),
     )  # fmt: skip

@@ -33,7 +33,7 @@ PUBLIC = sorted(
 )
 LIBRARIES = [
     "adjoint." + name
-    for name in "nn nn.functional nn.init optim optim.lr_scheduler utils.data distributions io linalg special fft viz "
+    for name in "nn nn.functional nn.init optim optim.lr_scheduler utils.data distributions io linalg special return_types fft viz "
     "autograd autograd.functional func profiler".split()
 ]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS

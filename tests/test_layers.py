@@ -36,7 +36,7 @@ ORDER = (
     ("rewrite",),
     ("ir",),
     ("storage",),
-    ("dtypes", "config", "_version", "absent", "hardware"),
+    ("dtypes", "config", "_version", "absent", "hardware", "return_types"),
 )
 PLACE = {name: place for place, names in enumerate(ORDER) for name in names}
 LATE = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from adjoint.return_types import same_kind
 from adjoint.trace.handle import Tensor
 
 
@@ -44,9 +45,7 @@ def rebuild(tree: Any, flat: Any) -> Any:
         return next(flat)
     if isinstance(tree, (list, tuple)):
         parts = [rebuild(t, flat) for t in tree]
-        if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-            return type(tree)(*parts)
-        return type(tree)(parts)
+        return same_kind(tree, parts) if isinstance(tree, tuple) else type(tree)(parts)
     if isinstance(tree, dict):
         return {k: rebuild(t, flat) for k, t in tree.items()}
     return tree

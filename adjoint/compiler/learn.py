@@ -14,6 +14,7 @@ from adjoint.compiler.known import Layout, Replay, State
 from adjoint.compiler.reach import PRIMITIVES, attributes_of
 from adjoint.compiler.watch import Unrepeatable, Watch
 from adjoint.methods import Tensor
+from adjoint.return_types import NamedResults
 from adjoint.trace.many import bind_all
 from adjoint.trace.recorder import READS
 from adjoint.trace.state import ALIVE
@@ -221,7 +222,7 @@ class Before:
             if not all(type(key) in PRIMITIVES for key in o):
                 raise Unrepeatable("it returns a dict with keys that are neither numbers nor text")
             return ("dict", [(key, self._describe(tr, x, handles, bases)) for key, x in o.items()])
-        if isinstance(o, tuple) and hasattr(o, "_fields") and not getattr(o, "__dict__", None):
+        if isinstance(o, tuple) and (hasattr(o, "_fields") or isinstance(o, NamedResults)) and not getattr(o, "__dict__", None):
             return ("fields", kind, [self._describe(tr, x, handles, bases) for x in o])
         raise Unrepeatable(f"it returns an object of type {kind.__qualname__}")
 

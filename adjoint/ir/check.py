@@ -358,6 +358,13 @@ def _check_row_order(node: Node) -> None:
     _need(x.dtype is dtypes.int32 and len(x.shape) >= 1 and x.shape[-1] <= node.attrs, node, "at most as many int32 exchanges as rows")
 
 
+def _check_reinterpret(node: Node) -> None:
+    x, (old, new) = node.args[0], node.attrs
+    _need(x.dtype is old, node, "an operand of the dtype it names")
+    _need(old.itemsize == new.itemsize or len(x.shape) >= 1, node, "an axis along which sizes differ")
+    _need(old.itemsize >= new.itemsize or x.shape[-1] * old.itemsize % new.itemsize == 0, node, "whole elements")
+
+
 def _check_convolve(node: Node) -> None:
     strides, lo, hi, steps, dilations, groups = node.attrs
     x, w, *bias = node.args
@@ -432,6 +439,7 @@ _CHECKS: dict[str, Callable[[Node], None]] = {
     **dict.fromkeys(("inv", "cholesky", "solve", "det", "slogdet", "eigh"), _check_square),
     **dict.fromkeys(("qr", "svd", "lu"), _check_matrices),
     "row_order": _check_row_order,
+    "reinterpret": _check_reinterpret,
 }
 
 

@@ -72,6 +72,13 @@ def _as_complex(args: list[Aval], attrs: Any) -> Aval:
     return args[0][0][:-1], args[0][1].to_complex()
 
 
+def _reinterpret(args: list[Aval], attrs: tuple[DType, DType]) -> Aval:
+    shape, (old, new) = args[0][0], attrs
+    if old.itemsize == new.itemsize:
+        return shape, new
+    return (*shape[:-1], shape[-1] * old.itemsize // new.itemsize), new
+
+
 def _cast(args: list[Aval], attrs: DType) -> Aval:
     return args[0][0], attrs
 
@@ -377,6 +384,7 @@ _declare("tuple", "qr", _qr, exact=True)
 # attrs: whether a 0 on the diagonal of U is an error. row_order: the last of these from the second; attrs: how many rows.
 _declare("tuple", "lu", _lu, exact=True)
 _declare("host", "row_order", _row_order, exact=True)
+_declare("host", "reinterpret", _reinterpret, exact=True)  # the same memory as another dtype; attrs: the dtypes before and after
 _declare("tuple", "eigh", _eigh, exact=True)
 _declare("tuple", "svd", _svd, exact=True)
 _declare("movement", "pick", _pick, linear=True, exact=True)  # attrs: which result of a primitive with several

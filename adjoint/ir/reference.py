@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 from adjoint import dtypes
 from adjoint.ir.graph import Graph, Node
 from adjoint.ir.prims import IMAGINARY, spread_length, window_length
-from adjoint.storage import round_to
+from adjoint.storage import decode, encode, round_to
 
 Arrays = list[Any]
 
@@ -424,6 +424,15 @@ def _cholesky(x: np.ndarray) -> np.ndarray:
     return np.linalg.cholesky(x)
 
 
+def _reinterpret(a: Arrays, attrs: tuple[dtypes.DType, dtypes.DType]) -> np.ndarray:
+    """The bytes of an array read as another dtype, along the last axis where the sizes differ."""
+    old, new = attrs
+    memory = encode(a[0], old)
+    lying = np.ascontiguousarray(memory if memory.ndim else memory.reshape(1))
+    seen = lying.view(np.uint8) != 0 if new is dtypes.bool else lying.view(new.np)
+    return decode(seen.reshape(memory.shape) if old.itemsize == new.itemsize else seen, new)
+
+
 def _row_order(a: Arrays, m: int) -> np.ndarray:
     """Exchanges of row i with row pivots[i] - 1, one after the other, as an order of m rows."""
     pivots = a[0].reshape(math.prod(a[0].shape[:-1]), a[0].shape[-1])
@@ -593,6 +602,7 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "qr": _linalg(lambda x: tuple(np.linalg.qr(x)), "qr"),
     "lu": _lu,
     "row_order": _row_order,
+    "reinterpret": _reinterpret,
     "eigh": _linalg(lambda x: tuple(np.linalg.eigh(x)), "eigh"),
     "svd": _linalg(lambda x: tuple(np.linalg.svd(x, full_matrices=False)), "svd"),
 }

@@ -52,6 +52,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "argselect": ("axis", "descending", "start", "stop"),
     "lu": ("check",),
     "row_order": ("rows",),
+    "reinterpret": ("old", "new"),
     "fft": ("axes", "inverse", "power"),
     "rfft": ("axis", "power"),
     "irfft": ("axis", "n", "power"),

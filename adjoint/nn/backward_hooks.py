@@ -12,6 +12,7 @@ from typing import Any
 
 import adjoint as torch
 from adjoint.methods import Tensor
+from adjoint.return_types import same_kind
 from adjoint.trace.state import warn
 
 __all__: list[str] = []
@@ -69,7 +70,7 @@ class Watched:
                 )
         if isinstance(result, tuple):
             made, _ = _through(result, self._outputs_met)
-            return type(result)(*made) if hasattr(result, "_fields") else made
+            return same_kind(result, made)
         return _through((result,), self._outputs_met)[0][0]
 
     def _outputs_met(self, grads: Gradients) -> Gradients:

@@ -7,11 +7,11 @@ leading axes. `adjoint.linalg` offers these under PyTorch's names.
 from __future__ import annotations
 
 import bisect
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
-from adjoint import dtypes
+from adjoint import dtypes, return_types
 from adjoint.ops.complex_numbers import conj
 from adjoint.ops.create import eye
 from adjoint.ops.elementwise import cast, where
@@ -25,23 +25,6 @@ from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import array_of, record, tensor_from_array
 
 
-class LUFactor(NamedTuple):
-    LU: Tensor
-    pivots: Tensor
-
-
-class LUFactorEx(NamedTuple):
-    LU: Tensor
-    pivots: Tensor
-    info: Tensor
-
-
-class LU(NamedTuple):
-    P: Tensor
-    L: Tensor
-    U: Tensor
-
-
 def _factors(name: str, A: Tensor, pivot: bool, check: bool) -> list[Tensor]:
     if len(A._aval.shape) < 2:
         raise RuntimeError(f"torch.{name}: Expected tensor with 2 or more dimensions. Got size: {list(A._aval.shape)} instead")
@@ -53,7 +36,7 @@ def _factors(name: str, A: Tensor, pivot: bool, check: bool) -> list[Tensor]:
     return [record("pick", (three,), k) for k in range(3)]
 
 
-def lu_factor(A: Tensor, *, pivot: bool = True) -> LUFactor:
+def lu_factor(A: Tensor, *, pivot: bool = True) -> Any:
     """P, L and U with A = P L U, packed: U on and above the diagonal of `LU` (*, m, n), L below it, without its ones.
 
     pivots (*, k), k = min(m, n), int32: row i was exchanged with row pivots[i] - 1, one after the other. RuntimeError, when
@@ -61,13 +44,15 @@ def lu_factor(A: Tensor, *, pivot: bool = True) -> LUFactor:
 
     >>> import adjoint as torch
     >>> torch.linalg.lu_factor(torch.tensor([[1., 2.], [4., 2.]]))
-    LUFactor(LU=tensor([[4.0000, 2.0000],
-            [0.2500, 1.5000]]), pivots=tensor([2, 2], dtype=torch.int32))
+    torch.return_types.linalg_lu_factor(
+    LU=tensor([[4.0000, 2.0000],
+            [0.2500, 1.5000]]),
+    pivots=tensor([2, 2], dtype=torch.int32))
     """
-    return LUFactor(*_factors("lu_factor", A, pivot, True)[:2])
+    return return_types.linalg_lu_factor(_factors("lu_factor", A, pivot, True)[:2])
 
 
-def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -> LUFactorEx:
+def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -> Any:
     """`lu_factor` that says in `info` (*), int32, which element of U's diagonal is the first 0, counted from 1; 0 for none.
 
     >>> import adjoint as torch
@@ -77,12 +62,12 @@ def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -
     packed, pivots, _ = _factors("lu_factor_ex", A, pivot, check_errors)
     zero = diagonal(packed.detach(), 0, -2, -1) == 0
     if not zero._aval.shape[-1]:
-        return LUFactorEx(packed, pivots, record("full", (0,), (tuple(zero._aval.shape[:-1]), dtypes.int32)))
+        return return_types.linalg_lu_factor_ex((packed, pivots, record("full", (0,), (tuple(zero._aval.shape[:-1]), dtypes.int32))))
     first = cast(zero, dtypes.int64).argmax(-1) + 1
-    return LUFactorEx(packed, pivots, cast(where(zero.any(-1), first, 0), dtypes.int32))
+    return return_types.linalg_lu_factor_ex((packed, pivots, cast(where(zero.any(-1), first, 0), dtypes.int32)))
 
 
-def lu(A: Tensor, *, pivot: bool = True) -> LU:
+def lu(A: Tensor, *, pivot: bool = True) -> Any:
     """A = P L U: a permutation (*, m, m), a unit lower triangle (*, m, k) and an upper triangle (*, k, n), k = min(m, n).
 
     >>> import adjoint as torch
@@ -91,7 +76,7 @@ def lu(A: Tensor, *, pivot: bool = True) -> LU:
             [0.0000, 1.5000]])
     """
     packed, _, order = _factors("lu", A, pivot, False)
-    return LU(_permutation(order, A._aval.dtype), *_unpacked(packed))
+    return return_types.linalg_lu((_permutation(order, A._aval.dtype), *_unpacked(packed)))
 
 
 def _permutation(order: Tensor, dtype: dtypes.DType) -> Tensor:
@@ -113,7 +98,7 @@ def _order(name: str, pivots: Tensor, m: int) -> Tensor:
     return record("row_order", (pivots,), m)
 
 
-def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpack_pivots: bool = True) -> LU:
+def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpack_pivots: bool = True) -> Any:
     """P, L and U of what `lu_factor` gave; what is not asked for stays empty.
 
     >>> import adjoint as torch
@@ -126,7 +111,7 @@ def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpa
     none = record("full", (0.0,), ((0,), dtype))
     L, U = _unpacked(LU_data) if unpack_data else (none, none)
     order = _order("torch.lu_unpack", LU_pivots, LU_data._aval.shape[-2])
-    return LU(_permutation(order, dtype) if unpack_pivots else none, L, U)
+    return return_types.lu_unpack((_permutation(order, dtype) if unpack_pivots else none, L, U))
 
 
 def linalg_lu_solve(LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoint: bool = False) -> Tensor:
@@ -219,17 +204,7 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
 lu_solve, lu_unpack = checked(lu_solve, "lu_solve"), checked(lu_unpack, "lu_unpack")
 
 
-class CholeskyEx(NamedTuple):
-    L: Tensor
-    info: Tensor
-
-
-class InverseEx(NamedTuple):
-    inverse: Tensor
-    info: Tensor
-
-
-def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -> CholeskyEx:
+def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -> Any:
     """`cholesky` that does not raise for a matrix which is not positive definite, but says so.
 
     info, int32, of the shape of the batch: 0, or the order of the first leading minor that is not positive definite; L is then the
@@ -242,13 +217,13 @@ def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -
     check_matrix("cholesky_ex", A)
     if check_errors:
         L = cholesky(A, upper=upper)
-        return CholeskyEx(L, record("full", (0,), (A._aval.shape[:-2], dtypes.int32)))
+        return return_types.linalg_cholesky_ex((L, record("full", (0,), (A._aval.shape[:-2], dtypes.int32))))
     shape = A._aval.shape
     values = array_of(A.detach()).reshape(-1, *shape[-2:])
     orders = np.array([_indefinite_order(a) for a in values], np.int32).reshape(shape[:-2])
     info = tensor_from_array(orders)
     safe = where(info[..., None, None] > 0, eye(shape[-1], dtype=A._aval.dtype), A)
-    return CholeskyEx(cholesky(safe, upper=upper), info)
+    return return_types.linalg_cholesky_ex((cholesky(safe, upper=upper), info))
 
 
 def _indefinite_order(a: np.ndarray) -> int:
@@ -266,7 +241,7 @@ def _is_indefinite(a: np.ndarray) -> bool:
     return False
 
 
-def inv_ex(A: Tensor, *, check_errors: bool = False) -> InverseEx:
+def inv_ex(A: Tensor, *, check_errors: bool = False) -> Any:
     """`inv` that does not raise for a singular matrix, but says so.
 
     info, int32, of the shape of the batch: 0, or the place of the first zero on the diagonal of U in A = P L U, counted from 1; the
@@ -278,4 +253,4 @@ def inv_ex(A: Tensor, *, check_errors: bool = False) -> InverseEx:
     """
     check_matrix("inv_ex", A)
     info = lu_factor_ex(A.detach(), check_errors=check_errors).info
-    return InverseEx(inv(where(info[..., None, None] > 0, eye(A._aval.shape[-1], dtype=A._aval.dtype), A)), info)
+    return return_types.linalg_inv_ex((inv(where(info[..., None, None] > 0, eye(A._aval.shape[-1], dtype=A._aval.dtype), A)), info))

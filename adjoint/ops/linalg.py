@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from adjoint import dtypes
+from adjoint import dtypes, return_types
 from adjoint.ops import elementwise as ew
 from adjoint.ops.complex_numbers import conjugate_transpose
 from adjoint.ops.elementwise import cast
@@ -23,33 +23,6 @@ from adjoint.ops.reduce import check_norm_of_nothing, vector_norm
 from adjoint.ops.shape import axes_of, matrix_transpose
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import record
-
-
-class QR(NamedTuple):
-    Q: Tensor
-    R: Tensor
-
-
-class Eigh(NamedTuple):
-    eigenvalues: Tensor
-    eigenvectors: Tensor
-
-
-class SVD(NamedTuple):
-    U: Tensor
-    S: Tensor
-    Vh: Tensor
-
-
-class SVDWithV(NamedTuple):
-    U: Tensor
-    S: Tensor
-    V: Tensor
-
-
-class Slogdet(NamedTuple):
-    sign: Tensor
-    logabsdet: Tensor
 
 
 def check_matrix(name: str, x: Tensor, square: bool = True) -> None:
@@ -90,7 +63,7 @@ def det(A: Tensor) -> Tensor:
     return record("det", (A,))
 
 
-def slogdet(A: Tensor) -> Slogdet:
+def linalg_slogdet(A: Tensor) -> Any:
     """Sign and logarithm of the absolute value of the determinant.
 
     >>> import adjoint as torch
@@ -100,7 +73,17 @@ def slogdet(A: Tensor) -> Slogdet:
     """
     check_matrix("slogdet", A)
     both = record("slogdet", (A,))
-    return Slogdet(record("pick", (both,), 0), record("pick", (both,), 1))
+    return return_types.linalg_slogdet((record("pick", (both,), 0), record("pick", (both,), 1)))
+
+
+def slogdet(input: Tensor) -> Any:
+    """`linalg.slogdet` under its old name.
+
+    >>> import adjoint as torch
+    >>> torch.slogdet(torch.eye(2)).logabsdet
+    tensor(0.)
+    """
+    return return_types.slogdet(linalg_slogdet(input))
 
 
 def logdet(A: Tensor) -> Tensor:
@@ -211,7 +194,7 @@ def cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
     return cholesky_solve(eye(L._aval.shape[-1], dtype=L._aval.dtype), L, upper)
 
 
-def linalg_qr(A: Tensor, mode: str = "reduced") -> QR:
+def linalg_qr(A: Tensor, mode: str = "reduced") -> Any:
     """A = Q R with orthonormal columns in Q and upper triangular R, for A of shape (*, m, n).
 
     mode: "reduced", Q (*, m, min(m, n)) and R (*, min(m, n), n); "complete", Q (*, m, m) and R (*, m, n), where the columns of Q
@@ -228,21 +211,21 @@ def linalg_qr(A: Tensor, mode: str = "reduced") -> QR:
     both = record("qr", (A,))
     Q, R = record("pick", (both,), 0), record("pick", (both,), 1)
     if mode == "r":
-        return QR(record("full", (0.0,), ((0,), A._aval.dtype)), R)
+        return return_types.linalg_qr((record("full", (0.0,), ((0,), A._aval.dtype)), R))
     *batch, m, n = A._aval.shape
     if mode == "complete" and m > n:
         Q, R = _completed(Q), cat([R, record("full", (0.0,), ((*batch, m - n, n), A._aval.dtype))], -2)
-    return QR(Q, R)
+    return return_types.linalg_qr((Q, R))
 
 
-def qr(input: Tensor, some: bool = True) -> QR:
+def qr(input: Tensor, some: bool = True) -> Any:
     """`linalg.qr`, reduced if `some`, else complete.
 
     >>> import adjoint as torch
     >>> torch.qr(torch.ones(3, 1), some=False).Q.shape
     torch.Size([3, 3])
     """
-    return linalg_qr(input, "reduced" if some else "complete")
+    return return_types.qr(linalg_qr(input, "reduced" if some else "complete"))
 
 
 def _completed(Q: Tensor) -> Tensor:
@@ -255,7 +238,7 @@ def _completed(Q: Tensor) -> Tensor:
     return cat([Q, basis.narrow(-1, k, m - k)], -1)
 
 
-def eigh(A: Tensor, UPLO: str = "L") -> Eigh:
+def eigh(A: Tensor, UPLO: str = "L") -> Any:
     """Eigenvalues in ascending order and eigenvectors (columns) of symmetric (Hermitian) matrices.
 
     The gradient needs distinct eigenvalues; where two are equal it is infinite or NaN.
@@ -270,7 +253,7 @@ def eigh(A: Tensor, UPLO: str = "L") -> Eigh:
     check_matrix("eigh", A)
     S = A if UPLO == "L" else conjugate_transpose(A)
     both = record("eigh", (S,))
-    return Eigh(record("pick", (both,), 0), record("pick", (both,), 1))
+    return return_types.linalg_eigh((record("pick", (both,), 0), record("pick", (both,), 1)))
 
 
 def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
@@ -283,7 +266,7 @@ def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
     return eigh(A, UPLO).eigenvalues
 
 
-def linalg_svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> SVD:
+def linalg_svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> Any:
     """A = U diag(S) Vh with singular values in descending order, for A of shape (*, m, n) with k = min(m, n).
 
     full_matrices: U (*, m, m) and Vh (*, n, n) as in PyTorch by default, where the vectors beyond k have no derivative; if False
@@ -301,10 +284,10 @@ def linalg_svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = No
         U = _completed(U)
     elif full_matrices and m < n:
         Vh = conjugate_transpose(_completed(conjugate_transpose(Vh)))
-    return SVD(U, S, Vh)
+    return return_types.linalg_svd((U, S, Vh))
 
 
-def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SVDWithV:
+def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Any:
     """input = U diag(S) V^H: `linalg.svd` with V instead of its adjoint, reduced if `some`; U and V are zeros unless `compute_uv`.
 
     >>> import adjoint as torch
@@ -315,7 +298,7 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SVDWithV:
     """
     U, S, Vh = linalg_svd(input, not some if compute_uv else True)
     V = conjugate_transpose(Vh)
-    return SVDWithV(U, S, V) if compute_uv else SVDWithV(U.detach() * 0, S, V.detach() * 0)
+    return return_types.svd((U, S, V) if compute_uv else (U.detach() * 0, S, V.detach() * 0))
 
 
 def svdvals(A: Tensor, *, driver: str | None = None) -> Tensor:
@@ -348,19 +331,11 @@ def pinv(A: Tensor, rcond: float | None = None, *, atol: float | None = None, rt
     return matmul(conjugate_transpose(Vh) * inverse.unsqueeze(-2), conjugate_transpose(U))
 
 
-class Lstsq(NamedTuple):
-    """What `lstsq` returns; `singular_values` stays empty, as with PyTorch's default driver."""
-
-    solution: Tensor
-    residuals: Tensor
-    rank: Tensor
-    singular_values: Tensor
-
-
-def lstsq(A: Tensor, B: Tensor) -> Lstsq:
+def lstsq(A: Tensor, B: Tensor) -> Any:
     """The X of least norm that minimises the norm of `A @ X - B`, by the pseudo-inverse.
 
-    A (*, m, n), B (*, m, k) or (*, m). `residuals`: squared norms of the columns of A @ X - B where m > n, else empty.
+    A (*, m, n), B (*, m, k) or (*, m). `residuals`: squared norms of the columns of A @ X - B where m > n, else
+    empty; `singular_values` stays empty, as with PyTorch's default driver.
 
     >>> import adjoint as torch
     >>> torch.linalg.lstsq(torch.tensor([[1., 0.], [1., 1.], [1., 2.]]), torch.tensor([[1.], [3.], [5.]])).solution
@@ -376,7 +351,7 @@ def lstsq(A: Tensor, B: Tensor) -> Lstsq:
     along = -1 if len(B._aval.shape) == 1 else -2
     gap = matmul(A, solution) - B
     residuals = ((ew.absolute(gap) if gap._aval.dtype.is_complex else gap) ** 2).sum(along) if m > n else none
-    return Lstsq(solution, residuals, matrix_rank(A), none)
+    return return_types.linalg_lstsq((solution, residuals, matrix_rank(A), none))
 
 
 def matrix_rank(A: Tensor, tol: float | None = None) -> Tensor:

@@ -4,11 +4,11 @@ the parts and neighbours of floating numbers."""
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from adjoint import dtypes
+from adjoint import dtypes, return_types
 from adjoint.dtypes import DType
 from adjoint.ops.elementwise import (
     absolute,
@@ -234,14 +234,7 @@ def _neighbour(size: Tensor, dtype: DType, sign: int) -> Tensor:
     return where(functions["isinf"](size), info.max, out)
 
 
-class MantissaExponent(NamedTuple):
-    """What `frexp` returns."""
-
-    mantissa: Tensor
-    exponent: Tensor
-
-
-def frexp(input: Tensor) -> MantissaExponent:
+def frexp(input: Tensor) -> Any:
     """`mantissa * 2 ** exponent` with 0.5 <= abs(mantissa) < 1 and an int32 exponent; of 0, infinities and NaN the number
     itself and 0. The derivative of the mantissa is `2 ** -exponent`.
 
@@ -253,7 +246,7 @@ def frexp(input: Tensor) -> MantissaExponent:
     """
     if not input._aval.dtype.is_floating_point:
         raise RuntimeError(f"torch.frexp() only supports floating-point dtypes, not {input._aval.dtype.name}; convert it with .float()")
-    return MantissaExponent(*_frexp(input))
+    return return_types.frexp(_frexp(input))
 
 
 @composite("FrexpBackward0")

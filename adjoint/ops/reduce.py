@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
-from adjoint import dtypes
+from adjoint import dtypes, return_types
 from adjoint.dtypes import DType
 from adjoint.ops import elementwise as ew
 from adjoint.ops.elementwise import cast, where
@@ -19,13 +19,6 @@ from adjoint.trace.macro import composite
 from adjoint.trace.recorder import record, record_one
 
 ALL_AXES = tuple(tuple(range(rank)) for rank in range(65))
-
-
-class ValuesIndices(NamedTuple):
-    """What reductions along one axis with positions return."""
-
-    values: Tensor
-    indices: Tensor
 
 
 def _pick_names(dim: Any, keepdim: bool, axis: Any, keepdims: bool | None) -> tuple[Any, bool]:
@@ -268,15 +261,16 @@ def _arg(prim: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     return _keep(out, shape, (axis,)) if keepdim else out
 
 
-def _extreme(prim: str, x: Tensor, dim: int, keepdim: bool) -> ValuesIndices:
+def _extreme(prim: str, x: Tensor, dim: int, keepdim: bool) -> Any:
     """Values and positions along one axis; the gradient goes to the chosen position."""
+    kind: Any = return_types.max if prim == "max" else return_types.min
     shape = x._aval.shape
     if not shape:
         ew.refuse(prim, (0, 1, 2), x)
-        return ValuesIndices(x.clone(), _arg("arg" + prim, x, dim, False))
+        return kind((x.clone(), _arg("arg" + prim, x, dim, False)))
     axis = axis_of(dim, len(shape))
     _check_not_empty(prim, x, (axis,), axis)
-    return ValuesIndices(*_EXTREMES[prim](x, "arg" + prim, axis, keepdim))
+    return kind(_EXTREMES[prim](x, "arg" + prim, axis, keepdim))
 
 
 def _chosen(x: Tensor, prim: str, axis: int, keepdim: bool) -> tuple[Tensor, Tensor]:
@@ -396,7 +390,7 @@ def _scan(prim: str, input: Tensor, dim: Any, dtype: DType | None) -> Tensor:
     return record(prim, (x,), axis) if x._aval.shape else x.clone()
 
 
-def cummax(input: Tensor, dim: int) -> ValuesIndices:
+def cummax(input: Tensor, dim: int) -> Any:
     """Running maximum and where it was (the latest of equals).
 
     >>> import adjoint as torch
@@ -406,7 +400,7 @@ def cummax(input: Tensor, dim: int) -> ValuesIndices:
     return _running(input, dim, "cummax")
 
 
-def cummin(input: Tensor, dim: int) -> ValuesIndices:
+def cummin(input: Tensor, dim: int) -> Any:
     """Running minima along an axis and where each was last found, as a named tuple (values, indices).
 
     >>> import adjoint as torch
@@ -416,13 +410,14 @@ def cummin(input: Tensor, dim: int) -> ValuesIndices:
     return _running(input, dim, "cummin")
 
 
-def _running(x: Tensor, dim: int, prim: str) -> ValuesIndices:
+def _running(x: Tensor, dim: int, prim: str) -> Any:
+    kind: Any = return_types.cummax if prim == "cummax" else return_types.cummin
     ew.refuse(prim, (0, 1, 2), x)
     axis = axis_of(dim, len(x._aval.shape))
     if not x._aval.shape:
-        return ValuesIndices(x.clone(), record("full", (0,), ((), dtypes.int64)))
+        return kind((x.clone(), record("full", (0,), ((), dtypes.int64))))
     values = record(prim, (x,), axis)
-    return ValuesIndices(values, latest_places(x.detach(), values.detach(), axis))
+    return kind((values, latest_places(x.detach(), values.detach(), axis)))
 
 
 def latest_places(x: Tensor, extremes: Tensor, axis: int) -> Tensor:
@@ -544,7 +539,7 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
         return record("reshape", (median(flat, 0).values,), ())
     axis = axis_of(dim, len(input._aval.shape))
     if not input._aval.shape:
-        return ValuesIndices(input.clone(), record("full", (0,), ((), dtypes.int64)))
+        return return_types.median((input.clone(), record("full", (0,), ((), dtypes.int64))))
     _check_not_empty("median", input, (axis,), axis)
     n = input._aval.shape[axis]
     middle = (n - 1) // 2
@@ -554,9 +549,9 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
         index = where(ew.functions["isnan"](gather(input.detach(), axis, last)), last, index)
     values = gather(input, axis, index)
     if keepdim:
-        return ValuesIndices(values, index)
+        return return_types.median((values, index))
     shape = tuple(n for i, n in enumerate(input._aval.shape) if i != axis)
-    return ValuesIndices(record("reshape", (values,), shape), record("reshape", (index,), shape))
+    return return_types.median((record("reshape", (values,), shape), record("reshape", (index,), shape)))
 
 
 def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
@@ -569,7 +564,7 @@ def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> A
     from adjoint.ops.gather import gather
 
     if not (input._aval.dtype.is_floating_point and input._aval.size and input._aval.shape):
-        return median(input, dim, keepdim)
+        return median(input, dim, keepdim) if dim is None else return_types.nanmedian(median(input, dim, keepdim))
     if dim is None:
         return record("reshape", (nanmedian(record("reshape", (input,), (input._aval.size,)), 0).values,), ())
     axis = axis_of(dim, len(input._aval.shape))
@@ -577,21 +572,14 @@ def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> A
     counted = reduce("sum", cast(~ew.functions["isnan"](input.detach()), dtypes.int64), (axis,), True)
     index = gather(order, axis, where(counted > 0, counted - 1, 0) // 2)
     values = gather(input, axis, index)
-    return ValuesIndices(values, index) if keepdim else ValuesIndices(values.squeeze(axis), index.squeeze(axis))
+    return return_types.nanmedian((values, index) if keepdim else (values.squeeze(axis), index.squeeze(axis)))
 
 
-class MinMax(NamedTuple):
-    """What `aminmax` returns."""
-
-    min: Tensor
-    max: Tensor
-
-
-def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
     """The smallest and the largest element, as a named tuple (min, max).
 
     >>> import adjoint as torch
     >>> torch.aminmax(torch.tensor([3, 1, 2])).max
     tensor(3)
     """
-    return MinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
+    return return_types.aminmax((amin(input, dim, keepdim), amax(input, dim, keepdim)))

@@ -98,12 +98,27 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     return make_view(input, "reshape", new)
 
 
-def view(input: Tensor, *shape: Any) -> Tensor:
-    """Like `reshape`, but only ever a view: RuntimeError where that is impossible. With a dtype of the same size: refused."""
-    if len(shape) == 1 and isinstance(shape[0], dtypes.DType):
-        if shape[0] is input._aval.dtype:
-            return alias_like(input)
-        raise RuntimeError("view(dtype) reinterprets memory and is not supported; use .to(dtype) to convert values")
+PLAIN = {bool: dtypes.bool, int: dtypes.int64, float: dtypes.float64, complex: dtypes.complex128}
+
+
+def view(input: Tensor, *shape: Any, dtype: Any = None, size: Any = None) -> Tensor:
+    """Like `reshape`, but only ever a view: RuntimeError where that is impossible.
+
+    With a dtype the same memory read as numbers of that dtype, as a view without derivative. Where these are smaller or larger,
+    the last axis grows or shrinks; it has to lie in order, and sizes, other strides and the offset to be whole.
+
+    >>> import adjoint as torch
+    >>> x = torch.tensor([1., -2.])
+    >>> x.view(torch.int32)
+    tensor([ 1065353216, -1073741824], dtype=torch.int32)
+    >>> x.view(torch.uint8)
+    tensor([  0,   0, 128,  63,   0,   0,   0, 192], dtype=torch.uint8)
+    """
+    given = shape[0] if len(shape) == 1 else dtype
+    if not shape and size is not None:
+        shape = (size,)
+    if isinstance(given, (dtypes.DType, type)):
+        return _reinterpreted(input, PLAIN.get(given, given))  # type: ignore[arg-type]
     a = input._aval
     new = resolve_shape(sizes_of(shape), a.size)
     if input._base is not None and strides.reshape_strides(a.shape, a.strides, new) is None:
@@ -112,6 +127,32 @@ def view(input: Tensor, *shape: Any) -> Tensor:
             f"contiguous subspaces). Use .reshape(...) instead. (shape {list(a.shape)}, strides {list(a.strides)} -> {list(new)})"
         )
     return make_view(input, "reshape", new)
+
+
+def _reinterpreted(input: Tensor, new: dtypes.DType) -> Tensor:
+    old = input._aval.dtype
+    if new is old:
+        return alias_like(input)
+    if new.itemsize != old.itemsize:
+        _check_whole(input, old, new)
+    return make_view(input, "reinterpret", (old, new))
+
+
+def _check_whole(input: Tensor, old: dtypes.DType, new: dtypes.DType) -> None:
+    """Whether rows of memory hold whole numbers of another size, in PyTorch's words."""
+    sizes, steps = tuple(input._aval.shape), strides.strides_of(input)
+    rest = f" to view {dtypes.LEGACY[old]} as {dtypes.LEGACY[new]} (different element sizes)"
+    if not sizes:
+        raise RuntimeError(f"self.dim() cannot be 0{rest}; use .reshape(1) first")
+    if steps[-1] != 1:
+        raise RuntimeError(f"self.stride(-1) must be 1{rest}, but got {steps[-1]}; use .contiguous() first")
+    ratio = new.itemsize // old.itemsize
+    if ratio <= 1:
+        return
+    places = {"size(-1)": sizes[-1], "storage_offset()": layout_of(input)[2], **{f"stride({d})": s for d, s in enumerate(steps[:-1])}}
+    for place, number in places.items():
+        if number % ratio:
+            raise RuntimeError(f"self.{place} must be divisible by {ratio}{rest}, but got {number}")
 
 
 def alias_like(input: Tensor) -> Tensor:

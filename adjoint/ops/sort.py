@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from adjoint import dtypes
+from adjoint import dtypes, return_types
 from adjoint.ops.elementwise import cast, functions, lerp, plain, refuse, round, where
 from adjoint.ops.gather import gather
 from adjoint.ops.shape import axes_of, axis_of, narrow
@@ -17,11 +17,6 @@ from adjoint.trace.macro import composite
 from adjoint.trace.recorder import array_of, local, record, tensor_from_array
 
 isnan, logical_not, relu = functions["isnan"], functions["logical_not"], functions["relu"]
-
-
-class Sorted(NamedTuple):
-    values: Tensor
-    indices: Tensor
 
 
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
@@ -44,7 +39,7 @@ def _only(input: Tensor, name: str) -> Tensor:
     return record("full", (0,), ((), dtypes.int64))
 
 
-def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Sorted:
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Any:
     """Values in order along an axis, and where they were.
 
     >>> import adjoint as torch
@@ -53,8 +48,8 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
     """
     if not input._aval.shape:
         axis_of(dim, 0)
-        return Sorted(input.clone(), argsort(input, dim))
-    return Sorted(*_sort(input, axis_of(dim, len(input._aval.shape)), bool(descending)))
+        return return_types.sort((input.clone(), argsort(input, dim)))
+    return return_types.sort(_sort(input, axis_of(dim, len(input._aval.shape)), bool(descending)))
 
 
 def msort(input: Tensor) -> Tensor:
@@ -74,7 +69,7 @@ def _sort(x: Tensor, axis: int, descending: bool) -> tuple[Tensor, Tensor]:
     return gather(x, axis, order), order
 
 
-def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Sorted:
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     """The k largest (or smallest) along an axis, in order.
 
     >>> import adjoint as torch
@@ -89,8 +84,8 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     if not 0 <= k <= n:
         raise RuntimeError(f"selected index k out of range: k = {k} for an axis of size {n}")
     if not shape:
-        return Sorted(input.clone(), _only(input, "topk"))
-    return Sorted(*_topk(input, k, axis, bool(largest)))
+        return return_types.topk((input.clone(), _only(input, "topk")))
+    return return_types.topk(_topk(input, k, axis, bool(largest)))
 
 
 @composite("TopkBackward0")
@@ -99,7 +94,7 @@ def _topk(x: Tensor, k: int, axis: int, largest: bool) -> tuple[Tensor, Tensor]:
     return gather(x, axis, order), order
 
 
-def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sorted:
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     """The k-th smallest (k from 1) along an axis, and where it is. RuntimeError if there is no such element.
 
     >>> import adjoint as torch
@@ -116,13 +111,13 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sor
             f"kthvalue(): selected number k out of range for dimension {axis}: k = {k}, sizes {list(shape)}"
         )
     if not shape:
-        return Sorted(input.clone(), _only(input, "kthvalue"))
+        return return_types.kthvalue((input.clone(), _only(input, "kthvalue")))
     order = record("argselect", (input,), (axis, False, k - 1, k))
     values = gather(input, axis, order)
-    return Sorted(values, order) if keepdim else Sorted(values.squeeze(axis), order.squeeze(axis))
+    return return_types.kthvalue((values, order) if keepdim else (values.squeeze(axis), order.squeeze(axis)))
 
 
-def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Sorted:
+def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
     """The most frequent value along an axis (of several the smallest), and where it was last found. Each NaN is a value of its own.
 
     >>> import adjoint as torch
@@ -134,11 +129,11 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Sorted:
     shape = input._aval.shape
     axis = axis_of(dim, len(shape))
     if not shape:
-        return Sorted(input.clone(), _only(input, "mode"))
+        return return_types.mode((input.clone(), _only(input, "mode")))
     if not shape[axis]:
         raise IndexError(f"mode(): Expected reduction dim {axis} to have non-zero size, but got shape {list(shape)}")
     values, order = _mode(input, axis)
-    return Sorted(values, order) if keepdim else Sorted(values.squeeze(axis), order.squeeze(axis))
+    return return_types.mode((values, order) if keepdim else (values.squeeze(axis), order.squeeze(axis)))
 
 
 @composite("ModeBackward0")

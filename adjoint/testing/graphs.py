@@ -272,6 +272,13 @@ def _make_cast(s: Sketch) -> Node | None:
     return s.add("cast", x, attrs=dtype)
 
 
+def _make_reinterpret(s: Sketch) -> Node | None:
+    """Of integers that are given: the bits of a computed float depend on how it was rounded."""
+    old, new = s.rng.choice(((dtypes.int32, dtypes.int16), (dtypes.int64, dtypes.int32), (dtypes.int16, dtypes.int32)))
+    numbers = [s.rng.randrange(1, 1000) for _ in range(4)]
+    return s.add("reinterpret", s.given(np.array(numbers), old), attrs=(old, new))
+
+
 def _make_where(s: Sketch) -> Node | None:
     x = s.operand()
     condition = s.partner(x, dtypes.bool)
@@ -698,6 +705,7 @@ MAKERS: dict[str, Callable[[Sketch], Node | None]] = {
     "fft": _make_fft,
     "rfft": _make_rfft,
     "irfft": _make_irfft,
+    "reinterpret": _make_reinterpret,
     **{n: _host(n) for n in ("inv", "cholesky", "solve", "det", "slogdet", "qr", "lu", "row_order", "eigh", "svd")},
     "pick": _host("slogdet"),
 }

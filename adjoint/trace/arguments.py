@@ -41,7 +41,7 @@ NODES = {
 # Functions that would make something of a wrong argument: these look first.
 TESTED_AHEAD = frozenset(
     "select triu tril eye linspace logspace randperm multinomial kthvalue histc flip tile logsumexp nan_to_num deg2rad "
-    "rad2deg dropout alpha_dropout solve_triangular multi_dot index_fill index_copy index_add scatter scatter_add full_like "
+    "rad2deg dropout alpha_dropout feature_dropout feature_alpha_dropout instance_norm solve_triangular multi_dot index_fill index_copy index_add scatter scatter_add full_like "
     "randint isclose allclose equal meshgrid cosine_similarity lerp prelu pad roll batch_norm leaky_relu "
     "hinge_embedding_loss take masked_scatter dist heaviside hypot logaddexp addcmul addcdiv polygamma "
     "stft istft hann_window hamming_window blackman_window bartlett_window kaiser_window".split()

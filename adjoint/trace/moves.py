@@ -18,7 +18,7 @@ from adjoint.ir.prims import window_length
 from adjoint.trace.aval import contiguous_strides
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import alias, local, realize, record, record_one, record_slice
-from adjoint.trace.strides import reshape_strides
+from adjoint.trace.strides import reinterpreted, reshape_strides
 
 Move = tuple[str, Any, tuple]
 Layout = tuple[tuple[int, ...], tuple[int, ...] | None, int]  # sizes, strides, offset: all in elements
@@ -63,6 +63,8 @@ def undo_move(before: Tensor, move: Move, value: Tensor) -> Tensor:
         return record("complex", (record_one("real", before, None), value))
     if prim in ("as_real", "as_complex"):
         return record_one("as_complex" if prim == "as_real" else "as_real", value, None)
+    if prim == "reinterpret":
+        return record_one(prim, value, attrs[::-1])
     if prim == "slice":
         begins, _, steps = attrs
         static, local.trace.static = local.trace.static, 0
@@ -74,13 +76,15 @@ def undo_move(before: Tensor, move: Move, value: Tensor) -> Tensor:
 
 
 OVERLAPPING = frozenset(("window", "as_strided"))  # may show a place of the memory more than once
-PARTS = frozenset(("real", "imag", "as_real", "as_complex"))  # between complex numbers and their parts
+PARTS = frozenset(("real", "imag", "as_real", "as_complex", "reinterpret"))  # between dtypes, as complex numbers and their parts
 
 
 def dtype_of(dtype: DType, move: Move) -> DType:
     """The dtype of what a movement shows of a tensor of `dtype`."""
     if move[0] not in PARTS:
         return dtype
+    if move[0] == "reinterpret":
+        return move[1][1]
     return dtype.to_complex() if move[0] == "as_complex" else dtype.to_real()
 
 
@@ -228,6 +232,8 @@ def move_array(array: np.ndarray, move: Move) -> np.ndarray:
         return as_strided(part, (*part.shape, 2), (*part.strides, part.itemsize))
     if prim == "as_complex":
         return array.view(np.complex64 if array.dtype == np.float32 else np.complex128)[..., 0]
+    if prim == "reinterpret":
+        return array.view(attrs[1].np)
     if prim in ("window", "as_strided"):
         known = tuple([s // array.itemsize for s in array.strides])
         shape, strides, offset = move_layout((array.shape, known, 0), move)
@@ -269,6 +275,10 @@ def move_layout(layout: Layout, move: Move) -> Layout:
         return (*shape, 2), (*(2 * s for s in strides), 1), 2 * offset
     if prim == "as_complex":
         return shape[:-1], tuple([s // 2 for s in strides[:-1]]), offset // 2
+    if prim == "reinterpret":
+        old, new = attrs
+        sizes = shape if old.itemsize == new.itemsize else (*shape[:-1], shape[-1] * old.itemsize // new.itemsize)
+        return sizes, *reinterpreted(strides, offset, attrs)
     if prim == "expand":
         lead = len(attrs) - len(shape)
         kept = [0 if n != m else s for n, s, m in zip(shape, strides, attrs[lead:], strict=True)]

@@ -46,7 +46,7 @@ MAX_STEPS = 8192  # a trace never grows longer than this
 SNAPSHOT_BYTES = 65536  # shared memory up to this size is copied when read, beyond it the trace runs at once
 PRUNED = 32  # steps in reference mode after which a trace is rid of what nobody holds
 NOT_DIFFERENTIABLE = frozenset(
-    "alias position row_order eq ne lt le gt ge logical_not isnan isinf argmax argmin argsort argselect "
+    "alias position row_order reinterpret eq ne lt le gt ge logical_not isnan isinf argmax argmin argsort argselect "
     "iota random_bits bitwise_not bitwise_and bitwise_or bitwise_xor shift_left shift_right".split()
 )
 

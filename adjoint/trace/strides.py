@@ -7,7 +7,7 @@ from typing import Any
 from adjoint.trace.aval import contiguous_strides
 from adjoint.trace.handle import Tensor
 
-STRIDED = frozenset(("expand", "permute", "slice", "reshape", "real", "imag", "as_real", "as_complex"))
+STRIDED = frozenset(("expand", "permute", "slice", "reshape", "real", "imag", "as_real", "as_complex", "reinterpret"))
 
 
 def view_strides(prim: str, operands: tuple, attrs: Any, shape: tuple) -> tuple[int, ...] | None:
@@ -20,6 +20,8 @@ def view_strides(prim: str, operands: tuple, attrs: Any, shape: tuple) -> tuple[
         return tuple(2 * s for s in steps) + ((1,) if prim == "as_real" else ())
     if prim == "as_complex":
         return tuple(s // 2 for s in steps[:-1])
+    if prim == "reinterpret":
+        return reinterpreted(steps, 0, attrs)[0]
     if prim == "slice":
         return tuple(s * k for s, k in zip(steps, attrs[2], strict=True))
     if prim == "expand":
@@ -27,6 +29,14 @@ def view_strides(prim: str, operands: tuple, attrs: Any, shape: tuple) -> tuple[
         kept = zip(old, steps, shape[lead:], strict=True)
         return (0,) * lead + tuple(0 if n != m else s for n, s, m in kept)
     return reshape_strides(old, steps, shape)
+
+
+def reinterpreted(steps: tuple[int, ...], offset: int, dtypes: tuple[Any, Any]) -> tuple[tuple[int, ...], int]:
+    """Strides and offset in elements of another dtype; the last axis lies in order where the sizes differ."""
+    old, new = dtypes[0].itemsize, dtypes[1].itemsize
+    if old == new:
+        return steps, offset
+    return (*(s * old // new for s in steps[:-1]), 1), offset * old // new
 
 
 def strides_of(t: Tensor) -> tuple[int, ...]:

@@ -556,6 +556,12 @@ torch.clone(x).exponential_(1.0)
 torch.clone(x).random_(0, 5)
 """
 
+GOOD["toplevel"] = """
+torch.feature_dropout(x, 0.5, False)
+torch.embedding(table, j)
+torch.kl_div(x, p, 1)
+"""
+
 GOOD["functional"] = """
 F.relu(x)
 F.gelu(x)
@@ -578,6 +584,8 @@ F.softshrink(x, 0.5)
 F.hardshrink(x, 0.5)
 F.threshold(x, 0.1, 0.0)
 F.prelu(x, v)
+F.pdist(x)
+F.channel_shuffle(image, 2)
 F.glu(wide, 1)
 F.softmax(x, dim=1)
 F.softmin(x, dim=1)

@@ -362,6 +362,8 @@ PRINTED = [
     "nn.Upsample(scale_factor=2, mode='bilinear')",
     "nn.UpsamplingNearest2d(size=4)",
     "nn.PixelShuffle(2)",
+    "nn.ChannelShuffle(2)",
+    "nn.RReLU(inplace=True)",
     "nn.RNN(3, 4, nonlinearity='relu')",
     "nn.LSTM(3, 4, num_layers=2, batch_first=True, bidirectional=True)",
     "nn.GRU(3, 4, bias=False, dropout=0.5, num_layers=2)",

@@ -38,7 +38,11 @@ OTHER_FUNCTIONS = {
     "tests/test_why.py": "why",
     "tests/compiler": "compile",
     "tests/ops/test_exchange.py": "asarray from_dlpack frombuffer",
-    "tests/nn": "dropout",
+    "tests/nn": "dropout feature_dropout alpha_dropout feature_alpha_dropout conv_transpose1d conv_transpose3d prelu hardshrink bilinear "
+    "cosine_similarity pairwise_distance pdist rms_norm celu celu_ selu selu_ rrelu rrelu_ threshold threshold_ batch_norm instance_norm layer_norm "
+    "group_norm embedding avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d max_pool1d max_pool1d_with_indices max_pool2d max_pool3d "
+    "pixel_shuffle pixel_unshuffle channel_shuffle binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss hinge_embedding_loss kl_div "
+    "margin_ranking_loss poisson_nll_loss triplet_margin_loss",
 }
 OTHER_METHODS = {
     "tests/autograd": "backward detach detach_ grad grad_fn is_leaf register_hook "
@@ -53,6 +57,7 @@ OTHER_METHODS = {
     "share_memory_ is_shared pin_memory",
     "tests/ops/test_types.py": "half bfloat16",
     "tests/ops/test_numeric.py": "float_power_ conj_physical_",
+    "tests/nn": "hardshrink prelu",
 }
 
 

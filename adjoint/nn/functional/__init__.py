@@ -27,6 +27,7 @@ from adjoint.nn.functional.dropout import (  # noqa: F401
     dropout1d,
     dropout2d,
     dropout3d,
+    feature_alpha_dropout,
 )
 from adjoint.nn.functional.grids import *  # noqa: F403
 from adjoint.nn.functional.linear import *  # noqa: F403

@@ -18,9 +18,10 @@ from adjoint.ops.composite import FLOATING, INEXACT, composite
 from adjoint.trace.state import warn
 
 __all__ = [
-    "celu", "elu", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
-    "leaky_relu", "log_softmax", "logsigmoid", "mish", "prelu", "relu", "relu6", "relu_", "selu", "sigmoid",
-    "silu", "softmax", "softmin", "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold",
+    "celu", "celu_", "elu", "elu_", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
+    "hardtanh_", "leaky_relu", "leaky_relu_", "log_softmax", "logsigmoid", "mish", "prelu", "relu", "relu6", "relu_", "rrelu",
+    "rrelu_", "selu", "selu_", "sigmoid", "silu", "softmax", "softmin", "softplus", "softshrink", "softsign", "tanh",
+    "tanhshrink", "threshold", "threshold_",
 ]  # fmt: skip
 
 # Klambauer et al., "Self-Normalizing Neural Networks" (2017), equation 14.
@@ -96,6 +97,31 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     tensor([-1.,  3.])
     """
     return _maybe_in_place(input, _leaky_relu, inplace, negative_slope)
+
+
+@composite("RreluWithNoiseBackward0", takes=FLOATING)
+def _rrelu(x: Tensor, noise: Tensor, lower: float, upper: float) -> Tensor:
+    return torch.where(x > 0, x, x * (noise * (upper - lower) + lower).to(x.dtype))
+
+
+def rrelu(
+    input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """x for x > 0, else slope * x: in training each element has a slope of its own, uniform between `lower` and `upper`, else all
+    have (lower + upper) / 2 (Xu et al., "Empirical Evaluation of Rectified Activations", 2015, section 2.4).
+
+    Raises RuntimeError for lower > upper.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.rrelu(torch.tensor([-2., 3.]), 0.25, 0.75)
+    tensor([-1.,  3.])
+    """
+    if not lower <= upper:
+        raise RuntimeError(f"Lower bound should be less than or equal to the upper bound, but got lower={lower} and upper={upper}")
+    if not training:
+        return _maybe_in_place(input, _leaky_relu, inplace, (lower + upper) / 2)
+    out = _rrelu(input, torch.rand(input.shape, dtype=torch.float32), lower, upper)
+    return input.copy_(out) if inplace else out
 
 
 @composite("PreluKernelBackward0")
@@ -273,6 +299,82 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     if alpha == 0:
         raise RuntimeError("ZeroDivisionError: alpha cannot be 0 for CELU")
     return _maybe_in_place(input, _elu, inplace, alpha, 1.0, 1.0 / alpha)
+
+
+# ---- in place ------------------------------------------------------------------------------------
+
+
+def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """In-place `elu`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.elu_(torch.tensor([-2., 0.5, 3.]))
+    tensor([-0.8647,  0.5000,  3.0000])
+    """
+    return elu(input, alpha, inplace=True)
+
+
+def selu_(input: Tensor) -> Tensor:
+    """In-place `selu`.
+
+    >>> import adjoint as torch
+    >>> torch.selu_(torch.tensor([-2., 0.5, 3.]))
+    tensor([-1.5202,  0.5254,  3.1521])
+    """
+    return selu(input, inplace=True)
+
+
+def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """In-place `celu`.
+
+    >>> import adjoint as torch
+    >>> torch.celu_(torch.tensor([-2., 0.5, 3.]))
+    tensor([-0.8647,  0.5000,  3.0000])
+    """
+    return celu(input, alpha, inplace=True)
+
+
+def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """In-place `hardtanh`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.hardtanh_(torch.tensor([-2., 0.5, 3.]))
+    tensor([-1.0000,  0.5000,  1.0000])
+    """
+    return hardtanh(input, min_val, max_val, inplace=True)
+
+
+def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """In-place `leaky_relu`.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.leaky_relu_(torch.tensor([-2., 3.]), 0.5)
+    tensor([-1.,  3.])
+    """
+    return leaky_relu(input, negative_slope, inplace=True)
+
+
+def rrelu_(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Tensor:
+    """In-place `rrelu`.
+
+    >>> import adjoint as torch
+    >>> torch.rrelu_(torch.tensor([-2., 3.]), 0.25, 0.75)
+    tensor([-1.,  3.])
+    """
+    return rrelu(input, lower, upper, training, inplace=True)
+
+
+def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
+    """In-place `threshold`.
+
+    >>> import adjoint as torch
+    >>> torch.threshold_(torch.tensor([-1., 2.]), 0.5, -7.0)
+    tensor([-7.,  2.])
+    """
+    return _maybe_in_place(input, _threshold, True, threshold, value)
+
+
+# ---- bells and gates -----------------------------------------------------------------------------
 
 
 @composite("GeluBackward0", takes=FLOATING)

@@ -6,7 +6,7 @@ import adjoint as torch
 from adjoint.methods import Tensor
 from adjoint.ops.composite import composite
 
-__all__ = ["cosine_similarity", "pairwise_distance"]
+__all__ = ["cosine_similarity", "pairwise_distance", "pdist"]
 
 
 @composite("SumBackward1")
@@ -34,3 +34,22 @@ def pairwise_distance(
     tensor([5.0000])
     """
     return (x1 - x2 + eps).norm(p=p, dim=-1, keepdim=keepdim)
+
+
+def pdist(input: Tensor, p: float = 2.0) -> Tensor:
+    """p-norms of the differences of all pairs of rows: (N, M) to N (N - 1) / 2, the first row with the others first.
+
+    Rows that are equal have the gradient 0. Raises RuntimeError unless the input is a floating matrix and p is at least 0.
+
+    >>> import adjoint as torch
+    >>> torch.pdist(torch.tensor([[0., 0.], [3., 4.], [3., 0.]]))
+    tensor([5., 3., 4.])
+    """
+    if input.dim() != 2:
+        raise RuntimeError(f"pdist only supports 2D tensors, got: {input.dim()}D, of shape {list(input.shape)}")
+    if not input.is_floating_point():
+        raise RuntimeError(f"pdist only supports floating-point dtypes, not {input.dtype.name}; convert it with .float()")
+    if not p >= 0:
+        raise RuntimeError(f"pdist only supports non-negative p values, but got {p}")
+    first, second = torch.triu_indices(len(input), len(input), 1).unbind(0)
+    return (input[first] - input[second]).norm(p=p, dim=-1)

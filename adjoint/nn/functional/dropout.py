@@ -7,7 +7,9 @@ from adjoint.methods import Tensor
 from adjoint.nn.functional.activations import SELU_ALPHA, SELU_SCALE
 from adjoint.ops.composite import composite
 
-__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "masked_by_noise"]
+__all__ = [
+    "alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "feature_dropout", "masked_by_noise",
+]  # fmt: skip
 
 
 def _check_probability(p: float) -> None:
@@ -114,4 +116,40 @@ def alpha_dropout(
     if p == 1.0:
         return input * 0.0
     out = _alpha_masked(input, torch.rand(input.shape, dtype=torch.float32), p)
+    return input.copy_(out) if inplace else out
+
+
+def _one_per_channel(input: Tensor) -> Tensor:
+    """Uniform noise (N, C, 1, ...) for (N, C, ...)."""
+    if input.dim() < 2:
+        raise RuntimeError(f"Feature dropout requires at least 2 dimensions in the input, but got shape {list(input.shape)}")
+    return torch.rand((*input.shape[:2], *(1,) * (input.dim() - 2)), dtype=torch.float32)
+
+
+def feature_dropout(input: Tensor, p: float, train: bool) -> Tensor:
+    """Zero whole channels of (N, C, *) with probability p and scale the others by 1/(1-p) if `train`; else the input itself.
+
+    >>> import adjoint as torch
+    >>> feature_dropout(torch.ones(1, 2, 3), 0.5, train=False).shape
+    torch.Size([1, 2, 3])
+    """
+    _check_probability(p)
+    return masked_by_noise(input, _one_per_channel(input), p) if train and p > 0.0 else input
+
+
+def feature_alpha_dropout(
+    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """`alpha_dropout` of whole channels of (N, C, *).
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.feature_alpha_dropout(torch.ones(1, 2, 3), training=False).shape
+    torch.Size([1, 2, 3])
+    """
+    _check_probability(p)
+    if not training or p == 0.0:
+        return input
+    if p == 1.0:
+        return input * 0.0
+    out = _alpha_masked(input, _one_per_channel(input), p)
     return input.copy_(out) if inplace else out

@@ -21,7 +21,7 @@ from adjoint.nn.functional.pooling import (
 )
 from adjoint.ops.composite import composite
 
-__all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle", "upsample"]
+__all__ = ["channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle", "upsample"]
 
 LINEAR_MODES = {"linear": 3, "bilinear": 4, "trilinear": 5}
 
@@ -154,6 +154,24 @@ def upsample(
     tensor([[[1., 1., 2., 2.]]])
     """
     return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+@composite("ChannelShuffleBackward0")
+def channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """(N, C, *) with the channels of `groups` equal parts taken in turns (Zhang et al., "ShuffleNet", 2018, section 3.1).
+
+    >>> import adjoint as torch
+    >>> torch.channel_shuffle(torch.arange(6.).reshape(1, 6, 1), 2).flatten()
+    tensor([0., 3., 1., 4., 2., 5.])
+    """
+    if input.dim() < 3:
+        raise RuntimeError(f"channel_shuffle expects input with > 2 dims, but got input with sizes {list(input.shape)}")
+    if groups <= 0:
+        raise RuntimeError(f"Number of groups to divide channels in must be positive. Value of groups:{groups}")
+    n, channels, *rest = input.shape
+    if channels % groups:
+        raise RuntimeError(f"Number of channels must be divisible by groups. Got {channels} channels and {groups} groups.")
+    return input.reshape(n, groups, channels // groups, *rest).transpose(1, 2).reshape(n, channels, *rest)
 
 
 @composite("PixelShuffleBackward0")

@@ -109,6 +109,8 @@ def _padded(x: Any, low: tuple, high: tuple, interior: tuple) -> Any:
 RESHAPING = (
     _moves("reshape", calls(((), (1,)), ((6,), (2, 3)), ((2, 3), (-1,)), ((4, 0, 2), (0, 5)), ((2, 6), (3, -1)), ((3, 5, 7), (7, 15))), np.reshape,
            errors=(fails(RuntimeError, "is invalid for input of size", np.ones(6), (4, 2)), fails(RuntimeError, "only one dimension can be inferred", np.ones(6), (-1, -1)))),
+    OpRecord("view_dtype", lambda draw: [sample(draw(*s)) for s in ((4,), (2, 6), (3, 1))], lambda x: x.view(np.int16), lambda torch, x: x.view(torch.int16),
+             dtypes=("float32", "int64", "int16", "float64"), differentiable=False, exact=True, any_layout=False, halves=False),
     _method("view", calls(((6,), (2, 3)), ((2, 3), (-1,)), ((2, 3), (6,))), np.reshape, covers=("view_as", "reshape_as"), any_layout=False),
     _moves("ravel", calls(((2, 3),), ((),)), np.ravel, method=""),
     _moves("permute", calls(((2, 3), (1, 0)), ((2, 3, 2), (2, 0, 1)), ((2, 3, 2), (-1, 0, 1)), ((), ()), ((5, 11, 3), (1, 2, 0))), np.transpose,
