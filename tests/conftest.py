@@ -3,6 +3,9 @@
 Machine code that tests leave on disk goes to a directory of this run, gone afterwards, which its workers share. So no test
 finds code of an earlier run, or touches the cache of the user. Tests of the cache itself have directories of their own.
 
+So are compiled Python files where Python is told to leave none beside their sources: the tests start some 150 interpreters,
+and to compile the sources takes half of the time that one of them runs.
+
 Tests marked `any_mode` record no operations in this process, so that the mode in which operations are recorded cannot
 matter to them: they run in compiled mode only, where it is checked that they do not.
 """
@@ -13,6 +16,7 @@ import gc
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -35,6 +39,10 @@ _CODE = None  # the directory, in the process that has made it
 if "PYTEST_XDIST_WORKER" not in os.environ:  # else the process that has started this one has named it
     _CODE = tempfile.mkdtemp(prefix="adjoint-tests-", dir=_quick_directory())
     os.environ["ADJOINT_CACHE_DIR"] = os.path.join(_CODE, "code")
+    if sys.dont_write_bytecode and sys.pycache_prefix is None:
+        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = os.path.join(_CODE, "sources")
+        sys.dont_write_bytecode = False
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_configure(config: pytest.Config) -> None:

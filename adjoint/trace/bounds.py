@@ -2,7 +2,8 @@
 
 A program that makes ever new shapes would grow the trie for ever. `look` is called where a new step is entered, and
 `room_for_program` where a program is about to be compiled; past ADJOINT_MAX_NODES or ADJOINT_MAX_PROGRAMS they call
-`sweep`, which walks the trie once. Nothing is paid where steps and programs are known.
+`sweep`, which walks the trie once if there are too many steps; where programs hang is known without. Nothing is paid
+where steps and programs are known.
 
 Forgetting is safe at any moment. A step leads to its parents and never needs to be found again: whoever stands on a
 forgotten path goes on, and what is recorded there is merely not shared with later traces. The paths on which some
@@ -23,6 +24,7 @@ KEPT = 0.75  # of a limit, after a sweep
 STANDS = float("inf")  # last use of a step on the path of a trace that is being recorded
 
 counters = {"nodes_evicted": 0, "programs_evicted": 0, "sweeps": 0}
+_hung: dict[Step, None] = {}  # steps that were given programs; they stay when those go, since somebody may be adding to them
 _others = 0  # living programs to which the trie did not lead when it was last looked through: somebody else holds them, or garbage
 _sweeping = threading.Lock()
 
@@ -38,6 +40,14 @@ def look() -> None:
     limit = config.get("ADJOINT_MAX_NODES")
     if living_nodes() >= limit:
         sweep(limit, config.get("ADJOINT_MAX_PROGRAMS"))
+
+
+def programs_at(step: Step) -> dict[Any, Any]:
+    """What hangs there, to be added to."""
+    if step.programs is None:
+        step.programs = {}
+    _hung[step] = None
+    return step.programs
 
 
 def room_for_program() -> None:
@@ -63,9 +73,14 @@ def sweep(max_nodes: int, max_programs: int) -> int | None:
         return None
     try:
         counters["sweeps"] += 1
+        hung = list(_hung)
+        if living_nodes() < max_nodes:
+            return _forget_programs(hung, max_programs)
         steps = _all_steps()
         # from here on the truth: threads that made the same step at the same time have counted it twice
         counters["nodes_evicted"] = state.counters["nodes"] - len(steps)
+        for step in set(hung).difference(steps):  # on a path that was forgotten while somebody stood there
+            _hung.pop(step, None)
         found = _forget_programs(steps, max_programs)
         _forget_nodes(steps, max_nodes)
         return found
@@ -74,12 +89,15 @@ def sweep(max_nodes: int, max_programs: int) -> int | None:
 
 
 def _all_steps() -> list[Step]:
-    """Every step of the trie but the roots, parents before children."""
-    steps: list[Step] = list(state._roots.values())
-    roots = len(steps)
-    for step in steps:  # grows while it is read
-        steps.extend([s for key, s in list(step.kids.items()) if key is s.key])  # a step may have short cuts, too
-    return steps[roots:]
+    """Every step of the trie but the roots, parents before children; path by path, since steps of one lie together in memory."""
+    steps, stack = [], list(state._roots.values())
+    while stack:
+        step = stack.pop()
+        if step.parent is not None:
+            steps.append(step)
+        if step.kids:
+            stack += [s for key, s in list(step.kids.items()) if key is s.key]  # a step may have short cuts, too
+    return steps
 
 
 def _forget_programs(steps: list[Step], limit: int) -> int:
@@ -115,6 +133,7 @@ def _forget_nodes(steps: list[Step], limit: int) -> None:
             for key in [k for k, s in list(step.kids.items()) if s in forgotten]:
                 step.kids.pop(key, None)
     for step in forgotten:  # a history may hold the step, which must not hold what followed it
+        _hung.pop(step, None)
         if step.end:
             step.end.drop()
         step.hot = step.row = step.end = None
@@ -131,9 +150,12 @@ def _last_uses(steps: list[Step]) -> dict[Step, float]:
     """When some program at or below each step last ran; never, 0; `STANDS` where a trace stands."""
     last: dict[Step, float] = {}
     for step in reversed(steps):
-        own = max([c.program.last_use() for c in list(step.programs.values())], default=0) if step.programs else 0
-        below = max([last.get(s, 0) for s in list(step.kids.values())], default=0)
-        last[step] = max(own, below)
+        latest: float = 0
+        if step.programs:
+            latest = max([c.program.last_use() for c in list(step.programs.values())], default=0)
+        if step.kids:
+            latest = max(latest, *[last.get(s, 0) for s in list(step.kids.values())])
+        last[step] = latest
     for trace in list(state._traces):
         for step in path(trace.node):
             if step in last:

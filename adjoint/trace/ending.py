@@ -365,10 +365,8 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
     from adjoint.runtime.program import compile_recorded
 
     bounds.room_for_program()
-    programs = tr.node.programs
-    if programs is None:
-        programs = tr.node.programs = {}
-    elif len(programs) > MAX_PROGRAMS:
+    programs = bounds.programs_at(tr.node)
+    if len(programs) > MAX_PROGRAMS:
         programs.pop(next(iter(programs), ()), None)
     by_slot = sorted(range(len(key)), key=key.__getitem__)
     canonical = tuple([key[k] for k in by_slot])
@@ -419,9 +417,7 @@ def compute(step: Step, slot: int, buffers: list[Any], scalars: list[Any]) -> An
         compiled = Compiled(compile_recorded(lower.Recorded(step, (slot,)))[0], ())
         counters["programs"] += 1
         if not step.aval.requires_grad:
-            if step.programs is None:
-                step.programs = {}
-            step.programs[(slot,)] = compiled
+            bounds.programs_at(step)[(slot,)] = compiled
     return compiled.program.run(buffers, scalars)[0]
 
 
