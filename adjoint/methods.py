@@ -149,7 +149,8 @@ def length(self: Tensor) -> int:
 def iterate(self: Tensor) -> Iterator[Tensor]:
     if not self._aval.shape:
         raise TypeError("iteration over a 0-d tensor")
-    return (self[i] for i in range(self._aval.shape[0]))  # one after the other: who reads each needs no trace
+    part = Tensor.__getitem__  # not a subclass's own
+    return (part(self, i) for i in range(self._aval.shape[0]))  # one after the other: who reads each needs no trace
 
 
 def contains(self: Tensor, element: Any) -> bool:

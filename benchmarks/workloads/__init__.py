@@ -23,7 +23,7 @@ from .orders import SCANS, SEARCH, SORT, TOPK, UNIQUE
 from .pointwise20 import POINTWISE20
 from .pools import ADAPTIVE_POOL, AVG_POOL, MAX_POOL, MAX_POOL_OVERLAPPING
 from .products import LAYERS, MATMULS
-from .reads import ELEMENT_READS, ELEMENT_WRITES, MARKOV_CHAIN
+from .reads import ELEMENT_FILL, ELEMENT_LOOP, ELEMENT_READS, ELEMENT_WRITES, MARKOV_CHAIN
 from .rows import CROSS_ENTROPY, LAYER_NORM, SOFTMAX
 from .scalar1000 import SCALAR1000
 from .streams import STREAMS
@@ -67,5 +67,7 @@ ALL: tuple[Workload, ...] = (
     DIAGONAL_LSTM,
     ELEMENT_READS,
     ELEMENT_WRITES,
+    ELEMENT_LOOP,
+    ELEMENT_FILL,
     MARKOV_CHAIN,
 )

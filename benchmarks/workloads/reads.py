@@ -42,6 +42,30 @@ def element_writes(torch: ModuleType, data: Arrays) -> Case:
     return repeatable(step)
 
 
+def element_loop(torch: ModuleType, data: Arrays) -> Case:
+    x = torch.tensor(data["x"])
+
+    def step() -> Results:
+        total = 0.0
+        for v in x:
+            total += float(v)
+        return (np.float64(total),)
+
+    return repeatable(step)
+
+
+def element_fill(torch: ModuleType, data: Arrays) -> Case:
+    numbers = data["x"].tolist()
+
+    def step() -> Results:
+        x = torch.zeros(LENGTH)
+        for i in range(LENGTH):
+            x[i] = numbers[i]
+        return (np.float64(x.sum().item()),)
+
+    return repeatable(step)
+
+
 def make_chain(rng: np.random.Generator) -> Arrays:
     weights = rng.uniform(0.1, 1.0, size=(5, 5))
     return {"weights": weights.astype(np.float32), "uniform": rng.uniform(size=LENGTH)}
@@ -78,4 +102,6 @@ def _workload(name: str, title: str, make, builder) -> Workload:
 
 ELEMENT_READS = _workload("element_reads", "300 elements of a tensor read with x[i].item()", make_elements, element_reads)
 ELEMENT_WRITES = _workload("element_writes", "300 elements of a tensor written with x[i] = number", make_elements, element_writes)
+ELEMENT_LOOP = _workload("element_loop", "300 elements of a tensor read by a loop over it", make_elements, element_loop)
+ELEMENT_FILL = _workload("element_fill", "a new tensor filled by x[i] = number, 300 times, and summed", make_elements, element_fill)
 MARKOV_CHAIN = _workload("markov_chain", "a Markov chain of 300 steps, a number read after every six operations", make_chain, markov_chain)
