@@ -19,8 +19,7 @@ from adjoint.ops.elementwise import (
     in_common,
     isfinite,
     logaddexp,
-    maximum,
-    minimum,
+    logical_or,
     plain,
     pow,
     refuse,
@@ -46,23 +45,30 @@ def positive(input: Tensor) -> Tensor:
 
 
 def fmax(input: Tensor, other: Tensor) -> Tensor:
-    """The larger of two; where one is NaN, the other.
+    """The larger of two; where one is NaN, the other. Of equals the first, and its gradient is the first's.
 
     >>> import adjoint as torch
     >>> torch.fmax(torch.tensor([1., torch.nan]), torch.tensor([0., 2.]))
     tensor([1., 2.])
     """
-    return where(functions["isnan"](input), other, where(functions["isnan"](other), input, maximum(input, other)))
+    return _better("fmax", "ge", input, other)
 
 
 def fmin(input: Tensor, other: Tensor) -> Tensor:
-    """The smaller of two; where one is NaN, the other.
+    """The smaller of two; where one is NaN, the other. Of equals the first, and its gradient is the first's.
 
     >>> import adjoint as torch
     >>> torch.fmin(torch.tensor([1., torch.nan]), torch.tensor([0., 2.]))
     tensor([0., 2.])
     """
-    return where(functions["isnan"](input), other, where(functions["isnan"](other), input, minimum(input, other)))
+    return _better("fmin", "le", input, other)
+
+
+def _better(name: str, comparison: str, input: Tensor, other: Tensor) -> Tensor:
+    if input._aval.dtype.is_complex or other._aval.dtype.is_complex:
+        raise RuntimeError(f"{name} is not implemented for complex tensors: complex numbers have no order; use .real, .imag or .abs()")
+    broadcast(name, [tuple(input._aval.shape), tuple(other._aval.shape)])
+    return where(logical_or(functions[comparison](input, other), functions["isnan"](other)), input, other)
 
 
 def clamp_min(input: Tensor, min: Any) -> Tensor:
