@@ -70,6 +70,12 @@ def number_of(self: Tensor) -> Any:
     return number
 
 
+def to_float(self: Tensor) -> float:
+    if self._aval.size == 1 and type(number := self.item()) is float:  # most often, in loops over elements
+        return number
+    return float(number_of(self))
+
+
 def item(self: Tensor) -> Any:
     """The value of a tensor with one element, as a Python number. RuntimeError otherwise."""
     a = self._aval
@@ -149,8 +155,8 @@ def length(self: Tensor) -> int:
 def iterate(self: Tensor) -> Iterator[Tensor]:
     if not self._aval.shape:
         raise TypeError("iteration over a 0-d tensor")
-    part = Tensor.__getitem__  # not a subclass's own
-    return (part(self, i) for i in range(self._aval.shape[0]))  # one after the other: who reads each needs no trace
+    part = Tensor.__getitem__.__get__(self)  # not a subclass's own
+    return map(part, range(self._aval.shape[0]))  # one after the other: who reads each needs no trace
 
 
 def contains(self: Tensor, element: Any) -> bool:
@@ -839,7 +845,7 @@ def attach() -> None:
     recorder.operators |= {"__getitem__": index.getitem, "__setitem__": index.setitem, "item": item}
     T.__len__, T.__iter__, T.__contains__ = length, iterate, contains
     T.__bool__, T.__index__ = truth, to_index
-    T.__float__ = lambda self: float(number_of(self))
+    T.__float__ = to_float
     T.__complex__ = lambda self: complex(item(self))
     T.__int__ = lambda self: int(number_of(self))
     T.__repr__ = T.__str__ = represent
