@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import adjoint as torch
 from adjoint.methods import Tensor
 from adjoint.nn.functional.activations import SELU_ALPHA, SELU_SCALE
 from adjoint.ops.composite import composite
 
-__all__ = [
-    "alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "feature_dropout", "masked_by_noise",
-]  # fmt: skip
+__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "masked_by_noise", "noise_of_channels"]
 
 
 def _check_probability(p: float) -> None:
@@ -38,7 +38,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         return input
     if input.dtype.category < 2:
         raise RuntimeError(f"result type Float can't be cast to {input.dtype}: dropout takes floating-point tensors")
-    out = masked_by_noise(input, torch.rand(input.shape, dtype=torch.float32), p)
+    out = masked_by_noise(input, noise_of_elements(input), p)
     return input.copy_(out) if inplace else out
 
 
@@ -101,6 +101,28 @@ def _alpha_masked(x: Tensor, noise: Tensor, p: float) -> Tensor:
     return torch.where(noise >= p, x, low) * gain - p * low * gain
 
 
+def noise_of_elements(input: Tensor) -> Tensor:
+    """Uniform noise of the shape of the input."""
+    return torch.rand(input.shape, dtype=torch.float32)
+
+
+def noise_of_channels(input: Tensor) -> Tensor:
+    """Uniform noise (N, C, 1, ...) for (N, C, ...)."""
+    if input.dim() < 2:
+        raise RuntimeError(f"Feature dropout requires at least 2 dimensions in the input, but got shape {list(input.shape)}")
+    return torch.rand((*input.shape[:2], *(1,) * (input.dim() - 2)), dtype=torch.float32)
+
+
+def _alpha_dropout(input: Tensor, p: float, training: bool, inplace: bool, noise: Callable[[Tensor], Tensor]) -> Tensor:
+    _check_probability(p)
+    if not training or p == 0.0:
+        return input
+    if p == 1.0:
+        return input * 0.0
+    out = _alpha_masked(input, noise(input), p)
+    return input.copy_(out) if inplace else out
+
+
 def alpha_dropout(
     input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
 ) -> Tensor:
@@ -110,31 +132,7 @@ def alpha_dropout(
     >>> torch.nn.functional.alpha_dropout(torch.ones(2), training=False)
     tensor([1., 1.])
     """
-    _check_probability(p)
-    if not training or p == 0.0:
-        return input
-    if p == 1.0:
-        return input * 0.0
-    out = _alpha_masked(input, torch.rand(input.shape, dtype=torch.float32), p)
-    return input.copy_(out) if inplace else out
-
-
-def _one_per_channel(input: Tensor) -> Tensor:
-    """Uniform noise (N, C, 1, ...) for (N, C, ...)."""
-    if input.dim() < 2:
-        raise RuntimeError(f"Feature dropout requires at least 2 dimensions in the input, but got shape {list(input.shape)}")
-    return torch.rand((*input.shape[:2], *(1,) * (input.dim() - 2)), dtype=torch.float32)
-
-
-def feature_dropout(input: Tensor, p: float, train: bool) -> Tensor:
-    """Zero whole channels of (N, C, *) with probability p and scale the others by 1/(1-p) if `train`; else the input itself.
-
-    >>> import adjoint as torch
-    >>> feature_dropout(torch.ones(1, 2, 3), 0.5, train=False).shape
-    torch.Size([1, 2, 3])
-    """
-    _check_probability(p)
-    return masked_by_noise(input, _one_per_channel(input), p) if train and p > 0.0 else input
+    return _alpha_dropout(input, p, training, inplace, noise_of_elements)
 
 
 def feature_alpha_dropout(
@@ -146,10 +144,4 @@ def feature_alpha_dropout(
     >>> torch.nn.functional.feature_alpha_dropout(torch.ones(1, 2, 3), training=False).shape
     torch.Size([1, 2, 3])
     """
-    _check_probability(p)
-    if not training or p == 0.0:
-        return input
-    if p == 1.0:
-        return input * 0.0
-    out = _alpha_masked(input, _one_per_channel(input), p)
-    return input.copy_(out) if inplace else out
+    return _alpha_dropout(input, p, training, inplace, noise_of_channels)

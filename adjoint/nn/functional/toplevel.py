@@ -12,7 +12,7 @@ from typing import Any
 
 from adjoint.methods import Tensor
 from adjoint.nn import functional as F
-from adjoint.nn.functional.dropout import feature_dropout as dropout_of_features
+from adjoint.nn.functional.dropout import masked_by_noise, noise_of_channels
 from adjoint.trace.arguments import checked
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -31,6 +31,7 @@ def _reduction(name: str, number: Any) -> str:
 # --- norms --------------------------------------------------------------------------------------------------------------
 
 
+@checked
 def batch_norm(
     input: Tensor,
     weight: Tensor | None,
@@ -52,6 +53,7 @@ def batch_norm(
     return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
+@checked
 def instance_norm(
     input: Tensor,
     weight: Tensor | None,
@@ -72,6 +74,7 @@ def instance_norm(
     return F.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
 
 
+@checked
 def layer_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -89,6 +92,7 @@ def layer_norm(
     return F.layer_norm(input, normalized_shape, weight, bias, eps)
 
 
+@checked
 def group_norm(
     input: Tensor,
     num_groups: int,
@@ -109,6 +113,7 @@ def group_norm(
 # --- activations and dropout --------------------------------------------------------------------------------------------
 
 
+@checked
 def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
     """`nn.functional.celu`, never in place: that is `celu_`.
 
@@ -119,6 +124,7 @@ def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
     return F.celu(input, alpha)
 
 
+@checked
 def selu(input: Tensor) -> Tensor:
     """`nn.functional.selu`, never in place: that is `selu_`.
 
@@ -129,6 +135,7 @@ def selu(input: Tensor) -> Tensor:
     return F.selu(input)
 
 
+@checked
 def threshold(input: Tensor, threshold: float, value: float) -> Tensor:
     """`nn.functional.threshold`, never in place: that is `threshold_`.
 
@@ -139,6 +146,7 @@ def threshold(input: Tensor, threshold: float, value: float) -> Tensor:
     return F.threshold(input, threshold, value)
 
 
+@checked
 def rrelu(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Tensor:
     """`nn.functional.rrelu`, never in place: that is `rrelu_`.
 
@@ -155,6 +163,7 @@ def _probability(p: float) -> float:
     return p
 
 
+@checked
 def alpha_dropout(input: Tensor, p: float, train: bool) -> Tensor:
     """`nn.functional.alpha_dropout`, where `p` and `train` have to be said.
 
@@ -165,6 +174,7 @@ def alpha_dropout(input: Tensor, p: float, train: bool) -> Tensor:
     return F.alpha_dropout(input, _probability(p), train)
 
 
+@checked
 def feature_dropout(input: Tensor, p: float, train: bool) -> Tensor:
     """Zero whole channels of (N, C, *) with probability p and scale the others by 1/(1-p) if `train`; else the input itself.
 
@@ -172,9 +182,10 @@ def feature_dropout(input: Tensor, p: float, train: bool) -> Tensor:
     >>> torch.feature_dropout(torch.ones(1, 2, 3), 0.5, train=False).shape
     torch.Size([1, 2, 3])
     """
-    return dropout_of_features(input, _probability(p), train)
+    return masked_by_noise(input, noise_of_channels(input), p) if _probability(p) > 0.0 and train else input
 
 
+@checked
 def feature_alpha_dropout(input: Tensor, p: float, train: bool) -> Tensor:
     """`nn.functional.feature_alpha_dropout`, where `p` and `train` have to be said.
 
@@ -188,6 +199,7 @@ def feature_alpha_dropout(input: Tensor, p: float, train: bool) -> Tensor:
 # --- look-up and pooling ------------------------------------------------------------------------------------------------
 
 
+@checked
 def embedding(
     weight: Tensor, indices: Tensor, padding_idx: int = -1, scale_grad_by_freq: bool = False, sparse: bool = False
 ) -> Tensor:
@@ -203,6 +215,7 @@ def embedding(
     return F.embedding(indices, weight, None if padding_idx < 0 else padding_idx, None, 2.0, scale_grad_by_freq, sparse)
 
 
+@checked
 def adaptive_max_pool1d(input: Tensor, output_size: Any) -> tuple[Tensor, Tensor]:
     """`nn.functional.adaptive_max_pool1d` with the positions of the maxima.
 
@@ -213,6 +226,7 @@ def adaptive_max_pool1d(input: Tensor, output_size: Any) -> tuple[Tensor, Tensor
     return F.adaptive_max_pool1d(input, output_size, True)
 
 
+@checked
 def max_pool1d_with_indices(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
 ) -> tuple[Tensor, Tensor]:
@@ -228,6 +242,7 @@ def max_pool1d_with_indices(
 # --- losses -------------------------------------------------------------------------------------------------------------
 
 
+@checked
 def binary_cross_entropy_with_logits(
     input: Tensor, target: Tensor, weight: Tensor | None = None, pos_weight: Tensor | None = None, reduction: int = 0
 ) -> Tensor:
@@ -241,6 +256,7 @@ def binary_cross_entropy_with_logits(
     return F.binary_cross_entropy_with_logits(input, target, weight, reduction=word, pos_weight=pos_weight)
 
 
+@checked
 def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: int = 0) -> Tensor:
     """`nn.functional.cosine_embedding_loss` with the reduction as a number.
 
@@ -252,6 +268,7 @@ def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin
     return F.cosine_embedding_loss(input1, input2, target, margin, reduction=_reduction("cosine_embedding_loss", reduction))
 
 
+@checked
 def ctc_loss(
     log_probs: Tensor,
     targets: Tensor,
@@ -271,6 +288,7 @@ def ctc_loss(
     return F.ctc_loss(log_probs, targets, input_lengths, target_lengths, blank, word, zero_infinity)
 
 
+@checked
 def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: int = 0) -> Tensor:
     """`nn.functional.hinge_embedding_loss` with the reduction as a number.
 
@@ -281,6 +299,7 @@ def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, red
     return F.hinge_embedding_loss(input, target, margin, reduction=_reduction("hinge_embedding_loss", reduction))
 
 
+@checked
 def kl_div(input: Tensor, target: Tensor, reduction: int = 0, *, log_target: bool = False) -> Tensor:
     """`nn.functional.kl_div` with the reduction as a number; the mean is that of all elements.
 
@@ -291,6 +310,7 @@ def kl_div(input: Tensor, target: Tensor, reduction: int = 0, *, log_target: boo
     return F.kl_div(input, target, reduction=_reduction("kl_div", reduction), log_target=log_target)
 
 
+@checked
 def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: int = 0) -> Tensor:
     """`nn.functional.margin_ranking_loss` with the reduction as a number.
 
@@ -301,6 +321,7 @@ def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: 
     return F.margin_ranking_loss(input1, input2, target, margin, reduction=_reduction("margin_ranking_loss", reduction))
 
 
+@checked
 def poisson_nll_loss(input: Tensor, target: Tensor, log_input: bool, full: bool, eps: float, reduction: int) -> Tensor:
     """`nn.functional.poisson_nll_loss`, where everything has to be said, the reduction as a number.
 
@@ -311,6 +332,7 @@ def poisson_nll_loss(input: Tensor, target: Tensor, log_input: bool, full: bool,
     return F.poisson_nll_loss(input, target, log_input, full, eps=eps, reduction=_reduction("poisson_nll_loss", reduction))
 
 
+@checked
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -329,12 +351,3 @@ def triplet_margin_loss(
     """
     word = _reduction("triplet_margin_loss", reduction)
     return F.triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap, reduction=word)
-
-
-OWN = (
-    batch_norm, instance_norm, layer_norm, group_norm, celu, selu, threshold, rrelu, alpha_dropout, feature_dropout, feature_alpha_dropout,
-    embedding, adaptive_max_pool1d, max_pool1d_with_indices, binary_cross_entropy_with_logits, cosine_embedding_loss, ctc_loss,
-    hinge_embedding_loss, kl_div, margin_ranking_loss, poisson_nll_loss, triplet_margin_loss,
-)  # fmt: skip
-for _function in OWN:
-    globals()[_function.__name__] = checked(_function)
