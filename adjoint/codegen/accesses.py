@@ -17,21 +17,23 @@ from adjoint.codegen.emitter import vector_type
 from adjoint.codegen.reductions import fold_of
 from adjoint.codegen.squares import turned
 from adjoint.codegen.tiling import LINE, ROW_DEPTH, STREAM_BYTES
-from adjoint.hardware import vendor
+from adjoint.hardware import family, vendor
 from adjoint.ir.graph import Node
 from adjoint.schedule import expr as ex
 from adjoint.schedule.values import Nest, Root, Value
 
 _PAGE = 4096  # bytes
 # How near to the core lines come that are asked for ahead (LLVM's localities, 3 the nearest). What comes past the caches, 0,
-# is up to 15 % faster than without asking on AMD's Zen 4, and on Intel's Emerald Rapids four times slower.
-_NEARNESS = 0 if vendor() == "AuthenticAMD" else 3
+# is up to 15 % faster than without asking on AMD's Zen 5, a fifth slower than 1 on Zen 4, and on Intel's Emerald Rapids four
+# times slower than 3.
+_NEARNESS = (0 if family() > 25 else 1) if vendor() == "AuthenticAMD" else 3
 
 
 class Accesses(Addresses):
     """piece, block_of_rows, first_row: registers that say where partial results belong, and whether they begin there.
 
-    replaced: (result, input) of which one may lie where the other lies; unstreamed: the results.
+    replaced: (result, input) of which one may lie where the other lies.  past: whether stores go past the caches also then,
+    which pays where it does not; two_ways: whether some would, and do not.
     tile_start: the first row of a tile.  row_number, vec_number: where the loops over rows and vectors are, and began.
     """
 
@@ -42,7 +44,7 @@ class Accesses(Addresses):
         super().__init__(nest, stored, vector_bytes)
         self.streaming = False
         self.replaced: Sequence[tuple[Node, Node]] = ()
-        self.unstreamed: set[Node] = set()
+        self.past = self.two_ways = False
         self.piece = self.block_of_rows = "0"
         self.first_row = "true"
         self.tile_start = "0"
@@ -304,7 +306,6 @@ class Accesses(Addresses):
         """Whether a store should go past the caches: a kernel that moves more than they hold, whole aligned lines."""
         if (
             self.bytes < STREAM_BYTES
-            or root.target in self.unstreamed  # whose lines are there, because they have been read
             or root.kind != "full"
             or nbytes % 64
             or self.vec is None
@@ -318,11 +319,15 @@ class Accesses(Addresses):
             return False
         if root.place[0] * size % 64:
             return False
-        return all(
+        whole = all(
             k * size * (self.lanes if var is self.vec.last else 1) % 64 == 0
             for var, k in root.place[1]
             if var not in self.absorbed
         )
+        if whole and not self.past and any(o is root.target for o, _ in self.replaced):
+            self.two_ways = True  # in place its lines are in the cache, because they have been read
+            return False
+        return whole
 
     def _scatter_lanes(
         self, base: str, where: str, x: str, element: str, size: int, lanes: int

@@ -21,9 +21,12 @@ ROW_DEPTH = 3  # where everything outside the reduced loops is known
 TILE_DEPTH = 4  # of the rows of a tile
 ACCUMULATORS = 4  # running results of a long vectorised row, to hide the latency of an addition
 TURN, TURN_BYTES = 8, 1 << 15  # rows of a reduction across rows that are read together, and its results that stay in the first cache
-# Whether large transposed copies gain where each block asks for what the next one reads: 3.5 -> 2.8 ms for 64 MB on AMD's Zen 4;
-# on Intel's Emerald Rapids they lose, 3.7 -> 4.5 ms.
+# Whether large transposed copies gain where each block asks for what the next one reads: 3.5 -> 2.8 ms for 64 MB on AMD's Zen 5,
+# 5.4 -> 3.8 on Zen 4; on Intel's Emerald Rapids they lose, 3.7 -> 4.5 ms.
 ASKS_AHEAD = vendor() == "AuthenticAMD"
+# Whether columns that are added up by turns go one vector at a time, rather than as many as there are registers for: 2.2 -> 1.9 ms
+# for sums of 64 MB on AMD's Zen 4, 4.0 -> 2.1 for maxima, 7.1 -> 2.6 for sums of exponentials; unmeasured elsewhere.
+ONE_ABREAST = vendor() == "AuthenticAMD"
 STREAM_BYTES = 48 << 20  # kernels that move more than this write past the caches
 LINE = 64  # bytes of a cache line
 _SMALLEST_TILE = 4  # rows
@@ -240,6 +243,8 @@ class Tiling:
             while lanes < self.width and extent % (2 * lanes) == 0:
                 lanes *= 2
             return lanes if all(self._is_adjacent(r.place) for r in self.roots if r.kind == "scatter") else 1
+        if ONE_ABREAST and self._turns_for(extent, self.width):
+            return self.width
         if self.cols and not self.scan:
             # Columns are read row by row: the wider, the fewer jumps from page to page; as far as registers reach.
             # Loads and sums have all registers (there are 32 or 16), with simple work on the way half of them.
@@ -333,9 +338,13 @@ class Tiling:
         Its results are then added up in the first cache. Each row is followed where it goes on, and does not begin anew
         for every vector. Vectors must not overlap, or elements would be added twice.
         """
-        if self.chunk_group is None or self.row_mode or len(self.cols) > 1 or self.n_rows > 1 or self.chunk <= TURN:
+        return not self.row_mode and self.n_rows == 1 and self._turns_for(self.n_vec, self.lanes)
+
+    def _turns_for(self, extent: int, lanes: int) -> bool:
+        """Whether vectors of so many lanes could go through so many columns by turns, if there are no other rows."""
+        if self.chunk_group is None or len(self.cols) > 1 or self.chunk <= TURN:
             return False
-        return self.n_vec > self.lanes and self.n_vec % self.lanes == 0 and all(r.kind == "partial" for r in self.roots)
+        return extent > lanes and extent % lanes == 0 and all(r.kind == "partial" for r in self.roots)
 
     def _extent(self, mask: int) -> int:
         return math.prod(v.extent for v in self.nest.vars if v.mask & mask)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from adjoint import dtypes
+from adjoint.hardware import vendor
 from adjoint.ir.graph import Graph, GraphBuilder, Node
 from adjoint.ir.prims import PRIMS, Aval, Prim, Shape
 from adjoint.schedule.convolutions import convolve
@@ -39,6 +40,10 @@ def _wide_rule(args: list[Aval], attrs: Any) -> Aval:
 WIDE_MATMUL = Prim("matmul", "contract", _wide_rule)
 # attrs: (reduction, axis that is cut, steps of it in a piece, reduced axes); result: pieces, then the kept axes.
 PARTIAL = Prim("partial", "reduce", _partial_rule)
+
+
+# From how many bytes on a matrix is multiplied with a vector by dot products of several rows at once: in no cache.
+DOTS_BYTES = 48 << 20 if vendor() == "AuthenticAMD" else 1 << 62
 
 
 class Builder(GraphBuilder):
@@ -203,12 +208,27 @@ def _swap(b: Builder, x: Node) -> Node:
     return b.node("permute", x, attrs=(*range(rank - 2), rank - 1, rank - 2))
 
 
+def _is_large_matrix(x: Node, columns: bool) -> bool:
+    """Whether several dot products at once with this matrix's rows, or columns, are faster than a loop over rows.
+
+    They read the vector less often, and memory in several places, each of which goes on line by line: 1.3 ms rather than
+    1.9 for 64 MB on AMD's Zen 4. What is still to be computed is better computed on the way.
+    """
+    if x.size * x.dtype.itemsize < DOTS_BYTES or _is_transposed(x) != columns:
+        return False
+    while x.prim.name in ("permute", "reshape", "expand"):
+        x = x.args[0]
+    return x.prim.name == "input"
+
+
 def _matmul(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
     x, y = args
     batch, (m, k), n = x.shape[:-2], x.shape[-2:], y.shape[-1]
     if node.size == 0 or k == 0:
         return b.const(0, node.dtype, node.shape)
     supported = node.dtype.name in GEMM_DTYPES
+    if supported and not batch and (m == 1 or n == 1) and _is_large_matrix(y if m == 1 else x, columns=m == 1):
+        return None
     if n == 1 and m > 1:
         # a matrix times a vector: sum along whichever axis of the matrix is contiguous
         vector = b.node("reshape", y, attrs=(*batch, 1, k))
