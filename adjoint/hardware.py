@@ -60,16 +60,17 @@ def _first_of(name: str, path: str) -> str:
 
 
 @functools.cache
+def _flags() -> frozenset[str]:
+    """What an x86 processor can do, in Linux's words; nothing elsewhere."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return frozenset()
+    return frozenset(_first_of("flags", "/proc/cpuinfo").split())
+
+
+@functools.cache
 def _may_use_tiles() -> bool:
     """Whether the processor has tile registers (AMX) for bfloat16, and Linux lets this process use them, which has to ask."""
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        return False
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            flags = next((line.split() for line in file if line.startswith("flags")), [])
-    except OSError:
-        return False
-    if not {"amx_tile", "amx_bf16", "avx512_bf16"}.issubset(flags):
+    if not {"amx_tile", "amx_bf16", "avx512_bf16"} <= _flags():
         return False
     arch_prctl, request_permission, tile_data = 158, 0x1023, 18
     return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
@@ -79,3 +80,9 @@ def _may_use_tiles() -> bool:
 def has_tiles() -> bool:
     """Whether code may use tile registers: they are there, and no narrower instruction set is asked for."""
     return config.get("ADJOINT_TARGET") == "native" and _may_use_tiles()
+
+
+@functools.cache
+def has_pairs() -> bool:
+    """Whether an instruction multiplies pairs of bfloat16 (AVX512_BF16), and no narrower instruction set is asked for."""
+    return config.get("ADJOINT_TARGET") == "native" and {"avx512f", "avx512_bf16"} <= _flags()

@@ -2,7 +2,8 @@
 
 Owns `Gemm`, the list of kernels that computes one product. Read `gemm_kernel` first; it chooses a
 method: `tile_kernel` in `gemm_tile.py` for most products, `gemm_strips.py` for large ones, `gemm_dot.py` for few rows
-of A and contiguous columns of B, `gemm_amx.py` where the processor multiplies tiles.
+of A and contiguous columns of B, `gemm_amx.py` where the processor multiplies tiles, `gemm_pairs.py` for bfloat16 where it
+multiplies pairs.
 
 Tiles. C is cut into tiles of `rows` x `vectors` registers. One tile stays in registers while k
 runs to its end: at each k, `vectors` registers of a row of B meet `rows` broadcast elements of A.
@@ -35,6 +36,7 @@ from adjoint.codegen.gemm_amx import amx_kernels
 from adjoint.codegen.gemm_amx_pack import DEPTH
 from adjoint.codegen.gemm_dot import LANE_SUMS, dot_kernel
 from adjoint.codegen.gemm_pack import pack_columns, pack_rows
+from adjoint.codegen.gemm_pairs import pair_kernels
 from adjoint.codegen.gemm_strips import panel_bytes, strips_kernel, wants_panels
 from adjoint.codegen.gemm_tile import tile_kernel
 from adjoint.codegen.gemm_words import ELEMENTS, Epilogue, Layout, Operand, Phase, Shape
@@ -86,6 +88,7 @@ def gemm_kernel(
     epilogue: Epilogue | None = None,
     again: int = 1,
     tiles: bool = False,
+    pairs: bool = False,
 ) -> Gemm:
     """Kernels for C[b, i, j] = sum over l of A[b, i, l] * B[b, l, j], with C contiguous.
 
@@ -99,12 +102,12 @@ def gemm_kernel(
     stored: `value` holds elements `column`, `column + 1`, ... of row `row` of C seen as a matrix
     of batch * m rows (both i64 SSA names); `mask` names the lanes that exist, or is None for all.
 
-    again: how many products have this B, and so could share a copy of it.  tiles: whether there are tile registers;
-    with them A and B may also be bfloat16, and C then is float32.
+    again: how many products have this B, and so could share a copy of it.  tiles, pairs: whether there are tile registers,
+    and an instruction for pairs of bfloat16; with either A and B may also be bfloat16, and C then is float32.
 
     KeyError for another dtype.
     """
-    element, itemsize = ("i16", 2) if tiles and dtype_name == "bfloat16" else ELEMENTS[dtype_name]
+    element, itemsize = ("i16", 2) if (tiles or pairs) and dtype_name == "bfloat16" else ELEMENTS[dtype_name]
     registers = registers or (32 if vector_bytes == 64 else 16)
     if batch == 0 or m == 0 or n == 0:
         return Gemm((), 0)
@@ -123,6 +126,8 @@ def gemm_kernel(
     shape = Shape(element, itemsize, vector_bytes // itemsize, batch, m, n, k)
     a = Operand(left, *a_layout, offset=offsets[0] * itemsize)
     b = Operand(right, *b_layout, offset=offsets[1] * itemsize)
+    if dtype_name == "bfloat16" and not tiles:
+        return Gemm(*pair_kernels(name, batch, m, n, k, a, b))
     if dtype_name == "bfloat16" or tiles and dtype_name == "float32" and epilogue is None and _wants_tiles(shape, a, b):
         return Gemm(*amx_kernels(name, 3 if itemsize == 4 else 1, batch, m, n, k, a, b))
     share = again >= _OFTEN and 8 < m < _FEW_ROWS and _is_large(shape)

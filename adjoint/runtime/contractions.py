@@ -44,10 +44,10 @@ def right_operand(unit: Special) -> tuple:
     return source, tuple(layout), unit.node.args[1].shape
 
 
-def product(unit: Special, vector_bytes: int, again: int = 1, tiles: bool = False) -> Gemm:
+def product(unit: Special, vector_bytes: int, again: int = 1, tiles: bool = False, pairs: bool = False) -> Gemm:
     """The kernels of a matrix product.
 
-    again: how many of the program's have the same right operand.  tiles: whether there are tile registers.
+    again: how many of the program's have the same right operand.  tiles, pairs: as `jit.Target` has them.
     """
     node = unit.node
     x, y = node.args
@@ -55,7 +55,7 @@ def product(unit: Special, vector_bytes: int, again: int = 1, tiles: bool = Fals
     (*a_layout, a_offset), (*b_layout, b_offset) = (strides for _, strides in unit.layouts)
     return _kernels(
         gemm_kernel, x.dtype.name, math.prod(batch), m, y.shape[-1], k, tuple(a_layout), tuple(b_layout),
-        offsets=(a_offset, b_offset), vector_bytes=vector_bytes, again=again, tiles=tiles,
+        offsets=(a_offset, b_offset), vector_bytes=vector_bytes, again=again, tiles=tiles, pairs=pairs,
     )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ from typing import Any
 
 from adjoint import config
 from adjoint._version import __version__
-from adjoint.hardware import has_tiles
+from adjoint.hardware import has_pairs, has_tiles
 from adjoint.runtime import disk_cache, half_calls, llvm_lock
 
 IMPORTED = time.time()  # sources that have changed since are not those that run
@@ -77,7 +77,8 @@ class Target:
 
     cpu, features: as LLVM names them.  vector_bytes: width of the registers that generated code
     uses (64, 32 or 16).  triple: LLVM's name of architecture, vendor, system and ABI.  halves: whether
-    there are instructions that convert float16.  tiles: whether there are tile registers (AMX).
+    there are instructions that convert float16.  tiles, pairs: whether there are tile registers (AMX), and an
+    instruction that multiplies pairs of bfloat16 (AVX512_BF16).
     """
 
     cpu: str
@@ -86,6 +87,7 @@ class Target:
     triple: str
     halves: bool = True
     tiles: bool = False
+    pairs: bool = False
 
     def lanes(self, itemsize: int) -> int:
         """How many elements of `itemsize` bytes fill one register."""
@@ -429,7 +431,7 @@ def _describe_machine(llvm: Any) -> tuple[Target, Any]:
     triple = llvm.get_process_triple()
     host = llvm.get_host_cpu_features()
     wanted = config.get("ADJOINT_TARGET")
-    tiles = False
+    tiles = pairs = False
     if wanted in ("native", "avx512"):
         cpu, features = llvm.get_host_cpu_name(), host.flatten()
         halves = bool(host.get("f16c")) or triple.startswith(("aarch64", "arm64"))
@@ -438,7 +440,7 @@ def _describe_machine(llvm: Any) -> tuple[Target, Any]:
             # LLVM splits 512-bit vectors in two on machines where wide code used to lower the
             # clock; every kernel here is written for full registers.
             features += ",-prefer-256-bit"
-            tiles = has_tiles()
+            tiles, pairs = has_tiles(), has_pairs()
         elif wanted == "avx512":
             raise ValueError("ADJOINT_TARGET=avx512, but this machine has no AVX-512 with all of F, VL, BW and DQ")
         else:
@@ -457,7 +459,7 @@ def _describe_machine(llvm: Any) -> tuple[Target, Any]:
             cpu=cpu, features=features, opt=level, reloc=_RELOCATION, codemodel=_CODE_MODEL, jit=True
         )
 
-    return Target(cpu, features, width, triple, halves, tiles), create
+    return Target(cpu, features, width, triple, halves, tiles, pairs), create
 
 
 def _after_fork() -> None:

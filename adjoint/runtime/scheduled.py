@@ -103,7 +103,7 @@ class Scheduled:
         node, plan = unit.node, self.plan
         more: dict[str, Any] = {}
         if unit.kind == "matmul":
-            more = {"again": self.again[right_operand(unit)], "tiles": jit.target().tiles}
+            more = {"again": self.again[right_operand(unit)], "tiles": jit.target().tiles, "pairs": jit.target().pairs}
         made = KERNELS[unit.kind](unit, width, **more)
         phases: tuple[Phase, ...] = made.phases
         scratch: tuple = ("scratch", unit.id)

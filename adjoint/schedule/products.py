@@ -1,6 +1,6 @@
 """Matrix products in a better order: none is computed transposed, and a sum of many thin ones is one.
 
-On processors that multiply tiles of bfloat16, products of such matrices are not converted.
+On processors that multiply bfloat16, in tile registers or in pairs, products of such matrices are not converted.
 
 The others come from gradients. That of the weight in `x @ weight.T` is recorded as the transpose of `x.T @ g`, and would be
 copied; `g.T @ x` is the same numbers. That of a weight used in every step of a loop is a sum of products, each as large
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from adjoint.dtypes import bfloat16, float32
-from adjoint.hardware import has_tiles
+from adjoint.hardware import has_pairs, has_tiles
 from adjoint.ir.graph import Graph, Node
 
 if TYPE_CHECKING:
@@ -25,18 +25,18 @@ GEMM_DTYPES = ("float32", "float64", "int32", "int64")
 _MOVES = ("permute", "reshape", "expand")
 SMALL_PRODUCT = 4096  # multiplications of one product below which a plain loop is as good as a packed kernel
 _FEWEST = 3  # products in a sum worth one product
-_FEWEST_OF_TILES, _STEPS_TO_ROUNDING = 4, 4  # rows or columns; pointwise steps from a product to where it is rounded
+_FEWEST_OF_HALVES, _STEPS_TO_ROUNDING = 4, 4  # rows or columns; pointwise steps from a product to where it is rounded
 
 
 class Products:
     """What the products of a graph can become.
 
     uses: how often each node is read; an output counts.  sums: the leaves of each sum that holds several thin products.
-    tiles: whether there are tile registers.
+    halves: whether the processor multiplies bfloat16.
     """
 
     def __init__(self, graph: Graph) -> None:
-        self.graph, self.tiles = graph, has_tiles()
+        self.graph, self.halves = graph, has_tiles() or has_pairs()
         self.uses: dict[Node, int] = dict.fromkeys(graph.nodes, 0)
         for node in graph.nodes:
             for a in node.args:
@@ -85,14 +85,14 @@ class Products:
         return None
 
     def _is_of_bfloat16(self, node: Node) -> bool:
-        """Whether a product is one of bfloat16 numbers, each converted, that is rounded in the end, and tiles repay it.
+        """Whether a product is one of bfloat16 numbers, each converted, that is rounded in the end, and copies of both repay it.
 
         What is not rounded may have been meant to be as exact as float32 is also among numbers below the least normal one.
         """
-        if not self.tiles or node.dtype is not float32 or not all([_is_widened(a) for a in node.args]):
+        if not self.halves or node.dtype is not float32 or not all([_is_widened(a) for a in node.args]):
             return False
         (m, n), k = node.shape[-2:], node.args[0].shape[-1]
-        return min(m, n) >= _FEWEST_OF_TILES and m * n * k > SMALL_PRODUCT and self._is_rounded(node, _STEPS_TO_ROUNDING)
+        return min(m, n) >= _FEWEST_OF_HALVES and m * n * k > SMALL_PRODUCT and self._is_rounded(node, _STEPS_TO_ROUNDING)
 
     def _is_rounded(self, node: Node, steps: int) -> bool:
         """Whether all that becomes of a node, in so many steps, is bfloat16."""

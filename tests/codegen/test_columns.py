@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -81,3 +83,24 @@ def test_rows_of_large_tensors(columns: int, monkeypatch: pytest.MonkeyPatch) ->
     np.testing.assert_allclose((x * x.flip(1)).sum(1).numpy(), (wide * wide[:, ::-1]).sum(1), rtol=1e-4, atol=1e-3)
     if not torch.is_eager() and jit.available():
         assert sum("prefetch" in text for text in texts) >= 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
+def test_columns_one_vector_at_a_time_or_many(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many go side by side is the machine's affair; the bits are the same."""
+    values = (np.random.default_rng(0).standard_normal((2090, 768)) * 8).astype(dtype)
+    texts: list[str] = []
+    plain = jit.compile_kernels
+    monkeypatch.setenv("ADJOINT_CACHE", "0")  # no plan of another test
+    monkeypatch.setattr(jit, "compile_kernels", lambda kernels: texts.extend(k[1] for k in kernels) or plain(kernels))
+    found, widths = [], []
+    for one, columns in ((True, 768), (False, 512)):  # another shape has a program of its own
+        monkeypatch.setattr("adjoint.codegen.tiling.ONE_ABREAST", one)
+        texts.clear()
+        x = torch.tensor(values[:, :columns].copy())
+        found.append([f(x).numpy()[:512] for f in (lambda x: x.sum(0), lambda x: x.amax(0), lambda x: (x * x + x).sum(0))])
+        widths.append(min([int(n) for text in texts for n in re.findall(r"phi <(\d+) x", text)], default=0))
+    for narrow, wide in zip(*found, strict=True):
+        np.testing.assert_array_equal(narrow, wide)
+    if not torch.is_eager() and jit.available() and dtype == "float32":
+        assert 0 < widths[0] < widths[1]

@@ -173,6 +173,7 @@ def test_when_tiles_repay() -> None:
 
 def products_of(graph_of: Any, monkeypatch: pytest.MonkeyPatch, tiles: bool = True) -> list[Node]:
     monkeypatch.setattr("adjoint.schedule.products.has_tiles", lambda: tiles)
+    monkeypatch.setattr("adjoint.schedule.products.has_pairs", lambda: False)
     b = GraphBuilder()
     x, w = (b.node("input", attrs=(i, shape, dtypes.bfloat16)) for i, shape in enumerate(((64, 96), (80, 96))))
     outputs = graph_of(b, *(b.node("cast", t, attrs=dtypes.float32) for t in (x, w)))

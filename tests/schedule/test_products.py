@@ -71,6 +71,24 @@ def test_a_product_that_is_read_as_it_is_stays() -> None:
     assert names == ["matmul", "permute"]
 
 
+def test_a_large_matrix_meets_a_vector_in_dot_products_of_several_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it is there; what is to be computed first is computed on the way, and along columns a loop does as well."""
+    monkeypatch.setattr("adjoint.schedule.prepare.DOTS_BYTES", 1 << 10)
+    for rows, columns in ((40, 48), (41, 37)):
+        s = Sketch()
+        x, v, w = s.input(rows, columns), s.input(columns, 1), s.input(1, columns)
+        right, left = s.product(x, v), s.product(w, s.turned(x))
+        assert s.kernels(right, left) == ["matmul", "matmul"]
+        s = Sketch()
+        x, v = s.input(rows, columns), s.input(rows, 1)
+        assert "matmul" not in s.kernels(s.product(s.turned(x), v), s.product(s.turned(v), x))
+        s = Sketch()
+        x, v = s.input(rows, columns), s.input(columns, 1)
+        assert "matmul" not in s.kernels(s.product(s.b.node("add", x, x), v))
+    s = Sketch()
+    assert "matmul" not in s.kernels(s.product(s.input(3, 5), s.input(5, 1)))
+
+
 @pytest.mark.parametrize("transposed", list(itertools.product((False, True), repeat=2)))
 def test_a_sum_of_thin_products_is_one(transposed: tuple[bool, bool]) -> None:
     s = Sketch()
