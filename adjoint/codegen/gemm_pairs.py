@@ -85,8 +85,8 @@ def _multiply(name: str, shape: Shape, a: Packed, b: Packed, k_from: int, k_to: 
         last = minimum(em, em.op(f"add i64 {first}, {group}"), bands)
         with loop(em, first, last) as band:
             strip_a, inside = divide(em, band, a.strip // _AT_ONCE)
-            tile, half = divide(em, inside, ROWS // _AT_ONCE)
-            within = plus(em, times(em, tile, TILE), times(em, half, _AT_ONCE * LINE))
+            tile, upper = divide(em, inside, ROWS // _AT_ONCE)
+            within = plus(em, times(em, tile, TILE), times(em, upper, _AT_ONCE * LINE))
             a_rows = em.op(f"getelementptr i8, ptr {strip_of(a, matrix, strip_a)}, i64 {within}")
             row = times(em, band, _AT_ONCE)
             corner = element_address(em, out, c_base, times(em, plus(em, times(em, matrix, shape.m), row), shape.n), column)
