@@ -23,7 +23,7 @@ from adjoint.autograd.engine import zero_gradient
 from adjoint.methods import Tensor
 from adjoint.nn.module import HookHandle
 from adjoint.ops.composite import update
-from adjoint.trace.recorder import local, record
+from adjoint.trace.recorder import flush, local, record
 
 __all__ = ["FormulaOptimizer", "Optimizer"]
 
@@ -58,6 +58,16 @@ class Optimizer:
             groups = [{"params": groups}]
         for group in groups:
             self.add_param_group(group)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Compute what has been recorded so far, if no derivatives of it are in sight: parameters and data that were just made.
+
+        Otherwise the program of the first step would begin with how they are made, and the second step would be another.
+        """
+        trace = local.trace
+        if trace.handles and not trace.static and not any([h._aval.requires_grad and not h._leaf for h in trace.handles]):
+            flush(trace)
 
     def add_param_group(self, param_group: Group) -> None:
         """Add one group, for example of layers that were frozen so far.
@@ -96,6 +106,8 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients, or with `set_to_none=False` fill them with zeros, where they lie."""
+        if not self.steps_taken:
+            self._settle()
         for group in self.param_groups:
             for param in group["params"]:
                 if set_to_none:

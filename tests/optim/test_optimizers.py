@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 import adjoint
+import adjoint as torch
 from adjoint import optim
+from adjoint.runtime import jit
+from adjoint.trace.state import counters
 
 # Name and hyper-parameters; every row is compared with PyTorch over 12 steps in float64 and in float32.
 ROWS: list[tuple[str, dict[str, Any]]] = [
@@ -567,3 +570,43 @@ def test_a_gradient_of_another_shape_is_refused() -> None:
     w.grad = adjoint.ones(3)
     optim.SGD([w], 0.5).step()
     assert w.tolist() == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+@pytest.mark.parametrize("read", [True, False])
+def test_the_second_step_compiles_nothing(kind: str, read: bool) -> None:
+    """The first one's program does not begin with how parameters and data were made."""
+    if torch.is_eager() or not jit.available():
+        pytest.skip("of compiled steps")
+    model = torch.nn.Sequential(torch.nn.Linear(7, 13), torch.nn.Tanh(), torch.nn.Linear(13, 2))
+    optimizer = getattr(torch.optim, kind)(model.parameters(), lr=0.1)
+    x, y = torch.randn(11, 7), torch.randn(11, 2)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = (model(x) - y).square().mean()
+        loss.backward()
+        optimizer.step()
+        if read:
+            loss.item()
+        else:
+            model[0].weight.sum().item()
+
+    step()
+    before = counters["programs"]
+    step()
+    step()
+    assert counters["programs"] == before
+
+
+def test_a_forward_pass_before_zero_grad_stays_with_its_backward() -> None:
+    if torch.is_eager() or not jit.available():
+        pytest.skip("of compiled steps")
+    model = torch.nn.Linear(5, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss = model(torch.randn(4, 5)).square().sum()
+    flushes = counters["flushes"]
+    optimizer.zero_grad()
+    assert counters["flushes"] == flushes
+    loss.backward()
+    assert model.weight.grad is not None
