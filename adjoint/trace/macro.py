@@ -258,6 +258,7 @@ def _update(rule: Callable, groups: list[tuple[Tensor, ...]], scalars: tuple, st
         start, tid = tr.node, tr.id
         handles, inputs, count = len(tr.handles), len(tr.inputs), len(tr.scalars)
         tr.static += 1
+        tr.whole += 1  # many equal updates are no loop that goes on
         try:
             results = []
             for group in groups:
@@ -265,6 +266,7 @@ def _update(rule: Callable, groups: list[tuple[Tensor, ...]], scalars: tuple, st
                 results.append([_fit(v, group[k]) for v, k in zip(new, outputs, strict=True)])
         finally:
             tr.static -= 1
+            tr.whole -= 1
         end = tr.node
         flat_results = [v for new in results for v in new]
         for group, new in zip(groups, results, strict=True):

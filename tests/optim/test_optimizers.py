@@ -610,3 +610,24 @@ def test_a_forward_pass_before_zero_grad_stays_with_its_backward() -> None:
     assert counters["flushes"] == flushes
     loss.backward()
     assert model.weight.grad is not None
+
+
+def test_the_update_of_many_parameters_is_not_taken_for_a_loop() -> None:
+    """Steps of deep models are cut where that keeps them whole; the second is not cut elsewhere."""
+    if torch.is_eager() or not jit.available():
+        pytest.skip("of compiled steps")
+    params = [torch.nn.Parameter(torch.ones(3)) for _ in range(300)]
+    optimizer = torch.optim.Adam(params, lr=0.1)
+
+    def step() -> int:
+        before = counters["programs"]
+        optimizer.zero_grad()
+        torch.stack(params).square().sum().backward()
+        optimizer.step()
+        params[-1].sum().item()
+        return counters["programs"] - before
+
+    assert step() <= 2
+    assert step() == 0
+    for p in params:
+        np.testing.assert_array_equal(p.detach().numpy(), params[0].detach().numpy())
