@@ -390,9 +390,10 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
         return condition.nonzero(as_tuple=True)
     input, other = plain(input, "where"), plain(other, "where")
     out = record("where", (condition, input, other))
-    for x in (input, other):
-        if not isinstance(x, Tensor):
-            stored("where()", x, out._aval.dtype)  # as it is checked to be
+    if not isinstance(input, Tensor):
+        stored("where()", input, out._aval.dtype)  # as it is checked to be
+    if not isinstance(other, Tensor):
+        stored("where()", other, out._aval.dtype)
     return out
 
 
