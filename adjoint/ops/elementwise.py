@@ -388,7 +388,8 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     """
     if input is None and other is None:
         return condition.nonzero(as_tuple=True)
-    input, other = plain(input, "where"), plain(other, "where")
+    input = input if isinstance(input, Tensor) else plain(input, "where")
+    other = other if isinstance(other, Tensor) else plain(other, "where")
     out = record("where", (condition, input, other))
     if not isinstance(input, Tensor):
         stored("where()", input, out._aval.dtype)  # as it is checked to be

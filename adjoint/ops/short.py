@@ -15,9 +15,10 @@ from adjoint.ops.descriptions import describe
 from adjoint.ops.elementwise import Number
 from adjoint.ops.results import into
 from adjoint.trace import autocast, recorder
-from adjoint.trace.handle import Tensor, pending
+from adjoint.trace.handle import Parameter, Tensor, pending
 from adjoint.trace.recorder import bind, is_too_large, local
 
+TENSORS = frozenset((Tensor, Parameter))  # of another class a tensor takes the longer way
 WITHOUT_OUT = frozenset("relu isnan isinf".split())
 
 
@@ -37,10 +38,10 @@ def _binary(prim: str) -> Callable[..., Tensor]:
 
     def apply(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
         if out is None:
-            if type(input) is not Tensor:
+            if type(input) not in TENSORS:
                 return general(input, other)
             kind = type(other)
-            if kind is Tensor:
+            if kind in TENSORS:
                 return recorder._two(prim, input, other)
             tr = local.trace
             if (kind is not float and kind is not int) or tr.static:
@@ -72,7 +73,7 @@ _add, _sub, _div = (elementwise.binary_function(n) for n in ("add", "sub", "div"
 def add(input: Any, other: Any, *, alpha: Number = 1, out: Tensor | None = None) -> Tensor:
     if out is None:
         if type(alpha) is int and alpha == 1:
-            if type(input) is Tensor and type(other) is Tensor:
+            if type(input) in TENSORS and type(other) in TENSORS:
                 return recorder._two("add", input, other)
             return _add(input, other)
         return elementwise.add(input, other, alpha=alpha)
@@ -82,7 +83,7 @@ def add(input: Any, other: Any, *, alpha: Number = 1, out: Tensor | None = None)
 def sub(input: Any, other: Any, *, alpha: Number = 1, out: Tensor | None = None) -> Tensor:
     if out is None:
         if type(alpha) is int and alpha == 1:
-            if type(input) is Tensor and type(other) is Tensor:
+            if type(input) in TENSORS and type(other) in TENSORS:
                 return recorder._two("sub", input, other)
             return _sub(input, other)
         return elementwise.sub(input, other, alpha=alpha)
@@ -92,7 +93,7 @@ def sub(input: Any, other: Any, *, alpha: Number = 1, out: Tensor | None = None)
 def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor | None = None) -> Tensor:
     if out is None:
         if rounding_mode is None:
-            if type(input) is Tensor and type(other) is Tensor:
+            if type(input) in TENSORS and type(other) in TENSORS:
                 return recorder._two("div", input, other)
             return _div(input, other)
         return elementwise.div(input, other, rounding_mode=rounding_mode)
@@ -101,7 +102,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor
 
 def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
     if out is None:
-        if type(input) is Tensor and input._aval.dtype.category >= 2:
+        if type(input) in TENSORS and input._aval.dtype.category >= 2:
             if type(exponent) is int and -64 <= exponent <= 64:
                 return recorder._one("integer_pow", input, exponent)
             if type(exponent) is float and -64.0 <= exponent <= 64.0 and exponent.is_integer():
@@ -112,7 +113,7 @@ def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
 
 def square(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     if out is None:
-        if type(input) is Tensor and input._aval.dtype.category >= 2:
+        if type(input) in TENSORS and input._aval.dtype.category >= 2:
             return recorder._one("integer_pow", input, 2)
         return elementwise.square(input)
     return into(elementwise.square, "square", out, (input,), {})
@@ -120,7 +121,7 @@ def square(input: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 def where(condition: Tensor, input: Any = None, other: Any = None, *, out: Tensor | None = None) -> Any:
     if out is None:
-        if type(input) is Tensor and type(other) is Tensor:
+        if type(input) in TENSORS and type(other) in TENSORS:
             return recorder.record("where", (condition, input, other))
         return elementwise.where(condition, input, other)
     if input is None and other is None:
@@ -132,17 +133,17 @@ def sum(
     input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None, axis: Any = None, keepdims: bool | None = None,
     out: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    if out is None:
-        if dtype is None and axis is None and keepdims is None:
-            if not keepdim and type(input) is Tensor and (a := input._aval).dtype.category >= 2:
-                rank = len(a.shape)
-                if dim is None:
-                    return recorder._one("sum", input, reduce.ALL_AXES[rank])
-                if type(dim) is int and -rank <= dim < rank:
-                    return recorder._one("sum", input, (dim if dim >= 0 else dim + rank,))
-            return reduce.sum(input, dim, keepdim)
-        return reduce.sum(input, dim, keepdim, dtype=dtype, axis=axis, keepdims=keepdims)
-    return into(reduce.sum, "sum", out, (input, dim, keepdim), {"dtype": dtype, "axis": axis, "keepdims": keepdims})
+    if out is not None:
+        return into(reduce.sum, "sum", out, (input, dim, keepdim), {"dtype": dtype, "axis": axis, "keepdims": keepdims})
+    if dtype is None and axis is None and not keepdim and not keepdims and isinstance(input, Tensor):
+        a = input._aval
+        if a.dtype.category >= 2:
+            if dim is None:
+                return recorder._one("sum", input, reduce.ALL_AXES[len(a.shape)])
+            if type(dim) is int and -len(a.shape) <= dim < len(a.shape):
+                return recorder._one("sum", input, (dim if dim >= 0 else dim + len(a.shape),))
+    return reduce.sum(input, dim, keepdim, dtype=dtype, axis=axis, keepdims=keepdims)
+
 
 
 def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
