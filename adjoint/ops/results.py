@@ -8,6 +8,7 @@ The few that are not wrapped name it themselves (`ops.short`). Read `into`.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from adjoint.ops import create, index, storage
 from adjoint.trace.arguments import checked, shown
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import local
+from adjoint.trace.state import _package
 from adjoint.trace.views import check_in_place, overwrite
 
 # The public functions for which PyTorch has `out`, by the names they are first defined under (others stand for the same).
@@ -146,14 +148,22 @@ def _check(name: str, out: Tensor, value: Tensor) -> None:
         )
 
 
+def _frames_to_the_user() -> int:
+    """The level of a warning of the calling function that is to name the line outside of this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_package):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
 def _write(name: str, out: Tensor, value: Tensor) -> None:
     shape, given = tuple(value._aval.shape), tuple(out._aval.shape)
     if shape != given:
         if out._aval.size:
             warnings.warn(
                 f"{name}(): out has shape {list(given)} and elements, but the result has shape {list(shape)}: out is resized. "
-                f"Give one of that shape, or let it be empty first: out.resize_(0)",
-                stacklevel=4,
+                "Give one of that shape, or let it be empty first: out.resize_(0)",
+                stacklevel=_frames_to_the_user(),
             )
         try:
             storage.resize_(out, shape)

@@ -102,10 +102,10 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor
 
 def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
     if out is None:
-        if type(input) in TENSORS and input._aval.dtype.category >= 2:
-            if type(exponent) is int and -64 <= exponent <= 64:
-                return recorder._one("integer_pow", input, exponent)
-            if type(exponent) is float and -64.0 <= exponent <= 64.0 and exponent.is_integer():
+        if type(exponent) is int and isinstance(input, Tensor) and input._aval.dtype.category >= 2 and -64 <= exponent <= 64:
+            return recorder._one("integer_pow", input, exponent)
+        if type(exponent) is float and isinstance(input, Tensor) and input._aval.dtype.category >= 2:
+            if -64.0 <= exponent <= 64.0 and exponent.is_integer():
                 return recorder._one("integer_pow", input, int(exponent))
         return elementwise.pow(input, exponent)
     return into(elementwise.pow, "pow", out, (input, exponent), {})
@@ -135,13 +135,15 @@ def sum(
 ) -> Tensor:  # fmt: skip
     if out is not None:
         return into(reduce.sum, "sum", out, (input, dim, keepdim), {"dtype": dtype, "axis": axis, "keepdims": keepdims})
-    if dtype is None and axis is None and not keepdim and not keepdims and isinstance(input, Tensor):
+    try:
         a = input._aval
-        if a.dtype.category >= 2:
-            if dim is None:
-                return recorder._one("sum", input, reduce.ALL_AXES[len(a.shape)])
-            if type(dim) is int and -len(a.shape) <= dim < len(a.shape):
-                return recorder._one("sum", input, (dim if dim >= 0 else dim + len(a.shape),))
+    except AttributeError:
+        return reduce.sum(input, dim, keepdim)  # which says what is wrong
+    if axis is None and dtype is None and not keepdim and not keepdims and a.dtype.category >= 2:
+        if dim is None:
+            return recorder._one("sum", input, reduce.ALL_AXES[len(a.shape)])
+        if type(dim) is int and -len(a.shape) <= dim < len(a.shape):
+            return recorder._one("sum", input, (dim if dim >= 0 else dim + len(a.shape),))
     return reduce.sum(input, dim, keepdim, dtype=dtype, axis=axis, keepdims=keepdims)
 
 

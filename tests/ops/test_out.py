@@ -230,6 +230,14 @@ def test_another_shape_is_resized_with_a_warning(shape: tuple) -> None:
     assert out.sum().item() == 8
 
 
+def test_the_warning_names_the_line_of_the_call() -> None:
+    x = torch.zeros(4)
+    for call in (lambda z: torch.exp(x, out=z), lambda z: torch.cumsum(x, 0, out=z), lambda z: torch.lerp(x, x, 0.5, out=z)):
+        with pytest.warns(UserWarning) as caught:
+            call(torch.zeros(2))
+        assert caught[0].filename == __file__
+
+
 def test_a_smaller_result_stays_in_the_memory() -> None:
     out = torch.zeros(3)
     view = out[1:]
