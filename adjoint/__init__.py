@@ -56,10 +56,11 @@ from adjoint.ops import rearrange as _rearrange
 from adjoint.ops import reduce as _reduce
 from adjoint.ops import samples as _samples
 from adjoint.ops import shape as _shape
+from adjoint.ops import short as _short
 from adjoint.ops import sort as _sort
 from adjoint.ops import special as _special
+from adjoint.ops.results import public as _public
 from adjoint.trace import recorder as _recorder
-from adjoint.trace.arguments import checked as _checked
 from adjoint.trace.aval import Size
 from adjoint.trace.handle import Parameter as _Parameter
 from adjoint.trace.handle import Tensor
@@ -83,10 +84,11 @@ _PUBLIC = {
     _exchange: "as_tensor asarray from_numpy from_dlpack frombuffer",
     _create: "tensor zeros ones empty full zeros_like ones_like empty_like full_like eye arange "
     "linspace logspace scalar_tensor",
-    _elementwise: "add sub div pow round square reciprocal where clamp floor_divide remainder isfinite logical_and "
+    _short: "add sub div pow square where sum matmul",
+    _elementwise: "round reciprocal clamp floor_divide remainder isfinite logical_and "
     "logical_or logical_xor lerp addcmul addcdiv xlogy logaddexp isclose nan_to_num heaviside hypot copysign deg2rad "
     "rad2deg frac logit",
-    _reduce: "sum prod mean var std var_mean std_mean amax amin argmax argmin max min any all count_nonzero cumsum "
+    _reduce: "prod mean var std var_mean std_mean amax amin argmax argmin max min any all count_nonzero cumsum "
     "cumprod cummax cummin logsumexp norm dist median nanmedian aminmax",
     _shape: "reshape permute transpose movedim t squeeze unsqueeze flatten unflatten broadcast_to broadcast_tensors "
     "clone detach narrow select diagonal as_strided ravel",
@@ -102,7 +104,7 @@ _PUBLIC = {
     "gcd lcm nextafter frexp",
     _distinct: "unique unique_consecutive",
     _sort: "argsort sort msort topk kthvalue mode bincount histc searchsorted bucketize quantile nanquantile",
-    _products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum inner vdot addr addbmm",
+    _products: "mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum inner vdot addr addbmm",
     _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve cholesky_inverse matrix_exp chain_matmul vander",
     _samples: "cov corrcoef cdist nansum nanmean diff gradient trapezoid cumulative_trapezoid logcumsumexp renorm",
     _generators: "Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state",
@@ -113,8 +115,8 @@ _PUBLIC = {
 }
 for _module, _names in _PUBLIC.items():
     for _name in _names.split():
-        globals()[_name] = _checked(getattr(_module, _name), _name)
-globals().update(_elementwise.functions)
+        globals()[_name] = _public(getattr(_module, _name), _name)
+globals().update(_short.functions)
 _window, _pad, _convolve = _rearrange.window, _rearrange.zero_pad, _rearrange.convolve
 _attention = _products.attention
 for _new, _old in dict(
@@ -333,7 +335,7 @@ def set_flush_denormal(mode: _builtin_bool) -> _builtin_bool:
 
 
 for _name in "allclose equal is_nonzero numel is_floating_point softmax log_softmax dropout promote_types".split():
-    globals()[_name] = _checked(globals()[_name], _name)
+    globals()[_name] = _public(globals()[_name], _name)
 
 
 def _make_parameter(data: Tensor, requires_grad: _Any = True) -> Tensor:

@@ -7,6 +7,7 @@ tensor([0.+0.j, 2.+0.j, 0.+0.j])
 
 from types import FunctionType as _FunctionType
 
+from adjoint.ops.results import public as _public
 from adjoint.ops.spectral import (
     fft,
     fft2,
@@ -31,7 +32,6 @@ from adjoint.ops.spectral import (
     rfftfreq,
     rfftn,
 )
-from adjoint.trace.arguments import checked as _checked
 
 __all__ = [
     "fft", "fft2", "fftfreq", "fftn", "fftshift", "hfft", "hfft2", "hfftn", "ifft", "ifft2", "ifftn", "ifftshift", "ihfft",
@@ -40,7 +40,7 @@ __all__ = [
 
 for _name, _value in list(globals().items()):
     if isinstance(_value, _FunctionType) and not _name.startswith("_"):
-        globals()[_name] = _checked(_value, f"fft.{_name}")
+        globals()[_name] = _public(_value, f"fft.{_name}")
 
 
 def __getattr__(name: str) -> object:

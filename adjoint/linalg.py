@@ -43,8 +43,8 @@ from adjoint.ops.linalg import linalg_svd as svd
 from adjoint.ops.linalg import linalg_vander as vander
 from adjoint.ops.linalg import linalg_vector_norm as vector_norm
 from adjoint.ops.products import matmul, vecdot
+from adjoint.ops.results import public as _public
 from adjoint.ops.shape import diagonal as _diagonal
-from adjoint.trace.arguments import checked as _checked
 from adjoint.trace.handle import Tensor
 
 
@@ -56,7 +56,7 @@ def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
 
 for _name, _value in list(globals().items()):
     if isinstance(_value, _FunctionType) and not _name.startswith("_"):
-        globals()[_name] = _checked(_value, f"linalg.{_name}")
+        globals()[_name] = _public(_value, f"linalg.{_name}")
 
 
 __all__ = [

@@ -5,15 +5,19 @@
 tensor([0.5000])
 """
 
-from adjoint.ops.elementwise import functions, logit, xlogy
-from adjoint.ops.reduce import logsumexp
-from adjoint.ops.special import entr, i0, i0e, i1, i1e, ndtr, polygamma, sinc, trigamma, xlog1py
-from adjoint.trace.arguments import checked as _checked
+from types import FunctionType as _FunctionType
 
-entr, sinc, trigamma, logit, xlogy, logsumexp = (_checked(f) for f in (entr, sinc, trigamma, logit, xlogy, logsumexp))
-i0, i0e, i1, i1e, ndtr, polygamma, xlog1py = (_checked(f) for f in (i0, i0e, i1, i1e, ndtr, polygamma, xlog1py))
-expit, erf, erfc, erfinv = (functions[n] for n in ("sigmoid", "erf", "erfc", "erfinv"))
-gammaln, digamma, log1p, expm1, exp2 = (functions[n] for n in ("lgamma", "digamma", "log1p", "expm1", "exp2"))
+from adjoint.ops.elementwise import logit, xlogy
+from adjoint.ops.reduce import logsumexp
+from adjoint.ops.results import public as _public
+from adjoint.ops.short import functions as _functions
+from adjoint.ops.special import entr, i0, i0e, i1, i1e, ndtr, polygamma, sinc, trigamma, xlog1py
+
+for _name, _value in list(globals().items()):
+    if isinstance(_value, _FunctionType) and not _name.startswith("_"):
+        globals()[_name] = _public(_value, _name, "special.")
+expit, erf, erfc, erfinv = (_functions[n] for n in ("sigmoid", "erf", "erfc", "erfinv"))
+gammaln, digamma, log1p, expm1, exp2 = (_functions[n] for n in ("lgamma", "digamma", "log1p", "expm1", "exp2"))
 psi = digamma
 
 __all__ = [

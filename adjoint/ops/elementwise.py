@@ -388,11 +388,13 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     """
     if input is None and other is None:
         return condition.nonzero(as_tuple=True)
-    input, other = plain(input, "where"), plain(other, "where")
+    input = input if isinstance(input, Tensor) else plain(input, "where")
+    other = other if isinstance(other, Tensor) else plain(other, "where")
     out = record("where", (condition, input, other))
-    for x in (input, other):
-        if not isinstance(x, Tensor):
-            stored("where()", x, out._aval.dtype)  # as it is checked to be
+    if not isinstance(input, Tensor):
+        stored("where()", input, out._aval.dtype)  # as it is checked to be
+    if not isinstance(other, Tensor):
+        stored("where()", other, out._aval.dtype)
     return out
 
 

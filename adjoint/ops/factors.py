@@ -19,8 +19,8 @@ from adjoint.ops.gather import gather
 from adjoint.ops.linalg import check_matrix, cholesky, inv, solve_triangular
 from adjoint.ops.products import matmul
 from adjoint.ops.rearrange import tril, triu
+from adjoint.ops.results import public
 from adjoint.ops.shape import diagonal, matrix_transpose
-from adjoint.trace.arguments import checked
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import array_of, record, tensor_from_array
 
@@ -201,7 +201,7 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
     return out
 
 
-lu_solve, lu_unpack = checked(lu_solve, "lu_solve"), checked(lu_unpack, "lu_unpack")
+lu_solve, lu_unpack = public(lu_solve, "lu_solve"), public(lu_unpack, "lu_unpack")
 
 
 def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -> Any:

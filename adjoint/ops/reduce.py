@@ -26,7 +26,7 @@ def _pick_names(dim: Any, keepdim: bool, axis: Any, keepdims: bool | None) -> tu
 
 
 def _keep(out: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
-    return record("reshape", (out,), tuple(1 if i in axes else n for i, n in enumerate(shape)))
+    return record_one("reshape", out, tuple([1 if i in axes else n for i, n in enumerate(shape)]))
 
 
 def reduce(prim: str, x: Tensor, axes: tuple[int, ...], keepdim: bool = False) -> Tensor:

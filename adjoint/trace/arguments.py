@@ -48,6 +48,8 @@ TESTED_AHEAD = frozenset(
 )
 # Functions so short that a wrapper would be felt: they explain failures themselves, in their slow paths.
 UNWRAPPED = frozenset("add sub subtract div divide true_divide mul multiply pow sum matmul where square".split())
+# Of macros that take `out`: what computes a call with it, by the function within.
+writers: dict[Callable, Callable] = {}
 
 
 def is_whole(x: Any) -> bool:
@@ -137,7 +139,7 @@ def mistake_in(function: Callable, args: tuple, kwargs: dict, name: str | None =
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
         if "out" in kwargs and "out" not in signature.parameters:
-            return TypeError(f"{name}() {error}: results are new tensors here; write out.copy_({name}(...)) to put one into memory that is there")
+            return TypeError(f"{name}() {error}: as in PyTorch it takes no out; write out.copy_({name}(...)) to put the result into memory that is there")
         return TypeError(f"{name}() {error}; it takes {name}{described(signature)}")
     for position, (parameter, value) in enumerate(bound.arguments.items()):
         kind = signature.parameters[parameter].kind
@@ -223,11 +225,17 @@ def as_one_node(node: str, function: Callable) -> Callable:
     return call
 
 
-def checked(function: Callable, name: str | None = None) -> Callable:
-    """A public function whose failures are explained by its arguments where they are to blame."""
+def checked(function: Callable, name: str | None = None, into: Callable | None = None) -> Callable:
+    """A public function whose failures are explained by its arguments where they are to blame.
+
+    into: `ops.results.into`, which computes calls with the keyword `out`, for functions that are to take it. They do not
+    name it; that is seen when the call has failed, so that other calls lose no time.
+    """
     name = name or str(getattr(function, "__name__", ""))
     short = name.rpartition(".")[2]
     heeds = short in autocast.HEEDING
+    if into is not None and hasattr(function, "explains"):
+        writers[function.__wrapped__] = functools.partial(into, function, name)  # type: ignore[attr-defined]
     if name in UNWRAPPED or hasattr(function, "explains") or not inspect.isfunction(function):
         return autocast.under_autocast(short, function) if heeds else function
 
@@ -248,11 +256,17 @@ def checked(function: Callable, name: str | None = None) -> Callable:
                         raise TypeError
             return autocast.run(short, function, args, kwargs) if heeds and autocast.used else function(*args, **kwargs)
         except Exception as error:
-            explained = explain(function, args, kwargs, error, name)
-            if explained is error:
-                raise
-            failure = explained
-        raise failure
+            if into is None or "out" not in kwargs:
+                explained = explain(function, args, kwargs, error, name)
+                if explained is error:
+                    raise
+                failure = explained
+            else:
+                failure = None
+        if failure is not None:
+            raise failure
+        kwargs = {**kwargs}
+        return into(call, name, kwargs.pop("out"), args, kwargs)  # type: ignore[misc]
 
     call.explains = True  # type: ignore[attr-defined]
     return call

@@ -149,6 +149,9 @@ def scoped(tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict, 
 
 def attempted(run: Callable, tr: Trace, name: str, function: Callable, args: tuple, kwargs: dict, *rest: Any) -> Any:
     """`run` a composite whose arguments are new here: they are compared with its annotations, before and after."""
+    if "out" in kwargs and function in arguments.writers:
+        kwargs = {**kwargs}
+        return arguments.writers[function](kwargs.pop("out"), args, kwargs)
     failure: Exception | None = arguments.mistake_in(function, args, kwargs)
     if failure is None:
         try:

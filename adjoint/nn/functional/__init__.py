@@ -38,11 +38,11 @@ from adjoint.nn.functional.padding import pad  # noqa: F401
 from adjoint.nn.functional.pooling import *  # noqa: F403
 from adjoint.nn.functional.resampling import *  # noqa: F403
 from adjoint.nn.functional.unpooling import *  # noqa: F403
-from adjoint.trace.arguments import checked as _checked
+from adjoint.ops.results import public as _public
 
 for _name, _value in list(globals().items()):
     if isinstance(_value, _FunctionType) and not _name.startswith("_"):
-        globals()[_name] = _checked(_value)
+        globals()[_name] = _public(_value, _name, "nn.functional.")
 
 
 def __getattr__(name: str) -> object:

@@ -13,6 +13,7 @@ from typing import Any
 from adjoint.methods import Tensor
 from adjoint.nn import functional as F
 from adjoint.nn.functional.dropout import masked_by_noise, noise_of_channels
+from adjoint.ops.results import public
 from adjoint.trace.arguments import checked
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -135,7 +136,7 @@ def selu(input: Tensor) -> Tensor:
     return F.selu(input)
 
 
-@checked
+@public
 def threshold(input: Tensor, threshold: float, value: float) -> Tensor:
     """`nn.functional.threshold`, never in place: that is `threshold_`.
 
