@@ -133,9 +133,10 @@ def given(result: Any, outs: list[Any]) -> Any:
 
 
 @pytest.mark.by_record
+@pytest.mark.usefixtures("little_effort")
 @pytest.mark.parametrize("record", ALL)
 def test_out_gets_what_is_returned_without(record: OpRecord) -> None:
-    for dtype in record.dtypes[-2:]:
+    for dtype in record.dtypes[-1:]:
         for path, function, args, options, _ in calls(torch, record, dtype):
             if path_of(path) not in KNOWN or (path == "where" and len(args) == 1):
                 continue
