@@ -35,7 +35,7 @@ from adjoint.dtypes import (
     uint32,
     uint64,
 )
-from adjoint.methods import allclose, equal, is_nonzero
+from adjoint.methods import allclose, equal, is_inference, is_nonzero
 from adjoint.methods import attach as _attach
 from adjoint.methods import create_device as device
 from adjoint.ops import complex_numbers as _complex
@@ -45,6 +45,7 @@ from adjoint.ops import elementwise as _elementwise
 from adjoint.ops import exchange as _exchange
 from adjoint.ops import gather as _gather
 from adjoint.ops import generators as _generators
+from adjoint.ops import in_place as _in_place
 from adjoint.ops import index as _index
 from adjoint.ops import joining as _joining
 from adjoint.ops import linalg as _linalg
@@ -115,6 +116,7 @@ for _module, _names in _PUBLIC.items():
     for _name in _names.split():
         globals()[_name] = _checked(getattr(_module, _name), _name)
 globals().update(_elementwise.functions)
+globals().update(_in_place.functions())
 _window, _pad, _convolve = _rearrange.window, _rearrange.zero_pad, _rearrange.convolve
 _attention = _products.attention
 for _new, _old in dict(
@@ -356,7 +358,8 @@ _LAZY_NAMES = {
         "pdist rms_norm relu_ celu_ selu_ rrelu_ threshold_ avg_pool1d adaptive_avg_pool1d max_pool1d max_pool2d max_pool3d pixel_shuffle "
         "pixel_unshuffle channel_shuffle".split(), "adjoint.nn.functional"),
     **dict.fromkeys(
-        "batch_norm instance_norm layer_norm group_norm celu selu threshold rrelu alpha_dropout feature_dropout feature_alpha_dropout embedding "
+        "batch_norm instance_norm layer_norm group_norm celu selu threshold rrelu alpha_dropout feature_dropout feature_alpha_dropout dropout_ "
+        "alpha_dropout_ feature_dropout_ feature_alpha_dropout_ embedding embedding_renorm_ "
         "adaptive_max_pool1d max_pool1d_with_indices binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss hinge_embedding_loss kl_div "
         "margin_ranking_loss poisson_nll_loss triplet_margin_loss".split(), "adjoint.nn.functional.toplevel"),
     "lu_solve": "adjoint.ops.factors", "lu_unpack": "adjoint.ops.factors",

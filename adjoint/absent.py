@@ -19,6 +19,7 @@ ADVICE = {
     "SparseAdam": "gradients are dense; use Adam",
     "weight_norm": "use nn.utils.parametrizations.weight_norm",
     "spectral_norm": "use nn.utils.parametrizations.spectral_norm",
+    "embedding_bag": "use nn.functional.embedding_bag",
     "half": "use .to(dtype) with a dtype of this package",
     "storage": "use numpy(), which shares the memory",
     "saved_tensors_hooks": "operations save nothing one by one: what backward reads is chosen for a whole trace when it ends; keep less "

@@ -140,6 +140,19 @@ def is_nonzero(input: Tensor) -> bool:
     return truth(input)
 
 
+def is_inference(input: Tensor) -> bool:
+    """False: tensors made under `inference_mode` are ordinary ones here, which may be used in what is differentiated later.
+
+    >>> import adjoint as torch
+    >>> with torch.inference_mode():
+    ...     torch.ones(2).is_inference()
+    False
+    """
+    if not isinstance(input, Tensor):
+        raise TypeError(f"is_inference(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+    return False
+
+
 def to_index(self: Tensor) -> int:
     if self._aval.dtype.is_floating_point or self._aval.size != 1:
         raise TypeError("only integer tensors of a single element can be converted to an index")
@@ -792,7 +805,7 @@ def attach() -> None:
         clamp_max_=in_place(lambda t, high: elementwise.clamp(t, max=high), "clamp_max_"),
         bitwise_left_shift_=in_place(functions["shift_left"], "bitwise_left_shift_"),
         bitwise_right_shift_=in_place(functions["shift_right"], "bitwise_right_shift_"),
-        is_nonzero=is_nonzero, is_signed=lambda self: self._aval.dtype.is_signed,
+        is_nonzero=is_nonzero, is_inference=is_inference, is_signed=lambda self: self._aval.dtype.is_signed,
         **{f"{n}_": storage.in_place_view(methods[n], f"{n}_") for n in IN_PLACE_VIEWS},
         storage_offset=storage.storage_offset, untyped_storage=storage.untyped_storage, _is_view=storage.is_view,
         is_set_to=storage.is_set_to, set_=storage.set_, resize_=storage.resize_, resize_as_=storage.resize_as_,

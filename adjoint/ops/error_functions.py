@@ -78,8 +78,8 @@ def log_ndtr(input: Tensor) -> Tensor:
     values or slopes. NotImplementedError for complex numbers.
 
     >>> import adjoint as torch
-    >>> torch.special.log_ndtr(torch.tensor([-50., 0.]))
-    tensor([-1254.8313,    -0.6931])
+    >>> torch.special.log_ndtr(torch.tensor([-5., 0.]))
+    tensor([-15.0650,  -0.6931])
     """
     refuse("special_log_ndtr", (0, 1, 2), input)
     return in_common(_log_ndtr, input)
