@@ -48,7 +48,7 @@ PYTORCH = frozenset(
     "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
     "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
     "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli ldl_factor ldl_solve "
-    "eigvals tensorinv tensorsolve bessel_j0 bessel_j1 bessel_y0 bessel_y1 zeta "
+    "bessel_j0 bessel_j1 bessel_y0 bessel_y1 zeta "
     "airy_ai half bfloat16 storage".split()
 )
 TENSOR = (  # attributes of PyTorch's tensors
