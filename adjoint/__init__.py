@@ -45,6 +45,7 @@ from adjoint.ops import elementwise as _elementwise
 from adjoint.ops import exchange as _exchange
 from adjoint.ops import gather as _gather
 from adjoint.ops import generators as _generators
+from adjoint.ops import histograms as _histograms
 from adjoint.ops import in_place as _in_place
 from adjoint.ops import index as _index
 from adjoint.ops import joining as _joining
@@ -103,6 +104,7 @@ _PUBLIC = {
     "gcd lcm nextafter frexp",
     _distinct: "unique unique_consecutive",
     _sort: "argsort sort msort topk kthvalue mode bincount histc searchsorted bucketize quantile nanquantile",
+    _histograms: "histogram histogramdd",
     _products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum inner vdot addr addbmm",
     _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve cholesky_inverse matrix_exp chain_matmul vander",
     _samples: "cov corrcoef cdist nansum nanmean diff gradient trapezoid cumulative_trapezoid logcumsumexp renorm",

@@ -20,6 +20,8 @@ _FIELDS = {
     **dict.fromkeys(_VALUES_INDICES.split(), "values indices"),
     "aminmax": "min max",
     "frexp": "mantissa exponent",
+    "histogram": "hist bin_edges",
+    "histogramdd": "hist bin_edges",
     "qr": "Q R",
     "slogdet": "sign logabsdet",
     "svd": "U S V",

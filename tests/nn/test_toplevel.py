@@ -94,6 +94,21 @@ def test_everything_dropped_in_place() -> None:
     assert torch.nn.functional.alpha_dropout(x, 1.0, True, inplace=True) is x and not x.any()
 
 
+def test_multilabel_margin_loss_refuses_and_takes() -> None:
+    loss = torch.nn.functional.multilabel_margin_loss
+    x, y = torch.tensor([[0.1, 0.2, 0.4, 0.8]]), torch.tensor([[3, 0, -1, 1]])
+    assert torch.nn.MultiLabelMarginLoss(reduction="none")(x, y).tolist() == pytest.approx([0.85])
+    assert loss(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64)).item() == 0
+    for wrong, match in ((y.float(), "int64"), (y[:, :2], "inconsistent")):
+        with pytest.raises(RuntimeError, match=match):
+            loss(x, wrong)
+    with pytest.raises(RuntimeError, match="non-empty"):
+        loss(x[None], y[None])
+    for number in (9, -2):
+        with pytest.raises(IndexError, match="out of bounds"):
+            loss(x, torch.tensor([[number, 0, -1, 1]])).item()
+
+
 def test_reductions_are_numbers() -> None:
     x = torch.ones(2)
     with pytest.raises(TypeError, match="must be int, not str .'mean'.: 0 is none, 1 the mean, 2 the sum"):
