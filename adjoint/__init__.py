@@ -35,7 +35,7 @@ from adjoint.dtypes import (
     uint32,
     uint64,
 )
-from adjoint.methods import allclose, equal, is_nonzero
+from adjoint.methods import allclose, equal, is_inference, is_nonzero
 from adjoint.methods import attach as _attach
 from adjoint.methods import create_device as device
 from adjoint.ops import complex_numbers as _complex
@@ -45,6 +45,8 @@ from adjoint.ops import elementwise as _elementwise
 from adjoint.ops import exchange as _exchange
 from adjoint.ops import gather as _gather
 from adjoint.ops import generators as _generators
+from adjoint.ops import histograms as _histograms
+from adjoint.ops import in_place as _in_place
 from adjoint.ops import index as _index
 from adjoint.ops import joining as _joining
 from adjoint.ops import linalg as _linalg
@@ -104,6 +106,7 @@ _PUBLIC = {
     "gcd lcm nextafter frexp",
     _distinct: "unique unique_consecutive",
     _sort: "argsort sort msort topk kthvalue mode bincount histc searchsorted bucketize quantile nanquantile",
+    _histograms: "histogram histogramdd",
     _products: "mm mv dot bmm outer addmm baddbmm addmv kron tensordot einsum inner vdot addr addbmm",
     _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve cholesky_inverse matrix_exp chain_matmul vander",
     _samples: "cov corrcoef cdist nansum nanmean diff gradient trapezoid cumulative_trapezoid logcumsumexp renorm",
@@ -117,6 +120,7 @@ for _module, _names in _PUBLIC.items():
     for _name in _names.split():
         globals()[_name] = _public(getattr(_module, _name), _name)
 globals().update(_short.functions)
+globals().update(_in_place.functions())
 _window, _pad, _convolve = _rearrange.window, _rearrange.zero_pad, _rearrange.convolve
 _attention = _products.attention
 for _new, _old in dict(
@@ -358,7 +362,8 @@ _LAZY_NAMES = {
         "pdist rms_norm relu_ celu_ selu_ rrelu_ threshold_ avg_pool1d adaptive_avg_pool1d max_pool1d max_pool2d max_pool3d pixel_shuffle "
         "pixel_unshuffle channel_shuffle".split(), "adjoint.nn.functional"),
     **dict.fromkeys(
-        "batch_norm instance_norm layer_norm group_norm celu selu threshold rrelu alpha_dropout feature_dropout feature_alpha_dropout embedding "
+        "batch_norm instance_norm layer_norm group_norm celu selu threshold rrelu alpha_dropout feature_dropout feature_alpha_dropout dropout_ "
+        "alpha_dropout_ feature_dropout_ feature_alpha_dropout_ embedding embedding_renorm_ "
         "adaptive_max_pool1d max_pool1d_with_indices binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss hinge_embedding_loss kl_div "
         "margin_ranking_loss poisson_nll_loss triplet_margin_loss".split(), "adjoint.nn.functional.toplevel"),
     "lu_solve": "adjoint.ops.factors", "lu_unpack": "adjoint.ops.factors",

@@ -19,6 +19,7 @@ ADVICE = {
     "SparseAdam": "gradients are dense; use Adam",
     "weight_norm": "use nn.utils.parametrizations.weight_norm",
     "spectral_norm": "use nn.utils.parametrizations.spectral_norm",
+    "embedding_bag": "use nn.functional.embedding_bag",
     "half": "use .to(dtype) with a dtype of this package",
     "storage": "use numpy(), which shares the memory",
     "saved_tensors_hooks": "operations save nothing one by one: what backward reads is chosen for a whole trace when it ends; keep less "
@@ -35,24 +36,24 @@ ADVICE = {
 PYTORCH = frozenset(
     "jit sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
     "lobpcg svd_lowrank pca_lowrank lu "
-    "geqrf orgqr ormqr triangular_solve symeig eig lstsq histogram histogramdd "
+    "geqrf orgqr ormqr triangular_solve symeig eig lstsq "
     "igamma igammac segment_reduce empty_strided to_dlpack "
     "set_default_device set_default_tensor_type set_float32_matmul_precision use_deterministic_algorithms "
     "fractional_max_pool2d fractional_max_pool3d "
-    "multilabel_margin_loss "
+    ""
     "DataParallel SyncBatchNorm FractionalMaxPool2d LazyLinear "
-    "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss MultiLabelMarginLoss SparseAdam "
+    "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss SparseAdam "
     "Adafactor Muon spectral_norm weight_norm prune fuse_conv_bn_eval "
     "saved_tensors_hooks skip_init functionalize "
     "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
     "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
     "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli ldl_factor ldl_solve "
-    "eigvals tensorinv tensorsolve bessel_j0 bessel_j1 bessel_y0 bessel_y1 ndtri log_ndtr erfcx zeta "
+    "bessel_j0 bessel_j1 bessel_y0 bessel_y1 zeta "
     "airy_ai half bfloat16 storage".split()
 )
 TENSOR = (  # attributes of PyTorch's tensors
     "angle apply_ as_subclass bfloat16 cauchy_ cfloat coalesce conj conj_physical dense_dim "
-    "dequantize eig geometric_ geqrf half histogram igamma igammac imag indices is_coalesced "
+    "dequantize eig geometric_ geqrf half igamma igammac imag indices is_coalesced "
     "is_conj is_cpu is_meta is_neg is_pinned is_quantized isreal log_normal_ lstsq lu "
     "lu_solve map_ nonzero_static orgqr ormqr "
     "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask storage sum_to_size symeig to_dense "

@@ -15,6 +15,7 @@ from adjoint.ops.factors import (
     lu,
     lu_factor,
     lu_factor_ex,
+    solve_ex,
 )
 from adjoint.ops.factors import linalg_lu_solve as lu_solve
 from adjoint.ops.linalg import (
@@ -22,7 +23,9 @@ from adjoint.ops.linalg import (
     cond,
     cross,
     det,
+    eig,
     eigh,
+    eigvals,
     eigvalsh,
     inv,
     lstsq,
@@ -35,6 +38,8 @@ from adjoint.ops.linalg import (
     solve,
     solve_triangular,
     svdvals,
+    tensorinv,
+    tensorsolve,
 )
 from adjoint.ops.linalg import linalg_norm as norm
 from adjoint.ops.linalg import linalg_qr as qr
@@ -61,11 +66,11 @@ for _name, _value in list(globals().items()):
 
 __all__ = [
     "LinAlgError",
-    "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "householder_product", "inv", "inv_ex", "lstsq", "lu", "lu_factor",
+    "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eig", "eigh", "eigvals", "eigvalsh", "householder_product", "inv", "inv_ex", "lstsq", "lu", "lu_factor",
     "lu_factor_ex", "lu_solve", "matmul", "matrix_exp",
     "matrix_norm",
-    "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve", "solve_triangular", "svd",
-    "svdvals", "vander", "vecdot", "vector_norm",
+    "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve", "solve_ex", "solve_triangular", "svd",
+    "svdvals", "tensorinv", "tensorsolve", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from adjoint.ops import (
     exchange,
     gather,
     generators,
+    histograms,
     index,
     joining,
     linalg,
@@ -138,6 +139,19 @@ def is_nonzero(input: Tensor) -> bool:
     True
     """
     return truth(input)
+
+
+def is_inference(input: Tensor) -> bool:
+    """False: tensors made under `inference_mode` are ordinary ones here, which may be used in what is differentiated later.
+
+    >>> import adjoint as torch
+    >>> with torch.inference_mode():
+    ...     torch.ones(2).is_inference()
+    False
+    """
+    if not isinstance(input, Tensor):
+        raise TypeError(f"is_inference(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+    return False
 
 
 def to_index(self: Tensor) -> int:
@@ -678,6 +692,7 @@ SAME_NAME = {
     masks: "masked_fill masked_select masked_scatter nonzero argwhere",
     distinct: "unique unique_consecutive",
     sort: "argsort sort msort topk kthvalue mode bincount histc quantile nanquantile",
+    histograms: "histogram",
     numeric: "positive fmax fmin signbit isposinf isneginf float_power ldexp logaddexp2 gcd lcm nextafter frexp",
     products: "matmul mm mv dot bmm outer addmm baddbmm addmv kron inner vdot addr addbmm",
     linalg: "inv det slogdet logdet qr svd pinv matrix_power cross cholesky_solve cholesky_inverse matrix_exp",
@@ -792,7 +807,7 @@ def attach() -> None:
         clamp_max_=in_place(lambda t, high: elementwise.clamp(t, max=high), "clamp_max_"),
         bitwise_left_shift_=in_place(functions["shift_left"], "bitwise_left_shift_"),
         bitwise_right_shift_=in_place(functions["shift_right"], "bitwise_right_shift_"),
-        is_nonzero=is_nonzero, is_signed=lambda self: self._aval.dtype.is_signed,
+        is_nonzero=is_nonzero, is_inference=is_inference, is_signed=lambda self: self._aval.dtype.is_signed,
         **{f"{n}_": storage.in_place_view(methods[n], f"{n}_") for n in IN_PLACE_VIEWS},
         storage_offset=storage.storage_offset, untyped_storage=storage.untyped_storage, _is_view=storage.is_view,
         is_set_to=storage.is_set_to, set_=storage.set_, resize_=storage.resize_, resize_as_=storage.resize_as_,

@@ -20,11 +20,14 @@ _FIELDS = {
     **dict.fromkeys(_VALUES_INDICES.split(), "values indices"),
     "aminmax": "min max",
     "frexp": "mantissa exponent",
+    "histogram": "hist bin_edges",
+    "histogramdd": "hist bin_edges",
     "qr": "Q R",
     "slogdet": "sign logabsdet",
     "svd": "U S V",
     "lu_unpack": "P L U",
     "linalg_cholesky_ex": "L info",
+    "linalg_eig": "eigenvalues eigenvectors",
     "linalg_eigh": "eigenvalues eigenvectors",
     "linalg_inv_ex": "inverse info",
     "linalg_lstsq": "solution residuals rank singular_values",
@@ -33,6 +36,7 @@ _FIELDS = {
     "linalg_lu_factor_ex": "LU pivots info",
     "linalg_qr": "Q R",
     "linalg_slogdet": "sign logabsdet",
+    "linalg_solve_ex": "result info",
     "linalg_svd": "U S Vh",
 }
 

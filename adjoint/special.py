@@ -8,6 +8,7 @@ tensor([0.5000])
 from types import FunctionType as _FunctionType
 
 from adjoint.ops.elementwise import logit, xlogy
+from adjoint.ops.error_functions import erfcx, log_ndtr, ndtri
 from adjoint.ops.reduce import logsumexp
 from adjoint.ops.results import public as _public
 from adjoint.ops.short import functions as _functions
@@ -21,8 +22,8 @@ gammaln, digamma, log1p, expm1, exp2 = (_functions[n] for n in ("lgamma", "digam
 psi = digamma
 
 __all__ = [
-    "digamma", "entr", "erf", "erfc", "erfinv", "exp2", "expit", "expm1", "gammaln", "i0", "i0e", "i1", "i1e", "log1p",
-    "logit", "logsumexp", "ndtr", "polygamma", "psi", "sinc", "trigamma", "xlog1py", "xlogy",
+    "digamma", "entr", "erf", "erfc", "erfcx", "erfinv", "exp2", "expit", "expm1", "gammaln", "i0", "i0e", "i1", "i1e", "log1p",
+    "log_ndtr", "logit", "logsumexp", "ndtr", "ndtri", "polygamma", "psi", "sinc", "trigamma", "xlog1py", "xlogy",
 ]  # fmt: skip
 
 

@@ -28,6 +28,7 @@ NAMES = {
     "det": "LinalgDetBackward0",
     "cholesky": "LinalgCholeskyExBackward0",
     "solve": "LinalgSolveExBackward0",
+    "eig": "LinalgEigBackward0",
     "eigh": "LinalgEighBackward0",
     "svd": "LinalgSvdBackward0",
     "qr": "LinalgQrBackward0",

@@ -386,6 +386,6 @@ RULES: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys("argsort argselect rfft irfft".split(), at_first),
     **dict.fromkeys("window fft".split(), at_given),
     **dict.fromkeys("as_real as_complex pick position".split(), unchanged),
-    **dict.fromkeys("inv cholesky det slogdet qr lu row_order reinterpret eigh svd".split(), unchanged),
+    **dict.fromkeys("inv cholesky det slogdet qr lu row_order reinterpret eigh eig svd".split(), unchanged),
 }
 

@@ -300,6 +300,40 @@ def _eigh_forward(tangents: tuple, out: list, args: tuple, attrs: Any) -> list:
     return [diagonal_of(turned, 0, rank - 2, rank - 1), mm(v, _gaps(w) * turned)]
 
 
+def _of_eigenvectors(v: Tensor, x: Tensor) -> Tensor:
+    """The parts of the columns of x along the columns of v that would change their lengths."""
+    rank = len(v._aval.shape)
+    along = diagonal_of(mm(conj(swap(v)), x), 0, rank - 2, rank - 1)
+    real = record("real", (along,))
+    return cast(record("reshape", (real,), (*real._aval.shape[:-1], 1, real._aval.shape[-1])), v._aval.dtype)
+
+
+def _eig_reverse(g: list, out: list, args: tuple, attrs: Any) -> tuple:
+    """A' = V^-H (diag(w') + conj(F) * (V^H V' - V^H V diag(Re V^H V'))) V^H, F as in `_gaps`, for columns of length 1.
+
+    C. Boeddeker, P. Hanebrink, L. Drude, J. Heymann and R. Haeb-Umbach, "On the computation of complex-valued gradients with
+    application to statistically optimum beamforming" (2017), section 4.19, with the normalisation. What V' says of phases,
+    which are not determined, is left out of account.
+    """
+    w, v = out
+    gw, gv = g
+    turned = conj(swap(v))
+    inner = None if gw is None else diag_embed(gw)
+    if gv is not None:
+        off = conj(_gaps(w)) * mm(turned, gv - v * _of_eigenvectors(v, gv))
+        inner = off if inner is None else inner + off
+    total = record("solve", (turned, mm(inner, turned)))  # type: ignore[arg-type]
+    return (total if args[0]._aval.dtype.is_complex else record("real", (total,)),)
+
+
+def _eig_forward(tangents: tuple, out: list, args: tuple, attrs: Any) -> list:
+    w, v = out
+    moved = record("solve", (v, mm(cast(tangents[0], v._aval.dtype), v)))
+    rank = len(v._aval.shape)
+    turned = mm(v, _gaps(w) * moved)
+    return [diagonal_of(moved, 0, rank - 2, rank - 1), turned - v * _of_eigenvectors(v, turned)]
+
+
 def _svd_reverse(g: list, out: list, args: tuple, attrs: Any) -> tuple:
     """For A = U S V^T of reduced form; needs distinct non-zero singular values when U or V take part."""
     u, s, vh = out
@@ -414,6 +448,7 @@ REVERSE: dict[str, Callable[..., tuple]] = {
     "solve": _solve_reverse,
     "cholesky": _cholesky_reverse,
     "eigh": _eigh_reverse,
+    "eig": _eig_reverse,
     "svd": _svd_reverse,
     "qr": _qr_reverse,
     "lu": lu_reverse,
@@ -436,6 +471,7 @@ FORWARD: dict[str, Callable[..., Any]] = {
     "solve": _solve_forward,
     "cholesky": _cholesky_forward,
     "eigh": _eigh_forward,
+    "eig": _eig_forward,
     "svd": _svd_forward,
     "qr": _qr_forward,
     "lu": lu_forward,

@@ -262,6 +262,11 @@ def _eigh(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
     return (shape[:-1], dtype.to_real()), (shape, dtype)
 
 
+def _eig(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
+    shape, dtype = args[0]
+    return (shape[:-1], dtype.to_complex()), (shape, dtype.to_complex())
+
+
 def _svd(args: list[Aval], attrs: Any) -> tuple[Aval, ...]:
     shape, dtype = args[0]
     *batch, m, n = shape
@@ -386,5 +391,6 @@ _declare("tuple", "lu", _lu, exact=True)
 _declare("host", "row_order", _row_order, exact=True)
 _declare("host", "reinterpret", _reinterpret, exact=True)  # the same memory as another dtype; attrs: the dtypes before and after
 _declare("tuple", "eigh", _eigh, exact=True)
+_declare("tuple", "eig", _eig, exact=True)
 _declare("tuple", "svd", _svd, exact=True)
 _declare("movement", "pick", _pick, linear=True, exact=True)  # attrs: which result of a primitive with several

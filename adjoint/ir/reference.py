@@ -418,6 +418,11 @@ def _linalg(function: Callable, what: str) -> Callable:
     return apply
 
 
+def _eig(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Always complex: NumPy's are real where all eigenvalues of all matrices are."""
+    return tuple(part.astype(np.result_type(x.dtype, np.complex64)) for part in np.linalg.eig(x))
+
+
 def _cholesky(x: np.ndarray) -> np.ndarray:
     if np.isnan(x).any():
         raise np.linalg.LinAlgError("Matrix is not positive definite: it contains NaN")
@@ -604,6 +609,7 @@ REFERENCE: dict[str, Callable[[Arrays, Any], Any]] = {
     "row_order": _row_order,
     "reinterpret": _reinterpret,
     "eigh": _linalg(lambda x: tuple(np.linalg.eigh(x)), "eigh"),
+    "eig": _linalg(_eig, "eig"),
     "svd": _linalg(lambda x: tuple(np.linalg.svd(x, full_matrices=False)), "svd"),
 }
 

@@ -16,7 +16,7 @@ from adjoint.ops.complex_numbers import conj
 from adjoint.ops.create import eye
 from adjoint.ops.elementwise import cast, where
 from adjoint.ops.gather import gather
-from adjoint.ops.linalg import check_matrix, cholesky, inv, solve_triangular
+from adjoint.ops.linalg import check_matrix, cholesky, inv, solve, solve_triangular
 from adjoint.ops.products import matmul
 from adjoint.ops.rearrange import tril, triu
 from adjoint.ops.results import public
@@ -239,6 +239,22 @@ def _is_indefinite(a: np.ndarray) -> bool:
     except np.linalg.LinAlgError:
         return True
     return False
+
+
+def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> Any:
+    """`solve` that does not raise for a singular matrix, but says so.
+
+    info, int32, of the shape of A's batch: 0, or the place of the first zero on the diagonal of U in A = P L U, counted from 1; the
+    result then has no meaning. `check_errors` raises RuntimeError all the same.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.solve_ex(torch.tensor([[1., 2.], [2., 4.]]), torch.ones(2)).info
+    tensor(2, dtype=torch.int32)
+    """
+    check_matrix("solve_ex", A)
+    info = lu_factor_ex(A.detach(), check_errors=check_errors).info
+    regular = where(info[..., None, None] > 0, eye(A._aval.shape[-1], dtype=A._aval.dtype), A)
+    return return_types.linalg_solve_ex((solve(regular, B, left=left), info))
 
 
 def inv_ex(A: Tensor, *, check_errors: bool = False) -> Any:

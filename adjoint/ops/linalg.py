@@ -20,7 +20,7 @@ from adjoint.ops.joining import cat, stack
 from adjoint.ops.products import matmul, need
 from adjoint.ops.rearrange import tril
 from adjoint.ops.reduce import check_norm_of_nothing, vector_norm
-from adjoint.ops.shape import axes_of, matrix_transpose
+from adjoint.ops.shape import axes_of, axis_of, matrix_transpose
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import record
 
@@ -264,6 +264,84 @@ def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
     tensor([1., 2.])
     """
     return eigh(A, UPLO).eigenvalues
+
+
+def eig(A: Tensor) -> Any:
+    """Eigenvalues w (*, n) and eigenvectors V (*, n, n), its columns, of square matrices: A V = V diag(w), of a complex dtype.
+
+    The columns have length 1; which phase they have, and in which order the eigenvalues are, is not determined. So a gradient has
+    a meaning only for what does not depend on phases; it needs distinct eigenvalues. RuntimeError, when the value is needed, for
+    infinite numbers and NaN; for other dtypes and matrices that are not square at once.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.eig(torch.tensor([[0., 2.], [-2., 0.]])).eigenvalues
+    tensor([0.+2.j, 0.-2.j])
+    """
+    check_matrix("eig", A)
+    both = record("eig", (A,))
+    return return_types.linalg_eig((record("pick", (both,), 0), record("pick", (both,), 1)))
+
+
+def eigvals(A: Tensor) -> Tensor:
+    """The eigenvalues (*, n) of square matrices, of a complex dtype, in no determined order.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.eigvals(torch.tensor([[3., 1.], [0., 3.5]]))
+    tensor([3.0000+0.j, 3.5000+0.j])
+    """
+    check_matrix("eigvals", A)
+    return eig(A).eigenvalues
+
+
+def tensorinv(A: Tensor, ind: int = 2) -> Tensor:
+    """The B with `torch.tensordot(B, tensordot(A, X, X.ndim), ind)` = X: the inverse of A as a map of tensors.
+
+    A: (*S, *T) with `ind` axes S, and as many elements in S as in T; the result is (*T, *S). RuntimeError otherwise, and, when
+    the value is needed, where A is singular.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.tensorinv(torch.eye(6).reshape(2, 3, 6), ind=2).shape
+    torch.Size([6, 2, 3])
+    """
+    if ind <= 0:
+        raise RuntimeError(f"Expected a strictly positive integer for 'ind', but got ind={ind}")
+    shape = tuple(A._aval.shape)
+    if ind > len(shape):
+        raise RuntimeError(f"linalg.tensorinv: ind={ind} axes are more than A of shape {list(shape)} has")
+    there, back = shape[:ind], shape[ind:]
+    n = math.prod(there)
+    if n != math.prod(back):
+        raise RuntimeError(
+            f"Expected self to satisfy the requirement prod(self.shape[ind:]) == prod(self.shape[:ind]), but got {math.prod(back)} != {n} "
+            f"for shape {list(shape)} and ind={ind}"
+        )
+    check_matrix("tensorinv", A.reshape(n, n))
+    return inv(A.reshape(n, n)).reshape(*back, *there)
+
+
+def tensorsolve(A: Tensor, B: Tensor, dims: Sequence[int] | None = None) -> Tensor:
+    """The X with `torch.tensordot(A, X, X.ndim)` = B.
+
+    A: (*S, *T) with as many elements in S, which is the shape of B, as in T, that of X. dims: axes of A that are first moved to its
+    end, in this order. RuntimeError otherwise, and, when the value is needed, where A is singular.
+
+    >>> import adjoint as torch
+    >>> torch.linalg.tensorsolve(2 * torch.eye(6).reshape(2, 3, 6), torch.ones(2, 3))
+    tensor([0.5000, 0.5000, 0.5000, 0.5000, 0.5000, 0.5000])
+    """
+    if dims is not None:
+        axes_of(tuple(dims), len(A._aval.shape))  # refuses what cannot be
+        moved = [axis_of(d, len(A._aval.shape)) for d in dims]
+        A = A.permute(*[d for d in range(len(A._aval.shape)) if d not in moved], *moved)
+    shape = tuple(A._aval.shape)
+    sought = shape[len(B._aval.shape) :]
+    n = math.prod(sought)
+    if n != B._aval.size or n * n != A._aval.size:
+        raise RuntimeError(
+            f"Expected self to satisfy the requirement prod(self.shape[other.ndim:]) == prod(self.shape[:other.ndim]), but got {n} != "
+            f"{math.prod(shape[: len(B._aval.shape)])} for self of shape {list(shape)} and other of shape {list(B._aval.shape)}"
+        )
+    return solve(A.reshape(n, n), B.reshape(n)).reshape(*sought)
 
 
 def linalg_svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> Any:

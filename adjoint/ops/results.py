@@ -33,7 +33,7 @@ TAKES_OUT = frozenset(
     # reductions, scans, orders
     """
     prod mean var std amax amin argmax argmin max min any all cumsum cumprod cummax cummin logsumexp logcumsumexp norm
-    median nanmedian aminmax nansum nanmean diff renorm sort msort topk kthvalue mode histc searchsorted bucketize quantile
+    median nanmedian aminmax nansum nanmean diff renorm sort msort topk kthvalue mode histc histogram searchsorted bucketize quantile
     nanquantile
     """
     # joining, places
@@ -45,11 +45,11 @@ TAKES_OUT = frozenset(
     """
     mm mv dot bmm outer addmm baddbmm addmv kron tensordot inner vdot addr addbmm inv cholesky qr svd slogdet
     matrix_power cross cholesky_solve cholesky_inverse chain_matmul lu_solve lu_unpack
-    linalg.cholesky linalg.cholesky_ex linalg.cond linalg.cross linalg.det linalg.eigh linalg.eigvalsh
+    linalg.cholesky linalg.cholesky_ex linalg.cond linalg.cross linalg.det linalg.eig linalg.eigvals linalg.eigh linalg.eigvalsh
     linalg.householder_product linalg.inv linalg.inv_ex linalg.lstsq linalg.lu linalg.lu_factor linalg.lu_factor_ex
     linalg.lu_solve linalg.matmul linalg.matrix_norm linalg.matrix_power linalg.matrix_rank linalg.multi_dot linalg.norm
-    linalg.pinv linalg.qr linalg.slogdet linalg.solve linalg.solve_triangular linalg.svd linalg.svdvals linalg.vecdot
-    linalg.vector_norm
+    linalg.pinv linalg.qr linalg.slogdet linalg.solve linalg.solve_ex linalg.solve_triangular linalg.svd linalg.svdvals
+    linalg.tensorinv linalg.tensorsolve linalg.vecdot linalg.vector_norm
     """
     # new tensors, random numbers
     """
@@ -59,8 +59,8 @@ TAKES_OUT = frozenset(
     """
     fft.fft fft.fft2 fft.fftfreq fft.fftn fft.hfft fft.hfft2 fft.hfftn fft.ifft fft.ifft2 fft.ifftn fft.ihfft fft.ihfft2
     fft.ihfftn fft.irfft fft.irfft2 fft.irfftn fft.rfft fft.rfft2 fft.rfftfreq fft.rfftn
-    special.entr special.i0 special.i0e special.i1 special.i1e special.logit special.logsumexp special.ndtr
-    special.polygamma special.sinc special.xlog1py special.xlogy
+    special.entr special.erfcx special.log_ndtr special.ndtri special.i0 special.i0e special.i1 special.i1e special.logit
+    special.logsumexp special.ndtr special.polygamma special.sinc special.xlog1py special.xlogy
     nn.functional.avg_pool2d nn.functional.avg_pool3d nn.functional.gelu nn.functional.hardshrink nn.functional.linear
     nn.functional.logsigmoid nn.functional.normalize nn.functional.softplus nn.functional.softshrink
     """.split()

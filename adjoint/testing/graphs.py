@@ -706,7 +706,7 @@ MAKERS: dict[str, Callable[[Sketch], Node | None]] = {
     "rfft": _make_rfft,
     "irfft": _make_irfft,
     "reinterpret": _make_reinterpret,
-    **{n: _host(n) for n in ("inv", "cholesky", "solve", "det", "slogdet", "qr", "lu", "row_order", "eigh", "svd")},
+    **{n: _host(n) for n in ("inv", "cholesky", "solve", "det", "slogdet", "qr", "lu", "row_order", "eigh", "eig", "svd")},
     "pick": _host("slogdet"),
 }
 

@@ -68,6 +68,7 @@ NODES: dict[str, tuple[Callable[[Any, Any, Any, Any], Any], str, tuple[str | Non
     "inv": (lambda lib, x, y, i: lib.linalg.inv(x), "LinalgInvExBackward0", (LEAF,)),
     "det": (lambda lib, x, y, i: lib.linalg.det(x), "LinalgDetBackward0", (LEAF,)),
     "eigh": (lambda lib, x, y, i: lib.linalg.eigh(x)[0], "LinalgEighBackward0", (LEAF,)),
+    "eig": (lambda lib, x, y, i: lib.linalg.eig(x)[0], "LinalgEigBackward0", (LEAF,)),
     "svd": (lambda lib, x, y, i: lib.linalg.svd(x)[1], "LinalgSvdBackward0", (LEAF,)),
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ ALL = [pytest.param(r, id=r.name) for r in RECORDS.values()]
 SIZE = 3
 # Operators whose Python looks at values, draws random numbers or shares memory with the outside: computed one by one.
 LOOKS = set(
-    "quantile quantile_between nanquantile unique unique_consecutive unique_slices bincount histc masked_select masked_scatter nonzero "
+    "quantile quantile_between nanquantile unique unique_consecutive unique_slices bincount histc histogram histogramdd masked_select masked_scatter nonzero "
     "where_indices argwhere isin gcd lcm linalg.matrix_exp linalg.cholesky_ex tensor istft".split()
 )
 

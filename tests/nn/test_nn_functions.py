@@ -159,6 +159,8 @@ LOSSES = [
     *loss("multi_margin_loss", real(5, 3), classes(3, 5)),
     *loss("multi_margin_loss", real(5, 3), classes(3, 5), p=2, margin=0.7),
     *loss("multi_margin_loss", real(3), given(1)),
+    *loss("multilabel_margin_loss", real(4, 3), given([[2, 0, -1], [-1, 1, 0], [0, 1, 2], [1, 1, -1]])),
+    *loss("multilabel_margin_loss", real(4), given([3, -1, 0, 1])),
     *loss("multilabel_soft_margin_loss", real(4, 3), given(np.arange(12.0).reshape(4, 3) % 2), constant=(1,)),
     *loss("triplet_margin_with_distance_loss", real(4, 3), real(4, 3), real(4, 3), swap=True, margin=2.0),
     Case(

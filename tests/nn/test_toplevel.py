@@ -19,6 +19,8 @@ torch.layer_norm(x, [3], b, b, 1e-5, False), torch.group_norm(x, 3, b, b, 1e-5, 
 torch.celu(x, 0.5), torch.celu_(x * 1, 0.5), torch.selu(x), torch.selu_(x * 1), torch.threshold(x, 0.2, -1.0), torch.threshold_(x * 1, 0.2, -1.0)
 torch.rrelu(x, 0.2, 0.4), torch.rrelu_(x * 1, 0.2, 0.4), torch.hardshrink(x, 0.3), x.hardshrink()
 torch.dropout(x, 0.5, False), torch.alpha_dropout(x, 0.5, False), torch.feature_dropout(x, 0.5, False), torch.feature_alpha_dropout(x, 0.5, False)
+torch.dropout_(x * 1, 0.5, False), torch.dropout_(x * 1, 1.0, True), torch.alpha_dropout_(x * 1, 1.0, True), torch.feature_dropout_(x * 1, 1.0, True)
+torch.feature_alpha_dropout_(x * 1, 1.0, True), torch.embedding_renorm_(x.detach() * 5, k, 1.5, 3.0)
 torch.embedding(x, k), torch.embedding(x, k, 1), torch.bilinear(x, x, w[:, :3, :3], b[:2])
 torch.cosine_similarity(x, x + b), torch.pairwise_distance(x, x + b, 3.0), torch.pdist(x)
 torch.avg_pool1d(x, 2), torch.adaptive_avg_pool1d(x, 2), torch.adaptive_max_pool1d(x, 2), torch.max_pool1d(x, 2), torch.max_pool1d_with_indices(x, 2, 1)
@@ -78,9 +80,40 @@ def test_features_are_dropped_as_wholes() -> None:
         torch.feature_dropout(torch.ones(3), 0.5, True)
 
 
+@pytest.mark.parametrize("name", ["dropout_", "alpha_dropout_", "feature_dropout_", "feature_alpha_dropout_"])
+def test_dropout_in_place(name: str) -> None:
+    torch.manual_seed(3)
+    x = torch.ones(4, 5, 3)
+    assert getattr(torch, name)(x, 0.5, True) is x and x.unique().numel() == 2
+    with pytest.raises(RuntimeError, match="can't be cast"):
+        getattr(torch, name)(torch.ones(2, 3, dtype=torch.int64), 0.5, True)
+
+
+def test_everything_dropped_in_place() -> None:
+    x = torch.ones(3)
+    assert torch.nn.functional.alpha_dropout(x, 1.0, True, inplace=True) is x and not x.any()
+
+
+def test_multilabel_margin_loss_refuses_and_takes() -> None:
+    loss = torch.nn.functional.multilabel_margin_loss
+    x, y = torch.tensor([[0.1, 0.2, 0.4, 0.8]]), torch.tensor([[3, 0, -1, 1]])
+    assert torch.nn.MultiLabelMarginLoss(reduction="none")(x, y).tolist() == pytest.approx([0.85])
+    assert loss(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64)).item() == 0
+    for wrong, match in ((y.float(), "int64"), (y[:, :2], "inconsistent")):
+        with pytest.raises(RuntimeError, match=match):
+            loss(x, wrong)
+    with pytest.raises(RuntimeError, match="non-empty"):
+        loss(x[None], y[None])
+    for number in (9, -2):
+        with pytest.raises(IndexError, match="out of bounds"):
+            loss(x, torch.tensor([[number, 0, -1, 1]])).item()
+
+
 def test_reductions_are_numbers() -> None:
     x = torch.ones(2)
     with pytest.raises(TypeError, match="must be int, not str .'mean'.: 0 is none, 1 the mean, 2 the sum"):
         torch.kl_div(x, x, "mean")
     with pytest.raises(RuntimeError, match="takes the table first"):
         torch.embedding(torch.tensor([0]), torch.ones(2, 2))
+    with pytest.raises(RuntimeError, match="takes the table first"):
+        torch.embedding_renorm_(torch.tensor([0]), torch.ones(2, 2), 1.0, 2.0)

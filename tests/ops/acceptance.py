@@ -53,7 +53,7 @@ FURTHER = {
     "index_select": "x.index_select(0, torch.tensor([0]))", "scatter": "x.scatter(0, i * 0, x)", "scatter_add": "x.scatter_add(0, i * 0, x)",
     "index_add": "x.index_add(0, torch.tensor([0, 1]), x)", "masked_fill": "x.masked_fill(x == x, 1)", "masked_fill float": "x.masked_fill(x == x, 1.5)",
     "tril": "x.tril()", "flip": "x.flip(0)", "roll": "x.roll(1)", "trace": "x.trace()", "diag": "x.diag()", "kron": "torch.kron(x, x)", "diff": "torch.diff(x)", "cross": "torch.cross(torch.cat([x[0], x[0, :1]]), torch.cat([x[0], x[0, :1]]), dim=0)",
-    "det": "torch.linalg.det(x)", "inv": "torch.linalg.inv(x + torch.eye(2) * 0 + torch.eye(2, dtype=x.dtype))", "qr": "torch.linalg.qr(x)", "svd": "torch.linalg.svd(x)", "eigh": "torch.linalg.eigh(x)", "cholesky": "torch.linalg.cholesky(torch.eye(2, dtype=x.dtype))", "solve": "torch.linalg.solve(torch.eye(2, dtype=x.dtype), x)",
+    "det": "torch.linalg.det(x)", "inv": "torch.linalg.inv(x + torch.eye(2) * 0 + torch.eye(2, dtype=x.dtype))", "qr": "torch.linalg.qr(x)", "svd": "torch.linalg.svd(x)", "eigh": "torch.linalg.eigh(x)", "eig": "torch.linalg.eig(x)", "eigvals": "torch.linalg.eigvals(x)", "cholesky": "torch.linalg.cholesky(torch.eye(2, dtype=x.dtype))", "solve": "torch.linalg.solve(torch.eye(2, dtype=x.dtype), x)",
     "softmax": "torch.softmax(x, 0)", "softmax dtype": "torch.softmax(x, 0, dtype=torch.float32)", "log_softmax": "torch.log_softmax(x, 0)",
     "relu function": "torch.nn.functional.relu(x)", "gelu": "torch.nn.functional.gelu(x)", "silu": "torch.nn.functional.silu(x)", "softplus": "torch.nn.functional.softplus(x)",
     "mse_loss": "torch.nn.functional.mse_loss(x, x)", "layer_norm": "torch.nn.functional.layer_norm(x, (2,))", "linear": "torch.nn.functional.linear(x, x)",

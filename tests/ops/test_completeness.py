@@ -30,7 +30,8 @@ OTHER_FUNCTIONS = {
     "tests/ops/test_random.py": "Generator bernoulli get_rng_state initial_seed manual_seed multinomial normal poisson rand rand_like "
     "randint randint_like randn randn_like randperm seed set_rng_state",
     "tests/ops/test_queries.py": "Size Tensor allclose device dtype empty equal finfo get_default_dtype iinfo is_floating_point "
-    "is_nonzero is_tensor numel scalar_tensor set_default_dtype set_printoptions get_num_threads set_num_threads attach stats set_flush_denormal",
+    "is_nonzero is_tensor numel scalar_tensor set_default_dtype set_printoptions get_num_threads set_num_threads attach stats set_flush_denormal is_inference",
+    "tests/ops/test_in_place.py": "as_strided_ conj_physical_ detach_ resize_as_",
     "tests/test_amp.py": "autocast is_autocast_enabled get_autocast_dtype set_autocast_enabled set_autocast_dtype",
     "tests/runtime": "VerificationError",
     "tests/ops/test_types.py": "promote_types result_type can_cast",
@@ -38,7 +39,8 @@ OTHER_FUNCTIONS = {
     "tests/test_why.py": "why",
     "tests/compiler": "compile",
     "tests/ops/test_exchange.py": "asarray from_dlpack frombuffer",
-    "tests/nn": "dropout feature_dropout alpha_dropout feature_alpha_dropout conv_transpose1d conv_transpose3d prelu hardshrink bilinear "
+    "tests/nn": "dropout feature_dropout alpha_dropout feature_alpha_dropout dropout_ feature_dropout_ alpha_dropout_ feature_alpha_dropout_ "
+    "embedding_renorm_ conv_transpose1d conv_transpose3d prelu hardshrink bilinear "
     "cosine_similarity pairwise_distance pdist rms_norm celu celu_ selu selu_ rrelu rrelu_ threshold threshold_ batch_norm instance_norm layer_norm "
     "group_norm embedding avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d max_pool1d max_pool1d_with_indices max_pool2d max_pool3d "
     "pixel_shuffle pixel_unshuffle channel_shuffle binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss hinge_embedding_loss kl_div "
@@ -52,7 +54,7 @@ OTHER_METHODS = {
     "tests/trace/test_views.py": "adjoint as_strided_ dsplit hsplit is_set_to resize_ resize_as_ set_ squeeze_ storage_offset swapaxes_ "
     "swapdims_ t_ transpose_ unsqueeze_ untyped_storage vsplit",
     "tests/ops/test_queries.py": "H T allclose cpu cuda data_ptr device dim dtype element_size equal get_device is_complex is_contiguous is_cuda "
-    "is_floating_point is_nonzero is_same_size is_signed is_sparse itemsize layout mH mT names nbytes ndim ndimension nelement numel output_nr real shape size "
+    "is_floating_point is_inference is_nonzero is_same_size is_signed is_sparse itemsize layout mH mT names nbytes ndim ndimension nelement numel output_nr real shape size "
     "stride __array__ __array_priority__ __array_ufunc__ __array_wrap__ __bool__ __contains__ __copy__ __deepcopy__ __float__ __index__ __int__ __iter__ __len__ "
     "share_memory_ is_shared pin_memory",
     "tests/ops/test_types.py": "half bfloat16",

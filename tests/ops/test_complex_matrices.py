@@ -55,3 +55,47 @@ def test_derivatives_of_adjoints(name: str) -> None:
     function, array, _ = CASES[name]
     x = torch.tensor(array).requires_grad_()
     assert torch.autograd.gradcheck(function, (x,))
+
+
+def test_eigenvectors_of_any_matrix() -> None:
+    """Derivatives of what does not depend on phases, of both orders, of real and complex matrices."""
+
+    def parts(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        w, v = torch.linalg.eig(x)
+        again = (v * w.unsqueeze(-2).square()) @ torch.linalg.inv(v)
+        return torch.view_as_real(w), v.abs(), torch.view_as_real(again), torch.linalg.eigvals(x).abs()
+
+    for array in (drawn(3, 3), drawn(2, 2, 2), drawn(3, 3).real):
+        x = torch.tensor(array).requires_grad_()
+        assert torch.autograd.gradcheck(parts, (x,), check_forward_ad=True)
+        assert torch.autograd.gradgradcheck(parts, (x,))
+        w, v = torch.linalg.eig(x)
+        assert w.dtype is v.dtype is torch.complex128
+        np.testing.assert_allclose((x.to(v.dtype) @ v).detach().numpy(), (v * w.unsqueeze(-2)).detach().numpy(), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose((v.abs() ** 2).sum(-2).detach().numpy(), 1, rtol=1e-12)
+
+
+def test_gradients_of_eigenvectors_are_those_of_pytorch() -> None:
+    theirs = pytest.importorskip("torch")
+    for array in (drawn(3, 3), drawn(3, 3).real):
+        slopes = []
+        for library in (torch, theirs):
+            x = library.tensor(array, requires_grad=True)
+            w, v = library.linalg.eig(x)
+            weighted = v.abs() ** 2 * library.arange(3.0).reshape(-1, 1) * w.real.unsqueeze(-2)
+            ((w.abs() ** 3).sum() + (w.real * w.imag**2).sum() + weighted.sum()).backward()
+            slopes.append(x.grad.numpy())
+        np.testing.assert_allclose(*slopes, rtol=1e-9, atol=1e-11)
+
+
+def test_eigenvalues_of_real_matrices_come_in_pairs() -> None:
+    w = torch.linalg.eigvals(torch.tensor([[1.0, 2.0, 0.0], [-2.0, 1.0, 0.0], [0.0, 0.0, 5.0]]))
+    assert w.dtype is torch.complex64
+    assert sorted(w.tolist(), key=lambda z: z.imag) == pytest.approx([1 - 2j, 5, 1 + 2j])
+    assert torch.linalg.eigvals(torch.eye(2).double()).dtype is torch.complex128
+    assert [t.shape for t in torch.linalg.eig(torch.zeros(2, 0, 0))] == [(2, 0), (2, 0, 0)]
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(RuntimeError, match="infs or NaNs"):
+            torch.linalg.eigvals(torch.full((2, 2), wrong)).tolist()
+    with pytest.raises(NotImplementedError, match="eig"):
+        torch.linalg.eig(torch.eye(2).half())

@@ -82,3 +82,12 @@ def test_svd_and_qr_by_their_old_names(library: str) -> None:
     assert shapes == [(3, 3), (2,), (2, 2), (3, 3), (2,), (2, 2), (2, 2), (2,), (3, 3), (3, 2), (2,), (2, 2), (3, 3), (3, 2)]
     assert not t.svd(a, compute_uv=False).U.any()
     assert t.linalg.pinv(a, rtol=0.5).shape == (2, 3) and t.linalg.matrix_rank(t.linalg.pinv(a, atol=1.0)) == 1
+
+
+def test_solve_ex_says_what_is_singular() -> None:
+    A = torch.stack([torch.eye(2), torch.tensor([[1.0, 2.0], [2.0, 4.0]]), torch.zeros(2, 2)])
+    result, info = torch.linalg.solve_ex(A, torch.ones(3, 2, 1))
+    assert info.tolist() == [0, 2, 1] and result[0].flatten().tolist() == [1, 1]
+    assert torch.linalg.solve_ex(torch.eye(2) * 2, torch.eye(2), left=False).result.tolist() == [[0.5, 0], [0, 0.5]]
+    with pytest.raises(RuntimeError, match="zero"):
+        torch.linalg.solve_ex(A[1], torch.ones(2), check_errors=True).result.tolist()

@@ -40,6 +40,10 @@ def test_kind() -> None:
     assert not x.is_complex()
     assert not x.is_cuda
     assert not x.is_sparse
+    with torch.inference_mode():
+        assert not torch.is_inference(torch.ones(2)) and not x.is_inference()
+    with pytest.raises(TypeError, match="must be Tensor, not float"):
+        torch.is_inference(1.0)  # type: ignore[arg-type]
     assert torch.is_tensor(x)
     assert not torch.is_tensor([1])
     assert (x.type(), x.get_device(), x.names, x.output_nr) == ("torch.FloatTensor", -1, (None,), 0)

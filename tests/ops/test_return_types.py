@@ -23,14 +23,18 @@ CALLS = {
     "cummin": lambda t, x: t.cummin(x, 0),
     "aminmax": lambda t, x: x.aminmax(),
     "frexp": lambda t, x: t.frexp(x),
+    "histogram": lambda t, x: t.histogram(x, 2),
+    "histogramdd": lambda t, x: t.histogramdd(x, [2, 2]),
     "slogdet": lambda t, x: t.slogdet(x),
     "lu_unpack": lambda t, x: t.lu_unpack(*t.linalg.lu_factor(x)),
     "linalg_cholesky_ex": lambda t, x: t.linalg.cholesky_ex(x @ x.T),
+    "linalg_eig": lambda t, x: t.linalg.eig(t.diag(t.tensor([3.0, 5.0]))),
     "linalg_eigh": lambda t, x: t.linalg.eigh(t.diag(t.tensor([3.0, 5.0]))),
     "linalg_inv_ex": lambda t, x: t.linalg.inv_ex(x),
     "linalg_lu": lambda t, x: t.linalg.lu(x),
     "linalg_lu_factor": lambda t, x: t.linalg.lu_factor(x),
     "linalg_lu_factor_ex": lambda t, x: t.linalg.lu_factor_ex(x),
+    "linalg_solve_ex": lambda t, x: t.linalg.solve_ex(x, x),
     "linalg_slogdet": lambda t, x: t.linalg.slogdet(x),
 }
 

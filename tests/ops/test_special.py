@@ -84,3 +84,73 @@ def test_logarithms_where_they_are_hidden(library: str) -> None:
     assert str(t.special.entr(t.tensor([nan, -1.0, 0.0])).tolist()) == "[nan, -inf, 0.0]"
     assert str(t.special.xlog1py(t.tensor([0.0, 0.0, 1.0, 0.0]), t.tensor([-1.0, nan, -1.0, inf])).tolist()) == "[0.0, nan, -inf, 0.0]"
     assert t.special.xlog1py(2, t.tensor([1])).dtype is t.float32
+
+
+ERROR_FUNCTIONS = {  # where; the value and its slope by mpmath
+    "erfcx": (
+        [-9.2, -3.3, -1.0, -1e-7, 0.0, 1e-20, 0.3, 1.0, 3.75, 9.0, 26.7, 100.0],
+        lambda mp, x: mp.exp(x * x) * mp.erfc(x),
+        lambda mp, x, y: 2 * x * y - 2 / mp.sqrt(mp.pi),
+    ),
+    "log_ndtr": (
+        [-2000.0, -38.5, -9.0, -1.0, -1e-7, 0.0, 1e-20, 0.3, 1.0, 4.0, 9.0, 12.9],
+        lambda mp, x: mp.log1p(-mp.erfc(x / mp.sqrt(2)) / 2) if x > 0 else mp.log(mp.erfc(-x / mp.sqrt(2)) / 2),
+        lambda mp, x, y: mp.exp(-x * x / 2 - y) / mp.sqrt(2 * mp.pi),
+    ),
+    "ndtri": (
+        [1e-37, 1e-11, 1e-10, 1e-3, 0.07, 0.08, 0.3, 0.5 + 1e-5, 0.7, 0.92, 0.93, 0.999, 1 - 1e-6],
+        lambda mp, p: mp.findroot(lambda x: mp.log(mp.erfc(x / mp.sqrt(2)) / 2) - mp.log(min(p, 1 - p)), mp.sqrt(-2 * mp.log(min(p, 1 - p))) * 0.8)
+        * (-1 if p < 0.5 else 1),
+        lambda mp, p, x: mp.sqrt(2 * mp.pi) * mp.exp(x * x / 2),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ERROR_FUNCTIONS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_error_functions_to_a_few_units_in_the_last_place(name: str, dtype: torch.dtype) -> None:
+    mpmath = pytest.importorskip("mpmath")
+    places, value, slope = ERROR_FUNCTIONS[name]
+    x = torch.tensor(places, dtype=dtype)
+    eps = torch.finfo(dtype).eps
+    with mpmath.workdps(60):
+        mp = mpmath.mp
+        exact = [mp.mpf(p) for p in x.tolist()]
+        values = [value(mp, p) for p in exact]
+        slopes = [float(slope(mp, p, v)) for p, v in zip(exact, values, strict=True)]
+    got, steepness = with_slope(getattr(special, name), x.tolist(), dtype)
+    np.testing.assert_allclose(got, np.array([float(v) for v in values]), rtol=5 * eps)
+    np.testing.assert_allclose(steepness, np.array(slopes), rtol=20 * eps, atol=float(np.finfo(steepness.dtype).tiny))
+
+
+def test_error_functions_at_their_ends() -> None:
+    for dtype in (torch.float64, torch.float32):
+        found = [t.tolist() for t in with_slope(special.erfcx, [0.0, -0.0, inf, -inf, -30.0], dtype)]
+        assert found == [[1, 1, 0, inf, inf], [*found[1][:2], 0, -inf, -inf]]
+        assert [t.tolist() for t in with_slope(special.log_ndtr, [inf, -inf, 60.0], dtype)] == [[0, -inf, 0], [0, inf, 0]]
+        value, slope = with_slope(special.ndtri, [0.0, 1.0, 0.5, -0.1, 1.1], dtype)
+        assert value[:3].tolist() == [-inf, inf, 0] and slope[:2].tolist() == [inf, inf]
+        assert np.isnan(value[3:]).all() and np.isnan(slope[3:]).all()
+        assert all(isnan(getattr(special, n)(torch.tensor(np.nan, dtype=dtype)).item()) for n in ERROR_FUNCTIONS)
+    large = special.erfcx(torch.tensor([1e5, 1e300], dtype=torch.float64)) * torch.tensor([1e5, 1e300], dtype=torch.float64)
+    assert large.tolist() == pytest.approx([1 / sqrt(pi)] * 2, rel=1e-10)
+    assert special.ndtri(torch.tensor([0, 1])).tolist() == [-inf, inf] and special.erfcx(torch.ones(1).half()).dtype is torch.float16
+
+
+def test_further_derivatives_of_error_functions() -> None:
+    def third(function: Any, numbers: list[float]) -> list[float]:
+        x = y = torch.tensor(numbers, dtype=torch.float64, requires_grad=True)
+        y = function(x)
+        for _ in range(3):
+            (y,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        return y.tolist()
+
+    x = [-3.0, 0.4, 20.0]
+    y = special.erfcx(torch.tensor(x, dtype=torch.float64)).tolist()
+    wanted = [(8 * a**3 + 12 * a) * b - (8 * a * a + 8) / sqrt(pi) for a, b in zip(x, y, strict=True)]  # by y' = 2 x y - 2 / sqrt pi
+    assert third(special.erfcx, x) == pytest.approx(wanted, rel=1e-8)
+    p = [0.004, 0.3, 0.9]
+    q = special.ndtri(torch.tensor(p, dtype=torch.float64)).tolist()
+    assert third(special.ndtri, p) == pytest.approx([(1 + 2 * a * a) * (2 * pi * exp(a * a)) ** 1.5 for a in q], rel=1e-11)
+    h = [(a, exp(-a * a / 2) / sqrt(2 * pi) / special.ndtr(torch.tensor(a, dtype=torch.float64)).item()) for a in (-2.0, 0.4, 2.0)]
+    assert third(special.log_ndtr, [a for a, _ in h]) == pytest.approx([(a * a - 1) * b + 3 * a * b * b + 2 * b**3 for a, b in h], rel=1e-11)

@@ -117,9 +117,7 @@ def _alpha_dropout(input: Tensor, p: float, training: bool, inplace: bool, noise
     _check_probability(p)
     if not training or p == 0.0:
         return input
-    if p == 1.0:
-        return input * 0.0
-    out = _alpha_masked(input, noise(input), p)
+    out = input * 0.0 if p == 1.0 else _alpha_masked(input, noise(input), p)
     return input.copy_(out) if inplace else out
 
 

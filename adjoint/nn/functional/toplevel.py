@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from adjoint.methods import Tensor
+from adjoint.methods import Tensor, fitting
 from adjoint.nn import functional as F
 from adjoint.nn.functional.dropout import masked_by_noise, noise_of_channels
+from adjoint.nn.functional.linear import scale_down
 from adjoint.ops.results import public
 from adjoint.trace.arguments import checked
 
@@ -197,6 +198,54 @@ def feature_alpha_dropout(input: Tensor, p: float, train: bool) -> Tensor:
     return F.feature_alpha_dropout(input, _probability(p), train)
 
 
+@checked
+def dropout_(input: Tensor, p: float, train: bool) -> Tensor:
+    """`torch.dropout` in place.
+
+    >>> import adjoint as torch
+    >>> torch.dropout_(torch.ones(2), 1.0, train=True)
+    tensor([0., 0.])
+    """
+    return _written(input, F.dropout(input, _probability(p), train), "dropout_")
+
+
+@checked
+def alpha_dropout_(input: Tensor, p: float, train: bool) -> Tensor:
+    """`torch.alpha_dropout` in place.
+
+    >>> import adjoint as torch
+    >>> torch.alpha_dropout_(torch.ones(2), 1.0, train=True)
+    tensor([0., 0.])
+    """
+    return _written(input, alpha_dropout(input, p, train), "alpha_dropout_")
+
+
+@checked
+def feature_dropout_(input: Tensor, p: float, train: bool) -> Tensor:
+    """`torch.feature_dropout` in place.
+
+    >>> import adjoint as torch
+    >>> torch.feature_dropout_(torch.ones(1, 2), 1.0, train=True)
+    tensor([[0., 0.]])
+    """
+    return _written(input, feature_dropout(input, p, train), "feature_dropout_")
+
+
+@checked
+def feature_alpha_dropout_(input: Tensor, p: float, train: bool) -> Tensor:
+    """`torch.feature_alpha_dropout` in place.
+
+    >>> import adjoint as torch
+    >>> torch.feature_alpha_dropout_(torch.ones(1, 2), 1.0, train=True)
+    tensor([[0., 0.]])
+    """
+    return _written(input, feature_alpha_dropout(input, p, train), "feature_alpha_dropout_")
+
+
+def _written(input: Tensor, value: Tensor, name: str) -> Tensor:
+    return input if value is input else input.copy_(fitting(input, value, name))
+
+
 # --- look-up and pooling ------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +263,21 @@ def embedding(
     if weight.dim() != 2:
         raise RuntimeError(f"'weight' must be 2-D, but has shape {list(weight.shape)}: torch.embedding takes the table first, then the indices")
     return F.embedding(indices, weight, None if padding_idx < 0 else padding_idx, None, 2.0, scale_grad_by_freq, sparse)
+
+
+@checked
+def embedding_renorm_(weight: Tensor, indices: Tensor, max_norm: float, norm_type: float) -> Tensor:
+    """Scale the rows of a table that `indices` name down in place, where their `norm_type`-norm is more than `max_norm`.
+
+    >>> import adjoint as torch
+    >>> torch.embedding_renorm_(torch.tensor([[3., 4.], [6., 8.]]), torch.tensor([1]), 5.0, 2.0)
+    tensor([[3., 4.],
+            [3., 4.]])
+    """
+    if weight.dim() != 2:
+        raise RuntimeError(f"'weight' must be 2-D, but has shape {list(weight.shape)}: torch.embedding_renorm_ takes the table first, then the indices")
+    scale_down(indices, weight, max_norm, norm_type)
+    return weight
 
 
 @checked

@@ -85,6 +85,30 @@ def _eigh_reference(a: Any) -> Any:
     return w, v * v, (a + _transposed(a)) / 2
 
 
+def _apart(draw: Draw, *shape: int) -> Any:
+    """Matrices with eigenvalues near 1, 2, 3, ..., the last two of them turned into a complex pair if there are three or more."""
+    n = shape[-1]
+    a = draw(*shape) * 0.1 + np.diag(np.arange(1.0, n + 1))
+    if n > 2:
+        a[..., -1, -2], a[..., -2, -1] = 1.5, -1.5
+    return a.astype(draw.dtype)
+
+
+def eigenvalues_apart(draw: Draw) -> Any:
+    return (sample(_apart(draw, *shape)) for shape in ((1, 1), (2, 2), (3, 3), (2, 2, 2)))
+
+
+def _eig_parts(torch: Any, a: Any) -> Any:
+    """What does not depend on phases, as real numbers: eigenvalues, sizes of the vectors' entries, the product."""
+    w, v = torch.linalg.eig(a)
+    return w.real, w.imag, (v * v.conj()).real, ((v * w.unsqueeze(-2)) @ torch.linalg.inv(v)).real
+
+
+def _eig_reference(a: Any) -> Any:
+    w, v = np.linalg.eig(a.astype("complex128") if a.shape[-1] < 3 else a)
+    return w.real, w.imag, np.abs(v) ** 2, a
+
+
 def _full_svd_parts(torch: Any, a: Any) -> Any:
     """What does not depend on the choice of the vectors beyond the rank: both are bases, and the product."""
     u, s, vh = torch.linalg.svd(a)
@@ -288,6 +312,18 @@ DECOMPOSITIONS = (
              rtol=TOLERANCE, covers=("lu_solve",)),
     OpRecord("linalg.householder_product", lambda draw: (sample(draw(*s), draw(*s[:-2], k)) for s, k in (((3, 2), 2), ((3, 2), 1), ((2, 2, 1), 1))), _reflected, rtol=TOLERANCE,
              errors=(fails(RuntimeError, "greater than or equal", np.ones((2, 3)), np.ones(2)),)),
+    OpRecord("linalg.eig", eigenvalues_apart, _eig_reference, _eig_parts, rtol=(1e-4, 1e-10), errors=(SQUARE,), halves=False),
+    OpRecord("linalg.eigvals", eigenvalues_apart, lambda a: np.linalg.eigvals(a).real, lambda torch, a: torch.linalg.eigvals(a).real, rtol=(1e-4, 1e-10),
+             halves=False),
+    OpRecord("linalg.solve_ex", lambda draw: (sample(_square(draw, *s), draw(*s)) for s in ((2, 2), (2, 3, 3))),
+             lambda a, b: (np.linalg.solve(a, b), np.zeros(a.shape[:-2], "int32")), rtol=TOLERANCE, errors=(fails(RuntimeError, "square", np.ones((2, 3)), np.ones(2)),)),
+    OpRecord("linalg.tensorinv", lambda draw: (sample(_square(draw, n, n).reshape(s), k) for n, s, k in ((6, (2, 3, 6), 2), (6, (2, 3, 3, 2), 2), (3, (3, 3, 1), 1), (2, (1, 2, 2), 2))),
+             lambda a, k: np.linalg.tensorinv(a, k), rtol=TOLERANCE, errors=(fails(RuntimeError, "prod", np.ones((2, 3))), fails(RuntimeError, "positive", np.ones((2, 2)), 0))),
+    OpRecord("linalg.tensorsolve",
+             lambda draw: (sample(_square(draw, n, n).reshape(s), draw(*b), dims)
+                           for n, s, b, dims in ((4, (2, 2, 4), (2, 2), None), (4, (2, 2, 4), (4,), (1, 0)), (3, (1, 3, 3), (1, 3), None), (2, (1, 2, 2), (2,), (2, 0)))),
+             lambda a, b, dims: np.linalg.tensorsolve(a, b, dims), rtol=TOLERANCE,
+             errors=(fails(RuntimeError, "prod", np.ones((2, 3)), np.ones(2)), fails(IndexError, "out of range", np.ones((2, 2)), np.ones(2), (5,)))),
     OpRecord("linalg.eigh", definite, _eigh_reference, _eigh_parts, rtol=(1e-4, 1e-10), covers=("linalg.eigvalsh",)),
     OpRecord("linalg.svd", wide, _svd_reference, _svd_parts, rtol=(1e-4, 1e-10), covers=("svd",)),
     OpRecord("svd_full", wide, _full_svd_reference, _full_svd_parts, rtol=(1e-4, 1e-10), differentiable=False),

@@ -61,6 +61,20 @@ def _erfinv(y: float) -> float:
     return (low + high) / 2
 
 
+def _log_ndtr(x: float) -> float:
+    tail = math.erfc(abs(x) / math.sqrt(2)) / 2
+    return math.log(tail) if x < 0 else math.log1p(-tail)
+
+
+def _ndtri(p: float) -> float:
+    """From the nearer tail, by bisection."""
+    low, high = 0.0, 9.0
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if math.erfc(middle / math.sqrt(2)) / 2 > min(p, 1 - p) else (low, middle)
+    return math.copysign((low + high) / 2, p - 0.5)
+
+
 def _not_defined(x: float) -> tuple:
     return fails(TypeError, "Tensor", x), fails(TypeError, "Tensor", "text")
 
@@ -126,6 +140,10 @@ UNARY = (
              domain=(0.4, 9.0), rtol=(1e-5, 1e-12), covers=("polygamma", "polygamma_")),
     _unary("special.trigamma", None, (0.2, 9.0), method="", second=True, torch="torch calls it polygamma(1, x)"),
     _unary("special.ndtr", each(lambda x: math.erfc(-x / math.sqrt(2)) / 2), (-4.0, 4.0), method="", rtol=(3e-5, 1e-12)),
+    _unary("special.erfcx", each(lambda x: math.exp(x * x) * math.erfc(x)), (-2.5, 4.0), method="", avoid=(0.0,),
+           errors=(fails(NotImplementedError, "special_erfcx", np.ones(2, "complex64")),)),
+    _unary("special.log_ndtr", each(_log_ndtr), (-6.0, 4.0), method="", avoid=(0.0,)),
+    _unary("special.ndtri", each(_ndtri), (0.01, 0.99), method="", avoid=(0.5,), rtol=(3e-5, 1e-12)),
     OpRecord(
         "special.entr", one, lambda x: -x * np.log(x), domain=(0.1, 4.0)
     ),

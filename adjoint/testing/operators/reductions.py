@@ -14,6 +14,14 @@ RANGE = fails(IndexError, "Dimension out of range", np.ones((2, 3)), 2)
 TWICE = fails(RuntimeError, "appears multiple times", np.ones((2, 3)), (0, 0))
 
 
+def _boxes(x: Any, bins: Any, range: Any = None, weight: Any = None, density: bool = False) -> Any:
+    d = x.shape[-1]
+    hist, edges = np.histogramdd(
+        x.reshape(-1, d), bins, None if range is None else list(zip(range[::2], range[1::2], strict=True)), density, None if weight is None else weight.reshape(-1)
+    )
+    return hist, *edges
+
+
 def axes(function: Callable[..., Any], **fixed: Any) -> Callable[..., Any]:
     """A NumPy reduction under PyTorch's argument names."""
     return lambda x, dim=None, keepdim=False: function(x, axis=dim, keepdims=keepdim, **fixed)
@@ -269,6 +277,20 @@ RECORDS = (
              differentiable=False, method="unique_consecutive"),
     OpRecord("bincount", lambda draw: (sample(draw.integers(0, 5, 9)), sample(draw.integers(0, 3, 4), minlength=6)),
              lambda x, minlength=0: np.bincount(x, minlength=minlength), dtypes=("float64",), exact=True, differentiable=False, method="bincount"),
+    OpRecord("histogram", lambda draw: (sample(draw(9), 4), sample(draw(3, 4), 3, range=(-1.0, 1.0)), sample(draw(7), np.array([-1.5, 0.0, 0.5, 1.0], draw.dtype)),
+                                        sample(draw(7), 3, weight=draw(7), density=True)),
+             lambda x, bins, range=None, weight=None, density=False: np.histogram(x, bins, range, weights=weight, density=density),
+             differentiable=False, method="histogram", errors=(
+                 fails(RuntimeError, "bins must be > 0", np.ones(3), 0), fails(RuntimeError, "should have 2 elements", np.ones(3), 2, range=(1.0,)),
+                 fails(RuntimeError, "should not exceed", np.ones(3), 2, range=(1.0, 0.0)), fails(RuntimeError, "not finite", np.array([np.nan]), 2),
+                 fails(RuntimeError, "one dimension", np.ones(3), np.ones((2, 2))), fails(RuntimeError, "same dtype", np.ones(3), np.ones(2, "float32")),
+                 fails(RuntimeError, "same shape", np.ones(3), 2, weight=np.ones(2)), fails(NotImplementedError, "histogram", np.ones(3, "int64"), 2),
+                 fails(TypeError, "must be int or Tensor", np.ones(3), "x"))),
+    OpRecord("histogramdd", lambda draw: (sample(draw(9, 2), [2, 3]), sample(draw(4, 2, 3), 2, range=[-1.0, 1.0] * 3), sample(draw(6, 2), [3, 2], weight=draw(6), density=True),
+                                          sample(draw(7, 1), [np.array([-1.5, 0.0, 0.5, 1.0], draw.dtype)])),
+             _boxes, differentiable=False, errors=(
+                 fails(RuntimeError, "at least 2", np.ones(3), [2]), fails(RuntimeError, "innermost", np.ones((3, 2)), [2]),
+                 fails(RuntimeError, "4 elements", np.ones((3, 2)), [2, 2], range=[0.0, 1.0]), fails(RuntimeError, "innermost", np.ones((3, 2)), [2, 2], weight=np.ones(2)))),
     OpRecord("histc", lambda draw: (sample(draw(9), 4, -2, 2), sample(draw(9), 3)),
              lambda x, bins, min=0, max=0: np.histogram(x, bins, (x.min(), x.max()) if min == max else (min, max))[0], exact=True,
              differentiable=False, method="histc"),
