@@ -18,6 +18,8 @@ class Context:
 
     def __init__(self) -> None:
         self._saved: tuple = ()
+        self._results: dict[int, int] = {}  # which of `_saved` are results: place there -> number of the result
+        self._call: Call | None = None  # whose backward runs
         self.needs_input_grad: tuple[bool, ...] = ()
         self._not_differentiable: tuple = ()
         self._materialize = True
@@ -32,7 +34,11 @@ class Context:
 
     @property
     def saved_tensors(self) -> tuple:
-        return self._saved
+        """What was saved. Results of the function depend on its inputs, where `backward` is itself differentiated."""
+        call = self._call
+        if call is None or not self._results or not local.trace.grad:
+            return self._saved
+        return tuple([call.connected(t, self._results[k]) if k in self._results else t for k, t in enumerate(self._saved)])
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
         self._not_differentiable = tensors
@@ -66,6 +72,15 @@ class Call:
         """Whether an earlier result of this call still waits for its turn in the walk."""
         return any(self.slots[k] in cotangents for k in range(position))
 
+    def connected(self, value: Tensor, position: int) -> Tensor:
+        """A result that was saved, with its past. Not what `apply` returned, which would lead back to this call."""
+        call = Call(self.cls, self.ctx, self.inputs, [])
+        call.count, call.gathered, call.like = self.count, [None] * self.count, self.like
+        call.slots = [-1] * self.count
+        out = alias(value, "custom", True, payload=CustomResult(call, position), attrs=(self.cls, position))
+        call.slots[position] = out._slot
+        return out
+
     def run(self) -> list[tuple[Tensor, Any]]:
         gradients = list(self.gathered)
         self.gathered = [None] * self.count
@@ -73,10 +88,11 @@ class Call:
             gradients = [zeros(a.shape, dtype=a.dtype) if g is None else g for g, a in zip(gradients, self.like, strict=True)]
         tr = local.trace
         static, tr.static = tr.static, 0
+        outer, self.ctx._call = self.ctx._call, self
         try:
             got = self.cls.backward(self.ctx, *gradients)
         finally:
-            local.trace.static = static
+            local.trace.static, self.ctx._call = static, outer
         got = list(got) if isinstance(got, (tuple, list)) else [got]
         if len(got) < len(self.inputs):
             raise RuntimeError(
@@ -195,6 +211,8 @@ class Function(metaclass=FunctionMeta):
                 call.like.append(r._aval)
                 wrapped.append(r)
             else:
+                if not _is_one_of(r, args):
+                    ctx._results.update({place: k for place, t in enumerate(ctx._saved) if t is r})
                 new = alias(r, "custom", True, payload=CustomResult(call, k), attrs=(cls, k))
                 call.slots.append(new._slot)
                 call.like.append(r._aval)
