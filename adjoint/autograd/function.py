@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from adjoint.grad.walk import CustomResult, locate
@@ -94,7 +96,7 @@ class Call:
         finally:
             local.trace.static, self.ctx._call = static, outer
         got = list(got) if isinstance(got, (tuple, list)) else [got]
-        if len(got) < len(self.inputs):
+        if len(got) < len(self.inputs) or any([g is not None for g in got[len(self.inputs) :]]):
             raise RuntimeError(
                 f"function {self.cls.__name__}Backward returned an incorrect number of gradients (expected "
                 f"{len(self.inputs)}, got {len(got)})"
@@ -127,6 +129,38 @@ class Call:
         filled = [zeros_like(x) if t is None and isinstance(x, Tensor) else t for t, x in zip(tangents, self.inputs, strict=True)]
         out = self.cls.jvp(self.ctx, *filled)
         return out[position] if isinstance(out, tuple) else out
+
+
+def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator for a `backward` that cannot be differentiated itself, as one that computes with NumPy cannot.
+
+    RuntimeError where somebody differentiates what it returned.
+
+    >>> import adjoint as torch
+    >>> class Twice(torch.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         return 2 * x
+    ...     @staticmethod
+    ...     @torch.autograd.function.once_differentiable
+    ...     def backward(ctx, g):
+    ...         return torch.tensor(2 * g.numpy())
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> torch.autograd.grad(Twice.apply(x).sum(), x)
+    (tensor([2., 2.]),)
+    """
+
+    @functools.wraps(backward)
+    def once(ctx: Any, *gradients: Any) -> Any:
+        tr = local.trace
+        sources = [g for g in gradients if isinstance(g, Tensor) and g._aval.requires_grad] if tr.grad else []
+        got = tr.in_mode(False, backward, ctx, *[g.detach() if isinstance(g, Tensor) else g for g in gradients])
+        if not sources:
+            return got
+        parts = got if isinstance(got, tuple) else (got,)
+        return tuple([_Final.apply(g, *sources) if isinstance(g, Tensor) else g for g in parts])
+
+    return once
 
 
 def _forward(cls: Any, ctx: Context, args: tuple, kwargs: dict) -> Any:
@@ -219,3 +253,15 @@ class Function(metaclass=FunctionMeta):
                 wrapped.append(assign(r, new) if _is_one_of(r, ctx._dirty) else new)
             k += 1
         return wrapped[0] if single else tuple(wrapped)
+
+
+class _Final(Function):
+    """The first of its operands, which is what a backward made of the others and nobody can differentiate."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, *sources: Tensor) -> Tensor:
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")

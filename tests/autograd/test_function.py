@@ -401,3 +401,43 @@ def test_a_result_that_was_saved_is_let_go() -> None:
     gone = weakref.ref(result)
     del result
     assert gone() is None and slope.requires_grad
+
+
+def test_a_backward_that_is_differentiated_once_only() -> None:
+    class Square(Function):
+        @staticmethod
+        def forward(ctx: Any, a: Any, b: Any) -> Any:
+            ctx.save_for_backward(a)
+            return a * a
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx: Any, g: Any) -> Any:
+            (a,) = ctx.saved_tensors
+            return torch.from_numpy(2 * a.detach().numpy() * g.numpy()), None
+
+    x = leaf(1.0, 3.0)
+    Square.apply(x, 5).sum().backward()
+    assert x.grad.tolist() == [2.0, 6.0]
+    (slope,) = torch.autograd.grad((Square.apply(x, 5) ** 2).sum(), x, create_graph=True)
+    assert slope.tolist() == [4.0, 108.0] and slope.requires_grad
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        torch.autograd.grad(slope.sum(), x)
+
+
+def test_more_gradients_than_operands_are_refused_unless_they_are_none() -> None:
+    class More(Function):
+        @staticmethod
+        def forward(ctx: Any, a: Any, extra: Any) -> Any:
+            ctx.extra = extra
+            return a * 2
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g * 2, None, ctx.extra
+
+    x = leaf(1.0)
+    More.apply(x, None).backward()
+    assert x.grad.tolist() == [2.0]
+    with pytest.raises(RuntimeError, match=r"incorrect number of gradients \(expected 2, got 3\)"):
+        More.apply(x, torch.ones(1)).backward()
