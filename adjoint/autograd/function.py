@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from adjoint.grad.walk import CustomResult, locate
@@ -18,6 +20,8 @@ class Context:
 
     def __init__(self) -> None:
         self._saved: tuple = ()
+        self._results: dict[int, int] = {}  # which of `_saved` are results: place there -> number of the result
+        self._call: Call | None = None  # whose backward runs
         self.needs_input_grad: tuple[bool, ...] = ()
         self._not_differentiable: tuple = ()
         self._materialize = True
@@ -32,7 +36,11 @@ class Context:
 
     @property
     def saved_tensors(self) -> tuple:
-        return self._saved
+        """What was saved. Results of the function depend on its inputs, where `backward` is itself differentiated."""
+        call = self._call
+        if call is None or not self._results or not local.trace.grad:
+            return self._saved
+        return tuple([call.connected(t, self._results[k]) if k in self._results else t for k, t in enumerate(self._saved)])
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
         self._not_differentiable = tensors
@@ -66,6 +74,15 @@ class Call:
         """Whether an earlier result of this call still waits for its turn in the walk."""
         return any(self.slots[k] in cotangents for k in range(position))
 
+    def connected(self, value: Tensor, position: int) -> Tensor:
+        """A result that was saved, with its past. Not what `apply` returned, which would lead back to this call."""
+        call = Call(self.cls, self.ctx, self.inputs, [])
+        call.count, call.gathered, call.like = self.count, [None] * self.count, self.like
+        call.slots = [-1] * self.count
+        out = alias(value, "custom", True, payload=CustomResult(call, position), attrs=(self.cls, position))
+        call.slots[position] = out._slot
+        return out
+
     def run(self) -> list[tuple[Tensor, Any]]:
         gradients = list(self.gathered)
         self.gathered = [None] * self.count
@@ -73,12 +90,13 @@ class Call:
             gradients = [zeros(a.shape, dtype=a.dtype) if g is None else g for g, a in zip(gradients, self.like, strict=True)]
         tr = local.trace
         static, tr.static = tr.static, 0
+        outer, self.ctx._call = self.ctx._call, self
         try:
             got = self.cls.backward(self.ctx, *gradients)
         finally:
-            local.trace.static = static
+            local.trace.static, self.ctx._call = static, outer
         got = list(got) if isinstance(got, (tuple, list)) else [got]
-        if len(got) < len(self.inputs):
+        if len(got) < len(self.inputs) or any([g is not None for g in got[len(self.inputs) :]]):
             raise RuntimeError(
                 f"function {self.cls.__name__}Backward returned an incorrect number of gradients (expected "
                 f"{len(self.inputs)}, got {len(got)})"
@@ -111,6 +129,38 @@ class Call:
         filled = [zeros_like(x) if t is None and isinstance(x, Tensor) else t for t, x in zip(tangents, self.inputs, strict=True)]
         out = self.cls.jvp(self.ctx, *filled)
         return out[position] if isinstance(out, tuple) else out
+
+
+def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator for a `backward` that cannot be differentiated itself, as one that computes with NumPy cannot.
+
+    RuntimeError where somebody differentiates what it returned.
+
+    >>> import adjoint as torch
+    >>> class Twice(torch.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         return 2 * x
+    ...     @staticmethod
+    ...     @torch.autograd.function.once_differentiable
+    ...     def backward(ctx, g):
+    ...         return torch.tensor(2 * g.numpy())
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> torch.autograd.grad(Twice.apply(x).sum(), x)
+    (tensor([2., 2.]),)
+    """
+
+    @functools.wraps(backward)
+    def once(ctx: Any, *gradients: Any) -> Any:
+        tr = local.trace
+        sources = [g for g in gradients if isinstance(g, Tensor) and g._aval.requires_grad] if tr.grad else []
+        got = tr.in_mode(False, backward, ctx, *[g.detach() if isinstance(g, Tensor) else g for g in gradients])
+        if not sources:
+            return got
+        parts = got if isinstance(got, tuple) else (got,)
+        return tuple([_Final.apply(g, *sources) if isinstance(g, Tensor) else g for g in parts])
+
+    return once
 
 
 def _forward(cls: Any, ctx: Context, args: tuple, kwargs: dict) -> Any:
@@ -195,9 +245,23 @@ class Function(metaclass=FunctionMeta):
                 call.like.append(r._aval)
                 wrapped.append(r)
             else:
+                if not _is_one_of(r, args):
+                    ctx._results.update({place: k for place, t in enumerate(ctx._saved) if t is r})
                 new = alias(r, "custom", True, payload=CustomResult(call, k), attrs=(cls, k))
                 call.slots.append(new._slot)
                 call.like.append(r._aval)
                 wrapped.append(assign(r, new) if _is_one_of(r, ctx._dirty) else new)
             k += 1
         return wrapped[0] if single else tuple(wrapped)
+
+
+class _Final(Function):
+    """The first of its operands, which is what a backward made of the others and nobody can differentiate."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, *sources: Tensor) -> Tensor:
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")

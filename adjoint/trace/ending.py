@@ -36,10 +36,11 @@ SMALL_VIEW = 4096  # bytes of a living view that is copied rather than replayed,
 
 class Compiled:
     """A program and how to call it: which further slots it keeps for derivatives, which slots of living handles they
-    want kept, which inputs (by position) a derivative of a living handle can reach, whether all derivatives are over, what
-    is left of them is worth forgetting, and where in its results each living handle finds its value (None: in the same order)."""
+    want kept, which inputs (by position) a derivative of a living handle can reach, which it may have to compute values from
+    again, whether what is left of them is worth forgetting, and where in its results each living handle finds its value (None: in
+    the same order)."""
 
-    __slots__ = ("program", "saved", "held", "reach", "over", "spent", "order")
+    __slots__ = ("program", "saved", "held", "reach", "behind", "spent", "order")
 
     def __init__(
         self,
@@ -47,12 +48,12 @@ class Compiled:
         saved: tuple[int, ...],
         held: frozenset[int] = frozenset(),
         reach: frozenset[int] = frozenset(),
-        over: bool = False,
+        behind: frozenset[int] = frozenset(),
         spent: bool = False,
         order: tuple[int, ...] | None = None,
     ) -> None:
         self.program, self.saved, self.held, self.reach = program, saved, held, reach
-        self.over, self.spent, self.order = over, spent, order
+        self.behind, self.spent, self.order = behind, spent, order
 
 
 watching: Any = None  # while a profile is on: it times the end of a trace, by calling `flush`, and answers True
@@ -231,9 +232,10 @@ def end_in_place(tr: Trace, compiled: Compiled, alive: list[Tensor]) -> bool:
     giving = tr.giving = Giving(tr.id)  # first: other threads look for it when they have the memory in hand
     try:
         node, hist = tr.node, tr.hist
-        kept: frozenset[int] = frozenset()
-        if hist is not None and (hist.pinned or hist.payload or not compiled.over):
-            kept = compiled.reach | reach_of(node, hist.pinned)
+        kept = compiled.behind
+        if hist is not None and (hist.pinned or hist.payload):
+            keep = [h._slot for h in alive if h._aval.requires_grad and h._tid == tr.id]
+            kept = inputs_behind(node, [*keep, *hist.pinned])
         given = given_up(compiled.program, tr.buffers, kept)
         if not given:
             return False
@@ -379,7 +381,8 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         program, seconds = compile_recorded(lower.Recorded(tr.node, (*canonical, *saved)))
         held = frozenset(wanted) & frozenset(key)
         spent = over and sum([b.nbytes for b in tr.buffers]) > SMALL_VIEW
-        compiled = Compiled(program, saved, held, reach_of(tr.node, keep), over, spent)
+        behind = frozenset() if over else inputs_behind(tr.node, keep)
+        compiled = Compiled(program, saved, held, reach_of(tr.node, keep), behind, spent)
         counters["programs"] += 1
         why.compiled(tr.node, canonical, saved, compiled.program, seconds)
         programs[canonical] = compiled
@@ -389,7 +392,7 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
             order[k] = position
         order += range(len(key), len(key) + len(compiled.saved))
         compiled = programs[key] = Compiled(
-            compiled.program, compiled.saved, compiled.held, compiled.reach, compiled.over, compiled.spent, tuple(order)
+            compiled.program, compiled.saved, compiled.held, compiled.reach, compiled.behind, compiled.spent, tuple(order)
         )
     return compiled
 
@@ -400,6 +403,19 @@ def reach_of(node: Step, slots: list[int]) -> frozenset[int]:
     step: Step | None = node if slots else None
     while step is not None and step.parent is not None:
         if step.slot in needed and getattr(step.aval, "requires_grad", step.aval is not None):
+            needed.update(a for a in step.args if type(a) is int)
+            if step.prim == "input":
+                found.append(step.inputs_before)
+        step = step.parent
+    return frozenset(found)
+
+
+def inputs_behind(node: Step, slots: list[int]) -> frozenset[int]:
+    """Positions of the inputs whose values a derivative of some slots may need, those without a gradient, too."""
+    needed, found = set(slots), []
+    step: Step | None = node if slots else None
+    while step is not None and step.parent is not None:
+        if step.slot in needed and step.aval is not None:
             needed.update(a for a in step.args if type(a) is int)
             if step.prim == "input":
                 found.append(step.inputs_before)

@@ -6,6 +6,7 @@ import gc
 import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 
 import adjoint as torch
@@ -340,3 +341,103 @@ def test_a_view_changed_in_place_is_the_result() -> None:
     assert base.tolist() == [1.0, 6.0]
     (base * base).sum().backward()
     assert x.grad.tolist() == [2.0, 24.0] and doubled.tolist() == [6.0]
+
+
+class Growth(Function):
+    """exp(a), and b / a by what it returns; the derivative is written with the results."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Any, b: Any) -> Any:
+        grown, part = a.exp(), b / a
+        ctx.save_for_backward(grown, a, part)
+        return grown, part
+
+    @staticmethod
+    def backward(ctx: Any, g: Any, h: Any) -> Any:
+        grown, a, part = ctx.saved_tensors
+        return g * grown - h * part / a, h / a
+
+
+class LateGrowth(Growth):
+    """The same, saved afterwards."""
+
+    @staticmethod
+    def forward(a: Any, b: Any) -> Any:
+        return a.exp(), b / a
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        ctx.save_for_backward(output[0], inputs[0], output[1])
+
+
+@pytest.mark.parametrize("function", [Growth, LateGrowth])
+def test_results_that_were_saved_depend_on_the_inputs(function: Any) -> None:
+    """Second and third derivatives, also where values have been looked at in between."""
+    a, b = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in ([0.5, 1.25], [2.0, -3.0]))
+    assert torch.autograd.gradgradcheck(function.apply, (a, b))
+    for looks in (False, True):
+        grown, _ = function.apply(a, b)
+        slopes = [grown]
+        for _ in range(3):
+            (slope,) = torch.autograd.grad(slopes[-1].sum(), a, create_graph=True)
+            slopes.append(slope)
+            if looks:
+                slope.tolist()
+        for slope in slopes[1:]:
+            np.testing.assert_allclose(slope.detach().numpy(), np.exp([0.5, 1.25]), rtol=1e-12)
+    grown, part = function.apply(a, b)
+    slope, _ = torch.autograd.grad((grown * part).sum(), [a, b], create_graph=True)
+    (mixed,) = torch.autograd.grad(slope.sum(), b)
+    x = np.array([0.5, 1.25])
+    np.testing.assert_allclose(mixed.numpy(), np.exp(x) / x - np.exp(x) / x**2, rtol=1e-12)
+
+
+@pytest.mark.skipif(torch.is_eager(), reason="in reference mode the past of a tensor knows its value")
+def test_a_result_that_was_saved_is_let_go() -> None:
+    a = leaf(0.5, 1.0)
+    result = Growth.apply(a, torch.ones(2))[0]
+    (slope,) = torch.autograd.grad(result.sum(), a, create_graph=True)
+    slope.tolist()
+    gone = weakref.ref(result)
+    del result
+    assert gone() is None and slope.requires_grad
+
+
+def test_a_backward_that_is_differentiated_once_only() -> None:
+    class Square(Function):
+        @staticmethod
+        def forward(ctx: Any, a: Any, b: Any) -> Any:
+            ctx.save_for_backward(a)
+            return a * a
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx: Any, g: Any) -> Any:
+            (a,) = ctx.saved_tensors
+            return torch.from_numpy(2 * a.detach().numpy() * g.numpy()), None
+
+    x = leaf(1.0, 3.0)
+    Square.apply(x, 5).sum().backward()
+    assert x.grad.tolist() == [2.0, 6.0]
+    (slope,) = torch.autograd.grad((Square.apply(x, 5) ** 2).sum(), x, create_graph=True)
+    assert slope.tolist() == [4.0, 108.0] and slope.requires_grad
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        torch.autograd.grad(slope.sum(), x)
+
+
+def test_more_gradients_than_operands_are_refused_unless_they_are_none() -> None:
+    class More(Function):
+        @staticmethod
+        def forward(ctx: Any, a: Any, extra: Any) -> Any:
+            ctx.extra = extra
+            return a * 2
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g * 2, None, ctx.extra
+
+    x = leaf(1.0)
+    More.apply(x, None).backward()
+    assert x.grad.tolist() == [2.0]
+    with pytest.raises(RuntimeError, match=r"incorrect number of gradients \(expected 2, got 3\)"):
+        More.apply(x, torch.ones(1)).backward()

@@ -309,3 +309,20 @@ def test_an_interrupted_update_took_place_or_did_not() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert interrupted > 10
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_a_derivative_that_is_still_to_come_finds_what_was_updated_before_its_trace_ended(looked: bool) -> None:
+    """Also what has no gradient itself; and what a value in between is computed from again."""
+    for _ in range(3):
+        w = torch.full((N,), 3.0, requires_grad=True)
+        x = torch.full((N,), 2.0)
+        if looked:
+            assert counted(x) == [2.0]
+        y, z = w * x, w / (x + 1).sqrt().square()
+        x.mul_(5)
+        assert counted(x) == [10.0]
+        (y.sum() + z.sum()).backward()
+        np.testing.assert_allclose(w.grad.numpy(), np.full(N, 2 + 1 / 3), rtol=1e-6)
+        x.mul_(2)
+        assert counted(x) == [20.0]
