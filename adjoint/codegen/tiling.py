@@ -30,6 +30,7 @@ ONE_ABREAST = vendor() == "AuthenticAMD"
 STREAM_BYTES = 48 << 20  # kernels that move more than this write past the caches
 LINE = 64  # bytes of a cache line
 _SMALLEST_TILE = 4  # rows
+_FEW_ROWS = 32  # of a reduction: processors follow so many side by side, if a page at a time
 _WORTH_TURNING = 8192  # elements: below, compiling the longer code costs more than it saves
 _SHARED = 12_000  # nanoseconds, estimated, of what is worth sharing: a worker that is awake begins within one or two thousand
 
@@ -243,7 +244,7 @@ class Tiling:
             while lanes < self.width and extent % (2 * lanes) == 0:
                 lanes *= 2
             return lanes if all(self._is_adjacent(r.place) for r in self.roots if r.kind == "scatter") else 1
-        if ONE_ABREAST and self._turns_for(extent, self.width):
+        if ONE_ABREAST and (self._turns_for(extent, self.width) or self._has_few_rows(extent)):
             return self.width
         if self.cols and not self.scan:
             # Columns are read row by row: the wider, the fewer jumps from page to page; as far as registers reach.
@@ -339,6 +340,11 @@ class Tiling:
         for every vector. Vectors must not overlap, or elements would be added twice.
         """
         return not self.row_mode and self.n_rows == 1 and self._turns_for(self.n_vec, self.lanes)
+
+    def _has_few_rows(self, extent: int) -> bool:
+        """Whether so few rows, which no cache holds, are reduced that they can all be followed side by side."""
+        rows = math.prod(g.extent for g in self.cols)
+        return 1 < rows <= _FEW_ROWS and not self.scan and extent > self.width and extent % self.width == 0 and self._traffic() >= STREAM_BYTES
 
     def _turns_for(self, extent: int, lanes: int) -> bool:
         """Whether vectors of so many lanes could go through so many columns by turns, if there are no other rows."""

@@ -104,3 +104,22 @@ def test_columns_one_vector_at_a_time_or_many(dtype: str, monkeypatch: pytest.Mo
         np.testing.assert_array_equal(narrow, wide)
     if not torch.is_eager() and jit.available() and dtype == "float32":
         assert 0 < widths[0] < widths[1]
+
+
+@pytest.mark.parametrize("one", [True, False])
+@pytest.mark.parametrize("shape", [(2,), (20,), (40,), (300,), (3, 50), (1, 70)])
+def test_few_long_rows_that_no_cache_holds(shape: tuple[int, ...], one: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are cut at fewer rows than others, or followed side by side."""
+    monkeypatch.setattr("adjoint.codegen.tiling.ONE_ABREAST", one)
+    for name in ("codegen.tiling.STREAM_BYTES", "codegen.accesses.STREAM_BYTES", "schedule.prepare.LARGE"):
+        monkeypatch.setattr(f"adjoint.{name}", 1 << 12)
+    monkeypatch.setenv("ADJOINT_CACHE", "0")  # no plan of another test
+    columns = 544 if one else 512  # another shape has a program of its own
+    values = np.random.default_rng(0).standard_normal((*shape, columns)).astype(np.float32)
+    axes, wide = tuple(range(len(shape))), values.astype(np.float64)
+    x = torch.tensor(values)
+    np.testing.assert_array_equal(x.amax(axes).numpy(), values.max(axes))
+    np.testing.assert_allclose(x.sum(axes).numpy(), wide.sum(axes), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose((x * x + 1).mean(axes).numpy(), (wide * wide + 1).mean(axes), rtol=1e-5)
+    np.testing.assert_allclose(x.exp().sum(axes).numpy(), np.exp(wide).sum(axes), rtol=1e-5)
+    np.testing.assert_allclose(x.sum(len(shape) - 1).numpy(), wide.sum(len(shape) - 1), rtol=1e-4, atol=1e-4)
