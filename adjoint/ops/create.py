@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,40 @@ def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_gra
     return _filled((), s, _options(dtype, device), requires_grad)
 
 
+def _leaves(data: Any, where: str = "") -> Iterator[tuple[Any, str]]:
+    """What is in nested lists and tuples, in order, and where."""
+    if isinstance(data, (list, tuple)):
+        for k, part in enumerate(data):
+            yield from _leaves(part, f"{where}[{k}]")
+    else:
+        yield data, where
+
+
+def _object_array(data: Any) -> np.ndarray:
+    """The array of data of which NumPy made objects or text: large whole numbers beside others that are not whole.
+
+    Else an error, of PyTorch's type, that names the first element that is no number, or too large a one.
+    """
+    kind: Any = None
+    for number, (x, where) in enumerate(_leaves(data)):
+        if isinstance(x, (complex, np.complexfloating)):
+            kind = np.complex128
+        elif isinstance(x, (float, np.floating)):
+            kind = kind or np.float64
+        if not isinstance(x, (int, float, complex, np.generic, np.ndarray)):
+            text = repr(x)
+            said = f"tensor(): {text if len(text) <= 40 else text[:37] + '...'} ({type(x).__name__}) at data{where} is no number"
+            if isinstance(x, str):
+                raise (TypeError if number else ValueError)(f"{said}; make numbers of text first, by float(), say, or a table of words")
+            raise RuntimeError(f"{said}; tensors hold numbers alone")
+    if kind is not None:
+        return np.array(data, kind)
+    for x, where in _leaves(data):
+        if isinstance(x, int) and not -(1 << 63) <= x < 1 << 64:
+            raise ValueError(f"Overflow when unpacking long long: {x} at data{where} is beyond 64 bits; write it as a float")
+    raise TypeError(f"tensor(): expected numbers, but got data of type {np.array(data).dtype}")
+
+
 def to_array(data: Any, dtype: DType | None) -> tuple[np.ndarray, DType]:
     """NumPy array of the numbers, and the dtype PyTorch would choose for them."""
     if isinstance(data, (np.ndarray, np.generic)):
@@ -153,7 +188,7 @@ def to_array(data: Any, dtype: DType | None) -> tuple[np.ndarray, DType]:
         elif array.dtype.kind == "c":
             raise TypeError(f"must be real number, not complex: {dtype!r} holds no complex numbers; use dtype=torch.complex64")
         else:
-            raise TypeError(f"can't convert data of type {array.dtype} to a tensor: too large an integer, or not numbers")
+            array = _object_array(data)
     if dtype is None:
         default = local.trace.default_dtype
         letters = {"f": default, "c": dtypes.default_complex(default), "b": dtypes.bool}

@@ -359,3 +359,21 @@ def test_complex_numbers_for_real_tensors_are_refused() -> None:
     assert torch.full((1,), 1j, dtype=torch.bool).tolist() == [True]
     assert torch.add(x * 1j, x, alpha=1j).tolist() == [2j, 2j]
     assert torch.lerp(x * 1j, x, 1j).tolist() == [1 + 2j, 1 + 2j]
+@pytest.mark.parametrize(
+    ("data", "kind", "words"),
+    [
+        (["a"], ValueError, r"'a' \(str\) at data\[0\]"),
+        ([[1, 2], [3, "b"]], TypeError, r"'b' \(str\) at data\[1\]\[1\]"),
+        ([1.0, None], RuntimeError, r"None \(NoneType\) at data\[1\]"),
+        ([1, 2**70], ValueError, r"Overflow .* at data\[1\]"),
+        ([np.array(["a"])], TypeError, "expected numbers"),
+    ],
+)
+def test_what_is_no_number_is_named(data: list, kind: type, words: str) -> None:
+    with pytest.raises(kind, match=words):
+        torch.tensor(data)
+
+
+def test_large_whole_numbers_beside_others_are_floats() -> None:
+    np.testing.assert_array_equal(torch.tensor([[1.5, 2**70]], dtype=torch.float64).numpy(), [[1.5, 2.0**70]])
+    assert torch.tensor([1j, 2**70]).tolist() == [1j, float(2**70)]
