@@ -259,6 +259,8 @@ class Accesses(Addresses):
             offset = em.op(f"add i64 {offset}, {moved}")
         pointer = em.op(f"getelementptr {element}, ptr {base}, i64 {offset}")
         mask = self._mask(lanes)
+        if self.turn and lanes > 1:
+            mask = self.levels.stack[-1].memo.get("mine")
         if root.kind == "column" or self.turn:
             x = self._added_to_column(root, pointer, x, lanes, mask)
         if root.kind == "scatter" and root.node.prim.name == "put_add":

@@ -262,14 +262,20 @@ class NestKernel(Registers):
             self.vec_number = counter, vec_range[0]
             if self.n_vec % self.lanes:  # the last vector overlaps the one before
                 em.declare("i64 @llvm.smin.i64(i64, i64)")
-                counter = em.op(
-                    f"call i64 @llvm.smin.i64(i64 {counter}, i64 {self.n_vec - self.lanes})"
-                )
+                nominal, counter = counter, em.op(f"call i64 @llvm.smin.i64(i64 {counter}, i64 {self.n_vec - self.lanes})")
+                if self.turn:  # and what is added up must not be added twice
+                    self.levels.stack[-1].memo["mine"] = self._lanes_from(em.op(f"sub i64 {nominal}, {counter}"))
         else:
             self.levels.push()
             counter = "0"
         self.levels.stack[-1].memo["var", self.vec.last] = counter
         return loop
+
+    def _lanes_from(self, first: str) -> str:
+        """The lanes from number `first` on."""
+        numbers = ", ".join([f"i32 {lane}" for lane in range(self.lanes)])
+        least = self.em.splat("i32", self.lanes, self.em.op(f"trunc i64 {first} to i32"))
+        return self.em.op(f"icmp sge <{self.lanes} x i32> <{numbers}>, {least}")
 
     def _assemble(self) -> Kernel:
         body = "\n".join(self.levels.stack[0].region.lines)

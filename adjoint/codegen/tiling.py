@@ -337,7 +337,8 @@ class Tiling:
         """Whether a piece of a reduction across rows of memory is better read a few rows at a time, each to its end.
 
         Its results are then added up in the first cache. Each row is followed where it goes on, and does not begin anew
-        for every vector. Vectors must not overlap, or elements would be added twice.
+        for every vector. Where the last vector overlaps the one before, its lanes that have been added are left out
+        (`NestKernel._open_vectors`).
         """
         return not self.row_mode and self.n_rows == 1 and self._turns_for(self.n_vec, self.lanes)
 
@@ -350,7 +351,7 @@ class Tiling:
         """Whether vectors of so many lanes could go through so many columns by turns, if there are no other rows."""
         if self.chunk_group is None or len(self.cols) > 1 or self.chunk <= TURN:
             return False
-        return extent > lanes and extent % lanes == 0 and all(r.kind == "partial" for r in self.roots)
+        return extent > lanes and all(r.kind == "partial" for r in self.roots)
 
     def _extent(self, mask: int) -> int:
         return math.prod(v.extent for v in self.nest.vars if v.mask & mask)

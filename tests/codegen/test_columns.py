@@ -42,7 +42,7 @@ def test_columns_are_those_of_narrow_pieces(name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "int8", "bool"])
-@pytest.mark.parametrize("columns", [512, 768, 8480])  # the last are more than one block: at most 8192 columns
+@pytest.mark.parametrize("columns", [512, 768, 8480, 517, 8193])  # more than one block, of at most 8192 columns; and odd ones
 def test_long_columns_are_added_up_by_turns(dtype: str, columns: int) -> None:
     """Pieces of 33 rows, the last one of 11: neither is a number of whole turns."""
     rng = np.random.default_rng(0)
