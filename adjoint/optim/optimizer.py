@@ -48,6 +48,7 @@ class Optimizer:
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
+        self._has_cleared = False
         self.steps_taken = 0  # what a scheduler looks at to see whether it was called too early
         self._pre_hooks: dict[int, Callable[..., Any]] = OrderedDict()
         self._post_hooks: dict[int, Callable[..., Any]] = OrderedDict()
@@ -106,7 +107,8 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients, or with `set_to_none=False` fill them with zeros, where they lie."""
-        if not self.steps_taken:
+        if not self._has_cleared:
+            self._has_cleared = True
             self._settle()
         for group in self.param_groups:
             for param in group["params"]:

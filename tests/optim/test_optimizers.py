@@ -631,3 +631,23 @@ def test_the_update_of_many_parameters_is_not_taken_for_a_loop() -> None:
     assert step() == 0
     for p in params:
         np.testing.assert_array_equal(p.detach().numpy(), params[0].detach().numpy())
+
+
+def test_only_the_first_zero_grad_computes_what_is_pending() -> None:
+    """Also where an optimizer of one's own does not count its steps."""
+    if torch.is_eager() or not jit.available():
+        pytest.skip("of compiled steps")
+
+    class Own(torch.optim.Optimizer):
+        def step(self, closure: Any = None) -> None:
+            pass
+
+    optimizer = Own([torch.nn.Parameter(torch.ones(3))], {})
+    pending = [torch.ones(3) * 2]
+    before = counters["flushes"]
+    optimizer.zero_grad()
+    assert counters["flushes"] == before + 1
+    pending.append(torch.ones(3) * 3)
+    optimizer.zero_grad()
+    assert counters["flushes"] == before + 1
+    assert pending[1].tolist() == [3, 3, 3]
