@@ -40,7 +40,6 @@ PYTORCH = frozenset(
     "igamma igammac segment_reduce empty_strided to_dlpack "
     "set_default_device set_default_tensor_type set_float32_matmul_precision use_deterministic_algorithms "
     "fractional_max_pool2d fractional_max_pool3d "
-    ""
     "DataParallel SyncBatchNorm FractionalMaxPool2d LazyLinear "
     "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss SparseAdam "
     "Adafactor Muon spectral_norm weight_norm prune fuse_conv_bn_eval "

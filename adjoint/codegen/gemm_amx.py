@@ -19,7 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adjoint.codegen.gemm_amx_pack import DEPTH, LINE, ROWS, TILE, Packed, pack
+from adjoint.codegen.gemm_amx_pack import (
+    LINE,
+    ROWS,
+    TILE,
+    Packed,
+    first_lanes,
+    packed_product,
+)
 from adjoint.codegen.gemm_words import (
     OUTPUT,
     Emitter,
@@ -58,13 +65,7 @@ def amx_kernels(name: str, parts: int, batch: int, m: int, n: int, k: int, a: Op
     parts: 1 where A and B hold bfloat16, 3 for float32. Their rows or columns are contiguous, and C, float32, is.
     """
     shape = Shape("float" if parts > 1 else "i16", 4 if parts > 1 else 2, ROWS, batch, m, n, k)
-    left = Packed(a, True, 2 if parts == 1 else 1, m, batch if a.batch else 1, k, parts, 0)
-    right = Packed(b, False, 2, n, batch if b.batch else 1, k, parts, left.end)
-    phases = [pack(f"{name}_rows", shape, left), pack(f"{name}_pack", shape, right)]
-    longest = _LONGEST // DEPTH
-    for first in range(0, left.steps, longest):
-        phases.append(_multiply(f"{name}_{first}" if first else name, shape, left, right, first, min(left.steps, first + longest)))
-    return tuple(phases), right.end
+    return packed_product(name, shape, a, b, 2 if parts == 1 else 1, parts, _LONGEST, _multiply)
 
 
 def _multiply(name: str, shape: Shape, a: Packed, b: Packed, k_from: int, k_to: int) -> Phase:
@@ -117,7 +118,7 @@ class _Part:
         self.c_strip = element_address(em, self.out, self.c_base, times(em, matrix, self.shape.m * n), self.column)
         if self.partial:
             self.columns = minimum(em, em.op(f"sub i64 {n}, {self.column}"), strip)
-            self.masks = [_first_lanes(em, em.op(f"sub i64 {self.columns}, {half * ROWS}")) for half in (0, 1)]
+            self.masks = [first_lanes(em, em.op(f"sub i64 {self.columns}, {half * ROWS}")) for half in (0, 1)]
 
     def _number(self, packed: Packed, strip: str) -> str:
         return plus(self.em, times(self.em, self.matrix, packed.strips), strip) if packed.source.batch else strip
@@ -273,11 +274,6 @@ class _Step:
             at = self.em.op(f"getelementptr i8, ptr {self.sources[side]}, i64 {(part * self.operands[side].tiles + tile) * TILE}")
             _call(self.em, "tileloadd64", f"i8 {register}", f"ptr {at}", f"i64 {LINE}")
         return register
-
-
-def _first_lanes(em: Emitter, count: str) -> str:
-    numbers = "<" + ", ".join(f"i64 {i}" for i in range(ROWS)) + ">"
-    return em.op(f"icmp slt <{ROWS} x i64> {numbers}, {em.splat('i64', ROWS, count)}")
 
 
 def _call(em: Emitter, name: str, *arguments: str) -> None:

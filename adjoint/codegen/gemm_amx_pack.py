@@ -1,10 +1,11 @@
 """Copies of operands in the order in which tile registers read them, float32 parted in three bfloat16.
 
-Read `Packed`, then `pack`; `_Lines` writes the code that makes rows of tiles of what it reads.
+Read `Packed`, then `packed_product` and `pack`; `_Lines` writes the code that makes rows of tiles of what it reads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from adjoint.codegen.gemm_words import (
@@ -79,6 +80,29 @@ class Packed:
     @property
     def end(self) -> int:
         return self.largest_at + (-(-4 * self.matrices * self.strips // LINE) * LINE if self.parts > 1 else 0)
+
+
+def packed_product(
+    name: str, shape: Shape, a: Operand, b: Operand, tiles: int, parts: int, longest: int, multiply: Callable[..., Phase]
+) -> tuple[tuple[Phase, ...], int]:
+    """Kernels that copy both operands and multiply the copies, and the bytes of scratch memory that they share.
+
+    tiles: that make up a strip of A; two do of B.  longest: elements of k that are summed up in one phase.
+    multiply(name, shape, copy of A, copy of B, first step of k, last one but one): writes such a phase.
+    """
+    left = Packed(a, True, tiles, shape.m, shape.batch if a.batch else 1, shape.k, parts, 0)
+    right = Packed(b, False, 2, shape.n, shape.batch if b.batch else 1, shape.k, parts, left.end)
+    phases = [pack(f"{name}_rows", shape, left), pack(f"{name}_pack", shape, right)]
+    steps = longest // DEPTH
+    for first in range(0, left.steps, steps):
+        phases.append(multiply(f"{name}_{first}" if first else name, shape, left, right, first, min(left.steps, first + steps)))
+    return tuple(phases), right.end
+
+
+def first_lanes(em: Emitter, count: str, first: int = 0) -> str:
+    """Of a vector of elements from number `first` on, those of the first `count`."""
+    numbers = "<" + ", ".join(f"i64 {first + i}" for i in range(ROWS)) + ">"
+    return em.op(f"icmp slt <{ROWS} x i64> {numbers}, {em.splat('i64', ROWS, count)}")
 
 
 def pack(name: str, shape: Shape, packed: Packed) -> Phase:

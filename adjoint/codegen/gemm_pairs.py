@@ -10,7 +10,15 @@ columns, a line of A 16 pairs of one row, each of which meets the lines of a str
 
 from __future__ import annotations
 
-from adjoint.codegen.gemm_amx_pack import DEPTH, LINE, ROWS, TILE, Packed, pack
+from adjoint.codegen.gemm_amx_pack import (
+    DEPTH,
+    LINE,
+    ROWS,
+    TILE,
+    Packed,
+    first_lanes,
+    packed_product,
+)
 from adjoint.codegen.gemm_words import (
     OUTPUT,
     Emitter,
@@ -47,13 +55,7 @@ def pair_kernels(name: str, batch: int, m: int, n: int, k: int, a: Operand, b: O
     The rows or columns of A and of B, bfloat16, are contiguous, and C, float32, is.
     """
     shape = Shape("i16", 2, ROWS, batch, m, n, k)
-    left = Packed(a, True, 2, m, batch if a.batch else 1, k, 1, 0)
-    right = Packed(b, False, 2, n, batch if b.batch else 1, k, 1, left.end)
-    phases = [pack(f"{name}_rows", shape, left), pack(f"{name}_pack", shape, right)]
-    longest = _LONGEST // DEPTH
-    for first in range(0, left.steps, longest):
-        phases.append(_multiply(f"{name}_{first}" if first else name, shape, left, right, first, min(left.steps, first + longest)))
-    return tuple(phases), right.end
+    return packed_product(name, shape, a, b, 2, 1, _LONGEST, _multiply)
 
 
 def _multiply(name: str, shape: Shape, a: Packed, b: Packed, k_from: int, k_to: int) -> Phase:
@@ -80,7 +82,7 @@ def _multiply(name: str, shape: Shape, a: Packed, b: Packed, k_from: int, k_to: 
         b_strip = strip_of(b, matrix, strip_b)
         column = times(em, strip_b, b.strip)
         columns = em.op(f"sub i64 {shape.n}, {column}")
-        there = [_first_lanes(em, columns, half * ROWS) if shape.n % b.strip else None for half in range(b.tiles)]
+        there = [first_lanes(em, columns, half * ROWS) if shape.n % b.strip else None for half in range(b.tiles)]
         first = times(em, number, group)
         last = minimum(em, em.op(f"add i64 {first}, {group}"), bands)
         with loop(em, first, last) as band:
@@ -131,8 +133,3 @@ def _masks(em: Emitter, shape: Shape, row: str, r: int, there: list[str | None])
         return there
     exists = em.splat("i1", ROWS, em.op(f"icmp slt i64 {plus(em, row, str(r))}, {shape.m}"))
     return [em.op(f"and <{ROWS} x i1> {exists}, {mask}") if mask else exists for mask in there]
-
-
-def _first_lanes(em: Emitter, count: str, first: int) -> str:
-    numbers = "<" + ", ".join(f"i64 {first + i}" for i in range(ROWS)) + ">"
-    return em.op(f"icmp slt <{ROWS} x i64> {numbers}, {em.splat('i64', ROWS, count)}")

@@ -345,7 +345,7 @@ class Tiling:
     def _has_few_rows(self, extent: int) -> bool:
         """Whether so few rows, which no cache holds, are reduced that they can all be followed side by side."""
         rows = math.prod(g.extent for g in self.cols)
-        return 1 < rows <= _FEW_ROWS and not self.scan and extent > self.width and extent % self.width == 0 and self._traffic() >= STREAM_BYTES
+        return 1 < rows <= _FEW_ROWS and not self.scan and extent > self.width and self._traffic() >= STREAM_BYTES
 
     def _turns_for(self, extent: int, lanes: int) -> bool:
         """Whether vectors of so many lanes could go through so many columns by turns, if there are no other rows."""

@@ -147,7 +147,6 @@ def sum(
     return reduce.sum(input, dim, keepdim, dtype=dtype, axis=axis, keepdims=keepdims)
 
 
-
 def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     if out is None:
         try:
