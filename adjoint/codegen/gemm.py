@@ -39,10 +39,10 @@ from adjoint.codegen.gemm_pack import pack_columns, pack_rows
 from adjoint.codegen.gemm_pairs import pair_kernels
 from adjoint.codegen.gemm_strips import panel_bytes, strips_kernel, wants_panels
 from adjoint.codegen.gemm_tile import tile_kernel
-from adjoint.codegen.gemm_words import ELEMENTS, Epilogue, Layout, Operand, Phase, Shape
+from adjoint.codegen.gemm_words import ELEMENTS, Epilogue, Layout, Offer, Operand, Phase, Shape
 from adjoint.hardware import l2_bytes
 
-__all__ = ["Gemm", "Phase", "choose_tile", "gemm_kernel"]
+__all__ = ["Gemm", "Phase", "choose_tile", "gemm_kernel", "takes_epilogue"]
 
 _TILE = (14, 8)  # the largest
 _STRIP_TILE = (8, 4)  # that of large products: all rows of A in one set of a first-level cache, half of a second-level one for B
@@ -64,12 +64,14 @@ class Gemm:
     """The kernels of one product, to be run in order, and the scratch memory they share.
 
     Buffers of every phase: 0 = A, 1 = B, 2 = C and, when scratch_bytes > 0, 3 = scratch.  copied: the operand that the first
-    phase copies, if all of scratch is that copy: it serves any product that would begin with the same phase.
+    phase copies, if all of scratch is that copy: it serves any product that would begin with the same phase.  stores:
+    whether C is written, and not only given to an epilogue.
     """
 
     phases: tuple[Phase, ...]
     scratch_bytes: int
     copied: int | None = None
+    stores: bool = True
 
 
 def gemm_kernel(
@@ -98,19 +100,76 @@ def gemm_kernel(
     vector_bytes, registers: the machine's vector registers (default: 32 if they have 64 bytes,
     else 16). k = 0 gives zeros. An empty C gives no phases.
 
-    epilogue(emitter, lanes, value, row, column, mask) may replace each vector of C before it is
-    stored: `value` holds elements `column`, `column + 1`, ... of row `row` of C seen as a matrix
-    of batch * m rows (both i64 SSA names); `mask` names the lanes that exist, or is None for all.
+    epilogue: what is done with every tile of C, where `takes_epilogue` says that it can be. There are four numbers before its own
+    in the index table, also without scratch memory; C has memory only if sums have several blocks.
 
     again: how many products have this B, and so could share a copy of it.  tiles, pairs: whether there are tile registers,
     and an instruction for pairs of bfloat16; with either A and B may also be bfloat16, and C then is float32.
 
     KeyError for another dtype.
     """
-    element, itemsize = ("i16", 2) if (tiles or pairs) and dtype_name == "bfloat16" else ELEMENTS[dtype_name]
-    registers = registers or (32 if vector_bytes == 64 else 16)
     if batch == 0 or m == 0 or n == 0:
         return Gemm((), 0)
+    registers = registers or registers_of(vector_bytes)
+    shape, a, b = _operands(dtype_name, batch, m, n, k, a_layout, b_layout, offsets, vector_bytes, tiles or pairs, epilogue is not None)
+    share = again >= _OFTEN and 8 < shape.m < _FEW_ROWS and _is_large(shape)
+    method = _method(dtype_name, shape, a, b, share, tiles)
+    if method == "pairs":
+        return Gemm(*pair_kernels(name, shape.batch, shape.m, shape.n, k, a, b))
+    if method == "amx":
+        return Gemm(*amx_kernels(name, 3 if dtype_name == "float32" else 1, shape.batch, shape.m, shape.n, k, a, b))
+    if method == "dots":
+        return Gemm((dot_kernel(name, shape, a, b, registers),), 0)
+
+    plan = _plan(shape, a, b, registers, share)
+    steps: list[Phase] = []
+    scratch, copied = panel_bytes(shape, plan.vectors * shape.lanes) if plan.panels else 0, None
+    assert scratch <= OWN_BYTES, scratch
+    if plan.pack:
+        copied = b.buffer
+        phase, b, scratch = pack_columns(f"{name}_pack", shape, b, plan.vectors, shape.batch if b.batch else 1)
+        steps.append(phase)
+    if plan.turn:
+        phase, a, size = pack_rows(f"{name}_rows", shape, a, scratch)
+        steps.append(phase)
+        scratch, copied = scratch + size, None
+    tile = plan.rows, plan.vectors
+    if plan.strips:
+        steps.append(strips_kernel(name, shape, a, b, *tile, plan.panels, epilogue, fetch=plan.fetch))
+    else:
+        steps.append(tile_kernel(name, shape, a, b, *tile, epilogue, fetch=plan.fetch))
+    return Gemm(tuple(steps), scratch, copied, not epilogue or k > shape.k_block)
+
+
+def takes_epilogue(
+    dtype_name: str, batch: int, m: int, n: int, k: int, a_layout: Layout, b_layout: Layout, *,
+    offsets: tuple[int, int] = (0, 0), vector_bytes: int = 64, again: int = 1, tiles: bool = False, pairs: bool = False,
+) -> Offer | None:  # fmt: skip
+    """What this product offers to an epilogue, or None. The arguments are those of `gemm_kernel`.
+
+    An epilogue takes whole vectors of columns; where their number is no multiple, the last has some of its neighbour's, of
+    which the tile has the sums, too, unless they have several blocks. Products of bfloat16 gained nothing from one: the
+    function's own instructions, a tenth of a short sum's, took as long as the pass over memory that they spare.
+    """
+    shape, a, b = _operands(dtype_name, batch, m, n, k, a_layout, b_layout, offsets, vector_bytes, tiles or pairs, True)
+    share = again >= _OFTEN and 8 < shape.m < _FEW_ROWS and _is_large(shape)
+    if _method(dtype_name, shape, a, b, share, tiles) != "registers" or n < shape.lanes or (n % shape.lanes and k > shape.k_block):
+        return None
+    plan = _plan(shape, a, b, registers_of(vector_bytes), share)
+    return Offer(shape.lanes, min(n, plan.vectors * shape.lanes), k > shape.k_block)
+
+
+def registers_of(vector_bytes: int) -> int:
+    """How many vector registers of that size there are."""
+    return 32 if vector_bytes == 64 else 16
+
+
+def _operands(
+    dtype_name: str, batch: int, m: int, n: int, k: int, a_layout: Layout, b_layout: Layout, offsets: tuple[int, int],
+    vector_bytes: int, halves: bool, has_epilogue: bool,
+) -> tuple[Shape, Operand, Operand]:  # fmt: skip
+    """A product that is not empty, as it will be computed. halves: whether those of bfloat16 are."""
+    element, itemsize = ("i16", 2) if halves and dtype_name == "bfloat16" else ELEMENTS[dtype_name]
     # A batch of equal B is one taller product, if the matrices of A follow each other.
     apart = a_layout[0]
     if batch > 1 and b_layout[0] == 0 and isinstance(apart, int) and (apart == m * a_layout[1] or m == 1):
@@ -119,39 +178,21 @@ def gemm_kernel(
         batch, m = 1, batch * m
     # One column: the transposed product has one row instead, and its vectors run along memory.
     left, right = 0, 1
-    if n == 1 and m > 1 and epilogue is None and itemsize > 2:
+    if n == 1 and m > 1 and not has_epilogue and itemsize > 2:
         a_layout, b_layout = _transposed(b_layout), _transposed(a_layout)
         m, n, left, right = n, m, right, left
         offsets = offsets[::-1]
     shape = Shape(element, itemsize, vector_bytes // itemsize, batch, m, n, k)
-    a = Operand(left, *a_layout, offset=offsets[0] * itemsize)
-    b = Operand(right, *b_layout, offset=offsets[1] * itemsize)
-    if dtype_name == "bfloat16" and not tiles:
-        return Gemm(*pair_kernels(name, batch, m, n, k, a, b))
-    if dtype_name == "bfloat16" or tiles and dtype_name == "float32" and epilogue is None and _wants_tiles(shape, a, b):
-        return Gemm(*amx_kernels(name, 3 if itemsize == 4 else 1, batch, m, n, k, a, b))
-    share = again >= _OFTEN and 8 < m < _FEW_ROWS and _is_large(shape)
-    if not share and _wants_dots(shape, a, b):
-        return Gemm((dot_kernel(name, shape, a, b, registers, epilogue),), 0)
+    return shape, Operand(left, *a_layout, offset=offsets[0] * itemsize), Operand(right, *b_layout, offset=offsets[1] * itemsize)
 
-    plan = _plan(shape, a, b, registers, share)
-    phases: list[Phase] = []
-    scratch, copied = panel_bytes(shape, plan.vectors * shape.lanes) if plan.panels else 0, None
-    assert scratch <= OWN_BYTES, scratch
-    if plan.pack:
-        copied = b.buffer
-        phase, b, scratch = pack_columns(f"{name}_pack", shape, b, plan.vectors, batch if b.batch else 1)
-        phases.append(phase)
-    if plan.turn:
-        phase, a, size = pack_rows(f"{name}_rows", shape, a, scratch)
-        phases.append(phase)
-        scratch, copied = scratch + size, None
-    tile = plan.rows, plan.vectors
-    if plan.strips:
-        phases.append(strips_kernel(name, shape, a, b, *tile, plan.panels, epilogue, fetch=plan.fetch))
-    else:
-        phases.append(tile_kernel(name, shape, a, b, *tile, epilogue, fetch=plan.fetch))
-    return Gemm(tuple(phases), scratch, copied)
+
+def _method(dtype_name: str, shape: Shape, a: Operand, b: Operand, share: bool, tiles: bool) -> str:
+    """"pairs" of bfloat16, "amx" for tile registers, "dots" along k, or tiles in vector "registers"."""
+    if dtype_name == "bfloat16":
+        return "amx" if tiles else "pairs"
+    if tiles and dtype_name == "float32" and _wants_tiles(shape, a, b):
+        return "amx"
+    return "dots" if not share and _wants_dots(shape, a, b) else "registers"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from adjoint.codegen.gemm_words import (
     LEAST_WORK,
     OUTPUT,
     Emitter,
-    Epilogue,
     Operand,
     Phase,
     Shape,
@@ -61,7 +60,7 @@ def choose_dots(shape: Shape, registers: int) -> tuple[int, int]:
     return choice
 
 
-def dot_kernel(name: str, shape: Shape, a: Operand, b: Operand, registers: int, epilogue: Epilogue | None) -> Phase:
+def dot_kernel(name: str, shape: Shape, a: Operand, b: Operand, registers: int) -> Phase:
     """The product with vectors along k, which is not 0. A block computes a range of columns for all rows.
 
     Sums of the lanes are taken pairwise by halves: the same for any tile.
@@ -94,8 +93,6 @@ def dot_kernel(name: str, shape: Shape, a: Operand, b: Operand, registers: int, 
                 for i in range(rows):
                     here = plus(em, row, str(i))
                     value = _lane_sums(em, shape, sums[i * columns : (i + 1) * columns])
-                    if epilogue is not None:
-                        value = epilogue(em, columns, value, plus(em, times(em, matrix, m), here), column, None)
                     into = element_address(em, shape, c_start, times(em, here, n), column)
                     em.line(f"store {vector_type(shape.element, columns)} {value}, ptr {into}, align {shape.itemsize}")
     return phase_of(name, em, shape.batch * per_matrix)

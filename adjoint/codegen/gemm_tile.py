@@ -220,8 +220,7 @@ class Tile:
         if shape.n < self.width and shape.n % shape.lanes:
             self.last_mask = static_mask(shape.lanes, shape.n % shape.lanes)
         self.masks = [self._mask(v) for v in range(vectors)]
-        if epilogue is not None:
-            self.spill = em.op(f"alloca [{rows * vectors} x {self.vec}], align 64")
+        self.finished = em.op(f"alloca [{rows * vectors} x {self.vec}], align 64") if epilogue else ""
 
     def _mask(self, vector: int) -> str | None:
         return self.last_mask if vector == self.vectors - 1 else None
@@ -255,51 +254,60 @@ class Tile:
         if self.fetch and self.blocked:
             for _, r, v in self._each():
                 prefetch(em, self._c_pointer(c_tile, r, v), write=True)
-        sums = self._sum_over_k(matrix, row, k_from, k_to)
+        sums = self._sum_over_k(matrix, row, k_from, k_to, c_start)
+        corner = (row_tile, c_row)
         if not self.blocked:
-            self._finish(sums, c_tile, c_row, self.masks)
+            if self.epilogue is None:
+                self._store_all(sums, c_tile, self.masks)
+            else:
+                self._finish(sums, row, corner, self.epilogue)
             return
         columns, first_row = self._ownership(row, row_tile)
         sums = self._add_partial(sums, c_tile, k_from)
-        if self.epilogue is None:
-            self._store_all(sums, c_tile, columns, first_row)
-            return
-        ends = em.op(f"icmp eq i64 {k_to}, {shape.k}")
-        finish, partial, done = (em.fresh_label(h) for h in ("finish", "partial", "done"))
-        em.line(f"br i1 {ends}, label %{finish}, label %{partial}")
-        em.label(finish)
-        self._finish(sums, c_tile, c_row, columns, first_row)
-        em.line(f"br label %{done}")
-        em.label(partial)
         self._store_all(sums, c_tile, columns, first_row)
-        em.line(f"br label %{done}")
-        em.label(done)
+        if self.epilogue is not None:
+            ends = em.op(f"icmp eq i64 {k_to}, {shape.k}")
+            finish, done = em.fresh_label("finish"), em.fresh_label("done")
+            em.line(f"br i1 {ends}, label %{finish}, label %{done}")
+            em.label(finish)
+            self._finish(sums, row, corner, self.epilogue)
+            em.line(f"br label %{done}")
+            em.label(done)
 
-    def _sum_over_k(self, matrix: str, row: str, k_from: str, k_to: str) -> list[str]:
-        """The loop over k; its sums by row and vector."""
+    def _sum_over_k(self, matrix: str, row: str, k_from: str, k_to: str, c_start: str) -> list[str]:
+        """The loop over k; its sums by row and vector. c_start: the tile's first element of C."""
         em, shape, a, b = self.em, self.shape, self.a, self.b
         if shape.k == 0:
             return ["zeroinitializer"] * (self.rows * self.vectors)
         matrix_a = matrix_start(em, a, matrix)
         a_tile = element_address(em, shape, self.a_base, matrix_a, times(em, row, a.row))
-        each_line = None
+        every: list[Callable[[str], None]] = []  # what is done once for each cache line along k
         ahead = self._ahead()
         if ahead:
             # Past the last rows of a matrix lie, as a rule, the first of the next one.
             a_next = element_address(em, shape, a_tile, str(ahead * self.rows * a.row))
             apart, lines = (a.row, self.rows) if abs(a.column) == 1 else (a.column, 64 // shape.itemsize)
 
-            def each_line(k: str) -> None:
+            def fetch(k: str) -> None:
                 at = element_address(em, shape, a_next, times(em, k, a.column))
                 for line in range(lines):
                     prefetch(em, element_address(em, shape, at, str(line * apart)))
+
+            every.append(fetch)
+        ask = self.epilogue.asker(em, c_start, shape.n, self.rows) if self.epilogue else None
+        if ask:
+            every.append(lambda k: ask(em.op(f"udiv i64 {k}, {64 // shape.itemsize}")))
+
+        def each_line(k: str) -> None:
+            for write in every:
+                write(k)
 
         masks = [None if b.panel else mask for mask in self.masks]
         strides = a.row, a.column
         b_row = b.panel or b.row
         return sum_over_k(
             em, shape, self.rows, a_tile, strides, self.b_column, b_row, masks, k_from, k_to,
-            multiple=math.gcd(shape.k, shape.k_block) if self.blocked else shape.k, each_line=each_line,
+            multiple=math.gcd(shape.k, shape.k_block) if self.blocked else shape.k, each_line=each_line if every else None,
         )  # fmt: skip
 
     def _ahead(self) -> int:
@@ -367,32 +375,19 @@ class Tile:
                 mask = em.op(f"and <{lanes} x i1> {mask}, {mine}") if mask else mine
             store(em, self.shape, sums[i], self._c_pointer(c_tile, r, v), mask)
 
-    def _finish(
-        self,
-        sums: list[str],
-        c_tile: str,
-        c_row: str,
-        columns: list[str | None],
-        first_row: str = "0",
-    ) -> None:
-        """Store the final values, after the epilogue if there is one."""
-        if self.epilogue is None:
-            self._store_all(sums, c_tile, columns, first_row)
-            return
-        # Through memory and a loop over rows: an epilogue may be long, and is written once for
-        # each vector of a row instead of once for each register.
+    def _finish(self, sums: list[str], row: str, corner: tuple[str, str], epilogue: Epilogue) -> None:
+        """Hand the final values on, of which those are to be taken that no other tile has: this one may have been moved back.
+
+        corner: the tile's number along rows, and its first row of C seen as one matrix.
+        """
         em, shape = self.em, self.shape
+        row_tile, c_row = corner
         for i, _, _ in self._each():
-            slot = em.op(f"getelementptr {self.vec}, ptr {self.spill}, i64 {i}")
+            slot = em.op(f"getelementptr {self.vec}, ptr {self.finished}, i64 {i}")
             em.line(f"store {self.vec} {sums[i]}, ptr {slot}, align 64")
-        with loop(em, first_row, str(self.rows)) as r:
-            row = plus(em, c_row, r)
-            line = element_address(em, shape, c_tile, times(em, r, shape.n))
-            for v in range(self.vectors):
-                at = plus(em, times(em, r, self.vectors), str(v))
-                slot = em.op(f"getelementptr {self.vec}, ptr {self.spill}, i64 {at}")
-                value = em.op(f"load {self.vec}, ptr {slot}, align 64")
-                column = plus(em, self.column, str(v * shape.lanes))
-                value = self.epilogue(em, shape.lanes, value, row, column, columns[v])
-                pointer = element_address(em, shape, line, str(v * shape.lanes)) if v else line
-                store(em, shape, value, pointer, columns[v])
+        first = c_row
+        if shape.m % self.rows:
+            first = plus(em, c_row, em.op(f"sub i64 {times(em, row_tile, self.rows)}, {row}"))
+        rows = first, plus(em, c_row, str(self.rows))
+        columns = times(em, self.column_tile, self.width), plus(em, self.column, str(min(self.width, shape.n)))
+        epilogue.call(em, self.finished, self.width, (c_row, self.column), rows, columns)

@@ -16,7 +16,6 @@ from adjoint.codegen.emitter import Emitter, vector_type
 # Between the matrices of a batch: elements from one to the next, or (length, stride) of several axes, outermost first.
 Batch = int | tuple[tuple[int, int], ...]
 Layout = tuple[Batch, int, int]  # element strides of batch, row, column
-Epilogue = Callable[[Emitter, int, str, str, str, str | None], str]
 
 ELEMENTS = {
     "float32": ("float", 4),
@@ -89,6 +88,86 @@ class Operand:
 
 
 OUTPUT = Operand(2, 0, 0, 1)  # C; contiguous, so its strides follow from the shape
+
+# What an epilogue is told: the table of its own, a tile whose rows lie `apart` elements from each other, of which row of C
+# (all matrices one below the other) and which column it begins with, and which part of it is to be done.
+EPILOGUE_PARAMETERS = (
+    "ptr noalias %bufs, ptr noalias %idx, ptr noalias %scalars, ptr %tile, i64 %apart, i64 %top, i64 %left, "
+    "i64 %row_from, i64 %row_to, i64 %column_from, i64 %column_to"
+)
+_BEFORE_EPILOGUE = 4  # numbers of an index table: A, B, C and scratch memory
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The tiles that a product offers to an epilogue.
+
+    lanes: columns at once, at most.  width: of a tile.  exact: whether a tile may hold sums that are not complete beside those
+    that are its own.
+    """
+
+    lanes: int
+    width: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Epilogue:
+    """A function that is called for every tile of C with its final values; its table follows the four numbers of the product's.
+
+    whole: for all columns of a tile.  part: for some of them; where it is given tiles at the end of a row, which overlap with
+    the one before, are asked for no more than what is their own.  declarations: the functions, and what they need.
+    width: of a tile.  alike: of what is read or written where C lies, to be asked for while the tile is
+    computed, the number in its table and the bytes of an element.
+    """
+
+    whole: str | None
+    part: str | None
+    declarations: tuple[str, ...]
+    width: int
+    alike: tuple[tuple[int, int], ...] = ()
+
+    def asker(self, em: Emitter, start: str, apart: int, rows: int) -> Callable[[str], None] | None:
+        """What writes the code that asks for a row of `alike`, the last one if there are not so many; None if there is nothing.
+
+        All rows at once would have to wait for memory. start: the tile's first element of C.  apart: elements from row to row.
+        """
+        starts = []
+        for number, size in self.alike:
+            base = buffer_address(em, Operand(_BEFORE_EPILOGUE + number, 0, 0, 1))
+            starts.append((em.op(f"getelementptr i8, ptr {base}, i64 {times(em, start, size)}"), size))
+
+        def ask(row: str) -> None:
+            row = minimum(em, row, rows - 1)
+            for address, size in starts:
+                at = em.op(f"getelementptr i8, ptr {address}, i64 {times(em, row, apart * size)}")
+                for byte in range(0, self.width * size, 64):
+                    prefetch(em, em.op(f"getelementptr i8, ptr {at}, i64 {byte}"))
+
+        return ask if starts else None
+
+    def call(self, em: Emitter, tile: str, apart: int, corner: tuple[str, str], rows: tuple[str, str], columns: tuple[str, str]) -> None:
+        """For a tile that is finished. corner: its first row and column.  rows, columns: what is its own, from where to where."""
+        em.declarations.update(dict.fromkeys(self.declarations))
+        table = em.op(f"getelementptr i32, ptr %idx, i64 {_BEFORE_EPILOGUE}")
+
+        def call(name: str, first: str) -> None:
+            numbers = ", ".join(f"i64 {x}" for x in (apart, *corner, *rows, first, columns[1]))
+            em.line(f"call void {name}(ptr %bufs, ptr {table}, ptr %scalars, ptr {tile}, {numbers})")
+
+        if self.whole and self.part:
+            whole, part, called = (em.fresh_label(word) for word in ("whole", "part", "called"))
+            missing = em.op(f"sub i64 {plus(em, columns[0], str(self.width))}, {columns[1]}")
+            em.line(f"br i1 {em.op(f'icmp eq i64 {missing}, 0')}, label %{whole}, label %{part}")
+            for label, name in ((whole, self.whole), (part, self.part)):
+                em.label(label)
+                call(name, columns[0])
+                em.line(f"br label %{called}")
+            em.label(called)
+        elif self.whole:
+            call(self.whole, corner[1])
+        elif self.part:
+            call(self.part, columns[0])
 
 
 @contextmanager

@@ -121,18 +121,8 @@ class NestKernel(Registers):
         return _chosen(kernel, other)
 
     def _written(self) -> Kernel:
-        levels, em = self.levels, self.em
-        if self.stops:
-            failed = em.op(f"load i64, ptr {self._buffer(STATUS)}")
-            em.line(f"br i1 {em.op(f'icmp eq i64 {failed}, 0')}, label %go, label %stop")
-            em.label("go")
-        for r in self.roots:
-            if r.kind == "scatter" and r.node.prim.name == "put_add":
-                target, nbytes = self._buffer(r.target), r.node.size * r.node.dtype.itemsize
-                em.declare("void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
-                em.line(
-                    f"call void @llvm.memset.p0.i64(ptr {target}, i8 0, i64 {nbytes}, i1 false)"
-                )
+        levels = self.levels
+        self._begin()
         # depth 1: blocks
         if self.nblocks > 1:
             block, _ = levels.open("%lo", "%hi", 1, [])
@@ -155,23 +145,43 @@ class NestKernel(Registers):
             self._rows_of_tile()
         else:
             self._stages()
+        self._close(looped)
+        self._close([self.nblocks > 1])
+        self._end()
+        return self._assemble()
+
+    def _begin(self) -> None:
+        """What comes before the loops: nothing is done where an earlier kernel has found a bad index, sums begin with zeros."""
+        em = self.em
+        if self.stops:
+            failed = em.op(f"load i64, ptr {self._buffer(STATUS)}")
+            em.line(f"br i1 {em.op(f'icmp eq i64 {failed}, 0')}, label %go, label %stop")
+            em.label("go")
+        for r in self.roots:
+            if r.kind == "scatter" and r.node.prim.name == "put_add":
+                target, nbytes = self._buffer(r.target), r.node.size * r.node.dtype.itemsize
+                em.declare("void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+                em.line(
+                    f"call void @llvm.memset.p0.i64(ptr {target}, i8 0, i64 {nbytes}, i1 false)"
+                )
+
+    def _close(self, looped: list[bool]) -> None:
+        """End depths, the innermost of which comes last, that are loops or not."""
         for loop in reversed(looped):
             if loop:
-                levels.close([])
+                self.levels.close([])
             else:
-                levels.pop()
-        if self.nblocks > 1:
-            levels.close([])
-        else:
-            levels.pop()
-        levels.use(0)
+                self.levels.pop()
+
+    def _end(self) -> None:
+        """What comes behind the loops."""
+        self.levels.use(0)
         if self.streaming:
-            em.line("fence seq_cst")
-        em.line("ret void")
+            self.em.line("fence seq_cst")
+        self.em.line("ret void")
         if self.stops:
-            em.label("stop")
-            em.line("ret void")
-        return self._assemble()
+            self.em.label("stop")
+            self.em.line("ret void")
 
     def _open_rows(self, row_range: tuple[str, str]) -> bool:
         """Begin the loop over all rows, and find the variables from the row's number; whether it is a loop.
@@ -277,11 +287,14 @@ class NestKernel(Registers):
         least = self.em.splat("i32", self.lanes, self.em.op(f"trunc i64 {first} to i32"))
         return self.em.op(f"icmp sge <{self.lanes} x i32> <{numbers}>, {least}")
 
-    def _assemble(self) -> Kernel:
+    def _body(self) -> str:
+        """The text of the function, with the places of scalars and offsets in its index table put in."""
         body = "\n".join(self.levels.stack[0].region.lines)
         first = {"scalar": len(self.buffers), "offset": len(self.buffers) + len(self.scalars)}
-        body = re.sub(r"@(scalar|offset)(\d+)@", lambda found: str(first[found[1]] + int(found[2])), body)
-        text = f"define void @kernel({_PARAMETERS}) {{\nentry:\n{body}\n}}\n"
+        return re.sub(r"@(scalar|offset)(\d+)@", lambda found: str(first[found[1]] + int(found[2])), body)
+
+    def _assemble(self) -> Kernel:
+        text = f"define void @kernel({_PARAMETERS}) {{\nentry:\n{self._body()}\n}}\n"
         declarations = list(self.em.declarations)
         if self.streaming:
             declarations.append("!0 = !{i32 1}")

@@ -55,6 +55,7 @@ class Tiling:
     tile: how many rows are read at once (0: one after the other); turned: the loads whose tiles are turned in registers;
     bursts: whether blocks are made for main memory; ahead: whether what the next one reads is asked for; streamed: the load
     of which the next page is.
+    apart, most_lanes: a loop that is not merged with those before it, and a bound for the lanes; of an epilogue.
     turn: how many steps of a piece are taken before the vectorised loop goes on (0: all).
     weight: of all values at one point of the loops.  n_rows: turns of the loop over rows, or over tiles.
     spills, spill_at, pass_number: the values kept in scratch rows, where `Registers` keeps its accounts.
@@ -63,6 +64,8 @@ class Tiling:
     spills: dict[Value, str]
     spill_at: dict[Value, int]
     pass_number: int
+    apart: Var | None = None
+    most_lanes: int | None = None
 
     def __init__(self, nest: Nest, stored: set[Node], vector_bytes: int) -> None:
         self.nest = nest
@@ -112,7 +115,7 @@ class Tiling:
         coefficients = [dict(e[1]) for e in self._expressions()]
 
         def merges(a: Var, b: Var) -> bool:
-            return b is not chunk_var and all(
+            return b is not chunk_var and b is not self.apart and all(
                 c.get(a, 0) == c.get(b, 0) * b.extent for c in coefficients
             )
 
@@ -256,7 +259,7 @@ class Tiling:
             for abreast in (16, 8, 4):
                 if abreast <= most and extent % (abreast * self.width) == 0:
                     return abreast * self.width
-        return min(self.width, 1 << (extent.bit_length() - 1))
+        return min(self.most_lanes or self.width, 1 << (extent.bit_length() - 1))
 
     def _is_adjacent(self, place: Expr) -> bool:
         """Whether a scatter writes what it makes along the vectorised loop side by side."""

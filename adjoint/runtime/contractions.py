@@ -10,7 +10,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from adjoint.codegen import gemm
 from adjoint.codegen.gemm import Gemm, gemm_kernel
+from adjoint.codegen.gemm_words import Epilogue, Offer
 from adjoint.ir.graph import Node
 from adjoint.schedule.group import Special
 
@@ -44,19 +46,29 @@ def right_operand(unit: Special) -> tuple:
     return source, tuple(layout), unit.node.args[1].shape
 
 
-def product(unit: Special, vector_bytes: int, again: int = 1, tiles: bool = False, pairs: bool = False) -> Gemm:
-    """The kernels of a matrix product.
+def product(unit: Special, vector_bytes: int, epilogue: Epilogue | None = None, **options: Any) -> Gemm:
+    """The kernels of a matrix product. epilogue: what is done with its tiles; options: as of `_problem`."""
+    problem, options = _problem(unit, vector_bytes, **options)
+    return _kernels(gemm_kernel, *problem, **options, epilogue=epilogue)
 
-    again: how many of the program's have the same right operand.  tiles, pairs: as `jit.Target` has them.
+
+def takes_epilogue(unit: Special, vector_bytes: int, **options: Any) -> Offer | None:
+    """What a product offers to an epilogue, or None. options: as of `_problem`."""
+    problem, options = _problem(unit, vector_bytes, **options)
+    return gemm.takes_epilogue(*problem, **options)
+
+
+def _problem(unit: Special, vector_bytes: int, again: int = 1, tiles: bool = False, pairs: bool = False) -> tuple[tuple, dict[str, Any]]:
+    """What `gemm_kernel` is asked for.
+
+    again: how many of the program's products have the same right operand.  tiles, pairs: as `jit.Target` has them.
     """
     node = unit.node
     x, y = node.args
     *batch, m, k = x.shape
     (*a_layout, a_offset), (*b_layout, b_offset) = (strides for _, strides in unit.layouts)
-    return _kernels(
-        gemm_kernel, x.dtype.name, math.prod(batch), m, y.shape[-1], k, tuple(a_layout), tuple(b_layout),
-        offsets=(a_offset, b_offset), vector_bytes=vector_bytes, again=again, tiles=tiles, pairs=pairs,
-    )  # fmt: skip
+    problem = x.dtype.name, math.prod(batch), m, y.shape[-1], k, tuple(a_layout), tuple(b_layout)
+    return problem, {"offsets": (a_offset, b_offset), "vector_bytes": vector_bytes, "again": again, "tiles": tiles, "pairs": pairs}
 
 
 def convolution(unit: Special, vector_bytes: int) -> Gemm:

@@ -7,13 +7,14 @@ too), so that a program itself need not keep any of it. Read `Facts`.
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
 from adjoint.ir.graph import Graph, Node, Origin
 from adjoint.runtime.contractions import operations
+from adjoint.runtime.steps import steps_of
 from adjoint.schedule.group import Special
-from adjoint.schedule.order import in_order
 from adjoint.schedule.values import WEIGHTS, Nest, Root, Value
 
 _SHOWN = 5  # operations in a name
@@ -52,44 +53,45 @@ class Facts:
 
 def facts(graph: Graph) -> list[Facts]:
     """The facts of each unit of a program's graph, in the order in which it runs them."""
-    graph, order = in_order(graph)
-    stored: set[Node] = set(graph.outputs)
-    for unit in order:
-        stored.update(unit.reads)
+    graph, order, stored = steps_of(graph)
     found = []
     for unit in order:
         if isinstance(unit, Special):
-            found.append(_special(unit))
-        else:
-            roots = [r for r in unit.roots if r.target in stored]
-            if roots:
-                found.append(_nest(unit, roots))
+            found.append(_special(unit, stored))
+        elif any(r.target in stored for r in unit.roots):
+            names, results, work, roots = _nest(unit, stored)
+            found.append(_facts("nest", names, unit, results, work, _origins(roots, unit)))
     return found
 
 
-def _special(unit: Special) -> Facts:
-    name = unit.node.prim.name
+def _special(unit: Special, stored: Container[Node]) -> Facts:
+    names, roots = [unit.node.prim.name], [unit.node]
     work = operations(unit.node) if unit.kind in ("matmul", "convolve") else 0  # an order compares and moves
     results = [n for n in unit.results if n.parts is None]
-    return _facts(unit.kind, name, [name], unit, results, work, _origins([unit.node], unit))
+    if unit.epilogue is not None:
+        more, targets, flops, others = _nest(unit.epilogue, stored)
+        names, work, roots = [*names, *more], work + flops, [*roots, *others]
+        results = targets
+    return _facts(unit.kind, names, unit, results, work, _origins(roots, unit))
 
 
-def _nest(unit: Nest, roots: list[Root]) -> Facts:
+def _nest(unit: Nest, stored: Container[Node]) -> tuple[list[str], list[Node], int, list[Node]]:
+    """Operations, results, arithmetic operations and roots."""
+    roots = [r for r in unit.roots if r.target in stored]
     values = _needed(roots)
     names = list(dict.fromkeys(_name(v) for v in values if v.op not in _NO_NAME))
     if not names:  # memory is moved, nothing computed
         names = list(dict.fromkeys(r.node.prim.name for r in roots))
-    shown = [n for n in names if n != "cast"] or names
-    name = "+".join(shown[:_SHOWN]) + (f"+{len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")
     flops = sum(_cost(v, unit) for v in values)
     flops += sum(r.node.args[-1].size for r in roots if r.node.prim.name == "put_add")
-    targets = list(dict.fromkeys(r.target for r in roots))
-    return _facts("nest", name, names, unit, targets, flops, _origins([r.node for r in roots], unit))
+    return names, list(dict.fromkeys(r.target for r in roots)), flops, [r.node for r in roots]
 
 
 def _facts(
-    kind: str, name: str, names: list[str], unit: Any, results: list[Node], flops: int, origins: tuple[Origin, ...]
+    kind: str, names: list[str], unit: Any, results: list[Node], flops: int, origins: tuple[Origin, ...]
 ) -> Facts:
+    shown = [n for n in names if n != "cast"] or names
+    name = "+".join(shown[:_SHOWN]) + (f"+{len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")
     inputs = [n for n in unit.reads if n.parts is None]
     moved = sum(n.size * n.dtype.itemsize for n in (*inputs, *results))
     shapes = [tuple((n.shape, n.dtype.name) for n in nodes) for nodes in (inputs, results)]

@@ -128,8 +128,11 @@ def _complete(built: Ready) -> dict[int, list[Node]]:
     last: dict[Node, int] = {}
     for number, piece in enumerate(built.scheduled.pieces):
         unit = piece.unit
-        for node in unit.results if isinstance(unit, Special) else [root.target for root in unit.roots]:
+        nest = unit.epilogue if isinstance(unit, Special) else unit
+        for node in unit.results if isinstance(unit, Special) else ():
             last[node] = number
+        for root in nest.roots if nest is not None else ():
+            last[root.target] = number
     steps: dict[int, list[Node]] = {}
     for node, number in last.items():
         if node in built.scheduled.slots:

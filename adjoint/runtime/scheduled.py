@@ -7,21 +7,22 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from adjoint.codegen.epilogue import EpilogueKernel
 from adjoint.codegen.gemm import Phase
 from adjoint.codegen.nest import STATUS, Kernel, NestKernel
 from adjoint.ir.graph import Graph, Node
 from adjoint.runtime import jit
-from adjoint.runtime.contractions import KERNELS, operations, right_operand
+from adjoint.runtime.contractions import KERNELS, operations, takes_epilogue
 from adjoint.runtime.plan import Call, Host, Place, Plan, Stage
+from adjoint.runtime.steps import Options, steps_of
 from adjoint.schedule.group import Special
 from adjoint.schedule.in_place import checks, last_readers, replacements
 from adjoint.schedule.memory_plan import plan_memory
-from adjoint.schedule.order import in_order
+from adjoint.schedule.values import Nest
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,14 @@ class _Kernels:
     """Those of a special step.
 
     phases: one after another.  scratch: the name of the memory they share, if any; products that share a copy of an operand
-    have the same.  scratch_bytes: its size.
+    have the same.  scratch_bytes: its size.  stores: whether the result is written.  epilogue: the nest that goes on with it.
     """
 
     phases: tuple[Phase, ...]
     scratch: Any
     scratch_bytes: int
+    stores: bool
+    epilogue: EpilogueKernel | None
 
 
 class Scheduled:
@@ -60,50 +63,60 @@ class Scheduled:
 
     def __init__(self, graph: Graph, n_inputs: int, apart: bool = False) -> None:
         self.pieces: list[Piece] = []
-        graph, order = in_order(graph)
+        graph, order, stored = steps_of(graph)
         self.plan = plan = Plan(n_inputs, [o.size * o.dtype.itemsize for o in graph.outputs])
         self.slots: dict[Any, int] = {n: n.attrs[0] for n in graph.nodes if n.prim.name == "input"}
         place = {o: k for k, o in enumerate(graph.outputs)}
         self.slots.update({o: n_inputs + k for o, k in place.items()})
-        stored: set[Node] = set(place)
-        for unit in order:
-            stored.update(unit.reads)
+        self.stored, self.place = stored, place
         last = last_readers(order)
         unchecked = sum([checks(unit) for unit in order])  # steps that check indices, to come
         has_checks = unchecked > 0
         width = jit.target().vector_bytes
         made: list[tuple[Any, list]] = []  # (unit, its kernels)
-        self.again = Counter([right_operand(u) for u in order if isinstance(u, Special) and u.kind == "matmul" and u.layouts])
+        self.options = Options(order)
         self.copied: set[Any] = set()  # copies of operands that an earlier product has made
         self.texts: list[tuple[str, str, list[str]]] = []
         for unit in order:
+            nest = unit.epilogue if isinstance(unit, Special) else unit
+            replaced: list[tuple[Node, Node]] = []
+            if nest is not None:
+                unchecked -= checks(nest)
+                replaced = [(o, i) for o, i in replacements(nest, place) if last[i] is unit and not unchecked]
             if isinstance(unit, Special):
-                made.append((unit, [self._special(unit, width)] if unit.layouts else []))
-                continue
-            if not any(r.target in stored for r in unit.roots):
-                continue
-            unchecked -= checks(unit)
-            replaced = [(o, i) for o, i in replacements(unit, place) if last[i] is unit and not unchecked]
-            kernel = NestKernel(unit, stored, width, replaced, has_checks).finish()
-            plan.in_place += [(place[o], i.attrs[0]) for o, i in kernel.replaced]
-            plan.flops += kernel.flops
-            plan.bytes += kernel.bytes
-            plan.work.append((kernel.flops, kernel.bytes))
-            for key in kernel.scalars:
-                if key not in plan.scalars:
-                    plan.scalars.append(key)
-            self.texts.append(("kernel", kernel.text, kernel.declarations))
-            plan.names.append("+".join(dict.fromkeys(r.node.prim.name for r in unit.roots if r.target in stored)))
-            made.append((unit, [kernel]))
+                made.append((unit, [self._special(unit, width, replaced, has_checks)] if unit.layouts else []))
+            elif any(r.target in stored for r in unit.roots):
+                kernel = NestKernel(unit, stored, width, replaced, has_checks).finish()
+                self._note(kernel.scalars, kernel.replaced)
+                plan.flops += kernel.flops
+                plan.bytes += kernel.bytes
+                plan.work.append((kernel.flops, kernel.bytes))
+                self.texts.append(("kernel", kernel.text, kernel.declarations))
+                plan.names.append(_names(unit, stored))
+                made.append((unit, [kernel]))
         self._place(made)
         self._stage(made, apart)
 
-    def _special(self, unit: Special, width: int) -> _Kernels:
-        """The kernels of a matrix product, a convolution, attention or an order."""
+    def _note(self, scalars: list, replaced: Sequence[tuple[Node, Node]]) -> None:
+        """What a nest reads besides memory, and which of its results may lie where an input does."""
+        self.plan.in_place += [(self.place[o], i.attrs[0]) for o, i in replaced]
+        for key in scalars:
+            if key not in self.plan.scalars:
+                self.plan.scalars.append(key)
+
+    def _special(self, unit: Special, width: int, replaced: Sequence[tuple[Node, Node]], checked: bool) -> _Kernels:
+        """The kernels of a matrix product, a convolution, attention or an order. The rest is for an epilogue, as of `NestKernel`."""
         node, plan = unit.node, self.plan
-        more: dict[str, Any] = {}
-        if unit.kind == "matmul":
-            more = {"again": self.again[right_operand(unit)], "tiles": jit.target().tiles, "pairs": jit.target().pairs}
+        more: dict[str, Any] = self.options.of(unit) if unit.kind == "matmul" else {}
+        epilogue: EpilogueKernel | None = None
+        if unit.epilogue is not None and unit.columns is not None:
+            offer = takes_epilogue(unit, width, **more)
+            assert offer is not None
+            operands = {source for source, _ in unit.layouts}
+            replaced = [(o, i) for o, i in replaced if i not in operands]
+            epilogue = EpilogueKernel(unit.epilogue, self.stored, width, node, unit.columns, offer, replaced, checked)
+            more["epilogue"] = epilogue.written()
+            self._note(epilogue.scalars, epilogue.replaced)
         made = KERNELS[unit.kind](unit, width, **more)
         phases: tuple[Phase, ...] = made.phases
         scratch: tuple = ("scratch", unit.id)
@@ -114,14 +127,19 @@ class Scheduled:
             self.copied.add(scratch)
         flops = operations(node)
         moved = sum([a.size * a.dtype.itemsize for a in (*node.args, *unit.results)])
+        name = unit.kind
+        if epilogue is not None and unit.epilogue is not None:
+            flops += epilogue.flops
+            moved += epilogue.bytes - 2 * node.size * node.dtype.itemsize
+            name = f"{unit.kind}+{_names(unit.epilogue, self.stored)}"
         plan.flops += flops
         plan.bytes += moved
         for phase in phases:
             self.texts.append((phase.name, phase.text, list(phase.declarations)))
-            plan.names.append(unit.kind)
+            plan.names.append(name)
             plan.work.append((0, 0))
         plan.work[-1] = flops, moved  # packing comes before the product
-        return _Kernels(phases, scratch if made.scratch_bytes else None, made.scratch_bytes)
+        return _Kernels(phases, scratch if made.scratch_bytes else None, made.scratch_bytes, made.stores, epilogue)
 
     def _place(self, made: list[tuple[Any, list]]) -> None:
         """Slots and arena offsets of everything that is neither input nor output."""
@@ -139,12 +157,18 @@ class Scheduled:
             if isinstance(unit, Special):
                 for n in unit.reads:
                     touch(n, at)
-                for n in unit.results:
-                    if n.parts is None:
-                        touch(n, at)
-                if unit.layouts:
-                    for key in _results(unit):
+                if not unit.layouts:
+                    for n in unit.results:
+                        if n.parts is None:
+                            touch(n, at)
+                else:
+                    for key in _results(unit) if kernels[0].stores else ():
                         touch(key, at)
+                    for key in kernels[0].epilogue.buffers if kernels[0].epilogue else ():
+                        if key == STATUS:
+                            uses_status = True
+                        else:
+                            touch(key, at)
                     if kernels[0].scratch:
                         scratch[kernels[0].scratch] = kernels[0].scratch_bytes
                         touch(kernels[0].scratch, at)
@@ -207,19 +231,31 @@ class Scheduled:
                     used = [self.slots[n] for n in (*unit.node.args, *unit.results) if n in self.slots]
                     self.pieces.append(Piece(unit.node.prim.name, unit, tuple(used)))
             elif isinstance(unit, Special):
-                keys: list[Any] = [*(source for source, _ in unit.layouts), *_results(unit)]
-                if kernels[0].scratch:
-                    keys.append(kernels[0].scratch)
-                index = tuple([self.slots[k] for k in keys])
+                made_of: _Kernels = kernels[0]
+                keys: list[Any] = [source for source, _ in unit.layouts]
+                if made_of.stores:
+                    keys += _results(unit)
+                if made_of.scratch:
+                    keys.append(made_of.scratch)
+                used = [self.slots[k] for k in keys]
+                index = used
+                if made_of.epilogue is not None:  # whose table follows four numbers, of which some may mean nothing
+                    parts = [used[:2], used[2:3] if made_of.stores else [0], [used[-1] if made_of.scratch else 0]]
+                    slots, rest = self._table(made_of.epilogue)
+                    index = [number for part in parts for number in part] + [*slots, *rest]
+                    used = [*used, *slots]
                 large = operations(unit.node) > 2_000_000
-                for phase in kernels[0].phases:
-                    call(number, unit, Call(index, phase.nblocks, large * phase.group), index)
+                for phase in made_of.phases:
+                    call(number, unit, Call(tuple(index), phase.nblocks, large * phase.group), tuple(used))
             else:
                 kernel: Kernel = kernels[0]
-                slots = tuple([self.slots[b] for b in kernel.buffers])
-                numbers = [*slots, *(self.plan.scalars.index(key) for key in kernel.scalars), *kernel.offsets]
-                call(number, unit, Call(tuple(numbers) or (0,), kernel.nblocks, int(kernel.parallel)), slots)
+                slots, rest = self._table(kernel)
+                call(number, unit, Call((*slots, *rest) or (0,), kernel.nblocks, int(kernel.parallel)), tuple(slots))
         flush()
+
+    def _table(self, kernel: Kernel | EpilogueKernel) -> tuple[list[int], list[int]]:
+        """The index table of a nest: its buffers, and what follows them."""
+        return [self.slots[b] for b in kernel.buffers], [*(self.plan.scalars.index(key) for key in kernel.scalars), *kernel.offsets]
 
     def _host(self, unit: Special) -> Host:
         """A step that NumPy takes."""
@@ -235,6 +271,10 @@ class Scheduled:
         return Host(node.prim.name, node.attrs, tuple([place(a) for a in node.args]), tuple(targets), node.dtype)
 
 
+def _names(nest: Nest, stored: Container[Node]) -> str:
+    return "+".join(dict.fromkeys(r.node.prim.name for r in nest.roots if r.target in stored))
+
+
 def _results(unit: Special) -> list[Any]:
     """Whose memory a special step with kernels writes; of several results those that nobody reads have memory as well."""
     parts = unit.node.parts
@@ -246,10 +286,7 @@ def _results(unit: Special) -> list[Any]:
 
 def describe(graph: Graph) -> str:
     """The schedule of a graph for people: every step, nests with their loops and values."""
-    graph, order = in_order(graph)
-    stored: set[Node] = set(graph.outputs)
-    for unit in order:
-        stored.update(unit.reads)
+    graph, order, stored = steps_of(graph)
     made = [u for u in order if isinstance(u, Special) or any(r.target in stored for r in u.roots)]
     return "\n\n".join(describe_unit(unit, stored) for unit in made)
 
@@ -258,7 +295,8 @@ def describe_unit(unit: Any, stored: Container[Node]) -> str:
     """One step of a schedule for people; stored: the nodes that have memory."""
     if isinstance(unit, Special):
         strides = f" strides {[s for _, s in unit.layouts]}" if unit.layouts else ""
-        return f"{unit.kind} {unit.node!r}{strides}"
+        text = f"{unit.kind} {unit.node!r}{strides}"
+        return text if unit.epilogue is None else f"{text}\n{describe_unit(unit.epilogue, stored).replace('nest', 'with its tiles', 1)}"
     loops = ", ".join(f"{v!r}<{v.extent}{' reduced' if v.reduced else ''}" for v in unit.vars)
     lines = [f"nest [{loops}]", *(f"  {v!r}" for v in unit.values)]
     lines += [f"  {r.kind} {r.target!r} <- v{r.value.id}" for r in unit.roots if r.target in stored]

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 
 from adjoint.ir.graph import Graph, Node
-from adjoint.schedule.expr import merged_axes
+from adjoint.schedule.expr import Var, merged_axes
 from adjoint.schedule.lower import LOWERED, MOST_SPLITS, Lowering, Misaligned, Split
 from adjoint.schedule.values import WEIGHTS, Nest, Root
 
@@ -37,10 +37,11 @@ _FOLDS = ("sum", "prod", "amax", "amin")
 class Special:
     """A step that is not a loop nest: a matrix product or a host computation.
 
-    operands: nodes read (for a product: the nodes whose memory is read).  layouts: for a product, element strides.
+    reads: nodes read (for a product: the nodes whose memory is read).  layouts: for a product, element strides.
+    epilogue, columns: the nest that goes on with a product tile by tile, and the loop with which its columns begin.
     """
 
-    __slots__ = ("id", "kind", "node", "reads", "preds", "results", "layouts")
+    __slots__ = ("id", "kind", "node", "reads", "preds", "results", "layouts", "epilogue", "columns")
 
     def __init__(self, ident: int, kind: str, node: Node, reads: list[Node]) -> None:
         self.id, self.kind, self.node = ident, kind, node
@@ -48,6 +49,8 @@ class Special:
         self.preds = 0
         self.results = [node]
         self.layouts: tuple = ()
+        self.epilogue: Nest | None = None
+        self.columns: Var | None = None
 
 
 class Choices:

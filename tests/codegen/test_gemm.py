@@ -1,4 +1,4 @@
-"""Matrix products against NumPy in float64: shapes, layouts, dtypes, epilogues, threads."""
+"""Matrix products against NumPy in float64: shapes, layouts, dtypes, threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import random
 import numpy as np
 import pytest
 
-from adjoint.codegen.emitter import Emitter
 from adjoint.codegen.gemm import choose_tile, gemm_kernel
 from adjoint.codegen.gemm_strips import strips_kernel
 from adjoint.runtime import jit, memory, pool
@@ -330,45 +329,6 @@ def test_result_does_not_depend_on_the_number_of_threads() -> None:
     for other in results[1:]:
         for x, y in zip(results[0], other, strict=True):
             assert np.array_equal(x.view(np.int32), y.view(np.int32))
-
-
-def row_and_column(em: Emitter, lanes: int, value: str, row: str, column: str, mask) -> str:
-    """value + 1000 * row + column: shows which element an epilogue was told it has."""
-    vec = f"<{lanes} x float>" if lanes > 1 else "float"
-    start = em.op(f"add i64 {em.op(f'mul i64 {row}, 1000')}, {column}")
-    start = em.splat("float", lanes, em.op(f"sitofp i64 {start} to float"))
-    if lanes > 1:
-        steps = "<" + ", ".join(f"float {i}.0" for i in range(lanes)) + ">"
-        start = em.op(f"fadd {vec} {start}, {steps}")
-    return em.op(f"fadd {vec} {value}, {start}")
-
-
-@pytest.mark.parametrize(
-    ("batch", "m", "n", "k", "b_layout"),
-    [
-        (1, 5, 7, 3, "contiguous"),
-        (2, 13, 40, 5, "transposed"),
-        (1, 37, 100, 1500, "contiguous"),
-        (3, 6, 33, 2100, "every other"),
-        (1, 6, 1, 9, "contiguous"),
-        (2, 4, 50, 70, "transposed"),
-        (2, 3, 1500, 40, "contiguous"),
-        (1, 4, 20, 0, "contiguous"),
-        (1, 50, 300, 1050, "contiguous"),
-        (2, 70, 256, 300, "transposed"),
-        (2, 21, 30, 130, "transposed"),
-    ],
-)
-def test_epilogue_sees_each_element_once(batch: int, m: int, n: int, k: int, b_layout: str) -> None:
-    rng = np.random.default_rng(5)
-
-    def make(shape: tuple[int, ...]) -> np.ndarray:
-        return rng.integers(-2, 3, shape).astype(np.float32)  # exact sums
-
-    a, b = make((batch, m, k)), LAYOUTS[b_layout](make, batch, k, n)
-    got = product(a, b, epilogue=row_and_column).reshape(batch * m, n)
-    places = 1000 * np.arange(batch * m)[:, None] + np.arange(n)
-    assert np.array_equal(got, (a @ b).reshape(batch * m, n) + places)
 
 
 def test_tiles_fit_the_registers_and_the_problem() -> None:

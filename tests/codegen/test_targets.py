@@ -17,7 +17,7 @@ from adjoint.runtime import jit
 
 ROOT = Path(__file__).parents[2]
 # Products, convolutions, orders; loops and shapes that end within registers, between fences; every float16.
-CONTRACTIONS = ("tests/codegen/test_gemm.py", "tests/codegen/test_conv.py", "tests/codegen/test_sort.py")
+CONTRACTIONS = ("tests/codegen/test_gemm.py", "tests/schedule/test_epilogues.py", "tests/codegen/test_conv.py", "tests/codegen/test_sort.py")
 FILES = {
     "avx2": (*CONTRACTIONS, "tests/codegen/test_transpose.py", "tests/runtime/test_guards.py"),
     "sse2": (*CONTRACTIONS, "tests/codegen/test_kernels.py", "tests/codegen/test_transpose.py", "tests/ops/test_halves.py"),

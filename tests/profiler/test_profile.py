@@ -147,7 +147,13 @@ def test_every_kernel_of_a_training_step_has_its_own_work() -> None:
             step()
         net[1].weight.tolist()
     kernels = [e for e in prof.kernels() if e.name == "matmul"]
-    assert len(kernels) >= 3 * 5
+    assert len(kernels) >= 3 * 4
+    updates = [e for e in prof.kernels() if e.name.startswith("matmul+mul+add")]
+    assert len(updates) == 2 * 2  # with the gradients that the next `zero_grad` drops: they are nowhere in memory
+    for e in updates:
+        (k, m), (_, n), *parameters = [shape for shape, _ in (*e.inputs, *e.results)]
+        assert parameters == [(m, n)] * 4 and k == 20
+        assert 2 * k * m * n < e.flops < 2 * (k + 8) * m * n and e.bytes == 4 * (k * (m + n) + 4 * m * n)
     for e in kernels:
         sizes = [math.prod(shape) for shape, _ in (*e.inputs, *e.results)]
         assert e.flops == 2 * math.isqrt(math.prod(sizes))  # of mk, kn and mn
@@ -472,7 +478,7 @@ def test_threads() -> None:
             t.start()
         for t in threads:
             t.join()
-    products = [e for e in prof.kernels() if e.name == "matmul"]
+    products = [e for e in prof.kernels() if e.name == "matmul+add"]
     assert Counter(e.scopes for e in products) == {(f"thread {k}",): 5 for k in range(4)}
     assert len({e.thread for e in products}) == 4
     assert {lane.name for lane in prof._kept[0].lanes} >= {f"mine {k}" for k in range(4)}

@@ -99,9 +99,9 @@ def test_a_sum_of_thin_products_is_one(transposed: tuple[bool, bool]) -> None:
     if transposed[1]:
         thin = s.product(s.turned(s.input(4, 80)), s.input(4, 64))
         total = s.b.node("add", s.turned(thin), total)
-    names = s.kernels(total)
-    assert names.count("add") == 1
-    assert names.count("matmul") <= 2  # one of them may copy an operand
+    *names, last = s.kernels(total)
+    assert last == "matmul+add" and "add" not in names
+    assert names.count("matmul") + names.count(last) <= 1  # to copy an operand
 
 
 def test_products_that_something_else_reads_or_that_are_deep_are_left_alone() -> None:
@@ -111,7 +111,7 @@ def test_products_that_something_else_reads_or_that_are_deep_are_left_alone() ->
     total = read[0]
     for product in (*read[1:], *deep):
         total = s.b.node("add", total, product)
-    assert s.kernels(total, *read).count("matmul") >= 6
+    assert sum("matmul" in name for name in s.kernels(total, *read)) >= 6
 
 
 @pytest.mark.parametrize("step", (1, 2))
