@@ -312,8 +312,7 @@ class allow_mutation_on_saved_tensors:
     >>> with torch.autograd.graph.allow_mutation_on_saved_tensors():
     ...     y = x.clone()
     ...     z = (y ** 2).sum()
-    ...     y.zero_()
-    tensor([0., 0.], grad_fn=<FullBackward0>)
+    ...     _ = y.zero_()
     >>> z.backward()
     >>> x.grad
     tensor([4., 6.])
