@@ -15,7 +15,7 @@ from adjoint.autograd.engine import grad as run_grad
 from adjoint.autograd.modes import enable_grad
 from adjoint.batch.trees import is_alike, leaves_of, others_of, rebuild
 from adjoint.batch.vmap import vmap
-from adjoint.grad.walk import Forward, depends_on_others
+from adjoint.grad.walk import Forward, depends_on_others, locate
 from adjoint.ops.create import ones_like, zeros_like
 from adjoint.ops.elementwise import cast
 from adjoint.trace import recorder
@@ -26,7 +26,7 @@ from adjoint.trace.recorder import local
 from adjoint.trace.state import Trace
 from adjoint.trace.trie import Macro
 
-__all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "stack_module_state", "vjp", "vmap"]
+__all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "linearize", "stack_module_state", "vjp", "vmap"]
 
 
 def variable(x: Tensor) -> Tensor:
@@ -128,6 +128,13 @@ class _UnderWay(threading.local):
 _under_way = _UnderWay()
 
 
+def _end(variables: list[Tensor]) -> None:
+    """Note in a transform under way that these variables are of none that is: what it computes may lead to them."""
+    if _under_way.ended:
+        places = [locate(x) for x in variables]
+        _under_way.ended[-1] += [(place[0].id, place[1]) for place in places if place is not None]
+
+
 def is_recorded_for_others(outs: list[Tensor], own: list[Tensor], ended: Sequence[tuple[int, int]] = ()) -> bool:
     """Whether the caller records, and may differentiate what was computed from more than the variables `own` and `ended`."""
     return local.trace.grad and _is_of_others(outs, own, ended)
@@ -226,6 +233,7 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
         given = cotangents if isinstance(out, tuple) and len(cotangents) > 1 else cotangents[0]
         if not is_alike(out, given):
             raise RuntimeError("vjp: Expected pytree structure of cotangents to be the same as pytree structure of outputs to the function")
+        _end(flat)
         seeds = leaves_of(given)
         live = [(o, s) for o, s in zip(outs, seeds, strict=True) if o._aval.requires_grad]
         if not live:
@@ -260,6 +268,47 @@ def jvp(func: Callable, primals: tuple, tangents: tuple, has_aux: bool = False) 
     values = rebuild(out, iter([outward(o, again) for o in outs]))
     result = rebuild(out, iter(found))
     return (values, result, aux) if has_aux else (values, result)
+
+
+def linearize(func: Callable, *primals: Any) -> tuple[Any, Callable]:
+    """(func(*primals), a function from tangents to directional derivatives there), which calls `func` once for all tangents.
+
+    The tangents have the structure, shapes and dtypes of the primals. RuntimeError for others.
+
+    >>> import adjoint as torch
+    >>> value, along = torch.func.linearize(torch.sin, torch.tensor([0., 1.]))
+    >>> along(torch.tensor([1., 0.])), along(torch.tensor([2., 0.]))
+    (tensor([1., 0.]), tensor([2., 0.]))
+    """
+    out, _, flat, again = _apply(func, primals, {}, tuple(range(len(primals))))
+    _check_results("linearize(f, *primals)", out)
+    outs = leaves_of(out)
+
+    def along(*tangents: Any) -> Any:
+        if not is_alike(primals, tangents) or others_of(tangents):
+            raise RuntimeError(
+                f"linearize: Expected the tangents {_told(tangents)} to have the same structure as the primals {_told(primals)}"
+            )
+        given = leaves_of(tangents)
+        for k, (x, t) in enumerate(zip(flat, given, strict=True)):
+            for what, a, b in (("shape", t.shape, x.shape), ("dtype", t.dtype, x.dtype)):
+                if a != b:
+                    raise RuntimeError(f"tangent:{k} with {what} {a} doesn't match the {what} {b} of the corresponding primal.")
+        _end(flat)
+        return rebuild(out, iter(pushed(outs, flat, given, again)))
+
+    return rebuild(out, iter([outward(o, again) for o in outs])), along
+
+
+def _told(tree: Any) -> str:
+    """A tree's structure, as it is written, with * for tensors."""
+    if isinstance(tree, Tensor):
+        return "*"
+    if isinstance(tree, dict):
+        return "{" + ", ".join([f"{k!r}: {_told(t)}" for k, t in tree.items()]) + "}"
+    if isinstance(tree, (list, tuple)):
+        return ("[{}]" if isinstance(tree, list) else "({})").format(", ".join(map(_told, tree)))
+    return type(tree).__name__
 
 
 def _along(primals: tuple, tangents: tuple) -> list[tuple[Tensor, Tensor]]:

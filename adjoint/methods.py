@@ -18,7 +18,7 @@ from adjoint import dtypes
 from adjoint.absent import TENSOR, Absent
 from adjoint.autograd import engine
 from adjoint.dtypes import DType
-from adjoint.grad.walk import AfterAccumulation
+from adjoint.grad.walk import AfterAccumulation, Converted
 from adjoint.ops import (
     complex_numbers,
     conversion,
@@ -53,6 +53,7 @@ from adjoint.trace.recorder import bind, local, realize, record_full, refresh_sp
 from adjoint.trace.views import advance, assign, check_in_place, is_leaf, overwrite, point
 
 _hook_numbers = itertools.count()
+_DTYPE = -2  # the number of the hook that grad_dtype sets
 _KEEP = -1  # the number of the hook that retain_grad sets
 
 
@@ -417,12 +418,56 @@ def set_grad(self: Tensor, grad: Tensor | None) -> None:
             f"attempting to assign a gradient of size '{list(given.shape)}' to a tensor of size '{list(mine.shape)}'. Please ensure "
             "that the gradient and the tensor are the same size: .reshape() or .expand() it"
         )
-    if given.dtype is not mine.dtype:
+    wanted = mine.dtype if self._grad_dtype is False else self._grad_dtype
+    if wanted not in (None, given.dtype):
+        which = "dtype" if wanted is mine.dtype else "grad_dtype"
         raise RuntimeError(
-            f"attempting to assign a gradient with dtype '{given.dtype.name}' to a tensor with dtype '{mine.dtype.name}': "
-            f"convert it with .to(torch.{mine.dtype.name})"
+            f"attempting to assign a gradient with dtype '{given.dtype.name}' to a tensor with {which} '{wanted.name}': "
+            f"convert it with .to(torch.{wanted.name}), or set the tensor's grad_dtype"
         )
     self._grad = grad
+
+
+def grad_dtype_of(self: Tensor) -> DType | None:
+    """The dtype that gradients of this leaf have: its own unless it is set to another, or to None, which lets them be what they
+    are.
+
+    RuntimeError for a tensor that is no leaf, and from setting it beside a `.grad` of another dtype.
+
+    >>> import adjoint as torch
+    >>> w = torch.ones(2, dtype=torch.bfloat16, requires_grad=True)
+    >>> w.grad_dtype = torch.float32
+    >>> (w * 2).sum().backward()
+    >>> w.grad
+    tensor([2., 2.])
+    """
+    if not is_leaf(self):
+        raise RuntimeError("grad_dtype can only be accessed on leaf tensors: this one was computed from others")
+    return self._aval.dtype if self._grad_dtype is False else self._grad_dtype
+
+
+def set_grad_dtype(self: Tensor, dtype: DType | None) -> None:
+    if not (dtype is None or isinstance(dtype, DType)):
+        raise RuntimeError(f"grad_dtype must be a torch.dtype or None, but got {type(dtype).__name__}")
+    if dtype is not None and dtype.category < 2:
+        raise RuntimeError(f"grad_dtype must be a floating point or complex dtype, in which a gradient can be, but got {dtype.name}")
+    if not is_leaf(self):
+        raise RuntimeError("grad_dtype can only be set on leaf tensors: this one was computed from others")
+    if dtype is not None and self._grad is not None and self._grad._aval.dtype is not dtype:
+        raise RuntimeError(
+            f"Cannot set grad_dtype to '{dtype.name}' because there is already a gradient with dtype '{self._grad._aval.dtype.name}'. "
+            "Please clear the gradient (.grad = None) before changing grad_dtype"
+        )
+    self._grad_dtype = dtype
+    if self._aval.requires_grad:
+        table = _hook_table(self)
+    else:
+        table = self._hooks = self._hooks or {}
+        self._special = True
+    others = {number: hook for number, hook in table.items() if type(hook) is not Converted}
+    table.clear()
+    table[_DTYPE] = Converted(dtype)
+    table.update(others)
 
 
 def forget_grad(self: Tensor) -> None:
@@ -892,6 +937,7 @@ def attach() -> None:
     T.requires_grad = property(lambda self: self._aval.requires_grad, set_requires_grad)
     generators.Generator.device = property(lambda self: CPU)  # type: ignore[attr-defined]
     T.data = property(data_of, storage.set_data)
+    T.grad_dtype = property(grad_dtype_of, set_grad_dtype)  # type: ignore[attr-defined]
     T.grad = property(operator.attrgetter("_grad"), set_grad, forget_grad)  # type: ignore[misc]
 
 

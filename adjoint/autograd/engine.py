@@ -26,6 +26,21 @@ from adjoint.trace.views import assign, is_elsewhere, point
 walker: type[Reverse] = Reverse  # the kind of walk; `anomaly` sets its own
 
 
+def tensors_of(given: Any) -> list[Any]:
+    """A tensor or several, for which edges of the graph (`graph.GradientEdge`) may stand."""
+    if isinstance(given, Tensor):
+        return [given]
+    if isinstance(given, tuple) and hasattr(given, "ownership_token"):
+        given = [given]
+    return [_at_edge(t) if isinstance(t, tuple) and hasattr(t, "ownership_token") else t for t in given]
+
+
+def _at_edge(edge: Any) -> Tensor:
+    from adjoint.autograd.graph import tensor_at
+
+    return tensor_at(edge)
+
+
 def _seed(t: Tensor, g: Tensor | None) -> Tensor:
     """The cotangent to start from, checked."""
     if g is None:
@@ -76,14 +91,14 @@ def backward(
     >>> x.grad
     tensor([2., 4.])
     """
-    roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    roots = tensors_of(tensors)
     seeds = [grad_tensors] if grad_tensors is None or isinstance(grad_tensors, Tensor) else list(grad_tensors)
     for g in seeds:
         if g is not None and not isinstance(g, Tensor):
             raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
     seeds += [None] * (len(roots) - len(seeds))
     keep = create_graph if retain_graph is None else retain_graph
-    chosen = None if inputs is None else ([inputs] if isinstance(inputs, Tensor) else list(inputs))
+    chosen = None if inputs is None else tensors_of(inputs)
     tr = local.trace
     for t in roots:
         _check_root(t)
@@ -370,7 +385,7 @@ def _sums(olds: list[Tensor], more: list[tuple[Tensor, Tensor]]) -> list[Tensor]
 
 
 def _add(old: Tensor, g: Tensor) -> None:
-    total = old + g
+    total = cast(old + g, old._aval.dtype)
     if old._base is None:
         point(old, total)
     else:  # a part of another tensor, which is to see it
@@ -457,8 +472,7 @@ def grad(
     >>> torch.autograd.grad(x ** 3, x)
     (tensor(27.),)
     """
-    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    chosen = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    roots, chosen = tensors_of(outputs), tensors_of(inputs)
     if not chosen:
         raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
     seeds = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)

@@ -6,9 +6,12 @@ composite's single node, a leaf as `AccumulateGrad`. Movement that only aligns s
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
-from adjoint.grad.walk import CustomResult, locate
+from adjoint.grad.walk import CustomResult, Gathered, Gathering, locate
+from adjoint.trace.aval import Aval
 from adjoint.trace.handle import Tensor
 from adjoint.trace.history import History
 from adjoint.trace.trie import Step
@@ -193,6 +196,162 @@ def grad_fn(t: Tensor) -> GradNode | None:
     return None if t._leaf or not t._aval.requires_grad else node_of(t)
 
 
+class GradientEdge(NamedTuple):
+    """Where a gradient arrives: a node, and which of its results. `grad` and `backward` take it for the tensor."""
+
+    node: GradNode
+    output_nr: int
+    ownership_token: Any = None
+
+
+def get_gradient_edge(tensor: Tensor) -> GradientEdge:
+    """The edge of a tensor, which names it in `autograd.grad` and `backward` and does not keep its value.
+
+    RuntimeError for a tensor that does not require grad.
+
+    >>> import adjoint as torch
+    >>> x = torch.tensor([1., 2.], requires_grad=True)
+    >>> y = x * 2
+    >>> edge = torch.autograd.graph.get_gradient_edge(y)
+    >>> torch.autograd.grad((y * y).sum(), edge)
+    (tensor([4., 8.]),)
+    """
+    node = node_of(tensor)
+    if node is None:
+        raise RuntimeError(
+            "It is not possible to get the gradient edge for a Tensor that does not require gradients: "
+            f"the tensor of shape {list(tensor._aval.shape)} was computed from none that does"
+        )
+    place = None if tensor._leaf else locate(tensor)
+    step = None if place is None else place[0].steps()[place[1]]
+    return GradientEdge(node, step.attrs if step is not None and step.prim == "pick" else 0)
+
+
+def tensor_at(edge: GradientEdge) -> Tensor:
+    """A tensor at an edge, which need not have a value. ValueError where there is no such edge."""
+    node = edge.node
+    if not isinstance(node, GradNode):
+        raise ValueError(f"GradientEdge(node, output_nr): node must be a node of the graph, as grad_fn is, got {type(node).__name__}")
+    if node._hist is None:
+        return node.variable
+    steps = node._hist.steps()
+    step = steps[node._slot]
+    if not isinstance(step.aval, Aval):  # several results
+        found = [s for s in steps.values() if s.prim == "pick" and s.args[0] == node._slot and s.attrs == edge.output_nr]
+        if not found:
+            raise ValueError(f"GradientEdge({node.name()}, {edge.output_nr}): the node has no such result that was used")
+        return node._hist.handle(found[0].slot)
+    if edge.output_nr and not isinstance(node._hist.payload.get(node._slot), CustomResult):
+        raise ValueError(f"GradientEdge({node.name()}, {edge.output_nr}): the node has one result, of number 0")
+    return node._hist.handle(node._slot)
+
+
+class _Handles:
+    """Several handles of hooks as one; `remove()` takes them all away."""
+
+    def __init__(self, handles: list[Any]) -> None:
+        self._handles = handles
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def __enter__(self) -> _Handles:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.remove()
+
+
+def register_multi_grad_hook(tensors: Sequence[Tensor], fn: Callable[..., Any], *, mode: str = "all") -> _Handles:
+    """Call `fn` once in each backward that meets some of the tensors, with their gradients. Returns a handle with `remove()`.
+
+    mode: "all" for `fn([gradient or None, ...])`, None for tensors that had no part, before gradients are added to any `.grad`
+    (PyTorch calls it as soon as the last of them is there); "any" for `fn(gradient)` with the first. What `fn` returns is
+    ignored. ValueError for another mode, RuntimeError for a tensor that does not require grad.
+
+    >>> import adjoint as torch
+    >>> x, y = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    >>> handle = torch.autograd.graph.register_multi_grad_hook([x, y], print)
+    >>> (x * 3).sum().backward()
+    [tensor([3., 3.]), None]
+    """
+    if mode not in ("all", "any"):
+        raise ValueError(f"Expects mode to be one of ('all', 'any') but got {mode}")
+    gathering = Gathering(fn, len(tensors), mode == "any")
+    return _Handles([t.register_hook(Gathered(gathering, k)) for k, t in enumerate(tensors)])
+
+
+def increment_version(tensor: Tensor | Iterable[Tensor]) -> None:
+    """Count a change in place of a tensor, or of several, that was made elsewhere, in `_version`.
+
+    RuntimeError for what is no tensor. Derivatives do not ask for the count: they are those of the values that were used.
+
+    >>> import adjoint as torch
+    >>> x = torch.ones(2)
+    >>> torch.autograd.graph.increment_version(x)
+    >>> x._version
+    1
+    """
+    tensors = (tensor,) if isinstance(tensor, Tensor) else tuple(tensor) if isinstance(tensor, Iterable) else (tensor,)
+    for t in tensors:
+        if not isinstance(t, Tensor):
+            raise RuntimeError(f"increment_version expect a Iterable[Tensor] as input, got {type(t).__name__}")
+    for t in tensors:
+        t._version += 1
+        if t._base is not None:
+            t._base._version += 1
+
+
+class allow_mutation_on_saved_tensors:
+    """A context in which what backward needs may be changed in place. It may everywhere: derivatives are those of the values that
+    were used, so nothing changes. RuntimeError where it is nested.
+
+    >>> import adjoint as torch
+    >>> x = torch.tensor([2., 3.], requires_grad=True)
+    >>> with torch.autograd.graph.allow_mutation_on_saved_tensors():
+    ...     y = x.clone()
+    ...     z = (y ** 2).sum()
+    ...     _ = y.zero_()
+    >>> z.backward()
+    >>> x.grad
+    tensor([4., 6.])
+    """
+
+    _inside = threading.local()
+
+    def __enter__(self) -> allow_mutation_on_saved_tensors:
+        if getattr(self._inside, "open", False):
+            raise RuntimeError("allow_mutation_on_saved_tensors contexts cannot be nested")
+        self._inside.open = True
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._inside.open = False
+
+    def clear(self) -> None:
+        """Nothing is kept for the context."""
+
+
+class disable_saved_tensors_hooks:
+    """A context in which hooks of saved tensors are refused with `error_message`. There are none: nothing changes.
+
+    >>> import adjoint as torch
+    >>> with torch.autograd.graph.disable_saved_tensors_hooks("not here"):
+    ...     torch.ones(1) + 1
+    tensor([2.])
+    """
+
+    def __init__(self, error_message: str) -> None:
+        self.error_message = error_message
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: Any) -> None:
+        pass
+
+
 class save_on_cpu:
     """A context in which what backward needs is kept in the CPU's memory. It is there already: nothing changes, as in PyTorch
     for tensors of the CPU.
@@ -214,6 +373,9 @@ class save_on_cpu:
 
     def __exit__(self, *exc: Any) -> None:
         pass
+
+
+Node = GradNode
 
 
 def __getattr__(name: str) -> object:

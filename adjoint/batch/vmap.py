@@ -7,11 +7,14 @@ Read `_run`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from sys import getrefcount
 from typing import Any
 
+from adjoint.batch.levels import Level, Mapping
+from adjoint.batch.levels import sample as sample_of
 from adjoint.batch.trees import leaves_of, rebuild
 from adjoint.batch.walk import Mapped, batched
 from adjoint.ops.elementwise import cast
@@ -40,7 +43,8 @@ def vmap(func: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = 
     `func` is called once, with the first sample, and what it recorded is recorded again for the batch. It is called for
     every sample instead where that is not possible: if it reads a value of the sample (`item`, `if x > 0`), changes
     tensors from outside or keeps new ones there, draws different random numbers, or has derivatives of the user's own
-    (custom functions, hooks) that the result still needs; and in reference mode.
+    (custom functions, hooks) that the result still needs; and in reference mode. The rule of a custom function for batches
+    (`autograd.Function.vmap`) is called with the whole batch; where the samples are computed one by one, `forward` is called.
 
     ValueError if the mapped sizes differ or nothing is mapped, RuntimeError for random numbers that were not asked for.
 
@@ -139,7 +143,7 @@ def _placed(tree: Any, dim: Any) -> Pairs:
     raise ValueError(f"vmap: the function must return tensors, got {type(tree).__name__}")
 
 
-class Draws(Listener):
+class Draws(Mapping):
     """Hears of random numbers that are drawn while a function is mapped, and sees to it that they are what was asked for.
 
     first: generator -> where it was before the first sample drew from it.  seen: those this sample has drawn from.
@@ -204,23 +208,26 @@ def _run(sample: Callable, flat: Pairs, size: int, out_dims: Any, draws: Draws) 
     tr = local.trace
     if not size:
         return _of_none(sample, flat, out_dims)
-    if tr.eager or size == 1:
-        return _looped(sample, flat, size, out_dims, draws, [])
+    one_by_one = tr.eager or size == 1
     steady = [(x if d is None else _steady(x), d) for x, d in flat]
     tr.whole += 1
     try:
         bind_all(tr, [x for x, d in steady if d is not None])
-        given = [x if d is None else _sample(x, d, 0) for x, d in steady]
+        given = [x if d is None else sample_of(x, d, 0) for x, d in steady]
         tid = tr.id
         mapped = [Mapped(s._slot, x._slot, d) for s, (x, d) in zip(given, steady, strict=True) if d is not None and x._tid == tid]
         complete = len(mapped) == sum(d is not None for _, d in flat)
         traces = _Traces(tr)
+        draws.level = level = Level(tr, mapped, size, given, traces) if complete else None
+        if level is not None and tr.eager:
+            level.values.update([(x._slot, x._data) for x, d in steady if d is not None])
         tree = sample(given)
     finally:
-        local.trace.whole -= 1
+        local.trace.whole, draws.level = local.trace.whole - 1, None
     pairs = _placed(tree, out_dims)
-    if complete and not (draws.any and draws.randomness == "different") and tr.id == tid and traces.none_left(tr, pairs):
-        found = _walked(tr, pairs, mapped, size, traces)
+    at_once = not (draws.any and draws.randomness == "different")
+    if at_once and level is not None and (level.used or not one_by_one) and level.ready(tr) and level.none_left(pairs) and traces.none_left(tr, pairs):
+        found = _walked(tr, pairs, level.mapped, size, traces)
         if found is not None:
             return tree, found
     _write_back(given, flat, 0)
@@ -240,16 +247,6 @@ def _steady(x: Tensor) -> Tensor:
     return x if base._escape is None or x._aval.requires_grad else recorder.alias(x, "alias", False)
 
 
-def _sample(x: Tensor, dim: int, k: int) -> Tensor:
-    """One sample: a tensor of its own and no view, so that only what uses it depends on it."""
-    shape = tuple(x._aval.shape)
-    rest = shape[:dim] + shape[dim + 1 :]
-    row = recorder.record("slice", (x,), (tuple([k if a == dim else 0 for a in range(len(shape))]), (*shape[:dim], 1, *shape[dim + 1 :]), (1,) * len(shape)))
-    out = recorder.record("reshape", (row,), rest)
-    out._aval = aval(rest, x._aval.dtype, out._aval.requires_grad)
-    return out
-
-
 def _write_back(given: list[Tensor], flat: Pairs, k: int) -> None:
     """What a function changed in its sample is changed in the batch."""
     for s, (x, d) in zip(given, flat, strict=True):
@@ -261,8 +258,14 @@ class _Traces:
     """What a call leaves behind, besides its result: nothing but recorded steps, or is there more?"""
 
     def __init__(self, tr: Trace) -> None:
-        self.handles = len(tr.handles)
+        self.start(tr)
+
+    def start(self, tr: Trace) -> None:
+        self.handles, self.slot = len(tr.handles), tr.node.slot
         self.changes = self.count(tr)
+
+    def changed(self, tr: Trace) -> bool:
+        return self.changes != self.count(tr)
 
     def count(self, tr: Trace) -> tuple[int, int]:
         """Grows when a tensor that is pending or was changed before is changed, or another one is."""
@@ -271,17 +274,31 @@ class _Traces:
     def none_left(self, tr: Trace, pairs: Pairs) -> bool:
         """Whether no tensor was changed, and no new one is held by anybody but the result."""
         known = {id(t) for x, _ in pairs for t in (x, x._base, *[s for move in x._chain for s in move[2]])}
-        if self.changes != self.count(tr):
+        if self.changed(tr):
             return False
+        held = _held_by_functions(tr, self.slot)
         for views in tr.viewed:  # a view that only the trace holds is none, and holds no base
-            views.recent = [v for v in views.recent if getrefcount(v) > ALIVE]
+            views.recent = [v for v in views.recent if getrefcount(v) > ALIVE + held[id(v)]]
         tr.viewed = [views for views in tr.viewed if views.recent]
-        return not [h for h in islice(tr.handles, self.handles, None) if getrefcount(h) > ALIVE and id(h) not in known]
+        return not [h for h in islice(tr.handles, self.handles, None) if getrefcount(h) > ALIVE + held[id(h)] and id(h) not in known]
 
-    def forget(self, tr: Trace, pairs: Pairs) -> None:
-        """Let go of what was computed for the one sample, but for the results."""
+    def forget(self, tr: Trace, pairs: Pairs) -> list[Tensor]:
+        """Let go of what was computed for the one sample, but for the results, and return it."""
         results = {id(x) for x, _ in pairs}
-        tr.handles[self.handles :] = [h for h in tr.handles[self.handles :] if id(h) in results]
+        made = tr.handles[self.handles :]
+        tr.handles[self.handles :] = [h for h in made if id(h) in results]
+        return [h for h in made if id(h) not in results]
+
+
+def _held_by_functions(tr: Trace, slot: int) -> Counter[int]:
+    """How often a tensor is held by custom functions that were applied after a slot, by its id."""
+    held: Counter[int] = Counter()
+    calls = {id(p.call): p.call for k, p in tr.payload.items() if type(k) is int and k > slot}
+    found = leaves_of([(call.inputs, *vars(call.ctx).values()) for call in calls.values()])
+    views = {id(x): x for x in found if x._base is not None}
+    held.update([id(x) for x in found])
+    held.update([id(s) for v in views.values() for s in (v._base, *[s for move in v._chain for s in move[2]])])
+    return held
 
 
 def _walked(tr: Trace, pairs: Pairs, mapped: list[Mapped], size: int, traces: _Traces) -> list[Tensor] | None:
@@ -291,10 +308,13 @@ def _walked(tr: Trace, pairs: Pairs, mapped: list[Mapped], size: int, traces: _T
     slots = bind_all(tr, [x for x, _ in asked])
     if tr.id != tid:
         return None
-    traces.forget(tr, pairs)
+    forgotten = traces.forget(tr, pairs)
     found = batched(tr, list(slots), [d for _, d in asked], mapped, size)
     if found is None:
+        if tr.id == tid:
+            tr.handles += forgotten
         return None
+    forgotten.clear()
     results = iter(found)
     out = []
     for x, d in pairs:
@@ -319,7 +339,7 @@ def _looped(sample: Callable, flat: Pairs, size: int, out_dims: Any, draws: Draw
     loops += size > 1
     for k in range(len(trees), size):
         draws.next()
-        given = [x if d is None else _sample(x, d, k) for x, d in flat]
+        given = [x if d is None else sample_of(x, d, k) for x, d in flat]
         trees.append(sample(given))
         _write_back(given, flat, k)
     axes = [d for _, d in _placed(trees[0], out_dims)]

@@ -49,7 +49,7 @@ def batched(tr: Trace, roots: list[int], axes: list[int], mapped: list[Mapped], 
         return None
     finally:
         tr.static, tr.whole, tr.scope = tr.static - 1, tr.whole - 1, scope
-    if tr.id != tid:  # a finalizer or a signal handler has ended the trace
+    if tr.eager or tr.id != tid:  # a finalizer or a signal handler has ended the trace
         return results
     places = [None if x is None else (x._slot, aval(x._aval.shape, x._aval.dtype, x._aval.requires_grad)) for x in results]
     if before[1:] == (len(tr.inputs), len(tr.scalars)) and not tr.flush_after:

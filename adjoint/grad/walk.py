@@ -75,6 +75,7 @@ class Reverse:
         self.relevant: dict[int, set[int]] | None = None
         self.through: Any = None  # takes the walk through one history by memory; False where it cannot
         self.passed: list[tuple[int, Tensor]] | None = None  # collects what leaves a history, while it is walked
+        self.gathered: dict[Any, dict[int, Any]] = {}  # gradients for functions that wait for several, by place
 
     def give(self, hist: History, slot: int, g: Any) -> None:
         if g is None:
@@ -114,6 +115,8 @@ class Reverse:
             pending = [i for i, slots in self.waiting.items() if slots]
             if not pending:
                 self.finish_leaves()
+                for gathering, found in self.gathered.items():
+                    with_numbers(gathering.call, found)
                 return
             number = max(pending)
             done.add(number)
@@ -164,7 +167,7 @@ class Reverse:
             self.step(hist, step, g)
 
     def hooked(self, hooks: dict[int, Any], g: Any) -> Any:
-        return hooked(hooks, g)
+        return with_numbers(hooked, hooks, g, self.gathered)
 
     def custom(self, hist: History, step: Step, call: Any) -> None:
         for x, gx in call.run():
@@ -218,20 +221,70 @@ class AfterAccumulation:
         self.hook = hook
 
 
-def hooked(hooks: dict[int, Any], g: Any) -> Any:
-    """What hooks make of a gradient. Their numbers are the user's, who may change them: run-time numbers, not constants."""
+class Converted:
+    """A hook that comes before all others of a leaf: the gradient in another dtype, or in its own if that is None."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, dtype: DType | None) -> None:
+        self.dtype = dtype
+
+
+class Gathering:
+    """A function among the hooks of several tensors that is called once in a backward: with all their gradients when the walk is
+    at its end, None for those it has not met, or, if `first`, with the first."""
+
+    def __init__(self, function: Any, count: int, first: bool) -> None:
+        self.function, self.count, self.first = function, count, first
+
+    def take(self, number: int, g: Any, gathered: dict[Any, dict[int, Any]]) -> None:
+        found = gathered.setdefault(self, {})
+        if self.first and not found:
+            self.function(g)
+        found[number] = g
+
+    def call(self, found: dict[int, Any]) -> None:
+        if not self.first:
+            self.function([found.get(k) for k in range(self.count)])
+
+
+class Gathered:
+    """The place of one tensor's gradient in a `Gathering`."""
+
+    __slots__ = ("into", "number")
+
+    def __init__(self, into: Gathering, number: int) -> None:
+        self.into, self.number = into, number
+
+    def __call__(self, g: Tensor) -> None:
+        raise TypeError("hooked() hands a gradient to its Gathering")
+
+
+def with_numbers(function: Any, *args: Any) -> Any:
+    """Call what is the user's. Its numbers the user may change: run-time numbers, not constants."""
     tr = local.trace
     static, tr.static = tr.static, 0
     try:
-        for hook in list(hooks.values()):
-            if type(hook) is AfterAccumulation:
-                continue
-            changed = hook(g)
-            if changed is not None:
-                _check_changed(hook, g, changed)
-                g = changed
+        return function(*args)
     finally:
         tr.static = static
+
+
+def hooked(hooks: dict[int, Any], g: Any, gathered: dict[Any, dict[int, Any]]) -> Any:
+    """What hooks make of a gradient."""
+    for hook in list(hooks.values()):
+        if type(hook) is AfterAccumulation:
+            continue
+        if type(hook) is Gathered:
+            hook.into.take(hook.number, g, gathered)
+            continue
+        if type(hook) is Converted:
+            g = g if hook.dtype is None else cast(g, hook.dtype)
+            continue
+        changed = hook(g)
+        if changed is not None:
+            _check_changed(hook, g, changed)
+            g = changed
     return g
 
 

@@ -63,6 +63,7 @@ class Tensor(Typed):
     _loose: bool = False
     _shared: bool = False
     _grad: Any = None
+    _grad_dtype: Any = False  # False: the tensor's own, None: any
 
 
 class Parameter(Tensor):

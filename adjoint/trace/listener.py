@@ -34,6 +34,15 @@ class Listener:
         if self.outer is not None:
             self.outer.stepped_on(optimizer)
 
+    def computed(self, slot: int, value: Any) -> None:
+        """In reference mode, the value at a slot is known."""
+        if self.outer is not None:
+            self.outer.computed(slot, value)
+
+    def holds(self) -> bool:
+        """Whether the trace should go on where it could end."""
+        return self.outer is not None and self.outer.holds()
+
     def give_up(self, problem: str) -> None:
         """What happened cannot be done again by a look-up, for this reason."""
         if self.outer is not None:

@@ -544,7 +544,7 @@ def alias(
 
 def prune(tr: Trace) -> None:
     """Let go of tensors that nobody holds any more; a trace that no derivative needs ends."""
-    if tr.values or tr.hist is not None or tr.static:
+    if tr.values or tr.hist is not None or tr.static or (tr.watch is not None and tr.watch.holds()):
         tr.handles = [h for h in tr.handles if getrefcount(h) > ALIVE]
     else:
         tr.flush_after = True
@@ -563,18 +563,25 @@ def evaluate(tr: Trace, step: Step, operands: tuple, held: list, numbers: list, 
         else:
             number = round_to(next(rest), kinds[s])
             values.append(number)
-            if needs_value(step, out):
-                tr.values[s] = Buffer.from_array(encode(number, kinds[s]))
+            if needs_value(step, out) or tr.watch is not None:
+                _keep(tr, s, Buffer.from_array(encode(number, kinds[s])), needs_value(step, out))
     result = lower.reference_step(step, values)
     if isinstance(result, tuple):
         out._data = result
     else:
         out._data = Buffer.from_array(encode(np.asarray(result), step.aval.dtype))
     for x, s, data in zip(operands, step.args, held, strict=True):
-        if isinstance(x, Tensor) and s not in tr.values and needs_value(step, x):
-            tr.values[s] = data
-    if needs_value(step, out) or isinstance(result, tuple):
-        tr.values[step.slot] = out._data
+        if isinstance(x, Tensor):
+            _keep(tr, s, data, s not in tr.values and needs_value(step, x))
+    _keep(tr, step.slot, out._data, needs_value(step, out) or isinstance(result, tuple))
+
+
+def _keep(tr: Trace, slot: int, value: Any, needed: bool) -> None:
+    """Keep a value for a derivative that needs it, and tell who listens."""
+    if needed:
+        tr.values[slot] = value
+    if tr.watch is not None:
+        tr.watch.computed(slot, value)
 
 
 def needs_value(step: Step, t: Tensor) -> bool:
