@@ -9,6 +9,7 @@ _HOME = {
     "Function": "function", "GradcheckError": "check", "gradcheck": "check", "gradgradcheck": "check",
     "backward": "engine", "grad": "engine", "enable_grad": "modes", "inference_mode": "modes", "no_grad": "modes",
     "set_grad_enabled": "modes", "detect_anomaly": "anomaly", "set_detect_anomaly": "anomaly",
+    "Variable": "variable",
 }  # fmt: skip
 
 
@@ -26,6 +27,6 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
-    "Function", "GradcheckError", "backward", "detect_anomaly", "enable_grad", "forward_ad", "functional", "grad", "gradcheck", "gradgradcheck",
+    "Function", "GradcheckError", "Variable", "backward", "detect_anomaly", "enable_grad", "forward_ad", "functional", "grad", "gradcheck", "gradgradcheck",
     "graph", "inference_mode", "no_grad", "set_detect_anomaly", "set_grad_enabled",
 ]  # fmt: skip
