@@ -29,7 +29,7 @@ OTHER_FUNCTIONS = {
     "set_anomaly_enabled is_anomaly_enabled is_anomaly_check_nan_enabled",
     "tests/ops/test_random.py": "Generator bernoulli get_rng_state initial_seed manual_seed multinomial normal poisson rand rand_like "
     "randint randint_like randn randn_like randperm seed set_rng_state",
-    "tests/ops/test_queries.py": "Size Tensor allclose device dtype empty equal finfo get_default_dtype iinfo is_floating_point "
+    "tests/ops/test_queries.py": "Size Tensor memory_format allclose device dtype empty equal finfo get_default_dtype iinfo is_floating_point "
     "is_nonzero is_tensor numel scalar_tensor set_default_dtype set_printoptions get_num_threads set_num_threads attach stats set_flush_denormal is_inference",
     "tests/ops/test_in_place.py": "as_strided_ conj_physical_ detach_ resize_as_",
     "tests/test_amp.py": "autocast is_autocast_enabled get_autocast_dtype set_autocast_enabled set_autocast_dtype",
