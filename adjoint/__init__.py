@@ -15,12 +15,16 @@ from typing import Any as _Any
 from adjoint import dtypes as _dtypes
 from adjoint._version import __version__
 from adjoint.dtypes import DType as dtype
+from adjoint.dtypes import MemoryFormat as memory_format
 from adjoint.dtypes import (
     bfloat16,
     bool,
     can_cast,
+    channels_last,
+    channels_last_3d,
     complex64,
     complex128,
+    contiguous_format,
     finfo,
     float16,
     float32,
@@ -30,6 +34,7 @@ from adjoint.dtypes import (
     int16,
     int32,
     int64,
+    preserve_format,
     uint8,
     uint16,
     uint32,
@@ -80,7 +85,6 @@ short = int16
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 newaxis = None
 strided = "torch.strided"
-contiguous_format = preserve_format = None
 
 _PUBLIC = {
     _exchange: "as_tensor asarray from_numpy from_dlpack frombuffer",

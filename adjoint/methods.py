@@ -831,7 +831,7 @@ def attach() -> None:
         ndimension=lambda self: len(self._aval.shape), numel=lambda self: self._aval.size,
         nelement=lambda self: self._aval.size, element_size=lambda self: self._aval.dtype.itemsize,
         stride=stride_of, unsafe_split=joining.split, unsafe_chunk=joining.chunk, adjoint=complex_numbers.conjugate_transpose,
-        is_contiguous=lambda self, memory_format=None: shape.in_order(self),
+        is_contiguous=shape.in_order,
         is_floating_point=lambda self: self._aval.dtype.is_floating_point,
         type_as=lambda self, other: cast(self, other._aval.dtype),
         expand_as=lambda self, other: shape.expand(self, tuple(other._aval.shape)),

@@ -19,7 +19,7 @@ from adjoint.trace.handle import Tensor, blank, pending
 from adjoint.trace.macro import make_handle, remember
 from adjoint.trace.many import bind_all
 from adjoint.trace.recorder import flush, local, record, refresh_special
-from adjoint.trace.state import changing, several
+from adjoint.trace.state import changing, several, warn
 from adjoint.trace.trie import Macro, Sums
 from adjoint.trace.views import assign, is_elsewhere, point
 
@@ -458,6 +458,7 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool | None = None,
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
@@ -465,13 +466,16 @@ def grad(
     """Gradients of the outputs (contracted with grad_outputs) with respect to `inputs`, without touching `.grad`.
 
     With `create_graph=True` the results can be differentiated again. Raises RuntimeError for an input that was not used
-    unless `allow_unused` (then None) or `materialize_grads` (then zeros).
+    unless `allow_unused` (then None) or `materialize_grads` (then zeros). `only_inputs` is of older programs: False does
+    nothing but warn, as in PyTorch.
 
     >>> import adjoint as torch
     >>> x = torch.tensor(3., requires_grad=True)
     >>> torch.autograd.grad(x ** 3, x)
     (tensor(27.),)
     """
+    if not only_inputs:
+        warn("grad(): only_inputs=False is ignored: gradients go to `inputs` only; call backward() to add to .grad", FutureWarning)
     roots, chosen = tensors_of(outputs), tensors_of(inputs)
     if not chosen:
         raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
@@ -480,7 +484,7 @@ def grad(
     if is_grads_batched:
         count = next(g._aval.shape[0] for g in seeds if g is not None)
         rows = [
-            grad(roots, chosen, [None if g is None else g[k] for g in seeds], True, create_graph, True, False, True)
+            grad(roots, chosen, [None if g is None else g[k] for g in seeds], True, create_graph, allow_unused=True, materialize_grads=True)
             for k in range(count)
         ]
         from adjoint.ops.joining import stack

@@ -16,7 +16,7 @@ def _tuple(inputs: Any) -> tuple[bool, tuple[Tensor, ...]]:
     return (False, tuple(inputs)) if isinstance(inputs, (tuple, list)) else (True, (inputs,))
 
 
-def jacobian(function: Callable, inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False, strategy: str = "reverse-mode") -> Any:
+def jacobian(func: Callable, inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False, strategy: str = "reverse-mode") -> Any:
     """The Jacobian, of shape (*output shape, *input shape); nested tuples for several inputs or outputs.
 
     Of complex inputs each row is the gradient of one output; RuntimeError for complex outputs, unless `vectorize`.
@@ -32,7 +32,7 @@ def jacobian(function: Callable, inputs: Any, create_graph: bool = False, strict
         make = F.by_columns
     else:
         make = F.by_rows if vectorize else _by_rows_of_real
-    out = F.jacobian(make, function, numbers)(*args)
+    out = F.jacobian(make, func, numbers)(*args)
     return out if create_graph else _cut(out)
 
 
@@ -43,8 +43,12 @@ def _by_rows_of_real(outs: list[Tensor], flat: list[Tensor], again: bool) -> lis
     return F.by_rows(outs, flat, again)
 
 
-def hessian(function: Callable, inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False) -> Any:
-    """Second derivatives of a scalar function. RuntimeError if its value has more than one element.
+def hessian(
+    func: Callable, inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False, outer_jacobian_strategy: str = "reverse-mode"
+) -> Any:
+    """Second derivatives of a scalar function; with "forward-mode" the gradient's columns instead of its rows are computed.
+
+    RuntimeError if its value has more than one element.
 
     >>> import adjoint as torch
     >>> torch.autograd.functional.hessian(lambda x: (x**3).sum(), torch.tensor([1., 2.]))
@@ -55,32 +59,33 @@ def hessian(function: Callable, inputs: Any, create_graph: bool = False, strict:
     numbers: Any = 0 if single else tuple(range(len(args)))
 
     def scalar(*xs: Any) -> Tensor:
-        value = function(*xs)
+        value = func(*xs)
         if not isinstance(value, Tensor) or value._aval.size != 1:
             given = f"shape {list(value._aval.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise RuntimeError(f"The Tensor returned by the function given to hessian should contain a single element, not {given}; sum it, or use jacobian")
         return value.reshape(())
 
-    out = F.jacobian(_by_rows_of_real, F.jacobian(_by_rows_of_real, scalar, numbers), numbers)(*args)
+    outer = F.by_columns if outer_jacobian_strategy == "forward-mode" else _by_rows_of_real
+    out = F.jacobian(outer, F.jacobian(_by_rows_of_real, scalar, numbers), numbers)(*args)
     return out if create_graph else _cut(out)
 
 
-def vjp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
-    """(function(inputs), v^T J).
+def vjp(func: Callable, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
+    """(func(inputs), v^T J).
 
     >>> import adjoint as torch
     >>> torch.autograd.functional.vjp(lambda x: x * x, torch.tensor([1., 2.]), torch.ones(2))[1]
     tensor([2., 4.])
     """
     single, args = _tuple(inputs)
-    out, pull = F.vjp(function, *args)
+    out, pull = F.vjp(func, *args)
     seed = v if v is not None else ones_like(out)
     got = pull(seed)
     return _cut(out) if not create_graph else out, (got[0] if single else got)
 
 
-def jvp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
-    """(function(inputs), J v).
+def jvp(func: Callable, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
+    """(func(inputs), J v).
 
     >>> import adjoint as torch
     >>> torch.autograd.functional.jvp(lambda x: x * x, torch.tensor([1., 2.]), torch.ones(2))[1]
@@ -88,12 +93,12 @@ def jvp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = Fal
     """
     _, args = _tuple(inputs)
     seeds = tuple(ones_like(a) for a in args) if v is None else _tuple(v)[1]
-    out, tangent = F.jvp(function, args, seeds)
+    out, tangent = F.jvp(func, args, seeds)
     return (out, tangent) if create_graph else (_cut(out), _cut(tangent))
 
 
-def hvp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
-    """(function(inputs), H v): forward over reverse.
+def hvp(func: Callable, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
+    """(func(inputs), H v): forward over reverse.
 
     >>> import adjoint as torch
     >>> torch.autograd.functional.hvp(lambda x: (x**3).sum(), torch.tensor([1., 2.]), torch.ones(2))[1]
@@ -102,8 +107,8 @@ def hvp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = Fal
     single, args = _tuple(inputs)
     seeds = tuple(ones_like(a) for a in args) if v is None else _tuple(v)[1]
     numbers: Any = 0 if single else tuple(range(len(args)))
-    value = function(*args)
-    _, product = F.jvp(F.grad(function, numbers), args, seeds)
+    value = func(*args)
+    _, product = F.jvp(F.grad(func, numbers), args, seeds)
     return (value, product) if create_graph else (_cut(value), _cut(product))
 
 

@@ -22,7 +22,7 @@ from adjoint.utils.host_random import host_generator
 
 def _softplus(x: Any) -> Any:
     """log(1 + e^x) without overflow: max(x, 0) + log1p(e^-|x|)."""
-    return x.clamp(min=0) + torch.log1p(torch.exp(-x.abs()))
+    return torch.logaddexp(x, torch.zeros_like(x))  # at 0 its slope is 1/2; that of a clamp would be 1
 
 
 class _Chance(Distribution):

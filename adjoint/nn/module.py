@@ -418,12 +418,18 @@ class Module:
         return self
 
     def to(
-        self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False
+        self,
+        *args: Any,
+        dtype: Any = None,
+        device: Any = None,
+        non_blocking: bool = False,
+        memory_format: Any = None,
     ) -> Self:
         """Convert parameters and buffers in place: `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(tensor)`.
 
-        Only floating-point members change dtype, as indices and counters must stay integers. Raises
-        TypeError for an integer dtype.
+        Only floating-point members change dtype, as indices and counters must stay integers. A
+        `memory_format` changes nothing: parameters lie in row-major order. Raises TypeError for an
+        integer dtype.
 
         >>> import adjoint as torch
         >>> torch.nn.Linear(2, 1).to(torch.float64).weight.dtype

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
 from adjoint import dtypes
+from adjoint.dtypes import DType
 from adjoint.ops.elementwise import cast
 from adjoint.ops.shape import axis_of, expand, narrow, reshape, select, transpose, unsqueeze
+from adjoint.runtime.memory import allocate
 from adjoint.trace import recorder
 from adjoint.trace.handle import Tensor
-from adjoint.trace.recorder import record
+from adjoint.trace.moves import move_array
+from adjoint.trace.recorder import local, record
 from adjoint.trace.views import make_view
 
 MOST_PARTS = 1 << 24  # of `tensor_split`, which makes one tensor each
 # Where the parts of something cut into so few begin is part of the program: products then read them in place, and their
 # gradients are written side by side. More parts are likely the batches of a loop, which all want the same program.
 FEW_PARTS = 4
+# So many tensors that are in memory, of so many bytes together, are joined there and then. A batch drawn from a replay
+# buffer holds some states twice, as state and as next state, and others each time: recorded, every batch is a path of
+# its own, and a program to be compiled.
+MANY, SMALL = 8, 1 << 16
 
 
 def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
@@ -206,7 +215,57 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -> 
                     f"Sizes of tensors must match except in dimension {where}. Expected size {first[d]} but got size "
                     f"{shape[d]} for tensor number {i} in the list."
                 )
+    if len(filled) >= MANY:
+        joined = _joined_now(filled, where, dtype)
+        if joined is not None:
+            return joined
     return record("cat", tuple(cast(x, dtype) for x in filled), where)
+
+
+def _joined_now(parts: list[Tensor], axis: int, dtype: DType, new: bool = False) -> Tensor | None:
+    """Small tensors that lie in memory joined along an axis (along a `new` one); None where something has to be recorded."""
+    tr = local.trace
+    if tr.eager or tr.watch is not None or tr.static or tr.whole:
+        return None
+    if tr.scope is not None and tr.scope.name != "StackBackward0":  # a composite, whose steps are to be the same each time
+        return None
+    limit, number = SMALL // len(parts), dtype.np
+    arrays = []
+    same = None
+    for x in parts:
+        a = x._aval
+        if a is not same:
+            if a.dtype is not dtype or a.requires_grad or a.nbytes > limit:
+                return None
+            shape = a.key_shape
+            if new:
+                shape = (*shape[:axis], 1, *shape[axis:])
+            same = a
+        data = x._data
+        if data is not None:
+            arrays.append(ndarray(shape, number, data.mem))
+            continue
+        array = _array_of_view(x)
+        if array is None:
+            return None
+        arrays.append(array.reshape(shape))
+    shape = (*shape[:axis], sum([array.shape[axis] for array in arrays]), *shape[axis + 1 :])
+    out = allocate(math.prod(shape) * dtype.itemsize)
+    np.concatenate(arrays, axis, out=ndarray(shape, number, out.mem))
+    return recorder.tensor_from_buffer(out, shape, dtype)
+
+
+def _array_of_view(x: Tensor) -> np.ndarray | None:
+    """What a view that is not computed yet shows of its base, if that is in memory and a plain tensor."""
+    base = x._base
+    if base is None or base._data is None or base._aval.requires_grad:
+        return None
+    array = base._data.array(base._aval.dtype.np, base._aval.key_shape)
+    for move in x._chain:
+        if not all([type(start) is int for start in move[2]]):
+            return None
+        array = move_array(array, move)
+    return array
 
 
 def _some(name: str, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -232,6 +291,10 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
                 f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(x._aval.shape)} at entry {i}"
             )
     axis = axis_of(dim, len(shape) + 1)
+    if len(parts) >= MANY:
+        joined = _joined_now(parts, axis, parts[0]._aval.dtype, True)
+        if joined is not None:
+            return joined
     return cat([unsqueeze(x, axis) for x in parts], axis)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from adjoint import dtypes
 from adjoint.trace import strides
+from adjoint.trace.aval import contiguous_strides
 from adjoint.trace.handle import Tensor
 from adjoint.trace.moves import layout_of
 from adjoint.trace.recorder import alias, local, record
@@ -351,18 +352,32 @@ def broadcast_tensors(*tensors: Tensor) -> list[Tensor]:
     return [expand(x, shape) for x in tensors]
 
 
-def contiguous(input: Tensor) -> Tensor:
-    """The tensor itself if it lies in row-major order, else a copy."""
+def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
+    """The tensor itself if it lies in row-major order, else a copy; no other `memory_format` is kept."""
     return input if input._base is None or input._aval.contiguous else clone(input)
 
 
-def in_order(input: Tensor) -> bool:
-    """`is_contiguous`: whether the elements lie in row-major order without gaps."""
+def in_order(input: Tensor, memory_format: Any = None) -> bool:
+    """`is_contiguous`: whether the elements lie in row-major order without gaps; with channels last, if that is asked.
+
+    >>> import adjoint as torch
+    >>> torch.zeros(2, 4, 4, 3).permute(0, 3, 1, 2).is_contiguous(memory_format=torch.channels_last)
+    True
+    """
+    if memory_format in (dtypes.channels_last, dtypes.channels_last_3d):
+        rank = 4 if memory_format is dtypes.channels_last else 5
+        a = input._aval
+        if len(a.shape) != rank:
+            return False
+        order = (0, *range(2, rank), 1)
+        shape = tuple([a.shape[d] for d in order])
+        regular = contiguous_strides(shape)
+        return all([n == 1 or a.strides[d] == step for d, n, step in zip(order, shape, regular, strict=True)])
     return input._base is None or input._aval.contiguous
 
 
-def clone(input: Tensor) -> Tensor:
-    """A copy with its own memory; differentiable.
+def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
+    """A copy with its own memory; differentiable. It lies in row-major order, whatever the `memory_format`.
 
     >>> import adjoint as torch
     >>> x = torch.zeros(2)

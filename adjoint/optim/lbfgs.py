@@ -149,6 +149,8 @@ class LBFGS(Optimizer):
     True
     """
 
+    counts_steps = True
+
     def __init__(
         self,
         params: Iterable[Any],

@@ -39,6 +39,13 @@ class Optimizer:
     computed.
     """
 
+    counts_steps = False  # whether `step` moves `steps_taken` on; a `step` of the user's own need not
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "step" in vars(cls) and "counts_steps" not in vars(cls):
+            cls.counts_steps = False
+
     def __init__(self, params: Iterable[Any], defaults: Group) -> None:
         if isinstance(params, Tensor):
             raise TypeError(
@@ -220,6 +227,7 @@ class FormulaOptimizer(Optimizer):
     the program). `rule(param, grad, *state, *numbers, *switches)` returns the new parameter and state.
     """
 
+    counts_steps = True
     rule: ClassVar[Callable[..., tuple[Tensor, ...]]]
 
     def tensors(self, group: Group) -> tuple[str, ...]:

@@ -632,3 +632,42 @@ def test_what_a_grad_can_be() -> None:
     assert g.tolist() == [3, 3]
     del x.grad
     assert x.grad is None
+
+
+def test_only_inputs() -> None:
+    x, y = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    out = (x * y).sum()
+    assert torch.autograd.grad(out, x, None, True, False, True, True)[0].tolist() == [3.0, 4.0]  # type: ignore[union-attr]
+    (g,) = torch.autograd.grad(outputs=out, inputs=x, create_graph=True, retain_graph=True, only_inputs=True)
+    assert g.tolist() == [3.0, 4.0] and g.requires_grad  # type: ignore[union-attr]
+    with pytest.warns(FutureWarning, match="only_inputs"):
+        torch.autograd.grad(out, x, only_inputs=False)
+    assert y.grad is None
+    batched = torch.autograd.grad(x * y, (x, leaf(0.0)), torch.eye(2, dtype=torch.float64), is_grads_batched=True, allow_unused=True)
+    assert batched[0].tolist() == [[3.0, 0.0], [0.0, 4.0]]  # type: ignore[union-attr]
+
+
+def test_functional_by_name() -> None:
+    F, x = torch.autograd.functional, leaf(1.0, 2.0)
+    assert F.jacobian(func=torch.exp, inputs=x).diagonal().tolist() == pytest.approx([math.e, math.e**2])
+    for mode in ("reverse-mode", "forward-mode"):
+        second = F.hessian(func=lambda v: (v**3).prod(), inputs=x, vectorize=True, outer_jacobian_strategy=mode)
+        assert second.tolist() == [[48.0, 36.0], [36.0, 12.0]]
+
+
+def test_variable() -> None:
+    x = torch.tensor([1.0, 2.0])
+    v = torch.autograd.Variable(x, requires_grad=True)
+    (v**2).sum().backward()
+    assert v.grad is not None and v.grad.tolist() == [2.0, 4.0] and not x.requires_grad
+    assert isinstance(x, torch.autograd.Variable) and not isinstance(1.0, torch.autograd.Variable)
+    w = torch.autograd.Variable(v * 2)
+    assert not w.requires_grad and w.grad_fn is None
+    x[0] = 5
+    assert v.tolist() == [5.0, 2.0]
+    with pytest.raises(TypeError, match="has to be a tensor"):
+        torch.autograd.Variable(3.0)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="floating point"):
+        torch.autograd.Variable(torch.arange(2), requires_grad=True)
+    with pytest.warns(UserWarning, match="volatile"):
+        torch.autograd.Variable(x, volatile=True)

@@ -29,7 +29,7 @@ OTHER_FUNCTIONS = {
     "set_anomaly_enabled is_anomaly_enabled is_anomaly_check_nan_enabled",
     "tests/ops/test_random.py": "Generator bernoulli get_rng_state initial_seed manual_seed multinomial normal poisson rand rand_like "
     "randint randint_like randn randn_like randperm seed set_rng_state",
-    "tests/ops/test_queries.py": "Size Tensor allclose device dtype empty equal finfo get_default_dtype iinfo is_floating_point "
+    "tests/ops/test_queries.py": "Size Tensor memory_format allclose device dtype empty equal finfo get_default_dtype iinfo is_floating_point "
     "is_nonzero is_tensor numel scalar_tensor set_default_dtype set_printoptions get_num_threads set_num_threads attach stats set_flush_denormal is_inference",
     "tests/ops/test_in_place.py": "as_strided_ conj_physical_ detach_ resize_as_",
     "tests/test_amp.py": "autocast is_autocast_enabled get_autocast_dtype set_autocast_enabled set_autocast_dtype",
@@ -47,7 +47,7 @@ OTHER_FUNCTIONS = {
     "margin_ranking_loss poisson_nll_loss triplet_margin_loss",
 }
 OTHER_METHODS = {
-    "tests/autograd": "backward detach detach_ grad grad_fn is_leaf register_hook "
+    "tests/autograd": "backward detach detach_ grad grad_dtype grad_fn is_leaf register_hook "
     "register_post_accumulate_grad_hook requires_grad requires_grad_ retain_grad retains_grad data",
     "tests/ops/test_random.py": "bernoulli bernoulli_ exponential_ multinomial normal_ random_ uniform_",
     "tests/ops/test_exchange.py": "__dlpack__ __dlpack_device__ __rmatmul__",

@@ -191,3 +191,17 @@ def test_printing_options() -> None:
 )
 def test_numbers_that_are_not_finite_do_not_widen_columns(values: list[float], text: str) -> None:
     assert repr(torch.tensor(values)) == text
+
+
+def test_memory_formats() -> None:
+    x = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
+    for order in (torch.channels_last, torch.contiguous_format, torch.preserve_format):
+        assert isinstance(order, torch.memory_format) and pickle.loads(pickle.dumps(order)) is order
+        for y in (x.to(memory_format=order), x.contiguous(memory_format=order), torch.clone(x, memory_format=order)):
+            assert torch.equal(x, y) and y.is_contiguous() and not y.is_contiguous(memory_format=torch.channels_last)
+    assert repr(torch.channels_last) == "torch.channels_last"
+    last = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    assert last.is_contiguous(memory_format=torch.channels_last) and not last.is_contiguous()
+    assert not x[0].is_contiguous(memory_format=torch.channels_last)
+    net = torch.nn.Conv2d(3, 2, 3).to(memory_format=torch.channels_last)
+    assert torch.allclose(net(last), net(x))

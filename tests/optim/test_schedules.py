@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Callable
@@ -114,8 +115,11 @@ def test_state_dict_continues(name: str) -> None:
     schedule = ROWS[name][0](schedules, opt)
     for epoch in range(1, 15):
         if epoch == 7:
-            saved, groups = schedule.state_dict(), opt.state_dict()
-            assert "optimizer" not in saved
+            assert "optimizer" not in schedule.state_dict()
+            file = io.BytesIO()
+            adjoint.save((schedule.state_dict(), opt.state_dict()), file)
+            file.seek(0)
+            saved, groups = adjoint.load(file)
             opt = adjoint.optim.SGD([adjoint.zeros(1, requires_grad=True)], lr=RATE, momentum=0.5)
             schedule = ROWS[name][0](schedules, opt)
             schedule.load_state_dict(saved)
@@ -174,6 +178,24 @@ def test_wrong_order_warns() -> None:
     schedule = adjoint.optim.lr_scheduler.StepLR(opt, 2)
     with pytest.warns(UserWarning, match="before `optimizer.step"):
         schedule.step()
+
+
+def test_optimizers_of_the_users_own_need_not_count() -> None:
+    class Descent(adjoint.optim.Optimizer):
+        def step(self, closure: Any = None) -> None:
+            with adjoint.no_grad():
+                for param in self.param_groups[0]["params"]:
+                    param.sub_(self.param_groups[0]["lr"])
+
+    w = adjoint.zeros(1, requires_grad=True)
+    opt = Descent([w], {"lr": 1.0})
+    schedule = adjoint.optim.lr_scheduler.ExponentialLR(opt, 0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            opt.step()
+            schedule.step()
+    assert w.item() == -1.75
 
 
 def test_errors() -> None:

@@ -143,10 +143,10 @@ class MultiStepLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        return self._scaled(self.gamma ** self.milestones[self.last_epoch])
+        return self._scaled(self.gamma ** self.milestones.get(self.last_epoch, 0))
 
     def _get_closed_form_lr(self) -> list[float]:
-        passed = bisect.bisect_right(sorted(self.milestones.elements()), self.last_epoch)
+        passed = bisect.bisect_right(sorted(Counter(self.milestones).elements()), self.last_epoch)
         return [base * self.gamma**passed for base in self.base_lrs]
 
 

@@ -90,7 +90,8 @@ class LRScheduler:
 
     def step(self, epoch: int | None = None) -> None:
         """Go to the next epoch (or to `epoch`) and set the rates."""
-        if self._step_count == 1 and self.optimizer.steps_taken == self._steps_before:
+        optimizer = self.optimizer
+        if self._step_count == 1 and optimizer.counts_steps and optimizer.steps_taken == self._steps_before:
             warn(
                 "Detected call of `lr_scheduler.step()` before `optimizer.step()`. Call them in the opposite "
                 "order: `optimizer.step()` before `lr_scheduler.step()`; otherwise the first value of the "
