@@ -19,26 +19,22 @@ ADVICE = {
     "SparseAdam": "gradients are dense; use Adam",
     "weight_norm": "use nn.utils.parametrizations.weight_norm",
     "spectral_norm": "use nn.utils.parametrizations.spectral_norm",
-    "embedding_bag": "use nn.functional.embedding_bag",
     "half": "use .to(dtype) with a dtype of this package",
-    "storage": "use numpy(), which shares the memory",
     "saved_tensors_hooks": "operations save nothing one by one: what backward reads is chosen for a whole trace when it ends; keep less "
     "with torch.utils.checkpoint, or keep what you choose in the ctx of an autograd.Function",
-    "set_default_device": "tensors are made on the CPU; leave the call out",
     "set_default_tensor_type": "use set_default_dtype",
-    "set_float32_matmul_precision": "products are computed in the dtype of their operands; leave the call out",
     **dict.fromkeys(
         "FloatTensor DoubleTensor HalfTensor BFloat16Tensor ByteTensor CharTensor ShortTensor IntTensor LongTensor BoolTensor".split(),
         "use torch.tensor(data, dtype=...) for data, torch.empty(sizes, dtype=...) for sizes, x.dtype to ask what a tensor holds",
     ),
-    "use_deterministic_algorithms": "results are always the same for the same input; leave the call out",
+    **dict.fromkeys(("channels_last", "channels_last_3d"), "tensors lie in row-major order, and no operation is faster otherwise; leave the memory format out"),
 }
 PYTORCH = frozenset(
     "jit sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
-    "lobpcg svd_lowrank pca_lowrank lu "
+    "lobpcg svd_lowrank pca_lowrank "
     "geqrf orgqr ormqr triangular_solve symeig eig lstsq "
-    "igamma igammac segment_reduce empty_strided to_dlpack "
-    "set_default_device set_default_tensor_type set_float32_matmul_precision use_deterministic_algorithms "
+    "igamma igammac segment_reduce to_dlpack "
+    "set_default_tensor_type "
     "fractional_max_pool2d fractional_max_pool3d "
     "DataParallel SyncBatchNorm FractionalMaxPool2d LazyLinear "
     "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss SparseAdam "
@@ -48,14 +44,14 @@ PYTORCH = frozenset(
     "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
     "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli ldl_factor ldl_solve "
     "bessel_j0 bessel_j1 bessel_y0 bessel_y1 zeta "
-    "airy_ai half bfloat16 storage".split()
+    "airy_ai half bfloat16".split()
 )
 TENSOR = (  # attributes of PyTorch's tensors
-    "angle apply_ as_subclass bfloat16 cauchy_ cfloat coalesce conj conj_physical dense_dim "
-    "dequantize eig geometric_ geqrf half igamma igammac imag indices is_coalesced "
-    "is_conj is_cpu is_meta is_neg is_pinned is_quantized isreal log_normal_ lstsq lu "
-    "lu_solve map_ nonzero_static orgqr ormqr "
-    "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask storage sum_to_size symeig to_dense "
+    "angle as_subclass bfloat16 cfloat coalesce conj conj_physical dense_dim "
+    "dequantize eig geqrf half igamma igammac imag indices is_coalesced "
+    "is_conj is_neg isreal lstsq "
+    "nonzero_static orgqr ormqr "
+    "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask symeig to_dense "
     "to_mkldnn to_sparse to_sparse_csr triangular_solve values"
 ).split()
 

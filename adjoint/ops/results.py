@@ -41,6 +41,11 @@ TAKES_OUT = frozenset(
     cat stack hstack vstack dstack column_stack tril triu diag narrow_copy slice_scatter gather take_along_dim
     index_select take scatter scatter_add scatter_reduce index_add index_copy index_reduce masked_select nonzero isin
     """
+    # copies of views
+    """
+    alias_copy as_strided_copy detach_copy diagonal_copy expand_copy permute_copy select_copy slice_copy split_copy split_with_sizes_copy
+    squeeze_copy t_copy transpose_copy unbind_copy unfold_copy unsqueeze_copy view_as_complex_copy view_as_real_copy view_copy
+    """
     # products and matrices
     """
     mm mv dot bmm outer addmm baddbmm addmv kron tensordot inner vdot addr addbmm inv cholesky qr svd slogdet
@@ -53,7 +58,7 @@ TAKES_OUT = frozenset(
     """
     # new tensors, random numbers
     """
-    zeros ones empty full eye arange linspace logspace rand randn randint randperm normal bernoulli multinomial
+    zeros ones empty full eye arange range linspace logspace rand randn randint randperm normal bernoulli multinomial
     """
     # modules
     """
@@ -67,7 +72,7 @@ TAKES_OUT = frozenset(
 )
 # Functions that compute in the dtype of `out` unless told otherwise; a dtype that they are told must be that of `out`.
 FOLLOW = frozenset(
-    "sum prod cumsum cumprod nansum zeros ones empty full eye arange linspace logspace rand randn randint randperm "
+    "sum prod cumsum cumprod nansum zeros ones empty full eye arange range linspace logspace rand randn randint randperm "
     "fft.fftfreq fft.rfftfreq".split()
 )
 JOINING = frozenset("cat stack hstack vstack dstack column_stack".split())  # a dtype that does not fit is a TypeError here

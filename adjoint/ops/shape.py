@@ -351,7 +351,7 @@ def broadcast_tensors(*tensors: Tensor) -> list[Tensor]:
     return [expand(x, shape) for x in tensors]
 
 
-def contiguous(input: Tensor) -> Tensor:
+def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor itself if it lies in row-major order, else a copy."""
     return input if input._base is None or input._aval.contiguous else clone(input)
 
@@ -361,7 +361,7 @@ def in_order(input: Tensor) -> bool:
     return input._base is None or input._aval.contiguous
 
 
-def clone(input: Tensor) -> Tensor:
+def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
     """A copy with its own memory; differentiable.
 
     >>> import adjoint as torch
