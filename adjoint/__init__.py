@@ -49,6 +49,7 @@ from adjoint.ops import gather as _gather
 from adjoint.ops import generators as _generators
 from adjoint.ops import histograms as _histograms
 from adjoint.ops import in_place as _in_place
+from adjoint.ops import incomplete_gamma as _incomplete_gamma
 from adjoint.ops import index as _index
 from adjoint.ops import joining as _joining
 from adjoint.ops import linalg as _linalg
@@ -122,6 +123,8 @@ for _module, _names in _PUBLIC.items():
 globals().update(_short.functions)
 globals().update(_in_place.functions())
 globals().update(_copies.functions())
+for _new, _old in dict(igamma="gammainc", igammac="gammaincc").items():
+    globals()[_new] = _public(getattr(_incomplete_gamma, _old), _new)
 globals()["adjoint"] = _public(_complex.conjugate_transpose, "adjoint")
 globals()["range"] = _public(_create.range_with_end, "range")
 _window, _pad, _convolve = _rearrange.window, _rearrange.zero_pad, _rearrange.convolve

@@ -33,7 +33,7 @@ PYTORCH = frozenset(
     "jit sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
     "lobpcg svd_lowrank pca_lowrank "
     "geqrf orgqr ormqr triangular_solve symeig eig lstsq "
-    "igamma igammac segment_reduce to_dlpack "
+    "segment_reduce to_dlpack "
     "set_default_tensor_type "
     "fractional_max_pool2d fractional_max_pool3d "
     "DataParallel SyncBatchNorm FractionalMaxPool2d LazyLinear "
@@ -43,17 +43,30 @@ PYTORCH = frozenset(
     "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
     "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
     "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli ldl_factor ldl_solve "
-    "bessel_j0 bessel_j1 bessel_y0 bessel_y1 zeta "
-    "airy_ai half bfloat16".split()
+    "half bfloat16".split()
 )
 TENSOR = (  # attributes of PyTorch's tensors
     "angle as_subclass bfloat16 cfloat coalesce conj conj_physical dense_dim "
-    "dequantize eig geqrf half igamma igammac imag indices is_coalesced "
+    "dequantize eig geqrf half imag indices is_coalesced "
     "is_conj is_neg isreal lstsq "
     "nonzero_static orgqr ormqr "
     "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask symeig to_dense "
     "to_mkldnn to_sparse to_sparse_csr triangular_solve values"
 ).split()
+
+
+FAMILIES = (  # what names of PyTorch begin with, and what is said of all of them
+    ("cudnn_ miopen_", "it is a kernel of a GPU library; use the function of nn.functional"),
+    ("mkldnn_ to_mkldnn fbgemm_", "it is a kernel of another library; use the function of nn.functional, on ordinary tensors"),
+    ("quantize quantized_ fake_quantize dequantize int_repr q_scale q_zero_point q_per_channel qscheme per_tensor_ per_channel_ qint quint "
+     "empty_quantized choose_qparams fused_moving_avg", "tensors are not quantised; use float32, or a half such as bfloat16 for storage"),
+    ("sparse_ to_sparse to_dense is_coalesced coalesce ccol_ crow_ col_indices row_indices hspmm spmm sspaddmm hsmm dsmm saddmm smm",
+     "tensors are dense; use a dense tensor, or index_add and gather"),
+)  # fmt: skip
+
+
+def _of_family(name: str) -> str:
+    return next((advice for starts, advice in FAMILIES if name.startswith(tuple(starts.split()))), "")
 
 
 def absent(owner: str, name: str, present: Iterable[str]) -> AttributeError:
@@ -62,10 +75,11 @@ def absent(owner: str, name: str, present: Iterable[str]) -> AttributeError:
         return AttributeError(f"{owner} has no attribute {name!r}")
     what = f"'{owner}' object" if owner == "Tensor" else f"module '{owner}'"
     text = f"{what} has no attribute {name!r}"
-    if name in PYTORCH or name in ADVICE or (owner == "Tensor" and name in TENSOR):
-        text += ": PyTorch has it, Adjoint does not have it yet"
-        if name in ADVICE:
-            text += f"; {ADVICE[name]}"
+    family = _of_family(name)
+    if name in PYTORCH or name in ADVICE or family or (owner == "Tensor" and name in TENSOR):
+        text += ": PyTorch has it, Adjoint does not have it yet" if not family else ": PyTorch has it, Adjoint does not"
+        if family or name in ADVICE:
+            text += f"; {family or ADVICE[name]}"
     else:
         close = difflib.get_close_matches(name, [p for p in present if not p.startswith("_")], 3, 0.75)
         if close:

@@ -31,6 +31,7 @@ from adjoint.ops import (
     gather,
     generators,
     histograms,
+    incomplete_gamma,
     index,
     joining,
     linalg,
@@ -788,7 +789,7 @@ IN_PLACE = (
     "sigmoid relu floor ceil round trunc clamp reciprocal square remainder fmod floor_divide lerp addcmul addcdiv "
     "masked_fill masked_scatter scatter scatter_add scatter_reduce index_add index_copy index_fill index_put index_reduce put cumsum cumprod tril triu "
     "acosh asinh atanh atan2 hypot copysign heaviside ldexp xlogy logical_and logical_or logical_xor sign sgn frac logit "
-    "erf erfc erfinv lgamma digamma deg2rad rad2deg conj_physical renorm nan_to_num logical_not bitwise_not bitwise_and bitwise_or bitwise_xor eq ne lt le gt ge addmm baddbmm addbmm addmv addr gcd lcm nextafter i0 polygamma mvlgamma sinc"
+    "erf erfc erfinv lgamma digamma deg2rad rad2deg conj_physical renorm nan_to_num logical_not bitwise_not bitwise_and bitwise_or bitwise_xor eq ne lt le gt ge addmm baddbmm addbmm addmv addr gcd lcm nextafter i0 polygamma mvlgamma sinc igamma igammac"
 ).split()
 EXPLAINED = (
     "view_as expand_as reshape_as type_as new_full new_tensor new_zeros where equal allclose copy_ softmax log_softmax stride "
@@ -843,6 +844,8 @@ def attach() -> None:
         if old in methods:
             methods[new] = methods[old]
     methods["polygamma"] = checked(lambda self, n: special.polygamma(n, self), "polygamma")
+    methods["igamma"] = checked(incomplete_gamma.gammainc, "igamma")
+    methods["igammac"] = checked(incomplete_gamma.gammaincc, "igammac")
     for name in IN_PLACE:
         methods[name + "_"] = in_place(methods[name], name + "_")
     for new, old in ALIASES.items():

@@ -64,7 +64,13 @@ TAKES_OUT = frozenset(
     """
     fft.fft fft.fft2 fft.fftfreq fft.fftn fft.hfft fft.hfft2 fft.hfftn fft.ifft fft.ifft2 fft.ifftn fft.ihfft fft.ihfft2
     fft.ihfftn fft.irfft fft.irfft2 fft.irfftn fft.rfft fft.rfft2 fft.rfftfreq fft.rfftn
-    special.entr special.erfcx special.log_ndtr special.ndtri special.i0 special.i0e special.i1 special.i1e special.logit
+    special.entr special.erfcx special.airy_ai special.bessel_j0 special.bessel_j1 special.bessel_y0 special.bessel_y1 special.gammainc
+    special.gammaincc special.modified_bessel_k0 special.modified_bessel_k1 special.scaled_modified_bessel_k0
+    special.scaled_modified_bessel_k1 special.spherical_bessel_j0 special.zeta special.multigammaln special.round igamma igammac
+    special.chebyshev_polynomial_t special.chebyshev_polynomial_u special.chebyshev_polynomial_v special.chebyshev_polynomial_w
+    special.shifted_chebyshev_polynomial_t special.shifted_chebyshev_polynomial_u special.shifted_chebyshev_polynomial_v
+    special.shifted_chebyshev_polynomial_w special.hermite_polynomial_h special.hermite_polynomial_he special.laguerre_polynomial_l
+    special.legendre_polynomial_p special.modified_bessel_i0 special.modified_bessel_i1 special.log_ndtr special.ndtri special.i0 special.i0e special.i1 special.i1e special.logit
     special.logsumexp special.ndtr special.polygamma special.sinc special.xlog1py special.xlogy
     nn.functional.avg_pool2d nn.functional.avg_pool3d nn.functional.gelu nn.functional.hardshrink nn.functional.linear
     nn.functional.logsigmoid nn.functional.normalize nn.functional.softplus nn.functional.softshrink
