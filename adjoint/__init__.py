@@ -15,16 +15,12 @@ from typing import Any as _Any
 from adjoint import dtypes as _dtypes
 from adjoint._version import __version__
 from adjoint.dtypes import DType as dtype
-from adjoint.dtypes import MemoryFormat as memory_format
 from adjoint.dtypes import (
     bfloat16,
     bool,
     can_cast,
-    channels_last,
-    channels_last_3d,
     complex64,
     complex128,
-    contiguous_format,
     finfo,
     float16,
     float32,
@@ -34,16 +30,25 @@ from adjoint.dtypes import (
     int16,
     int32,
     int64,
-    preserve_format,
     uint8,
     uint16,
     uint32,
     uint64,
 )
-from adjoint.methods import allclose, equal, is_inference, is_nonzero
+from adjoint.layouts import (
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    layout,
+    memory_format,
+    preserve_format,
+    strided,
+)
+from adjoint.methods import allclose, equal, get_device, is_inference, is_nonzero, is_same_size
 from adjoint.methods import attach as _attach
 from adjoint.methods import create_device as device
 from adjoint.ops import complex_numbers as _complex
+from adjoint.ops import copies as _copies
 from adjoint.ops import create as _create
 from adjoint.ops import distinct as _distinct
 from adjoint.ops import elementwise as _elementwise
@@ -52,6 +57,7 @@ from adjoint.ops import gather as _gather
 from adjoint.ops import generators as _generators
 from adjoint.ops import histograms as _histograms
 from adjoint.ops import in_place as _in_place
+from adjoint.ops import incomplete_gamma as _incomplete_gamma
 from adjoint.ops import index as _index
 from adjoint.ops import joining as _joining
 from adjoint.ops import linalg as _linalg
@@ -84,12 +90,11 @@ int = int32
 short = int16
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 newaxis = None
-strided = "torch.strided"
 
 _PUBLIC = {
     _exchange: "as_tensor asarray from_numpy from_dlpack frombuffer",
     _create: "tensor zeros ones empty full zeros_like ones_like empty_like full_like eye arange "
-    "linspace logspace scalar_tensor",
+    "linspace logspace scalar_tensor empty_strided",
     _short: "add sub div pow square where sum matmul",
     _elementwise: "round reciprocal clamp floor_divide remainder isfinite logical_and "
     "logical_or logical_xor lerp addcmul addcdiv xlogy logaddexp isclose nan_to_num heaviside hypot copysign deg2rad "
@@ -102,7 +107,7 @@ _PUBLIC = {
     "block_diag atleast_1d atleast_2d atleast_3d meshgrid cartesian_prod combinations",
     _rearrange: "flip fliplr flipud rot90 tile repeat_interleave roll tril triu tril_indices triu_indices diag diag_embed "
     "diagflat trace narrow_copy diagonal_scatter select_scatter slice_scatter as_strided_scatter",
-    _index: "index_put index_put_ unravel_index",
+    _index: "index_put index_put_ unravel_index fill",
     _gather: "gather take_along_dim index_select take put scatter scatter_add scatter_reduce index_add index_copy index_fill "
     "index_reduce",
     _masks: "masked_fill masked_select masked_scatter nonzero argwhere isin",
@@ -115,7 +120,7 @@ _PUBLIC = {
     _linalg: "inv det slogdet logdet cholesky qr svd pinv matrix_power cross cholesky_solve cholesky_inverse matrix_exp chain_matmul vander",
     _samples: "cov corrcoef cdist nansum nanmean diff gradient trapezoid cumulative_trapezoid logcumsumexp renorm",
     _generators: "Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state",
-    _random: "rand randn rand_like randn_like randint randint_like randperm normal bernoulli multinomial poisson",
+    _random: "rand randn rand_like randn_like randint randint_like randperm normal bernoulli multinomial poisson binomial",
     _special: "i0 mvlgamma polygamma sinc",
     _complex: "complex polar real imag conj angle view_as_real view_as_complex isreal is_complex is_conj resolve_conj is_neg resolve_neg "
     "conj_physical sgn",
@@ -125,13 +130,18 @@ for _module, _names in _PUBLIC.items():
         globals()[_name] = _public(getattr(_module, _name), _name)
 globals().update(_short.functions)
 globals().update(_in_place.functions())
+globals().update(_copies.functions())
+for _new, _old in dict(igamma="gammainc", igammac="gammaincc").items():
+    globals()[_new] = _public(getattr(_incomplete_gamma, _old), _new)
+globals()["adjoint"] = _public(_complex.conjugate_transpose, "adjoint")
+globals()["range"] = _public(_create.range_with_end, "range")
 _window, _pad, _convolve = _rearrange.window, _rearrange.zero_pad, _rearrange.convolve
 _attention = _products.attention
 for _new, _old in dict(
     absolute="abs", negative="neg", subtract="sub", multiply="mul", divide="div", true_divide="div", arcsin="asin",
     arccos="acos", arctan="atan", arctan2="atan2", arcsinh="asinh", arccosh="acosh", arctanh="atanh", clip="clamp",
     concat="cat", concatenate="cat", swapaxes="transpose", swapdims="transpose", moveaxis="movedim", row_stack="vstack", pinverse="pinv", trapz="trapezoid",
-    unsafe_split="split", unsafe_chunk="chunk", ger="outer", inverse="inv", greater="gt",
+    unsafe_split="split", unsafe_chunk="chunk", unsafe_split_with_sizes="split_with_sizes", ger="outer", inverse="inv", greater="gt",
     greater_equal="ge", less="lt", less_equal="le", not_equal="ne", fix="trunc",
     bitwise_left_shift="shift_left", bitwise_right_shift="shift_right",
 ).items():  # fmt: skip
@@ -342,7 +352,7 @@ def set_flush_denormal(mode: _builtin_bool) -> _builtin_bool:
     return False
 
 
-for _name in "allclose equal is_nonzero numel is_floating_point softmax log_softmax dropout promote_types".split():
+for _name in "allclose equal is_nonzero is_same_size numel is_floating_point softmax log_softmax dropout promote_types".split():
     globals()[_name] = _public(globals()[_name], _name)
 
 
@@ -356,6 +366,12 @@ _LAZY_NAMES = {
     "save": "adjoint.io", "load": "adjoint.io", "no_grad": "adjoint.autograd.modes",
     "enable_grad": "adjoint.autograd.modes", "inference_mode": "adjoint.autograd.modes",
     "set_grad_enabled": "adjoint.autograd.modes", "is_grad_enabled": "adjoint.autograd.modes",
+    "is_inference_mode_enabled": "adjoint.autograd.modes",
+    **dict.fromkeys(
+        "use_deterministic_algorithms are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled "
+        "set_deterministic_debug_mode get_deterministic_debug_mode set_float32_matmul_precision get_float32_matmul_precision "
+        "set_default_device get_default_device set_num_interop_threads get_num_interop_threads set_warn_always "
+        "is_warn_always_enabled typename".split(), "adjoint.settings"),
     "is_anomaly_enabled": "adjoint.autograd.anomaly", "is_anomaly_check_nan_enabled": "adjoint.autograd.anomaly",
     "set_anomaly_enabled": "adjoint.autograd.anomaly", "vmap": "adjoint.func", "eager": "adjoint.autograd.modes", "is_eager": "adjoint.autograd.modes",
     "compile": "adjoint.compiler", "VerificationError": "adjoint.runtime.verify",
@@ -367,18 +383,21 @@ _LAZY_NAMES = {
         "pixel_unshuffle channel_shuffle".split(), "adjoint.nn.functional"),
     **dict.fromkeys(
         "batch_norm instance_norm layer_norm group_norm celu selu threshold rrelu alpha_dropout feature_dropout feature_alpha_dropout dropout_ "
-        "alpha_dropout_ feature_dropout_ feature_alpha_dropout_ embedding embedding_renorm_ "
+        "alpha_dropout_ feature_dropout_ feature_alpha_dropout_ embedding embedding_bag embedding_renorm_ constant_pad_nd "
         "adaptive_max_pool1d max_pool1d_with_indices binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss hinge_embedding_loss kl_div "
         "margin_ranking_loss poisson_nll_loss triplet_margin_loss".split(), "adjoint.nn.functional.toplevel"),
-    "lu_solve": "adjoint.ops.factors", "lu_unpack": "adjoint.ops.factors",
+    **dict.fromkeys("rnn_tanh_cell rnn_relu_cell lstm_cell gru_cell".split(), "adjoint.nn.recurrent"),
+    "lu": "adjoint.ops.factors", "lu_solve": "adjoint.ops.factors", "lu_unpack": "adjoint.ops.factors",
 }  # fmt: skip
+
+_OTHER_NAMES = {"lu": "packed_lu"}  # those that these have in their modules
 
 
 def __getattr__(name: str) -> _Any:
     if name in _LAZY_MODULES:
         return _importlib.import_module(f"adjoint.{name}")
     if name in _LAZY_NAMES:
-        value = getattr(_importlib.import_module(_LAZY_NAMES[name]), name)
+        value = getattr(_importlib.import_module(_LAZY_NAMES[name]), _OTHER_NAMES.get(name, name))
         globals()[name] = value
         return value
     from adjoint.absent import absent

@@ -19,26 +19,21 @@ ADVICE = {
     "SparseAdam": "gradients are dense; use Adam",
     "weight_norm": "use nn.utils.parametrizations.weight_norm",
     "spectral_norm": "use nn.utils.parametrizations.spectral_norm",
-    "embedding_bag": "use nn.functional.embedding_bag",
     "half": "use .to(dtype) with a dtype of this package",
-    "storage": "use numpy(), which shares the memory",
     "saved_tensors_hooks": "operations save nothing one by one: what backward reads is chosen for a whole trace when it ends; keep less "
     "with torch.utils.checkpoint, or keep what you choose in the ctx of an autograd.Function",
-    "set_default_device": "tensors are made on the CPU; leave the call out",
     "set_default_tensor_type": "use set_default_dtype",
-    "set_float32_matmul_precision": "products are computed in the dtype of their operands; leave the call out",
     **dict.fromkeys(
         "FloatTensor DoubleTensor HalfTensor BFloat16Tensor ByteTensor CharTensor ShortTensor IntTensor LongTensor BoolTensor".split(),
         "use torch.tensor(data, dtype=...) for data, torch.empty(sizes, dtype=...) for sizes, x.dtype to ask what a tensor holds",
     ),
-    "use_deterministic_algorithms": "results are always the same for the same input; leave the call out",
 }
 PYTORCH = frozenset(
     "jit sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
-    "lobpcg svd_lowrank pca_lowrank lu "
+    "lobpcg svd_lowrank pca_lowrank "
     "geqrf orgqr ormqr triangular_solve symeig eig lstsq "
-    "igamma igammac segment_reduce empty_strided to_dlpack "
-    "set_default_device set_default_tensor_type set_float32_matmul_precision use_deterministic_algorithms "
+    "segment_reduce to_dlpack "
+    "set_default_tensor_type "
     "fractional_max_pool2d fractional_max_pool3d "
     "DataParallel SyncBatchNorm FractionalMaxPool2d LazyLinear "
     "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss SparseAdam "
@@ -47,17 +42,30 @@ PYTORCH = frozenset(
     "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
     "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
     "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli ldl_factor ldl_solve "
-    "bessel_j0 bessel_j1 bessel_y0 bessel_y1 zeta "
-    "airy_ai half bfloat16 storage".split()
+    "half bfloat16".split()
 )
 TENSOR = (  # attributes of PyTorch's tensors
-    "angle apply_ as_subclass bfloat16 cauchy_ cfloat coalesce conj conj_physical dense_dim "
-    "dequantize eig geometric_ geqrf half igamma igammac imag indices is_coalesced "
-    "is_conj is_cpu is_meta is_neg is_pinned is_quantized isreal log_normal_ lstsq lu "
-    "lu_solve map_ nonzero_static orgqr ormqr "
-    "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask storage sum_to_size symeig to_dense "
+    "angle as_subclass bfloat16 cfloat coalesce conj conj_physical dense_dim "
+    "dequantize eig geqrf half imag indices is_coalesced "
+    "is_conj is_neg isreal lstsq "
+    "nonzero_static orgqr ormqr "
+    "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask symeig to_dense "
     "to_mkldnn to_sparse to_sparse_csr triangular_solve values"
 ).split()
+
+
+FAMILIES = (  # what names of PyTorch begin with, and what is said of all of them
+    ("cudnn_ miopen_", "it is a kernel of a GPU library; use the function of nn.functional"),
+    ("mkldnn_ to_mkldnn fbgemm_", "it is a kernel of another library; use the function of nn.functional, on ordinary tensors"),
+    ("quantize quantized_ fake_quantize dequantize int_repr q_scale q_zero_point q_per_channel qscheme per_tensor_ per_channel_ qint quint "
+     "empty_quantized choose_qparams fused_moving_avg", "tensors are not quantised; use float32, or a half such as bfloat16 for storage"),
+    ("sparse_ to_sparse to_dense is_coalesced coalesce ccol_ crow_ col_indices row_indices hspmm spmm sspaddmm hsmm dsmm saddmm smm",
+     "tensors are dense; use a dense tensor, or index_add and gather"),
+)  # fmt: skip
+
+
+def _of_family(name: str) -> str:
+    return next((advice for starts, advice in FAMILIES if name.startswith(tuple(starts.split()))), "")
 
 
 def absent(owner: str, name: str, present: Iterable[str]) -> AttributeError:
@@ -66,10 +74,11 @@ def absent(owner: str, name: str, present: Iterable[str]) -> AttributeError:
         return AttributeError(f"{owner} has no attribute {name!r}")
     what = f"'{owner}' object" if owner == "Tensor" else f"module '{owner}'"
     text = f"{what} has no attribute {name!r}"
-    if name in PYTORCH or name in ADVICE or (owner == "Tensor" and name in TENSOR):
-        text += ": PyTorch has it, Adjoint does not have it yet"
-        if name in ADVICE:
-            text += f"; {ADVICE[name]}"
+    family = _of_family(name)
+    if name in PYTORCH or name in ADVICE or family or (owner == "Tensor" and name in TENSOR):
+        text += ": PyTorch has it, Adjoint does not have it yet" if not family else ": PyTorch has it, Adjoint does not"
+        if family or name in ADVICE:
+            text += f"; {family or ADVICE[name]}"
     else:
         close = difflib.get_close_matches(name, [p for p in present if not p.startswith("_")], 3, 0.75)
         if close:

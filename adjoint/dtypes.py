@@ -13,25 +13,6 @@ from typing import Any
 import numpy as np
 
 
-class MemoryFormat:
-    """An order in which elements may lie in memory. Results lie in row-major order here: programs may name others."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return f"torch.{self.name}"
-
-    def __reduce__(self) -> str:
-        return self.name
-
-
-contiguous_format, preserve_format = MemoryFormat("contiguous_format"), MemoryFormat("preserve_format")
-channels_last, channels_last_3d = MemoryFormat("channels_last"), MemoryFormat("channels_last_3d")
-
-
 class DType:
     """One element type.
 

@@ -14,21 +14,24 @@ from typing import Any
 
 import numpy as np
 
-from adjoint import dtypes
+from adjoint import dtypes, layouts
 from adjoint.absent import TENSOR, Absent
 from adjoint.autograd import engine
 from adjoint.dtypes import DType
 from adjoint.grad.walk import AfterAccumulation, Converted
 from adjoint.ops import (
+    by_python,
     complex_numbers,
     conversion,
     create,
     distinct,
     elementwise,
     exchange,
+    factors,
     gather,
     generators,
     histograms,
+    incomplete_gamma,
     index,
     joining,
     linalg,
@@ -47,7 +50,7 @@ from adjoint.ops import (
 from adjoint.ops.elementwise import cast, functions
 from adjoint.trace import elements, recorder, strides, views
 from adjoint.trace.arguments import checked
-from adjoint.trace.aval import aval
+from adjoint.trace.aval import Size, aval
 from adjoint.trace.handle import Parameter, Tensor, blank
 from adjoint.trace.recorder import bind, local, realize, record_full, refresh_special
 from adjoint.trace.views import advance, assign, check_in_place, is_leaf, overwrite, point
@@ -498,6 +501,79 @@ def in_place(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor
     return method
 
 
+def pin_memory(self: Tensor, device: Any = None) -> Tensor:
+    """The tensor itself: there is no device whose copies pinned memory would speed up, and `is_pinned` is False.
+
+    >>> import adjoint as torch
+    >>> x = torch.ones(2)
+    >>> x.pin_memory() is x
+    True
+    """
+    return self
+
+
+def get_device(input: Tensor) -> int:
+    """-1, the number of the CPU.
+
+    >>> import adjoint as torch
+    >>> torch.get_device(torch.zeros(2))
+    -1
+    """
+    if not isinstance(input, Tensor):
+        raise TypeError(f"get_device(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+    return -1
+
+
+def is_same_size(input: Tensor, other: Tensor) -> bool:
+    """Whether the shapes are the same.
+
+    >>> import adjoint as torch
+    >>> torch.is_same_size(torch.zeros(2, 3), torch.ones(2, 3))
+    True
+    """
+    return input._aval.shape == other._aval.shape
+
+
+def sum_to_size(self: Tensor, *size: Any) -> Tensor:
+    """Sums over the axes along which `size` would have to be expanded to this shape. RuntimeError if it cannot be.
+
+    >>> import adjoint as torch
+    >>> torch.ones(2, 3).sum_to_size(2, 1)
+    tensor([[3.],
+            [3.]])
+    """
+    have, wanted = tuple(self._aval.shape), shape.sizes_of(size)
+    lead = len(have) - len(wanted)
+    if lead < 0 or any(w not in (1, n) for n, w in zip(have[lead:], wanted, strict=True)):
+        raise RuntimeError(f"size {{{list(wanted)}}} is not expandable to size {{{list(have)}}}: sum_to_size takes a shape that broadcasts to the tensor's")
+    axes = tuple(d for d in range(len(have)) if d < lead or (wanted[d - lead] == 1 and have[d] != 1))
+    return shape.reshape(reduce.sum(self, axes), wanted) if axes else self
+
+
+def dim_order(self: Tensor) -> tuple[int, ...]:
+    """The axes in the order of their strides, the outermost first.
+
+    >>> import adjoint as torch
+    >>> torch.zeros(2, 3).t().dim_order()
+    (1, 0)
+    """
+    steps = stride_of(self)
+    return tuple(sorted(range(len(steps)), key=lambda d: -steps[d]))
+
+
+def make_new(self: Tensor, *args: Any) -> Tensor:
+    """A tensor of this dtype, of the given sizes, or of data; zeros where PyTorch has what was in the memory.
+
+    >>> import adjoint as torch
+    >>> torch.zeros(1).new([1, 2]), torch.zeros(1).new(2, 1).shape
+    (tensor([1., 2.]), torch.Size([2, 1]))
+    """
+    dtype = self._aval.dtype
+    if len(args) == 1 and not isinstance(args[0], (int, Size)):
+        return create.tensor(args[0], dtype=dtype)
+    return create.zeros(*(args or (0,)), dtype=dtype)
+
+
 def float_power_(self: Tensor, exponent: Any) -> Tensor:
     """In-place version of `float_power`, for tensors of float64 and complex128, which are its results; RuntimeError for others."""
     value = numeric.float_power(self, exponent)
@@ -744,7 +820,7 @@ SAME_NAME = {
     complex_numbers: "conj angle is_conj resolve_conj is_neg resolve_neg conj_physical sgn isreal is_complex",
     samples: "cov corrcoef nansum nanmean diff logcumsumexp renorm",
     special: "i0 mvlgamma sinc",
-    random: "uniform_ normal_ bernoulli_ exponential_ random_ bernoulli multinomial",
+    random: "uniform_ normal_ bernoulli_ exponential_ random_ geometric_ cauchy_ log_normal_ bernoulli multinomial",
 }  # fmt: skip
 ALIASES = {
     "absolute": "abs", "negative": "neg", "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div",
@@ -758,12 +834,13 @@ IN_PLACE = (
     "sigmoid relu floor ceil round trunc clamp reciprocal square remainder fmod floor_divide lerp addcmul addcdiv "
     "masked_fill masked_scatter scatter scatter_add scatter_reduce index_add index_copy index_fill index_put index_reduce put cumsum cumprod tril triu "
     "acosh asinh atanh atan2 hypot copysign heaviside ldexp xlogy logical_and logical_or logical_xor sign sgn frac logit "
-    "erf erfc erfinv lgamma digamma deg2rad rad2deg conj_physical renorm nan_to_num logical_not bitwise_not bitwise_and bitwise_or bitwise_xor eq ne lt le gt ge addmm baddbmm addbmm addmv addr gcd lcm nextafter i0 polygamma mvlgamma sinc"
+    "erf erfc erfinv lgamma digamma deg2rad rad2deg conj_physical renorm nan_to_num logical_not bitwise_not bitwise_and bitwise_or bitwise_xor eq ne lt le gt ge addmm baddbmm addbmm addmv addr gcd lcm nextafter i0 polygamma mvlgamma sinc igamma igammac"
 ).split()
 EXPLAINED = (
     "view_as expand_as reshape_as type_as new_full new_tensor new_zeros where equal allclose copy_ softmax log_softmax stride "
     "set_ resize_ resize_as_ is_set_to"
 )
+ELSEWHERE = "is_cuda is_meta is_sparse is_sparse_csr is_quantized is_mkldnn is_nested is_mps is_vulkan is_xla is_xpu is_ipu is_maia is_mtia"
 IN_PLACE_VIEWS = "squeeze unsqueeze t transpose swapaxes swapdims as_strided".split()
 CASTS = {"float": dtypes.float32, "double": dtypes.float64, "long": dtypes.int64, "int": dtypes.int32,
          "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool, "half": dtypes.float16,
@@ -812,6 +889,8 @@ def attach() -> None:
         if old in methods:
             methods[new] = methods[old]
     methods["polygamma"] = checked(lambda self, n: special.polygamma(n, self), "polygamma")
+    methods["igamma"] = checked(incomplete_gamma.gammainc, "igamma")
+    methods["igammac"] = checked(incomplete_gamma.gammaincc, "igammac")
     for name in IN_PLACE:
         methods[name + "_"] = in_place(methods[name], name + "_")
     for new, old in ALIASES.items():
@@ -845,8 +924,13 @@ def attach() -> None:
         where=lambda self, condition, other: elementwise.where(condition, self, other),
         equal=lambda self, other: equal(self, other),
         allclose=lambda self, other, rtol=1e-05, atol=1e-08, equal_nan=False: allclose(self, other, rtol, atol, equal_nan),
-        is_same_size=lambda self, other: self._aval.shape == other._aval.shape,
-        get_device=lambda self: -1, data_ptr=storage.data_ptr,
+        is_same_size=checked(is_same_size), get_device=get_device, data_ptr=storage.data_ptr, const_data_ptr=storage.data_ptr,
+        share_memory_=storage.share_memory_, is_shared=storage.is_shared, pin_memory=pin_memory,
+        is_pinned=lambda self, device=None: False, is_distributed=lambda self: False, storage=storage.typed_storage,
+        sum_to_size=checked(sum_to_size), dim_order=dim_order, new=checked(make_new, "new"), apply_=checked(by_python.apply_),
+        map_=checked(by_python.map_), map2_=checked(by_python.map2_), lu=lambda self, pivot=True, get_infos=False: factors.packed_lu(self, pivot, get_infos),
+        lu_solve=lambda self, LU_data, LU_pivots: factors.lu_solve(self, LU_data, LU_pivots), unsafe_split_with_sizes=joining.split_with_sizes,
+        new_empty_strided=lambda self, size, stride, dtype=None, **k: create.empty_strided(size, stride, dtype=dtype or self._aval.dtype, **k),
         clamp_min=checked(numeric.clamp_min), clamp_max=checked(numeric.clamp_max),
         clamp_min_=in_place(lambda t, low: elementwise.clamp(t, min=low), "clamp_min_"),
         clamp_max_=in_place(lambda t, high: elementwise.clamp(t, max=high), "clamp_max_"),
@@ -926,7 +1010,7 @@ def attach() -> None:
         H=lambda self: complex_numbers.conj(shape.reverse_axes(self)),
         mH=complex_numbers.conjugate_transpose, grad_fn=_grad_fn,
         itemsize=lambda self: self._aval.dtype.itemsize, nbytes=lambda self: self._aval.nbytes,
-        is_cuda=lambda self: False, is_sparse=lambda self: False, layout=lambda self: "torch.strided",
+        is_cpu=lambda self: True, **dict.fromkeys(ELSEWHERE.split(), lambda self: False), layout=lambda self: layouts.strided,
         retains_grad=lambda self: bool(self._retains), names=lambda self: (None,) * len(self._aval.shape),
         output_nr=lambda self: 0,
     )  # fmt: skip

@@ -24,7 +24,7 @@ ORDER = (
     ("compiler",),
     ("nn", "optim", "distributions", "io", "utils", "viz", "profiler"),
     ("adjoint",),  # the public names
-    ("methods", "printing", "linalg", "fft", "random", "special", "amp", "cuda", "backends"),
+    ("methods", "printing", "linalg", "fft", "random", "special", "amp", "cuda", "backends", "settings"),
     ("autograd", "func"),
     ("batch",),
     ("grad",),
@@ -36,7 +36,7 @@ ORDER = (
     ("rewrite",),
     ("ir",),
     ("storage",),
-    ("dtypes", "config", "_version", "absent", "hardware", "return_types"),
+    ("dtypes", "layouts", "config", "_version", "absent", "hardware", "return_types"),
 )
 PLACE = {name: place for place, names in enumerate(ORDER) for name in names}
 LATE = {

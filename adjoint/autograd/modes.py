@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -34,8 +36,6 @@ class _Mode:
             self._before = outer
 
     def __call__(self, function: Callable) -> Callable:
-        import inspect
-
         if inspect.isgeneratorfunction(function):
 
             @functools.wraps(function)
@@ -85,21 +85,69 @@ class enable_grad(no_grad):
     enabled = True
 
 
+class _Inference(threading.local):
+    """Whether this thread is in `inference_mode`: only for those who ask, as nothing else depends on it."""
+
+    enabled = False
+
+
+_inference = _Inference()
+
+
 class inference_mode(no_grad):
-    """Like `no_grad`; `mode=False` changes nothing."""
+    """Like `no_grad`; `mode=False` changes nothing but what `is_inference_mode_enabled` says."""
 
     def __new__(cls, mode: Any = True) -> Any:
         if callable(mode):
-            return no_grad()(mode)
+            return cls()(mode)
         return object.__new__(cls)
 
     def __init__(self, mode: bool = True) -> None:
         if not mode:
             self.enabled = local.trace.grad
-        self._mode = mode
+        self._mode = bool(mode)
+        self._outside: list[bool] = []
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._outside.append(_inference.enabled)
+        _inference.enabled = self._mode
+
+    def __exit__(self, kind: Any = None, value: Any = None, traceback: Any = None) -> None:
+        _inference.enabled = self._outside.pop()
+        super().__exit__(kind, value, traceback)
+
+    def __call__(self, function: Callable) -> Callable:
+        return super().__call__(_noted(function, self._mode))
 
     def wanted(self) -> bool:
         return self.enabled if self._mode else local.trace.grad
+
+
+def _noted(function: Callable, mode: bool) -> Callable:
+    """A function that runs with `_inference.enabled` as `mode`; of a generator every step does."""
+
+    def run(step: Callable, *args: Any, **kwargs: Any) -> Any:
+        outside, _inference.enabled = _inference.enabled, mode
+        try:
+            return step(*args, **kwargs)
+        finally:
+            _inference.enabled = outside
+
+    if not inspect.isgeneratorfunction(function):
+        return functools.wraps(function)(lambda *args, **kwargs: run(function, *args, **kwargs))
+
+    @functools.wraps(function)
+    def generator(*args: Any, **kwargs: Any) -> Any:
+        inner = function(*args, **kwargs)
+        while True:
+            try:
+                value = run(next, inner)
+            except StopIteration as stop:
+                return stop.value
+            yield value
+
+    return generator
 
 
 class set_grad_enabled(_Mode):
@@ -130,6 +178,17 @@ def is_grad_enabled() -> bool:
     False
     """
     return local.trace.grad
+
+
+def is_inference_mode_enabled() -> bool:
+    """Whether this is inside of `inference_mode`.
+
+    >>> import adjoint as torch
+    >>> with torch.inference_mode():
+    ...     torch.is_inference_mode_enabled()
+    True
+    """
+    return _inference.enabled
 
 
 class eager:

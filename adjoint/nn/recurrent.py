@@ -8,7 +8,7 @@ the whole sequence by the input weights at once and then walks it step by step. 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import adjoint as torch
@@ -18,6 +18,7 @@ from adjoint.nn import init
 from adjoint.nn.module import Module
 from adjoint.nn.utils.rnn import PackedSequence, places
 from adjoint.ops.composite import composite
+from adjoint.trace.arguments import checked
 
 __all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"]
 
@@ -55,6 +56,81 @@ def _gru_step(gates: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> Te
     z = torch.sigmoid(z_x + z_h)
     n = torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h)
     return n + z * (h - n)
+
+
+# ---- one step, as functions of torch --------------------------------------------------------------
+
+
+def _gates(name: str, count: int, input: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None) -> Tensor:
+    """The input's part of the gates. RuntimeError for shapes that do not fit."""
+    hidden = h.shape[-1] if h.dim() else -1
+    if input.dim() != 2 or h.dim() != 2 or input.shape[0] != h.shape[0]:
+        raise RuntimeError(f"{name}(): input (N, in) and hx (N, hidden) are needed, but got {list(input.shape)} and {list(h.shape)}")
+    for label, weight, columns in (("w_ih", w_ih, input.shape[1]), ("w_hh", w_hh, hidden)):
+        if tuple(weight.shape) != (count * hidden, columns):
+            raise RuntimeError(
+                f"{name}(): {label} must have shape {[count * hidden, columns]} for input {list(input.shape)} and hx {list(h.shape)}, "
+                f"but has {list(weight.shape)}"
+            )
+    return F.linear(input, w_ih, b_ih)
+
+
+@checked
+def rnn_tanh_cell(
+    input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+) -> Tensor:
+    """One step of `nn.RNNCell`: input (N, in), hx (N, hidden), w_ih (hidden, in), w_hh (hidden, hidden), both b (hidden,).
+
+    >>> import adjoint as torch
+    >>> torch.rnn_tanh_cell(torch.ones(1, 2), torch.zeros(1, 1), torch.ones(1, 2), torch.ones(1, 1))
+    tensor([[0.9640]])
+    """
+    return _rnn_step(_gates("rnn_tanh_cell", 1, input, hx, w_ih, w_hh, b_ih), hx, w_hh, b_hh, "tanh")
+
+
+@checked
+def rnn_relu_cell(
+    input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+) -> Tensor:
+    """`rnn_tanh_cell` with relu.
+
+    >>> import adjoint as torch
+    >>> torch.rnn_relu_cell(torch.ones(1, 2), torch.zeros(1, 1), torch.ones(1, 2), torch.ones(1, 1))
+    tensor([[2.]])
+    """
+    return _rnn_step(_gates("rnn_relu_cell", 1, input, hx, w_ih, w_hh, b_ih), hx, w_hh, b_hh, "relu")
+
+
+@checked
+def lstm_cell(
+    input: Tensor, hx: Sequence[Tensor], w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """One step of `nn.LSTMCell`: input (N, in), hx two of (N, hidden), w_ih (4 hidden, in), w_hh (4 hidden, hidden); (h, c).
+
+    >>> import adjoint as torch
+    >>> h, c = torch.lstm_cell(torch.ones(1, 2), (torch.zeros(1, 1), torch.zeros(1, 1)), torch.ones(4, 2), torch.ones(4, 1))
+    >>> c
+    tensor([[0.8491]])
+    """
+    if len(hx) != 2:
+        raise RuntimeError(f"lstm_cell expects two hidden states, but got {len(hx)}: give (h, c)")
+    h, c = hx
+    if c.shape != h.shape:
+        raise RuntimeError(f"lstm_cell(): h and c must have the same shape, but got {list(h.shape)} and {list(c.shape)}")
+    return _lstm_step(_gates("lstm_cell", 4, input, h, w_ih, w_hh, b_ih), h, c, w_hh, b_hh, None)
+
+
+@checked
+def gru_cell(
+    input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+) -> Tensor:
+    """One step of `nn.GRUCell`: input (N, in), hx (N, hidden), w_ih (3 hidden, in), w_hh (3 hidden, hidden).
+
+    >>> import adjoint as torch
+    >>> torch.gru_cell(torch.ones(1, 2), torch.zeros(1, 1), torch.ones(3, 2), torch.ones(3, 1))
+    tensor([[0.1149]])
+    """
+    return _gru_step(_gates("gru_cell", 3, input, hx, w_ih, w_hh, b_ih), hx, w_hh, b_hh)
 
 
 # ---- layers --------------------------------------------------------------------------------------

@@ -84,7 +84,13 @@ def conj(input: Tensor) -> Tensor:
 
 
 def conjugate_transpose(input: Tensor) -> Tensor:
-    """The last two axes exchanged, and the conjugate of every element: the adjoint of a matrix."""
+    """The last two axes exchanged, and the conjugate of every element: the adjoint of a matrix.
+
+    >>> import adjoint as torch
+    >>> torch.adjoint(torch.tensor([[1j, 2.]]))
+    tensor([[0.-1.j],
+            [2.-0.j]])
+    """
     return conj(matrix_transpose(input))
 
 

@@ -17,12 +17,13 @@ from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.ops.conversion import converted, stored
 from adjoint.ops.elementwise import cast
-from adjoint.ops.shape import sizes_of
+from adjoint.ops.shape import as_strided, sizes_of
 from adjoint.trace import recorder
-from adjoint.trace.aval import aval
+from adjoint.trace.aval import aval, contiguous_strides
 from adjoint.trace.handle import Tensor
 from adjoint.trace.infer import common_dtype
 from adjoint.trace.recorder import flush, local, realize, record, record_full
+from adjoint.trace.state import warn
 
 
 def check_dtype(dtype: Any) -> DType | None:
@@ -424,6 +425,46 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
         if start != 0:
             out = out + int(start)
         out = cast(out, chosen)
+    return require_leaf(out) if requires_grad else out
+
+
+def range_with_end(start: Any, end: Any, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, layout: Any = None) -> Tensor:
+    """start, start + step, ... up to and with end, of the default dtype; deprecated (and warns), for `arange`, which leaves end out.
+
+    RuntimeError for a step of 0 or of the wrong sign.
+
+    >>> import adjoint as torch, warnings
+    >>> with warnings.catch_warnings(action="ignore"):
+    ...     torch.range(1, 4)
+    tensor([1., 2., 3., 4.])
+    """
+    warn("torch.range is deprecated, as its end is unlike that of Python's range: use torch.arange, which leaves end out")
+    start, end, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step))
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if (end - start) / step < 0:
+        raise RuntimeError(f"upper bound and lower bound inconsistent with step sign: range({start}, {end}, {step})")
+    chosen = _options(dtype, device)
+    places = cast(record("iota", (), math.floor((end - start) / step) + 1), chosen if chosen.category < 2 else dtypes.float64)
+    out = cast(places * step + start, chosen)
+    return require_leaf(out) if requires_grad else out
+
+
+def empty_strided(size: Any, stride: Any, *, dtype: Any = None, layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+    """Zeros (uninitialised in PyTorch) of the given sizes and strides, counted in elements. RuntimeError unless there are as many of both.
+
+    >>> import adjoint as torch
+    >>> torch.empty_strided((2, 3), (1, 2)).stride()
+    (1, 2)
+    """
+    sizes, steps = sizes_of((size,)), sizes_of((stride,))
+    if len(sizes) != len(steps):
+        raise RuntimeError(f"dimensionality of sizes ({len(sizes)}) must match dimensionality of strides ({len(steps)}): got {list(sizes)} and {list(steps)}")
+    if any(s < 0 for s in steps):
+        raise RuntimeError(f"empty_strided: as_strided needs strides that are not negative, got {list(steps)}")
+    need = 0 if 0 in sizes else 1 + sum((n - 1) * s for n, s in zip(sizes, steps, strict=True))
+    memory = _filled((need,), 0, _options(dtype, device), False)
+    out = memory.reshape(sizes) if contiguous_strides(sizes) == steps else as_strided(memory, sizes, steps, 0)
     return require_leaf(out) if requires_grad else out
 
 

@@ -1,4 +1,4 @@
-"""The scaled complementary error function, and what it makes of the normal distribution's tails: erfcx, log_ndtr, ndtri.
+"""The scaled complementary error function, and what it makes of the normal distribution's tails: erfcx, ndtr, log_ndtr, ndtri.
 
 All are pointwise expressions of primitives, precise to a few units in the last place wherever they are finite. `_falling` is
 erfcx for x >= 0, from which the two others that need it are made without a difference of large numbers.
@@ -85,6 +85,18 @@ def log_ndtr(input: Tensor) -> Tensor:
     return in_common(_log_ndtr, input)
 
 
+def ndtr(input: Tensor) -> Tensor:
+    """The distribution function of the standard normal distribution: erfc(-x / sqrt 2) / 2, and exp(-x^2 / 2) erfcx(-x / sqrt 2) / 2
+    below -1, where the rounding of x / sqrt 2 would be felt. NotImplementedError for complex numbers.
+
+    >>> import adjoint as torch
+    >>> torch.special.ndtr(torch.tensor([0., 1.]))
+    tensor([0.5000, 0.8413])
+    """
+    refuse("special_ndtr", (0, 1, 2), input)
+    return in_common(_ndtr, input)
+
+
 def ndtri(input: Tensor) -> Tensor:
     """The x for which `special.ndtr(x)` is p: quantiles of the standard normal distribution; NaN outside of [0, 1].
 
@@ -136,6 +148,14 @@ def _log_ndtr(x: Tensor) -> Tensor:
     above = where(low, 0.0, where(x > _VANISHES, _VANISHES, x))
     missing = _exp_of_square(above, -0.5) * _falling(above * math.sqrt(0.5))
     return where(low, log(ratio * 0.5) - below * below * 0.5, functions["log1p"](missing * -0.5))
+
+
+@composite("SpecialNdtrBackward0")
+def _ndtr(x: Tensor) -> Tensor:
+    low = x < -1
+    tail = where(low & (x > -_VANISHES), x, -1.0)
+    below = _exp_of_square(tail, -0.5) * _falling(tail * -math.sqrt(0.5)) * 0.5
+    return where(low, where(x > -_VANISHES, below, 0.0), functions["erfc"](where(low, 1.0, x) * -math.sqrt(0.5)) * 0.5)
 
 
 @composite("SpecialNdtriBackward0")

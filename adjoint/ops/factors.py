@@ -23,6 +23,7 @@ from adjoint.ops.results import public
 from adjoint.ops.shape import diagonal, matrix_transpose
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import array_of, record, tensor_from_array
+from adjoint.trace.state import warn
 
 
 def _factors(name: str, A: Tensor, pivot: bool, check: bool) -> list[Tensor]:
@@ -77,6 +78,20 @@ def lu(A: Tensor, *, pivot: bool = True) -> Any:
     """
     packed, _, order = _factors("lu", A, pivot, False)
     return return_types.linalg_lu((_permutation(order, A._aval.dtype), *_unpacked(packed)))
+
+
+def packed_lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> Any:
+    """`linalg.lu_factor`, or with `get_infos` `linalg.lu_factor_ex`, under their old name: deprecated, and warns.
+
+    >>> import adjoint as torch, warnings
+    >>> with warnings.catch_warnings(action="ignore"):
+    ...     LU, pivots = torch.lu(torch.tensor([[1., 2.], [4., 2.]]))
+    >>> pivots
+    tensor([2, 2], dtype=torch.int32)
+    """
+    warn("torch.lu is deprecated: use torch.linalg.lu_factor, or lu_factor_ex for get_infos=True")
+    three = lu_factor_ex(A, pivot=pivot)
+    return tuple(three) if get_infos else tuple(three)[:2]
 
 
 def _permutation(order: Tensor, dtype: dtypes.DType) -> Tensor:

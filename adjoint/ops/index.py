@@ -395,6 +395,20 @@ def as_value(value: Any, dtype: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def fill(input: Tensor, value: Tensor | float) -> Tensor:
+    """A tensor like `input` with one value everywhere: a number, or a tensor without axes, through which derivatives go.
+
+    RuntimeError for a tensor with axes, and for numbers that the dtype cannot hold.
+
+    >>> import adjoint as torch
+    >>> torch.fill(torch.zeros(2), 3)
+    tensor([3., 3.])
+    """
+    if isinstance(value, Tensor) and value._aval.shape:
+        raise RuntimeError(f"fill only supports 0-dimension value tensor but got tensor with {len(value._aval.shape)} dimensions.")
+    return fill_value(input, value, "fill()")
+
+
 def fill_value(target: Tensor, value: Any, call: str = "fill_()") -> Tensor:
     """A number or tensor as a value of the target's shape and dtype."""
     shape, dtype = tuple(target._aval.shape), target._aval.dtype

@@ -266,6 +266,32 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
     return tensor_from_array(np.asarray(drawn), dtype=input._aval.dtype)
 
 
+def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) -> Tensor:
+    """How many of `count` trials succeed, each with probability `prob`; broadcast, by the host's generator seeded from this stream.
+
+    ValueError unless both are floating and of one dtype. Counts are cut to whole numbers; those below 0 are 0, and
+    probabilities outside of [0, 1] are the nearer end.
+
+    >>> import adjoint as torch
+    >>> torch.binomial(torch.tensor([3., 5.]), torch.tensor([0., 1.]))
+    tensor([0., 5.])
+    """
+    import numpy as np
+
+    from adjoint.trace.recorder import array_of, tensor_from_array
+
+    dtype = count._aval.dtype
+    for name, t in (("count", count), ("prob", prob)):
+        if not t._aval.dtype.is_floating_point:
+            raise ValueError(f"binomial only supports floating-point dtypes for {name}, got: {dtypes.LEGACY[t._aval.dtype]}; convert with .float()")
+    if prob._aval.dtype is not dtype:
+        raise ValueError(f"binomial: count has dtype {dtype.name} and prob {prob._aval.dtype.name}; convert one with .to()")
+    n, p = (array_of(cast(t.detach(), dtypes.float64)) for t in (count, prob))
+    host = (default_generator if generator is None else generator).host()
+    drawn = host.binomial(np.maximum(np.nan_to_num(n), 0).astype(np.int64), np.clip(np.nan_to_num(p), 0, 1)).astype(np.float64)
+    return cast(tensor_from_array(np.asarray(np.where(np.isnan(n) | np.isnan(p), np.nan, drawn))), dtype)
+
+
 # --- in place -----------------------------------------------------------------------------------------------------------
 
 
@@ -302,6 +328,38 @@ def bernoulli_(t: Tensor, p: Any = 0.5, generator: Generator | None = None) -> T
 def exponential_(t: Tensor, lambd: float = 1.0, generator: Generator | None = None) -> Tensor:
     ew.refuse("exponential_", (2,), t)
     return _fill(t, -ew.log(1.0 - uniform(tuple(t._aval.shape), _float_of(t), generator)) / lambd)
+
+
+def geometric_(t: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
+    """Fill with numbers of trials up to the first success, 1, 2, ..., of probability p each: ceil(log(1 - u) / log(1 - p))."""
+    if not 0 < p < 1:
+        raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
+    ew.refuse("geometric_", (1, 2), t)
+    wide = dtypes.float64 if t._aval.dtype.category < 2 else _float_of(t)
+    drawn = ew.log(1.0 - uniform(tuple(t._aval.shape), wide, generator)) / math.log1p(-p)
+    return _fill(t, ew.clamp(ew.functions["ceil"](drawn), min=1.0))
+
+
+def cauchy_(t: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Fill with draws from the Cauchy distribution: median + sigma tan(pi (u - 1/2))."""
+    if t._aval.dtype.category < 2:
+        raise RuntimeError(
+            f"Cauchy distribution is a continuous probability distribution. dtype must be a floating point but you specified {t._aval.dtype.name}"
+        )
+    ew.refuse("cauchy_", (2,), t)
+    if not sigma > 0:
+        raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
+    wide = _float_of(t)
+    step = 2.0**-54 if wide is dtypes.float64 else 2.0**-25  # between two multiples, so that no draw is at the poles
+    return _fill(t, ew.functions["tan"]((uniform(tuple(t._aval.shape), wide, generator) + (step - 0.5)) * math.pi) * sigma + median)
+
+
+def log_normal_(t: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Generator | None = None) -> Tensor:
+    """Fill with exp of normal draws of this mean and standard deviation."""
+    ew.refuse("log_normal_", (2,), t)
+    if not std > 0:
+        raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
+    return _fill(t, ew.exp(gaussian(tuple(t._aval.shape), _float_of(t), generator) * std + mean))
 
 
 def _count_of(d: DType) -> int:

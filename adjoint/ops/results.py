@@ -41,6 +41,11 @@ TAKES_OUT = frozenset(
     cat stack hstack vstack dstack column_stack tril triu diag narrow_copy slice_scatter gather take_along_dim
     index_select take scatter scatter_add scatter_reduce index_add index_copy index_reduce masked_select nonzero isin
     """
+    # copies of views
+    """
+    alias_copy as_strided_copy detach_copy diagonal_copy expand_copy permute_copy select_copy slice_copy split_copy split_with_sizes_copy
+    squeeze_copy t_copy transpose_copy unbind_copy unfold_copy unsqueeze_copy view_as_complex_copy view_as_real_copy view_copy
+    """
     # products and matrices
     """
     mm mv dot bmm outer addmm baddbmm addmv kron tensordot inner vdot addr addbmm inv cholesky qr svd slogdet
@@ -53,13 +58,19 @@ TAKES_OUT = frozenset(
     """
     # new tensors, random numbers
     """
-    zeros ones empty full eye arange linspace logspace rand randn randint randperm normal bernoulli multinomial
+    zeros ones empty full eye arange range linspace logspace rand randn randint randperm normal bernoulli multinomial
     """
     # modules
     """
     fft.fft fft.fft2 fft.fftfreq fft.fftn fft.hfft fft.hfft2 fft.hfftn fft.ifft fft.ifft2 fft.ifftn fft.ihfft fft.ihfft2
     fft.ihfftn fft.irfft fft.irfft2 fft.irfftn fft.rfft fft.rfft2 fft.rfftfreq fft.rfftn
-    special.entr special.erfcx special.log_ndtr special.ndtri special.i0 special.i0e special.i1 special.i1e special.logit
+    special.entr special.erfcx special.airy_ai special.bessel_j0 special.bessel_j1 special.bessel_y0 special.bessel_y1 special.gammainc
+    special.gammaincc special.modified_bessel_k0 special.modified_bessel_k1 special.scaled_modified_bessel_k0
+    special.scaled_modified_bessel_k1 special.spherical_bessel_j0 special.zeta special.multigammaln special.round igamma igammac
+    special.chebyshev_polynomial_t special.chebyshev_polynomial_u special.chebyshev_polynomial_v special.chebyshev_polynomial_w
+    special.shifted_chebyshev_polynomial_t special.shifted_chebyshev_polynomial_u special.shifted_chebyshev_polynomial_v
+    special.shifted_chebyshev_polynomial_w special.hermite_polynomial_h special.hermite_polynomial_he special.laguerre_polynomial_l
+    special.legendre_polynomial_p special.modified_bessel_i0 special.modified_bessel_i1 special.log_ndtr special.ndtri special.i0 special.i0e special.i1 special.i1e special.logit
     special.logsumexp special.ndtr special.polygamma special.sinc special.xlog1py special.xlogy
     nn.functional.avg_pool2d nn.functional.avg_pool3d nn.functional.gelu nn.functional.hardshrink nn.functional.linear
     nn.functional.logsigmoid nn.functional.normalize nn.functional.softplus nn.functional.softshrink
@@ -67,7 +78,7 @@ TAKES_OUT = frozenset(
 )
 # Functions that compute in the dtype of `out` unless told otherwise; a dtype that they are told must be that of `out`.
 FOLLOW = frozenset(
-    "sum prod cumsum cumprod nansum zeros ones empty full eye arange linspace logspace rand randn randint randperm "
+    "sum prod cumsum cumprod nansum zeros ones empty full eye arange range linspace logspace rand randn randint randperm "
     "fft.fftfreq fft.rfftfreq".split()
 )
 JOINING = frozenset("cat stack hstack vstack dstack column_stack".split())  # a dtype that does not fit is a TypeError here

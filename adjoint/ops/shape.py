@@ -10,7 +10,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from adjoint import dtypes
+from adjoint import dtypes, layouts
 from adjoint.trace import strides
 from adjoint.trace.aval import contiguous_strides
 from adjoint.trace.handle import Tensor
@@ -364,8 +364,8 @@ def in_order(input: Tensor, memory_format: Any = None) -> bool:
     >>> torch.zeros(2, 4, 4, 3).permute(0, 3, 1, 2).is_contiguous(memory_format=torch.channels_last)
     True
     """
-    if memory_format in (dtypes.channels_last, dtypes.channels_last_3d):
-        rank = 4 if memory_format is dtypes.channels_last else 5
+    if memory_format in (layouts.channels_last, layouts.channels_last_3d):
+        rank = 4 if memory_format is layouts.channels_last else 5
         a = input._aval
         if len(a.shape) != rank:
             return False

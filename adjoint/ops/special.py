@@ -54,16 +54,6 @@ def entr(x: Tensor) -> Tensor:
     return where(x <= 0, where(x == 0, 0.0, -math.inf), -x * log(where(x <= 0, 1.0, x)))
 
 
-def ndtr(input: Tensor) -> Tensor:
-    """The distribution function of the standard normal distribution, erfc(-x / sqrt 2) / 2.
-
-    >>> import adjoint as torch
-    >>> torch.special.ndtr(torch.tensor([0., 1.]))
-    tensor([0.5000, 0.8413])
-    """
-    return in_common(lambda x: functions["erfc"](x * -math.sqrt(0.5)) * 0.5, input)
-
-
 def xlog1py(input: Tensor | float, other: Tensor | float) -> Tensor:
     """input log(1 + other), 0 where input is 0 (but NaN where other is).
 
@@ -241,17 +231,17 @@ def _zeta(s: int, q: Tensor) -> Tensor:
     u = 1 / (q + first)
     square, tail = u * u, u * 0
     for j in range(12, 0, -1):
-        factor = _bernoulli(2 * j) / math.factorial(2 * j) * math.prod(range(s, s + 2 * j - 1))
+        factor = bernoulli(2 * j) / math.factorial(2 * j) * math.prod(range(s, s + 2 * j - 1))
         tail = tail * square + float(factor)
     return total + pow(u, s - 1) / (s - 1) + pow(u, s) * (0.5 + u * tail)
 
 
 @functools.cache
-def _bernoulli(n: int) -> Fraction:
+def bernoulli(n: int) -> Fraction:
     """B_n, by the recurrence of their sums with binomial coefficients."""
     if n == 0:
         return Fraction(1)
-    return -sum((math.comb(n + 1, k) * _bernoulli(k) for k in range(n)), Fraction(0)) / (n + 1)
+    return -sum((math.comb(n + 1, k) * bernoulli(k) for k in range(n)), Fraction(0)) / (n + 1)
 
 
 def _cotangent_derivative(c: Tensor, n: int) -> Tensor:

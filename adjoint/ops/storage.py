@@ -7,6 +7,7 @@ already look at its memory, a tensor without a name keeps that for them: `hand_o
 
 from __future__ import annotations
 
+import mmap
 import weakref
 from collections.abc import Callable
 from sys import getrefcount
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from adjoint.dtypes import DType
 from adjoint.ops import shape
 from adjoint.trace import recorder, views
 from adjoint.trace.aval import aval, contiguous_strides
@@ -101,6 +103,74 @@ class UntypedStorage:
 def untyped_storage(self: Tensor) -> UntypedStorage:
     """The memory behind the tensor; equal for tensors that share it."""
     return UntypedStorage(base_of(self))
+
+
+class TypedStorage(UntypedStorage):
+    """The memory behind a tensor and its views, counted in elements of its dtype.
+
+    >>> import adjoint as torch
+    >>> x = torch.tensor([[1., 2.], [3., 4.]])
+    >>> x[1].storage().size(), x[1].storage()[0]
+    (4, 1.0)
+    """
+
+    def size(self) -> int:
+        return self._tensor._aval.size
+
+    __len__ = size
+
+    @property
+    def dtype(self) -> DType:
+        return self._tensor._aval.dtype
+
+    def element_size(self) -> int:
+        return self._tensor._aval.dtype.itemsize
+
+    def tolist(self) -> list:
+        return recorder.array_of(self._tensor).reshape(-1).tolist()
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.tolist()[place]
+
+    def untyped(self) -> UntypedStorage:
+        return UntypedStorage(self._tensor)
+
+
+def typed_storage(self: Tensor) -> TypedStorage:
+    """The memory behind the tensor, as elements of its dtype; equal for tensors that share it."""
+    return TypedStorage(base_of(self))
+
+
+# --- memory that processes share --------------------------------------------------------------------------------------
+
+
+def share_memory_(self: Tensor) -> Tensor:
+    """Move the tensor to memory that processes forked from this one later share; returns the tensor itself.
+
+    Writes of each are seen by all (like those to an array from `numpy()`), without any order among them. Views made before
+    keep the memory they had.
+
+    >>> import adjoint as torch
+    >>> torch.ones(2).share_memory_().is_shared()
+    True
+    """
+    a = self._aval
+    if a.size and not is_shared(self):
+        array: np.ndarray = np.ndarray(tuple(a.shape), a.dtype.np, mmap.mmap(-1, a.nbytes))
+        array[...] = recorder.array_of(shape.contiguous(self.detach()))  # type: ignore[attr-defined]
+        set_data(self, views.share(array, a.dtype))
+    return self
+
+
+def is_shared(self: Tensor) -> bool:
+    """Whether `share_memory_` has moved the tensor's memory to where processes share it.
+
+    >>> import adjoint as torch
+    >>> torch.ones(2).is_shared()
+    False
+    """
+    escape = base_of(self)._escape
+    return escape is not None and escape.array is not None and isinstance(escape.array.base, mmap.mmap)
 
 
 # --- showing other memory ---------------------------------------------------------------------------------------------

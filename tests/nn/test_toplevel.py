@@ -30,6 +30,11 @@ torch.cosine_embedding_loss(x, x + b, torch.tensor([1.0, -1.0]).double(), 0.1, 2
 torch.kl_div(x, p), torch.kl_div(x, p.log(), 2, log_target=True), torch.kl_div(x, p, reduction=7)
 torch.margin_ranking_loss(x, x.flip(0), torch.ones(2, 3).double(), 0.5, 0), torch.poisson_nll_loss(x, p, True, False, 1e-8, 1)
 torch.triplet_margin_loss(x, x + b, x * 2, 1.0, 2.0, 1e-6, True, 2), torch.triplet_margin_loss(x, x + b, x * 2)
+torch.constant_pad_nd(x, (1, 2), 0.5), torch.constant_pad_nd(x, [-1, 0, 1, 0]), torch.rnn_tanh_cell(x, x[:, :2], w[0, :2], w[1, :2, :2], b[:2], b[1:])
+torch.rnn_relu_cell(x, x[:, :2], w[0, :2], w[1, :2, :2]), torch.gru_cell(x, x[:, :1], w[0, :3], w[1, :3, :1], b, b)
+torch.lstm_cell(x, (x[:, :1], x[:, 1:2]), w[0], w[1, :, :1]), torch.lstm_cell(x, [x[:, :1], x[:, 1:2]], w[0], w[1, :, :1], w[0, :, 0], w[1, :, 0])
+torch.embedding_bag(x, k, torch.tensor([0, 1]), False, 0)[0], torch.embedding_bag(x, k, torch.tensor([0, 1, 1]), mode=1)[:3]
+torch.embedding_bag(x, k, torch.tensor([0, 1, 1]), False, 2), torch.embedding_bag(x, k, torch.tensor([0, 2]), False, 0, False, p[0], True)[0]
 torch.ctc_loss(x[:, None].log_softmax(-1), torch.tensor([[1]]), [2], [1]), torch.ctc_loss(x[:, None].log_softmax(-1), torch.tensor([[1]]), [2], [1], 0, 0, True)
 """.strip().splitlines()
 
@@ -117,3 +122,18 @@ def test_reductions_are_numbers() -> None:
         torch.embedding(torch.tensor([0]), torch.ones(2, 2))
     with pytest.raises(RuntimeError, match="takes the table first"):
         torch.embedding_renorm_(torch.tensor([0]), torch.ones(2, 2), 1.0, 2.0)
+
+
+def test_bags_without_a_row_and_cells_of_wrong_shapes() -> None:
+    table = torch.tensor([[1.0, 5.0], [2.0, 3.0], [9.0, 9.0]])
+    out, bag, sizes, rows = torch.embedding_bag(table, torch.tensor([0, 1, 2, 2]), torch.tensor([0, 3, 4]), False, 2, padding_idx=2)
+    assert (out.tolist(), bag.tolist(), sizes.tolist(), rows.tolist()) == ([[2, 5], [0, 0], [0, 0]], [0, 0, 0, 1], [2, 0, 0], [[1, 0], [0, 0], [0, 0]])
+    with pytest.raises(RuntimeError, match="mode must be 0"):
+        torch.embedding_bag(table, torch.tensor([0]), torch.tensor([0]), False, 3)
+    x, h, w = torch.ones(2, 3), torch.ones(2, 4), torch.ones(4, 3)
+    with pytest.raises(RuntimeError, match=r"w_hh must have shape \[4, 4\].*has \[4, 3\]"):
+        torch.rnn_tanh_cell(x, h, w, w)
+    with pytest.raises(RuntimeError, match=r"hx \(N, hidden\) are needed"):
+        torch.gru_cell(x, h[0], w, w)
+    with pytest.raises(RuntimeError, match="two hidden states, but got 1"):
+        torch.lstm_cell(x, (h,), w, w)

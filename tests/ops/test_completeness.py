@@ -28,9 +28,14 @@ OTHER_FUNCTIONS = {
     "tests/autograd": "enable_grad inference_mode no_grad set_grad_enabled is_grad_enabled eager is_eager vmap "
     "set_anomaly_enabled is_anomaly_enabled is_anomaly_check_nan_enabled",
     "tests/ops/test_random.py": "Generator bernoulli get_rng_state initial_seed manual_seed multinomial normal poisson rand rand_like "
-    "randint randint_like randn randn_like randperm seed set_rng_state",
-    "tests/ops/test_queries.py": "Size Tensor memory_format allclose device dtype empty equal finfo get_default_dtype iinfo is_floating_point "
-    "is_nonzero is_tensor numel scalar_tensor set_default_dtype set_printoptions get_num_threads set_num_threads attach stats set_flush_denormal is_inference",
+    "randint randint_like randn randn_like randperm seed set_rng_state binomial",
+    "tests/ops/test_queries.py": "Size Tensor allclose device dtype empty equal finfo get_default_dtype iinfo is_floating_point "
+    "is_nonzero is_tensor numel scalar_tensor set_default_dtype set_printoptions get_num_threads set_num_threads attach stats set_flush_denormal is_inference "
+    "get_device is_same_size",
+    "tests/test_settings.py": "use_deterministic_algorithms are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled "
+    "set_deterministic_debug_mode get_deterministic_debug_mode set_float32_matmul_precision get_float32_matmul_precision set_default_device "
+    "get_default_device set_num_interop_threads get_num_interop_threads set_warn_always is_warn_always_enabled typename layout memory_format "
+    "is_inference_mode_enabled",
     "tests/ops/test_in_place.py": "as_strided_ conj_physical_ detach_ resize_as_",
     "tests/test_amp.py": "autocast is_autocast_enabled get_autocast_dtype set_autocast_enabled set_autocast_dtype",
     "tests/runtime": "VerificationError",
@@ -40,7 +45,7 @@ OTHER_FUNCTIONS = {
     "tests/compiler": "compile",
     "tests/ops/test_exchange.py": "asarray from_dlpack frombuffer",
     "tests/nn": "dropout feature_dropout alpha_dropout feature_alpha_dropout dropout_ feature_dropout_ alpha_dropout_ feature_alpha_dropout_ "
-    "embedding_renorm_ conv_transpose1d conv_transpose3d prelu hardshrink bilinear "
+    "embedding_renorm_ embedding_bag constant_pad_nd rnn_tanh_cell rnn_relu_cell lstm_cell gru_cell conv_transpose1d conv_transpose3d prelu hardshrink bilinear "
     "cosine_similarity pairwise_distance pdist rms_norm celu celu_ selu selu_ rrelu rrelu_ threshold threshold_ batch_norm instance_norm layer_norm "
     "group_norm embedding avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d max_pool1d max_pool1d_with_indices max_pool2d max_pool3d "
     "pixel_shuffle pixel_unshuffle channel_shuffle binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss hinge_embedding_loss kl_div "
@@ -49,14 +54,15 @@ OTHER_FUNCTIONS = {
 OTHER_METHODS = {
     "tests/autograd": "backward detach detach_ grad grad_dtype grad_fn is_leaf register_hook "
     "register_post_accumulate_grad_hook requires_grad requires_grad_ retain_grad retains_grad data",
-    "tests/ops/test_random.py": "bernoulli bernoulli_ exponential_ multinomial normal_ random_ uniform_",
+    "tests/ops/test_random.py": "bernoulli bernoulli_ cauchy_ exponential_ geometric_ log_normal_ multinomial normal_ random_ uniform_",
     "tests/ops/test_exchange.py": "__dlpack__ __dlpack_device__ __rmatmul__",
     "tests/trace/test_views.py": "adjoint as_strided_ dsplit hsplit is_set_to resize_ resize_as_ set_ squeeze_ storage_offset swapaxes_ "
     "swapdims_ t_ transpose_ unsqueeze_ untyped_storage vsplit",
     "tests/ops/test_queries.py": "H T allclose cpu cuda data_ptr device dim dtype element_size equal get_device is_complex is_contiguous is_cuda "
     "is_floating_point is_inference is_nonzero is_same_size is_signed is_sparse itemsize layout mH mT names nbytes ndim ndimension nelement numel output_nr real shape size "
     "stride __array__ __array_priority__ __array_ufunc__ __array_wrap__ __bool__ __contains__ __copy__ __deepcopy__ __float__ __index__ __int__ __iter__ __len__ "
-    "share_memory_ is_shared pin_memory",
+    "share_memory_ is_shared pin_memory is_pinned is_distributed is_cpu is_meta is_sparse_csr is_quantized is_mkldnn is_nested is_mps is_vulkan "
+    "is_xla is_xpu is_ipu is_maia is_mtia storage const_data_ptr dim_order new apply_ map_ map2_",
     "tests/ops/test_types.py": "half bfloat16",
     "tests/ops/test_numeric.py": "float_power_ conj_physical_",
     "tests/nn": "hardshrink prelu",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 
 import numpy as np
 import pytest
 
 import adjoint as torch
+from adjoint.ops.copies import FUNCTIONS
 
 
 def test_shape_and_layout() -> None:
@@ -52,6 +54,75 @@ def test_kind() -> None:
     assert x.device == torch.device("cpu")
     with pytest.raises(RuntimeError, match="cuda"):
         torch.zeros(2, device="cuda")
+
+
+def test_where_a_tensor_is() -> None:
+    x = torch.zeros(2, 3)
+    assert x.is_cpu and not any([x.is_meta, x.is_quantized, x.is_mkldnn, x.is_nested, x.is_xla, x.is_mps, x.is_sparse_csr])
+    assert torch.get_device(x) == -1 and torch.is_same_size(x, x + 1) and not torch.is_same_size(x, x.t())
+    assert x.pin_memory() is x and not x.is_pinned() and not x.is_distributed()
+    assert x.dim_order() == (0, 1) and x.t().dim_order() == (1, 0)
+    assert x.new(2, 1).shape == (2, 1) and x.double().new([1, 2]).dtype is torch.float64 and x.new().shape == (0,) and x.new(x.shape).shape == (2, 3)
+    assert (x.new_empty_strided((2, 3), (1, 2)).stride(), x.const_data_ptr() == x.data_ptr()) == ((1, 2), True)
+    with pytest.raises(TypeError, match="must be Tensor, not int"):
+        torch.is_same_size(x, 1)
+    with pytest.raises(TypeError, match="must be Tensor, not list"):
+        torch.get_device([1])
+
+
+def test_storage_counts_elements_or_bytes() -> None:
+    x = torch.arange(6).reshape(2, 3)
+    stored = x[1].storage()
+    assert (stored.size(), len(stored), stored.nbytes(), stored.element_size(), stored.dtype) == (6, 6, 48, 8, torch.int64)
+    assert stored.tolist() == [0, 1, 2, 3, 4, 5] and stored[2] == 2 and stored.data_ptr() == x.data_ptr() and stored == x.storage()
+    assert stored.untyped().nbytes() == 48 and stored.untyped() == x.untyped_storage()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_processes_share_memory() -> None:
+    x, plain = torch.ones(3), torch.ones(3)
+    w = torch.nn.Parameter(torch.ones(2))
+    assert x.share_memory_() is x and x.is_shared() and x[1:].is_shared() and not plain.is_shared()
+    assert w.share_memory_() is w and w.is_shared() and w.requires_grad and w.is_leaf
+    child = os.fork()
+    if child == 0:
+        try:
+            with torch.eager(), torch.no_grad():  # the threads of the parent are not here
+                for t in (x, plain, w):
+                    t.add_(1)
+                    t.tolist()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert (x.tolist(), plain.tolist(), w.tolist()) == ([2.0] * 3, [1.0] * 3, [2.0] * 2)
+    x.mul_(3)
+    (w * w).sum().backward()
+    assert x.tolist() == [6.0] * 3 and x.is_shared() and w.grad.tolist() == [4.0, 4.0] and w.is_shared()
+
+
+def test_python_functions_of_elements() -> None:
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert x.apply_(lambda a: a * 2) is x and x.tolist() == [[2, 4], [6, 8]]
+    assert x.map_(torch.tensor([1.0, 2.0]), lambda a, b: a - b).tolist() == [[1, 2], [5, 6]]
+    assert x[0].map2_(torch.tensor(1.0), torch.tensor([2.0]), lambda a, b, c: a + b * c).tolist() == [3, 4]
+    assert x.tolist() == [[3, 4], [5, 6]] and torch.tensor([1.5]).bfloat16().apply_(lambda a: a + 1).tolist() == [2.5]
+    with pytest.raises(RuntimeError, match="requires grad"):
+        torch.ones(2, requires_grad=True).apply_(abs)
+    with pytest.raises(TypeError, match="not callable"):
+        x.apply_(1)
+    with pytest.raises(RuntimeError, match="dtypes float32 and int64"):
+        x.map_(torch.tensor([1]), max)
+
+
+def test_copies_do_not_share_memory() -> None:
+    for names, (tensor, others) in FUNCTIONS.items():
+        for name in names.split():
+            x = eval(f"torch.tensor({tensor})")
+            before = x.tolist()
+            copied = eval(f"torch.{name}_copy(x, {others})")
+            for part in copied if isinstance(copied, tuple) else (copied,):
+                part.zero_()
+            assert x.tolist() == before, name
 
 
 def test_values_in_python() -> None:

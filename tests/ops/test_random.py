@@ -31,6 +31,10 @@ DRAWS: dict[str, Callable[[], Any]] = {
     "normal_": lambda: torch.zeros(4).normal_(1, 2),
     "bernoulli_": lambda: torch.zeros(9).bernoulli_(0.3),
     "exponential_": lambda: torch.zeros(4).exponential_(2.0),
+    "binomial": lambda: torch.binomial(torch.full((9,), 20.0), torch.full((9,), 0.4)),
+    "geometric_": lambda: torch.zeros(9).geometric_(0.2),
+    "cauchy_": lambda: torch.zeros(4).cauchy_(1, 2),
+    "log_normal_": lambda: torch.zeros(4).log_normal_(0.5, 0.3),
     "random_": lambda: torch.zeros(4, dtype=torch.int64).random_(10),
 }
 
@@ -100,6 +104,24 @@ def test_moments() -> None:
     assert not (m == 1).any()
 
 
+def test_distributions_of_further_draws() -> None:
+    """Quantiles and moments, within five standard errors."""
+    torch.manual_seed(12)
+    n = 20000
+    z = torch.zeros(n, dtype=torch.float64)
+    k = z.clone().geometric_(0.25).numpy()
+    assert k.min() == 1 and (k == np.floor(k)).all() and abs(k.mean() - 4) < 5 * np.sqrt(12 / n)
+    assert abs((k == 1).mean() - 0.25) < 5 * np.sqrt(0.1875 / n)
+    assert torch.zeros(n, dtype=torch.int64).geometric_(0.25).min().item() == 1
+    c = z.clone().cauchy_(1.0, 2.0).numpy()
+    assert np.isfinite(c).all() and all(abs((c < edge).mean() - p) < 5 * 0.5 / np.sqrt(n) for edge, p in ((-1, 0.25), (1, 0.5), (3, 0.75)))
+    g = np.log(z.clone().log_normal_(0.5, 0.3).numpy())
+    assert abs(g.mean() - 0.5) < 5 * 0.3 / np.sqrt(n) and abs(g.std() - 0.3) < 5 * 0.3 / np.sqrt(2 * n)
+    b = torch.binomial(torch.full((n,), 10.0), torch.tensor(0.3)).numpy()
+    assert abs(b.mean() - 3) < 5 * np.sqrt(2.1 / n) and abs(b.var() - 2.1) < 5 * 2.1 * np.sqrt(2 / n)
+    assert torch.binomial(torch.tensor([-2.0, 5.0, 5.0, np.nan]), torch.tensor([0.5, 1.5, -1.0, 0.5])).tolist()[:3] == [0, 5, 0]
+
+
 def test_permutations_are_permutations() -> None:
     assert sorted(torch.randperm(50).tolist()) == list(range(50))
     draws = torch.multinomial(torch.ones(20, 6), 6)
@@ -109,6 +131,16 @@ def test_permutations_are_permutations() -> None:
 def test_errors() -> None:
     with pytest.raises(RuntimeError, match="std >= 0"):
         torch.normal(0.0, -1.0, (2,))
+    for call, message in (
+        (lambda: torch.ones(2).geometric_(1.0), "p to be in"), (lambda: torch.ones(2).cauchy_(0, -1), "sigma > 0"),
+        (lambda: torch.ones(2).log_normal_(0, 0), "std > 0"), (lambda: torch.ones(2, dtype=torch.int64).cauchy_(), "continuous"),
+    ):  # fmt: skip
+        with pytest.raises(RuntimeError, match=message):
+            call()
+    with pytest.raises(ValueError, match="only supports floating-point dtypes for count, got: Long"):
+        torch.binomial(torch.tensor([5]), torch.tensor([0.5]))
+    with pytest.raises(ValueError, match="convert one"):
+        torch.binomial(torch.tensor([5.0]), torch.tensor([0.5], dtype=torch.float64))
     with pytest.raises(RuntimeError, match="from"):
         torch.randint(5, 5, (2,))
     with pytest.raises(RuntimeError, match="negative dimension"):

@@ -154,3 +154,85 @@ def test_further_derivatives_of_error_functions() -> None:
     assert third(special.ndtri, p) == pytest.approx([(1 + 2 * a * a) * (2 * pi * exp(a * a)) ** 1.5 for a in q], rel=1e-11)
     h = [(a, exp(-a * a / 2) / sqrt(2 * pi) / special.ndtr(torch.tensor(a, dtype=torch.float64)).item()) for a in (-2.0, 0.4, 2.0)]
     assert third(special.log_ndtr, [a for a, _ in h]) == pytest.approx([(a * a - 1) * b + 3 * a * b * b + 2 * b**3 for a, b in h], rel=1e-11)
+
+
+def wave_size(x: float) -> float:
+    return sqrt(2 / (pi * max(abs(x), 0.6)))
+
+
+BESSEL_LIKE = {  # places; the value and slope by mpmath; what an error is compared with
+    "bessel_j0": ([-30.0, -2.0, 0.0, 1e-5, 1.9, 2.0, 2.1, 7.0, 24.9, 700.0], lambda mp, x: (mp.besselj(0, x), -mp.besselj(1, x)), wave_size),
+    "bessel_j1": ([-30.0, -2.0, 1e-5, 1.9, 2.0, 2.1, 7.0, 24.9, 700.0], lambda mp, x: (mp.besselj(1, x), mp.besselj(1, x, 1)), wave_size),
+    "bessel_y0": ([1e-5, 0.3, 1.9, 2.1, 7.0, 24.9, 700.0], lambda mp, x: (mp.bessely(0, x), -mp.bessely(1, x)), wave_size),
+    "bessel_y1": ([1e-5, 0.3, 1.9, 2.1, 7.0, 24.9, 700.0], lambda mp, x: (mp.bessely(1, x), mp.bessely(1, x, 1)), wave_size),
+    "modified_bessel_k0": ([1e-30, 1e-5, 0.3, 0.99, 1.01, 2.0, 9.0, 80.0], lambda mp, x: (mp.besselk(0, x), -mp.besselk(1, x)), lambda x: 0),
+    "modified_bessel_k1": ([1e-15, 1e-5, 0.3, 0.99, 1.01, 2.0, 9.0, 80.0], lambda mp, x: (mp.besselk(1, x), -mp.besselk(0, x) - mp.besselk(1, x) / x), lambda x: 0),
+    "spherical_bessel_j0": ([-9.0, -1e-3, 0.0, 0.4, 0.6, 20.0], lambda mp, x: (mp.sinc(x), (mp.cos(x) - mp.sinc(x)) / x if x else mp.mpf(0)), lambda x: min(1, 1 / abs(x or 1))),
+    "airy_ai": ([-25.0, -3.0, -1.6, -1.4, 0.0, 0.9, 1.1, 5.0, 12.0], lambda mp, x: (mp.airyai(x), mp.airyai(x, 1)), lambda x: 0.3 if x < 0 else 0),
+    "gammainc of 0.25": ([1e-20, 0.1, 0.49, 0.51, 3.0, 20.0], lambda mp, x: (mp.gammainc(0.25, 0, x, True), x ** (mp.mpf(0.25) - 1) * mp.exp(-x) / mp.gamma(0.25)), lambda x: 0),
+    "gammaincc of 0.25": ([1e-20, 0.1, 0.49, 0.51, 3.0, 20.0], lambda mp, x: (mp.gammainc(0.25, x, mp.inf, True), -(x ** (mp.mpf(0.25) - 1)) * mp.exp(-x) / mp.gamma(0.25)), lambda x: 0),
+    "gammainc of 40": ([0.1, 20.0, 39.5, 41.0, 60.0], lambda mp, x: (mp.gammainc(40, 0, x, True), x**39 * mp.exp(-x) / mp.gamma(40)), lambda x: 0),
+    "gammaincc of 1000": ([900.0, 990.0, 1000.0, 1010.0, 1200.0], lambda mp, x: (mp.gammainc(1000, x, mp.inf, True), -mp.exp(999 * mp.log(x) - x - mp.loggamma(1000))), lambda x: 0),
+    "ndtr": ([-12.0, -3.0, -1.1, -0.9, 0.0, 2.0], lambda mp, x: (mp.ncdf(x), mp.npdf(x)), lambda x: 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BESSEL_LIKE)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_further_functions_against_many_digits(name: str, dtype: torch.dtype) -> None:
+    mpmath = pytest.importorskip("mpmath")
+    places, exact, size = BESSEL_LIKE[name]
+    called, _, first = name.partition(" of ")
+    function = getattr(special, called)
+    if first:
+        function = lambda x, f=function: f(torch.tensor(float(first), dtype=dtype), x)  # noqa: E731
+    x = torch.tensor(places, dtype=dtype)
+    with mpmath.workdps(40):
+        values = [[float(v) for v in exact(mpmath.mp, mpmath.mp.mpf(p))] for p in x.tolist()]
+    got = with_slope(function, x.tolist(), dtype)
+    bound = 60 * 2.0**-52 if dtype is torch.float64 else 2.0**-23 * (4 if called != "ndtr" else 60)
+    for numbers, wanted in zip(got, np.array(values).T, strict=True):
+        scale = np.maximum(np.abs(wanted), [size(p) for p in x.tolist()])
+        assert (np.abs(numbers.astype(np.float64) - wanted) <= bound * scale + float(torch.finfo(dtype).tiny)).all(), (numbers, wanted)
+
+
+def test_further_functions_at_their_ends() -> None:
+    for dtype in (torch.float64, torch.float32):
+        ends = torch.tensor([0.0, inf, -1.0, np.nan], dtype=dtype)
+        for name, wanted in {"bessel_y0": [-inf, 0], "bessel_y1": [-inf, 0], "modified_bessel_k0": [inf, 0], "scaled_modified_bessel_k1": [inf, 0]}.items():
+            found = getattr(special, name)(ends)
+            assert found[:2].tolist() == wanted and found[2:].isnan().all(), name
+        for name, at_0 in {"bessel_j0": 1, "bessel_j1": 0, "spherical_bessel_j0": 1}.items():
+            found = getattr(special, name)(torch.tensor([0.0, inf, -inf, np.nan], dtype=dtype))
+            assert found[:3].tolist() == [at_0, 0, 0] and found[3].isnan(), name
+        assert special.airy_ai(torch.tensor([inf, -inf], dtype=dtype)).tolist() == [0, 0] and special.airy_ai(ends)[3].isnan()
+    a, x = torch.tensor([0.0, 1.0, 1.0, inf, 0.0, -1.0, 1.0, inf]), torch.tensor([1.0, 0.0, inf, 1.0, 0.0, 1.0, -1.0, inf])
+    assert torch.igamma(a, x)[:4].tolist() == [1, 0, 1, 0] and torch.igammac(a, x)[:4].tolist() == [0, 1, 0, 1]
+    assert torch.igamma(a, x)[4:].isnan().all() and torch.igammac(a, x)[4:].isnan().all()
+    assert special.ndtr(torch.tensor([-inf, -50.0, inf])).tolist() == [0, 0, 1]
+
+
+def test_zeta_of_all_kinds() -> None:
+    s, q = torch.tensor([2.0, 1.5, 40.0, 3.0, 2.0]).double(), torch.tensor([1.0, 900.0, 300.0, -2.5, -0.25]).double()
+    wanted = [pi**2 / 6, None, None, None, None]
+    for k in range(1, 5):
+        terms = (q[k].item() + np.arange(3_000_000.0)) ** -s[k].item()
+        end = q[k].item() + 3_000_000 - 0.5
+        wanted[k] = float(np.sum(terms[::-1])) + end ** (1 - s[k].item()) / (s[k].item() - 1)
+    assert special.zeta(s, q).tolist() == pytest.approx(wanted, rel=1e-13)
+    x = q.clone().requires_grad_()
+    special.zeta(s, x).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), (-s * special.zeta(s + 1, q)).numpy(), rtol=1e-12)
+    ends = special.zeta(torch.tensor([1.0, 2.0, 3.0, 0.5, 2.5]), torch.tensor([2.0, 0.0, -4.0, 1.0, -1.5]))
+    assert ends[:3].tolist() == [inf] * 3 and ends[3:].isnan().all()
+    assert special.zeta(2, torch.tensor([1.0])).item() == pytest.approx(pi**2 / 6) and special.zeta(torch.tensor(2), 1).dtype is torch.float32
+
+
+def test_degrees_may_be_tensors() -> None:
+    x, n = torch.tensor([0.5, -0.5]), torch.tensor([[0], [2], [-1]])
+    assert special.legendre_polynomial_p(x, n).tolist() == [[1, 1], [-0.125, -0.125], [0, 0]]
+    assert special.hermite_polynomial_h(2.0, torch.tensor([1, 2])).tolist() == [4, 14]
+    with pytest.raises(RuntimeError, match="must be a whole number, but got n=1.5"):
+        special.legendre_polynomial_p(x, 1.5)
+    with pytest.raises(TypeError, match="one of 'input' and 'n' must be Tensor"):
+        special.legendre_polynomial_p(0.5, 2)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import adjoint as torch
 from adjoint.methods import Tensor, fitting
 from adjoint.nn import functional as F
 from adjoint.nn.functional.dropout import masked_by_noise, noise_of_channels
@@ -263,6 +264,65 @@ def embedding(
     if weight.dim() != 2:
         raise RuntimeError(f"'weight' must be 2-D, but has shape {list(weight.shape)}: torch.embedding takes the table first, then the indices")
     return F.embedding(indices, weight, None if padding_idx < 0 else padding_idx, None, 2.0, scale_grad_by_freq, sparse)
+
+
+@checked
+def embedding_bag(
+    weight: Tensor, indices: Tensor, offsets: Tensor, scale_grad_by_freq: bool = False, mode: int = 0, sparse: bool = False,
+    per_sample_weights: Tensor | None = None, include_last_offset: bool = False, padding_idx: int | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`nn.functional.embedding_bag` with the table first and a number for the mode: 0 is the sum, 1 the mean, 2 the maximum.
+
+    weight (num, dim), indices (n,), offsets (bags,), one more with `include_last_offset`. Returns the bags (bags, dim); the
+    bag of each index (n,); how many indices each bag has (bags,), without those that are `padding_idx`; and for the maximum the
+    rows that have it (bags, dim), 0 for an empty bag, for the others the third result again.
+
+    >>> import adjoint as torch
+    >>> table = torch.tensor([[1., 2.], [3., 4.], [10., 20.]])
+    >>> bags, of, size, _ = torch.embedding_bag(table, torch.tensor([0, 1, 2]), torch.tensor([0, 2]))
+    >>> bags, of, size
+    (tensor([[ 4.,  6.],
+            [10., 20.]]), tensor([0, 0, 1]), tensor([2, 1]))
+    """
+    if mode not in (0, 1, 2):
+        raise RuntimeError(f"embedding_bag(): mode must be 0 (sum), 1 (mean) or 2 (max), but got {mode}")
+    if indices.dim() != 1 or offsets.dim() != 1:
+        raise RuntimeError(
+            f"embedding_bag(): indices and offsets must have one axis, but have shapes {list(indices.shape)} and {list(offsets.shape)}"
+        )
+    if padding_idx is not None and padding_idx < 0 and padding_idx + weight.shape[0] < 0:
+        padding_idx = None
+    out = F.embedding_bag(
+        indices, weight, offsets, None, 2.0, scale_grad_by_freq, ("sum", "mean", "max")[mode], sparse, per_sample_weights,
+        include_last_offset, padding_idx,
+    )
+    bags = out.shape[0]
+    places = torch.arange(indices.shape[0])
+    bag = torch.searchsorted(offsets[:bags].to(torch.int64), places, right=True) - 1
+    counted = torch.ones_like(indices, dtype=torch.int64)
+    if padding_idx is not None:
+        counted = (indices != padding_idx % weight.shape[0]).to(torch.int64)
+    sizes = torch.zeros((bags,), dtype=torch.int64).index_add(0, bag, counted)
+    if mode < 2:
+        return out, bag, sizes, sizes.clone()
+    if not indices.shape[0]:
+        return out, bag, sizes, torch.zeros(tuple(out.shape), dtype=torch.int64)
+    rows, most = weight.detach().index_select(0, indices), out.detach().index_select(0, bag)
+    at = torch.where((rows == most) & (counted > 0).unsqueeze(1), places.unsqueeze(1), indices.shape[0])
+    first = torch.full(tuple(out.shape), indices.shape[0]).scatter_reduce(0, bag.unsqueeze(1).expand(at.shape), at, "amin")
+    found = indices.to(torch.int64)[first.clamp(max=indices.shape[0] - 1)]
+    return out, bag, sizes, torch.where(first < indices.shape[0], found, 0)
+
+
+@checked
+def constant_pad_nd(input: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
+    """`nn.functional.pad` with a value: numbers before and behind the last axis, the last but one, and so on.
+
+    >>> import adjoint as torch
+    >>> torch.constant_pad_nd(torch.tensor([1., 2.]), (1, 2), 9)
+    tensor([9., 1., 2., 9., 9.])
+    """
+    return F.pad(input, pad, "constant", value)
 
 
 @checked

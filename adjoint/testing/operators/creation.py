@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,11 @@ def shaped(draw: Draw) -> Any:
     return (sample(draw(*s)) for s in ((), (0,), (2, 3)))
 
 
+def _range(torch: Any, *args: Any) -> Any:
+    with warnings.catch_warnings(action="ignore"):  # it is deprecated
+        return torch.range(*args)
+
+
 NEGATIVE = fails(RuntimeError, "negative dimension", -1)
 
 RECORDS = (
@@ -42,6 +48,13 @@ RECORDS = (
     _made("arange", rows((5,), (2, 7), (0, 10, 3), (5, 0, -2), (0.5, 3.0, 0.5), (0,), (1.0,)),
           lambda a, b=None, step=1: np.arange(a if b is not None else 0, a if b is None else b, step), exact=True,
           errors=(fails(RuntimeError, "nonzero", 0, 5, 0), fails(RuntimeError, "inconsistent", 5, 0, 1))),
+    _made("range", rows((1, 4), (1, 4, 0.5), (4, 1, -2), (0, 0)), lambda a, b, step=1: np.arange(a, b + step / 2, step).astype("float32"), call=_range, exact=True,
+          errors=(fails(RuntimeError, "nonzero", 0, 5, 0), fails(RuntimeError, "inconsistent", 5, 0, 1))),
+    _made("empty_strided", rows(((2, 3), (1, 2)), ((2, 2), (0, 1)), ((3,), (1,)), ((0, 2), (2, 1))), lambda size, stride: np.zeros(size, "float32"),
+          call=lambda torch, size, stride: torch.zeros_like(torch.empty_strided(size, stride)), exact=True, covers=("new_empty_strided",),
+          errors=(fails(RuntimeError, "dimensionality of strides", (2, 3), (1,)),)),
+    OpRecord("fill", lambda draw: (sample(draw(2, 3), draw()), sample(draw(0), draw())), lambda x, v: np.full_like(x, v), exact=True,
+             errors=(fails(RuntimeError, "0-dimension value", np.ones(3), np.ones(2)),)),
     _made("linspace", rows((0, 1, 5), (-2.0, 3.0, 7), (1, 1, 1), (0, 1, 0)), np.linspace, rtol=(1e-6, 1e-12),
           errors=(fails(RuntimeError, "non-negative", 0, 1, -1),)),
     _made("logspace", rows((0, 2, 5), (-1, 1, 3)), np.logspace, rtol=(2e-6, 1e-12)),

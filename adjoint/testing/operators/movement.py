@@ -194,4 +194,39 @@ JOINING = (
            method=""),
 )  # fmt: skip
 
-RECORDS = (*RESHAPING, *JOINING)
+def _summed_to(x: Any, shape: tuple) -> Any:
+    lead = x.ndim - len(shape)
+    axes = tuple(d for d in range(x.ndim) if d < lead or (shape[d - lead] == 1 and x.shape[d] != 1))
+    return x.sum(axes).reshape(shape)
+
+
+_COPIES = tuple(
+    _moves(f"{name}_copy", calls((shape, *arguments)), reference, method="", any_layout=name not in ("view", "as_strided"), differentiable=name != "detach")
+    for name, shape, arguments, reference in (
+        ("alias", (2, 3), (), lambda x: x),
+        ("detach", (2, 3), (), lambda x: x),
+        ("as_strided", (2, 3), ((2, 2), (1, 2), 1), lambda x, *rest: np.lib.stride_tricks.as_strided(x.reshape(-1)[1:], (2, 2), (x.itemsize, 2 * x.itemsize))),
+        ("diagonal", (2, 3), (1,), np.diagonal),
+        ("expand", (2, 1), ((4, 2, 3),), np.broadcast_to),
+        ("permute", (2, 3, 1), ((2, 0, 1),), np.transpose),
+        ("select", (2, 3), (1, 2), lambda x, dim, place: x[:, place]),
+        ("slice", (2, 5), (1, 0, 4, 2), lambda x, *rest: x[:, 0:4:2]),
+        ("split", (5, 2), (2,), lambda x, size: (x[:2], x[2:4], x[4:])),
+        ("split_with_sizes", (2, 3), ([1, 2], 1), lambda x, *rest: (x[:, :1], x[:, 1:])),
+        ("squeeze", (1, 3, 1), (), np.squeeze),
+        ("t", (2, 3), (), np.transpose),
+        ("transpose", (2, 3), (0, 1), np.swapaxes),
+        ("unbind", (2, 3), (), tuple),
+        ("unfold", (5,), (0, 3, 2), lambda x, *rest: np.stack([x[:3], x[2:]])),
+        ("unsqueeze", (2, 3), (1,), np.expand_dims),
+        ("view", (2, 3), ((3, 2),), np.reshape),
+    )
+)
+
+RECORDS = (
+    *RESHAPING,
+    *JOINING,
+    *_COPIES,
+    _method("sum_to_size", calls(((2, 3), (2, 1)), ((4, 2, 3), (2, 3)), ((2, 3), (2, 3)), ((2, 3), ())), _summed_to, rtol=(1e-6, 1e-13), dtypes=("int64", *FLOATS),
+            errors=(fails(RuntimeError, "is not expandable", np.ones((2, 3)), (3, 3)),)),
+)

@@ -46,6 +46,42 @@ def _bessel(order: int, scaled: bool) -> Callable[[float], float]:
     return value
 
 
+def each_of_two(function: Callable[[float, float], float]) -> Callable[[Any, Any], Any]:
+    return np.vectorize(function, otypes=[np.float64])
+
+
+def _lower_gamma(a: float, x: float) -> float:
+    """P(a, x) by its power series, for numbers that are not large."""
+    term = math.exp(a * math.log(x) - x - math.lgamma(a + 1))
+    terms = [term]
+    for k in range(1, 120):
+        term *= x / (a + k)
+        terms.append(term)
+    return math.fsum(terms)
+
+
+def _hurwitz_real(s: float, q: float) -> float:
+    """zeta(s, q): terms, and the rest by the midpoint rule with a first correction."""
+    end = q + 2000 - 0.5
+    return math.fsum((q + k) ** -s for k in range(2000)) + end ** (1 - s) / (s - 1) - s * end ** (-s - 1) / 24
+
+
+POLYNOMIALS: dict[str, Any] = {  # trigonometric forms, or NumPy's series with one coefficient
+    **{f"{shifted}chebyshev_polynomial_{kind}": kind for shifted in ("", "shifted_") for kind in "tuvw"},
+    "hermite_polynomial_h": np.polynomial.Hermite, "hermite_polynomial_he": np.polynomial.HermiteE,
+    "laguerre_polynomial_l": np.polynomial.Laguerre, "legendre_polynomial_p": np.polynomial.Legendre,
+}  # fmt: skip
+
+
+def _orthogonal(name: str, x: Any, n: int) -> Any:
+    kind = POLYNOMIALS[name]
+    if not isinstance(kind, str):
+        return kind.basis(n)(x)
+    t = np.arccos((2 * x - 1 if name.startswith("shifted") else x).astype("float64"))
+    h = n + 0.5
+    return {"t": lambda: np.cos(n * t), "u": lambda: np.sin((n + 1) * t) / np.sin(t), "v": lambda: np.cos(h * t) / np.cos(t / 2), "w": lambda: np.sin(h * t) / np.sin(t / 2)}[kind]()
+
+
 def _hurwitz(n: int, x: float) -> float:
     """The series of polygamma, its rest by the midpoint rule with a first correction."""
     end = x + 2000 - 0.5
@@ -144,6 +180,36 @@ UNARY = (
            errors=(fails(NotImplementedError, "special_erfcx", np.ones(2, "complex64")),)),
     _unary("special.log_ndtr", each(_log_ndtr), (-6.0, 4.0), method="", avoid=(0.0,)),
     _unary("special.ndtri", each(_ndtri), (0.01, 0.99), method="", avoid=(0.5,), rtol=(3e-5, 1e-12)),
+    *(
+        _unary(f"special.{name}", None, domain, method="", avoid=avoid, rtol=(1e-5, 1e-11), second=False, torch="has no derivative of it", halves=False)
+        for domain, avoid, names in (
+            ((-9.0, 9.0), (0.0,), "bessel_j0 bessel_j1 spherical_bessel_j0 airy_ai"),
+            ((0.2, 9.0), (), "bessel_y0 bessel_y1 modified_bessel_k0 modified_bessel_k1 scaled_modified_bessel_k0 scaled_modified_bessel_k1"),
+            ((-3.0, 3.0), (0.0,), "modified_bessel_i0 modified_bessel_i1"),
+        )
+        for name in names.split()
+    ),
+    *(
+        OpRecord(name, second(0.3, 6.0), reference, domain=(0.3, 6.0), rtol=(1e-5, 1e-11), second=False, torch="has no derivative in the first operand",
+                 method=method, in_place=method and method + "_")
+        for name, reference, method in (
+            ("special.gammainc", each_of_two(_lower_gamma), ""), ("special.gammaincc", each_of_two(lambda a, x: 1 - _lower_gamma(a, x)), ""),
+            ("igamma", each_of_two(_lower_gamma), "igamma"),
+            ("igammac", each_of_two(lambda a, x: 1 - _lower_gamma(a, x)), "igammac"),
+        )
+    ),
+    OpRecord("special.zeta", second(0.3, 6.0), each_of_two(_hurwitz_real), domain=(1.5, 6.0), rtol=(1e-5, 1e-11), second=False,
+             torch="has no derivative in the first operand"),
+    OpRecord("special.multigammaln", with_number(2), lambda x, p: each(lambda t: math.lgamma(t) + math.lgamma(t - 0.5) + math.log(math.pi) / 2)(x), domain=(1.0, 9.0),
+             rtol=(1e-5, 1e-12)),
+    OpRecord("special.softmax", lambda draw: (sample(draw(2, 3), 1),), lambda x, dim: np.exp(x) / np.exp(x).sum(dim, keepdims=True)),
+    OpRecord("special.log_softmax", lambda draw: (sample(draw(2, 3), 1),), lambda x, dim: x - np.log(np.exp(x).sum(dim, keepdims=True))),
+    OpRecord("special.round", lambda draw: (sample(draw(2, 3)), sample(draw(5), decimals=1)), lambda x, decimals=0: np.round(x, decimals), avoid=HALF, differentiable=False),
+    *(
+        OpRecord(f"special.{name}", lambda draw: (sample(draw(*shape), n) for shape in ((5,), (2, 0), ()) for n in (0, 1, 4)),
+                 lambda x, n, name=name: _orthogonal(name, x, n), domain=(0.05, 0.95), rtol=(2e-5, 1e-12), torch="has no derivative of it")
+        for name in POLYNOMIALS
+    ),
     OpRecord(
         "special.entr", one, lambda x: -x * np.log(x), domain=(0.1, 4.0)
     ),
