@@ -11,6 +11,7 @@ from adjoint.nn.containers import *  # noqa: F403
 from adjoint.nn.convolution import *  # noqa: F403
 from adjoint.nn.distance import *  # noqa: F403
 from adjoint.nn.dropout import *  # noqa: F403
+from adjoint.nn.lazy import *  # noqa: F403
 from adjoint.nn.linear import *  # noqa: F403
 from adjoint.nn.losses import *  # noqa: F403
 from adjoint.nn.margins import *  # noqa: F403
