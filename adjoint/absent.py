@@ -14,11 +14,6 @@ ADVICE = {
     "quantization": "use float32",
     "onnx": "save the parameters with io.save_file (safetensors) and rebuild the model elsewhere",
     "hub": "load the parameters from a file",
-    "DataParallel": "threads share the work of large operations already; use the module itself",
-    "SyncBatchNorm": "there is one process; use BatchNorm2d",
-    "SparseAdam": "gradients are dense; use Adam",
-    "weight_norm": "use nn.utils.parametrizations.weight_norm",
-    "spectral_norm": "use nn.utils.parametrizations.spectral_norm",
     "embedding_bag": "use nn.functional.embedding_bag",
     "half": "use .to(dtype) with a dtype of this package",
     "storage": "use numpy(), which shares the memory",
@@ -39,12 +34,9 @@ PYTORCH = frozenset(
     "geqrf orgqr ormqr triangular_solve symeig eig lstsq "
     "igamma igammac segment_reduce empty_strided to_dlpack "
     "set_default_device set_default_tensor_type set_float32_matmul_precision use_deterministic_algorithms "
-    "fractional_max_pool2d fractional_max_pool3d "
-    "DataParallel SyncBatchNorm FractionalMaxPool2d LazyLinear "
-    "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss SparseAdam "
-    "Adafactor Muon spectral_norm weight_norm prune fuse_conv_bn_eval "
-    "saved_tensors_hooks skip_init functionalize "
-    "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
+    "prune "
+    "saved_tensors_hooks functionalize "
+    "LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
     "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
     "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli ldl_factor ldl_solve "
     "bessel_j0 bessel_j1 bessel_y0 bessel_y1 zeta "

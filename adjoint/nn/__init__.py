@@ -7,6 +7,7 @@ Everything here uses the public tensor interface only.
 
 from adjoint.nn import functional, init, parameter, utils  # noqa: F401
 from adjoint.nn.activations import *  # noqa: F403
+from adjoint.nn.adaptive import *  # noqa: F403
 from adjoint.nn.containers import *  # noqa: F403
 from adjoint.nn.convolution import *  # noqa: F403
 from adjoint.nn.distance import *  # noqa: F403
@@ -17,6 +18,7 @@ from adjoint.nn.losses import *  # noqa: F403
 from adjoint.nn.margins import *  # noqa: F403
 from adjoint.nn.module import *  # noqa: F403
 from adjoint.nn.normalization import *  # noqa: F403
+from adjoint.nn.parallel import *  # noqa: F403
 from adjoint.nn.parameter import *  # noqa: F403
 from adjoint.nn.pooling import *  # noqa: F403
 from adjoint.nn.recurrent import *  # noqa: F403

@@ -14,7 +14,7 @@ import adjoint as torch
 from adjoint.methods import Parameter, Tensor
 from adjoint.trace.aval import aval
 
-__all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter", "is_lazy"]
+__all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter"]
 
 
 class Buffer(Tensor):

@@ -211,6 +211,8 @@ def interpolate(
         return _resample_nearest(input, sizes, scales, mode == "nearest-exact")
     if mode == "area":
         return (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[n - 1](input, sizes)
+    if not input.is_floating_point():
+        raise NotImplementedError(f"interpolate(): mode {mode!r} takes floating-point inputs, got {input.dtype}; convert it with .float()")
     if antialias:
         return _resample_filtered(input, sizes, scales, bool(align_corners), mode)
     if INTERPOLATING_MODES.get(mode) == input.dim():
