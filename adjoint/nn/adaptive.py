@@ -34,8 +34,8 @@ class AdaptiveLogSoftmaxWithLoss(Module):
     is reported when the value is needed.
 
     >>> import adjoint as torch
-    >>> layer = torch.nn.AdaptiveLogSoftmaxWithLoss(8, 20, cutoffs=[5, 10])
-    >>> output, loss = layer(torch.ones(3, 8), torch.tensor([0, 7, 19]))
+    >>> layer = torch.nn.AdaptiveLogSoftmaxWithLoss(16, 20, cutoffs=[5, 10])
+    >>> output, loss = layer(torch.ones(3, 16), torch.tensor([0, 7, 19]))
     >>> output.shape, bool(torch.allclose(loss, -output.mean()))
     (torch.Size([3]), True)
     """
@@ -77,9 +77,9 @@ class AdaptiveLogSoftmaxWithLoss(Module):
 
     def reset_parameters(self) -> None:
         self.head.reset_parameters()
-        for first, second in self.tail:
-            first.reset_parameters()
-            second.reset_parameters()
+        for layer in self.tail.modules():
+            if isinstance(layer, Linear):
+                layer.reset_parameters()
 
     def _check(self, input: Tensor, target: Tensor) -> None:
         if target.dim() > 1:

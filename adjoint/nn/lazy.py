@@ -9,14 +9,29 @@ objects, so that an optimizer may hold them from the start; it skips those that 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from adjoint.methods import Tensor
-from adjoint.nn.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from adjoint.nn.convolution import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+)
 from adjoint.nn.functional.convolution import Size
 from adjoint.nn.linear import Linear
 from adjoint.nn.module import Module
-from adjoint.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d, InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from adjoint.nn.normalization import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+)
 from adjoint.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 
 __all__ = [
@@ -119,6 +134,9 @@ class _LazyConvolution(LazyModuleMixin):
 
     spatial: ClassVar[int]
     transposed: ClassVar[bool]
+    in_channels: int
+    groups: int
+    kernel_size: tuple[int, ...]
     weight: Any
     bias: Any
 
@@ -261,6 +279,8 @@ class LazyConvTranspose3d(_LazyTransposed, ConvTranspose3d):  # type: ignore[mis
 class _LazyNorm(LazyModuleMixin):
     """num_features from the first input."""
 
+    num_features: int
+    _check: Callable[[Tensor], None]
     weight: Any
     bias: Any
     running_mean: Any

@@ -62,7 +62,7 @@ class _Uninitialized(Tensor):
         requires_grad = self.requires_grad
         values = torch.empty(tuple(shape), dtype=self.dtype if dtype is None else dtype, device=device)
         del self._error
-        self.__class__ = self._become
+        self.__class__ = self._become  # type: ignore[assignment]
         Parameter.__init__(self, values, requires_grad)  # type: ignore[arg-type]
 
     def _in(self, dtype: Any) -> Self:

@@ -9,7 +9,16 @@ from typing import Any
 import adjoint as torch
 from adjoint.methods import Tensor
 from adjoint.ops.composite import update
-from adjoint.optim.optimizer import FormulaOptimizer, Group, Optimizer, accepted, by_parts, evaluated, filled, settled
+from adjoint.optim.optimizer import (
+    FormulaOptimizer,
+    Group,
+    Optimizer,
+    accepted,
+    by_parts,
+    evaluated,
+    filled,
+    settled,
+)
 
 __all__ = ["Adafactor", "Muon"]
 

@@ -95,11 +95,16 @@ def _resample_cubic(
     return x
 
 
+def _lanczos(x: Tensor) -> Tensor:
+    """sinc(x) in a window of the same form that ends at 3, of distances x >= 0."""
+    return torch.where(x < 3, torch.sinc(x) * torch.sinc(x / 3), 0.0)
+
+
 # Filters of antialiasing: half of their width, and their values at distances x >= 0. Pillow's cubic filter has another slope.
 FILTERS: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
     "bilinear": (1, lambda x: (1 - x).clamp(min=0)),
     "bicubic": (2, lambda x: _cubic(x, -0.5)),
-    "lanczos": (3, lambda x: torch.where(x < 3, torch.sinc(x) * torch.sinc(x / 3), 0.0)),
+    "lanczos": (3, _lanczos),
 }
 
 
