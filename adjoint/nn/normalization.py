@@ -413,8 +413,9 @@ class LocalResponseNorm(Module):
 class CrossMapLRN2d(Module):
     """x / (k + alpha / size * sum of squares of neighbouring channels)^beta, of (N, C, H, W); the old form of `LocalResponseNorm`.
 
-    It sums what it sums in PyTorch, for weights that were trained with it: floor((size - 1) / 2) channels on either side, and
-    the first channel always, and one more on the left of the first ones. New models use `LocalResponseNorm`.
+    It sums what it sums in PyTorch, for weights that were trained with it: floor((size - 1) / 2) channels on either side, the
+    first channel always, and all that come before for the first (size + 1) / 2. New models use `LocalResponseNorm`. Raises
+    ValueError for inputs of another number of dimensions.
 
     >>> import adjoint as torch
     >>> torch.nn.CrossMapLRN2d(2)(torch.zeros(1, 2, 5, 5)).shape
