@@ -14,11 +14,6 @@ ADVICE = {
     "quantization": "use float32",
     "onnx": "save the parameters with io.save_file (safetensors) and rebuild the model elsewhere",
     "hub": "load the parameters from a file",
-    "DataParallel": "threads share the work of large operations already; use the module itself",
-    "SyncBatchNorm": "there is one process; use BatchNorm2d",
-    "SparseAdam": "gradients are dense; use Adam",
-    "weight_norm": "use nn.utils.parametrizations.weight_norm",
-    "spectral_norm": "use nn.utils.parametrizations.spectral_norm",
     "half": "use .to(dtype) with a dtype of this package",
     "saved_tensors_hooks": "operations save nothing one by one: what backward reads is chosen for a whole trace when it ends; keep less "
     "with torch.utils.checkpoint, or keep what you choose in the ctx of an autograd.Function",
@@ -30,19 +25,8 @@ ADVICE = {
 }
 PYTORCH = frozenset(
     "jit sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
-    "lobpcg svd_lowrank pca_lowrank "
-    "geqrf orgqr ormqr triangular_solve symeig eig lstsq "
-    "segment_reduce to_dlpack "
-    "set_default_tensor_type "
-    "fractional_max_pool2d fractional_max_pool3d "
-    "DataParallel SyncBatchNorm FractionalMaxPool2d LazyLinear "
-    "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss SparseAdam "
-    "Adafactor Muon spectral_norm weight_norm prune fuse_conv_bn_eval "
-    "saved_tensors_hooks skip_init functionalize "
-    "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
-    "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
-    "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli ldl_factor ldl_solve "
-    "half bfloat16".split()
+    "lobpcg svd_lowrank pca_lowrank geqrf orgqr ormqr triangular_solve symeig eig lstsq ldl_factor ldl_solve "
+    "segment_reduce to_dlpack set_default_tensor_type prune saved_tensors_hooks functionalize half bfloat16".split()
 )
 TENSOR = (  # attributes of PyTorch's tensors
     "angle as_subclass bfloat16 cfloat coalesce conj conj_physical dense_dim "

@@ -7,15 +7,18 @@ Everything here uses the public tensor interface only.
 
 from adjoint.nn import functional, init, parameter, utils  # noqa: F401
 from adjoint.nn.activations import *  # noqa: F403
+from adjoint.nn.adaptive import *  # noqa: F403
 from adjoint.nn.containers import *  # noqa: F403
 from adjoint.nn.convolution import *  # noqa: F403
 from adjoint.nn.distance import *  # noqa: F403
 from adjoint.nn.dropout import *  # noqa: F403
+from adjoint.nn.lazy import *  # noqa: F403
 from adjoint.nn.linear import *  # noqa: F403
 from adjoint.nn.losses import *  # noqa: F403
 from adjoint.nn.margins import *  # noqa: F403
 from adjoint.nn.module import *  # noqa: F403
 from adjoint.nn.normalization import *  # noqa: F403
+from adjoint.nn.parallel import *  # noqa: F403
 from adjoint.nn.parameter import *  # noqa: F403
 from adjoint.nn.pooling import *  # noqa: F403
 from adjoint.nn.recurrent import *  # noqa: F403

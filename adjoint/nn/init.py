@@ -6,6 +6,7 @@ a standard deviation from `_fans` and a draw; read `_fans` first.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -325,3 +326,25 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
         q = q * torch.sign(torch.diagonal(r))
         q = q.T if rows < columns else q
         return tensor.copy_(q.reshape(tensor.shape) * gain)
+
+
+# ---- old names -----------------------------------------------------------------------------------
+
+
+def _old(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The name without the underscore, which warns."""
+    name = function.__name__
+
+    @functools.wraps(function)
+    def old(*args: Any, **kwargs: Any) -> Tensor:
+        warn(f"`nn.init.{name[:-1]}` is now deprecated in favor of `nn.init.{name}`.", FutureWarning)
+        return function(*args, **kwargs)
+
+    old.__name__ = old.__qualname__ = name[:-1]
+    old.__doc__ = f"The old name of `{name}`; warns."
+    return old
+
+
+constant, dirac, eye, sparse, orthogonal = _old(constant_), _old(dirac_), _old(eye_), _old(sparse_), _old(orthogonal_)
+normal, uniform, kaiming_normal, kaiming_uniform = _old(normal_), _old(uniform_), _old(kaiming_normal_), _old(kaiming_uniform_)
+xavier_normal, xavier_uniform = _old(xavier_normal_), _old(xavier_uniform_)

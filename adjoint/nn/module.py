@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 import adjoint as torch
 from adjoint.autograd.engine import zero_gradient
 from adjoint.methods import Parameter, Tensor
+from adjoint.nn.parameter import Buffer, is_lazy
 
 __all__ = ["HookHandle", "IncompatibleKeys", "Module"]
 
@@ -190,6 +191,12 @@ class Module:
             if name not in tables[1]:
                 self._forget(name)
             tables[1][name] = value
+        elif isinstance(value, Buffer):
+            if tables[2] is None:
+                raise AttributeError("cannot assign buffer before Module.__init__() call")
+            if name not in tables[2]:
+                self._forget(name)
+            self.register_buffer(name, value, value.persistent)
         elif tables[0] is not None and name in tables[0]:
             if value is not None:
                 raise TypeError(
@@ -558,10 +565,10 @@ class Module:
     ) -> None:
         for name, param in self._parameters.items():
             if param is not None:
-                destination[prefix + name] = param if keep_vars else param.detach()
+                destination[prefix + name] = param if keep_vars or is_lazy(param) else param.detach()
         for name, buffer in self._buffers.items():
             if buffer is not None and name not in self._non_persistent_buffers_set:
-                destination[prefix + name] = buffer if keep_vars else buffer.detach()
+                destination[prefix + name] = buffer if keep_vars or is_lazy(buffer) else buffer.detach()
 
     def state_dict(
         self,
@@ -611,7 +618,12 @@ class Module:
                     f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like '
                     f"object from checkpoint but received {type(given)}"
                 )
-            elif tuple(given.shape) != tuple(own.shape):
+                continue
+            if is_lazy(own):
+                if is_lazy(given):
+                    continue
+                own.materialize(given.shape)
+            if tuple(given.shape) != tuple(own.shape):
                 errors.append(
                     f"size mismatch for {key}: copying a param with shape {given.shape} from checkpoint, "
                     f"the shape in current model is {own.shape}."

@@ -12,8 +12,8 @@ from adjoint.nn import init
 from adjoint.nn.module import Module
 
 __all__ = [
-    "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",
-    "LayerNorm", "LocalResponseNorm", "RMSNorm",
+    "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "CrossMapLRN2d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",
+    "LayerNorm", "LocalResponseNorm", "RMSNorm", "SyncBatchNorm",
 ]  # fmt: skip
 
 
@@ -131,6 +131,56 @@ class BatchNorm3d(_BatchNorm):
     """
 
     dimensions = (5,)
+
+
+class SyncBatchNorm(_BatchNorm):
+    """Batch norm over (N, C, ...) of two dimensions or more, for several processes; here there is one, whose batch is all.
+
+    `process_group` is kept and means nothing.
+
+    >>> import adjoint as torch
+    >>> net = torch.nn.SyncBatchNorm.convert_sync_batchnorm(torch.nn.Sequential(torch.nn.BatchNorm1d(2)))
+    >>> net[0], net(torch.zeros(3, 2)).shape
+    (SyncBatchNorm(2, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True), torch.Size([3, 2]))
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: Any = None,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+        self.process_group = process_group
+
+    def _check(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"expected at least 2D input (got {input.dim()}D input)")
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Module, process_group: Any = None) -> Module:
+        """The module with every batch norm in it as a `SyncBatchNorm`, which shares its parameters and statistics."""
+        out = module
+        if isinstance(module, _BatchNorm):
+            out = cls(
+                module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats, process_group,
+                bias=module.bias is not None,
+            )  # fmt: skip
+            out.weight, out.bias = module.weight, module.bias
+            for name in ("running_mean", "running_var", "num_batches_tracked"):
+                setattr(out, name, getattr(module, name))
+            out.training = module.training
+        for name, child in list(module._modules.items()):
+            if child is not None:
+                setattr(out, name, cls.convert_sync_batchnorm(child, process_group))
+        return out
 
 
 class _InstanceNorm(_RunningNorm):
@@ -355,6 +405,39 @@ class LocalResponseNorm(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
+
+
+class CrossMapLRN2d(Module):
+    """x / (k + alpha / size * sum of squares of neighbouring channels)^beta, of (N, C, H, W); the old form of `LocalResponseNorm`.
+
+    It sums what it sums in PyTorch, for weights that were trained with it: floor((size - 1) / 2) channels on either side, the
+    first channel always, and all that come before for the first (size + 1) / 2. New models use `LocalResponseNorm`. Raises
+    ValueError for inputs of another number of dimensions.
+
+    >>> import adjoint as torch
+    >>> torch.nn.CrossMapLRN2d(2)(torch.zeros(1, 2, 5, 5)).shape
+    torch.Size([1, 2, 5, 5])
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1) -> None:
+        super().__init__()
+        self.size = size
+        self.alpha = alpha
+        self.beta = beta
+        self.k = k
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dim() != 4:
+            raise ValueError(f"CrossMapLRN2d: Expected input to be 4D, got {input.dim()}D instead.")
+        reach = (self.size + 1) // 2
+        place = torch.arange(input.shape[1])
+        own, other = place.unsqueeze(1), place
+        counted = (other < own + reach) & ((other > own - reach) | (other == 0) | (own <= reach))
+        sums = torch.einsum("ij,njhw->nihw", counted.to(input.dtype), input * input)
+        return input / (sums * (self.alpha / self.size) + self.k) ** self.beta
 
     def extra_repr(self) -> str:
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

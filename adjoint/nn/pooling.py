@@ -12,7 +12,8 @@ from adjoint.nn.module import Module
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
-    "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d",
+    "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "FractionalMaxPool2d",
+    "FractionalMaxPool3d", "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d",
     "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
 ]  # fmt: skip
 
@@ -384,6 +385,58 @@ class MaxUnpool3d(_MaxUnpool):
     >>> largest, indices = torch.nn.MaxPool3d(2, return_indices=True)(torch.ones(1, 1, 2, 2, 4))
     >>> torch.nn.MaxUnpool3d(2)(largest, indices).shape
     torch.Size([1, 1, 2, 2, 4])
+    """
+
+    spatial = 3
+
+
+class _FractionalMaxPool(Module):
+    spatial: ClassVar[int]
+
+    def __init__(
+        self,
+        kernel_size: Size,
+        output_size: Any = None,
+        output_ratio: Any = None,
+        return_indices: bool = False,
+        _random_samples: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        n, name = self.spatial, type(self).__name__
+        self.kernel_size = per_dimension(kernel_size, n, "kernel_size")
+        self.return_indices = return_indices
+        self.register_buffer("_random_samples", _random_samples)
+        if output_size is None and output_ratio is None:
+            raise ValueError(f"{name} requires specifying either an output size, or a pooling ratio")
+        if output_size is not None and output_ratio is not None:
+            raise ValueError("only one of output_size and output_ratio may be specified")
+        self.output_size = None if output_size is None else per_dimension(output_size, n, "output_size")
+        self.output_ratio = (output_ratio,) * n if isinstance(output_ratio, (int, float)) else output_ratio
+        if self.output_ratio is not None and not all(0 < ratio < 1 for ratio in self.output_ratio):
+            raise ValueError(f"output_ratio must be between 0 and 1 (got {output_ratio})")
+
+    def forward(self, input: Tensor) -> Any:
+        pool = (F.fractional_max_pool2d, F.fractional_max_pool3d)[self.spatial - 2]
+        return pool(input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices, self._random_samples)
+
+
+class FractionalMaxPool2d(_FractionalMaxPool):
+    """`F.fractional_max_pool2d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.FractionalMaxPool2d(2, output_ratio=0.5)(torch.ones(1, 2, 9, 8)).shape
+    torch.Size([1, 2, 4, 4])
+    """
+
+    spatial = 2
+
+
+class FractionalMaxPool3d(_FractionalMaxPool):
+    """`F.fractional_max_pool3d` as a layer.
+
+    >>> import adjoint as torch
+    >>> torch.nn.FractionalMaxPool3d(2, output_size=3)(torch.ones(1, 2, 5, 5, 5)).shape
+    torch.Size([1, 2, 3, 3, 3])
     """
 
     spatial = 3

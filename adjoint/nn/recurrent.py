@@ -2,7 +2,7 @@
 
 One step of each kind is a composite (`_rnn_step`, `_lstm_step`, `_gru_step`); a layer multiplies
 the whole sequence by the input weights at once and then walks it step by step. Read
-`_Recurrent.forward` first; cells and layers share the step functions.
+`RNNBase.forward` first; cells and layers share the step functions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from adjoint.nn.utils.rnn import PackedSequence, places
 from adjoint.ops.composite import composite
 from adjoint.trace.arguments import checked
 
-__all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"]
+__all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNBase", "RNNCell", "RNNCellBase"]
 
 State = tuple[Tensor, ...]
 
@@ -136,26 +136,40 @@ def gru_cell(
 # ---- layers --------------------------------------------------------------------------------------
 
 
-class _Recurrent(Module):
-    """Weights named as PyTorch names them: weight_ih_l0, weight_hh_l0, bias_ih_l0, ..., with _reverse."""
+# Rows of a weight matrix, in hidden sizes, for each mode.
+GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "LSTM": 4, "GRU": 3}
 
-    gates: ClassVar[int]
+
+class RNNBase(Module):
+    """Base class of RNN, LSTM and GRU: their weights, weight_ih_l0, weight_hh_l0, bias_ih_l0, ..., with _reverse, and the walk.
+
+    mode: "RNN_TANH", "RNN_RELU", "LSTM" or "GRU" says how many rows the weights have. What a step computes is the subclass's.
+    Raises ValueError for another mode, for sizes below 1, and for a `proj_size` without LSTM.
+
+    >>> import adjoint as torch
+    >>> isinstance(torch.nn.LSTM(3, 4), torch.nn.RNNBase), torch.nn.RNNBase("GRU", 3, 4).weight_ih_l0.shape
+    (True, torch.Size([12, 3]))
+    """
+
     states: ClassVar[int] = 1
 
     def __init__(
         self,
+        mode: str,
         input_size: int,
         hidden_size: int,
-        num_layers: int,
-        bias: bool,
-        batch_first: bool,
-        dropout: float,
-        bidirectional: bool,
-        proj_size: int,
-        device: Any,
-        dtype: Any,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
+        if mode not in GATES:
+            raise ValueError(f"Unrecognized RNN mode: {mode}; the modes are {', '.join(GATES)}")
         if hidden_size <= 0:
             raise ValueError("hidden_size must be greater than zero")
         if num_layers <= 0:
@@ -168,7 +182,9 @@ class _Recurrent(Module):
             raise ValueError(
                 "proj_size should be a positive integer smaller than hidden_size, or zero to disable projections"
             )
-        self.mode = type(self).__name__
+        if proj_size and mode != "LSTM":
+            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+        self.mode = mode
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -178,7 +194,7 @@ class _Recurrent(Module):
         self.bidirectional = bidirectional
         self.proj_size = proj_size
         made = {"device": device, "dtype": dtype}
-        rows, out = self.gates * hidden_size, proj_size or hidden_size
+        rows, out = GATES[mode] * hidden_size, proj_size or hidden_size
         self._suffixes: list[str] = []
         for layer in range(num_layers):
             width = input_size if layer == 0 else out * (2 if bidirectional else 1)
@@ -293,7 +309,7 @@ class _Recurrent(Module):
             return self._forward_packed(input, hx)
         if input.dim() not in (2, 3):
             raise ValueError(
-                f"{self.mode}: Expected input to be 2D or 3D, got {input.dim()}D instead"
+                f"{type(self).__name__}: Expected input to be 2D or 3D, got {input.dim()}D instead"
             )
         if input.shape[-1] != self.input_size:
             raise RuntimeError(
@@ -304,7 +320,7 @@ class _Recurrent(Module):
         if batched and self.batch_first:
             steps = steps.transpose(0, 1)
         if steps.shape[0] == 0:
-            raise RuntimeError(f"{self.mode}: Expected sequence length to be larger than 0")
+            raise RuntimeError(f"{type(self).__name__}: Expected sequence length to be larger than 0")
         given = None if hx is None else (hx if isinstance(hx, tuple) else (hx,))
         if given is not None and not batched:
             given = tuple(state.unsqueeze(1) for state in given)
@@ -332,7 +348,7 @@ class _Recurrent(Module):
         return ", ".join(parts)
 
 
-class RNN(_Recurrent):
+class RNN(RNNBase):
     """Elman network: h' = tanh (or relu) of W_ih x + b_ih + W_hh h + b_hh (Elman, 1990).
 
     Input (L, N, in), or (N, L, in) with batch_first, or (L, in), or a `PackedSequence`; returns the outputs of the last
@@ -343,8 +359,6 @@ class RNN(_Recurrent):
     >>> output.shape, last.shape
     (torch.Size([5, 2, 4]), torch.Size([1, 2, 4]))
     """
-
-    gates = 1
 
     def __init__(
         self,
@@ -364,6 +378,7 @@ class RNN(_Recurrent):
                 f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'."
             )
         super().__init__(
+            f"RNN_{nonlinearity.upper()}",
             input_size,
             hidden_size,
             num_layers,
@@ -383,7 +398,7 @@ class RNN(_Recurrent):
         return (_rnn_step(gates, state[0], own["weight_hh" + suffix], bias, self.nonlinearity),)
 
 
-class LSTM(_Recurrent):
+class LSTM(RNNBase):
     """Long short-term memory (Hochreiter and Schmidhuber, 1997; with forget gates, Gers et al., 2000).
 
     Input as for `RNN`; the state is a pair (h, c). Gates are ordered input, forget, cell, output.
@@ -394,7 +409,7 @@ class LSTM(_Recurrent):
     (torch.Size([2, 7, 5]), torch.Size([1, 2, 5]))
     """
 
-    gates, states = 4, 2
+    states = 2
 
     def __init__(
         self,
@@ -410,6 +425,7 @@ class LSTM(_Recurrent):
         dtype: Any = None,
     ) -> None:
         super().__init__(
+            "LSTM",
             input_size,
             hidden_size,
             num_layers,
@@ -431,7 +447,7 @@ class LSTM(_Recurrent):
         return _lstm_step(gates, *state, own["weight_hh" + suffix], bias, projection)
 
 
-class GRU(_Recurrent):
+class GRU(RNNBase):
     """Gated recurrent unit (Cho et al., 2014), with the reset gate applied after the product.
 
     Input and state as for `RNN`. Gates are ordered reset, update, new.
@@ -441,8 +457,6 @@ class GRU(_Recurrent):
     >>> output.shape, last.shape
     (torch.Size([5, 2, 4]), torch.Size([1, 2, 4]))
     """
-
-    gates = 3
 
     def __init__(
         self,
@@ -457,6 +471,7 @@ class GRU(_Recurrent):
         dtype: Any = None,
     ) -> None:
         super().__init__(
+            "GRU",
             input_size,
             hidden_size,
             num_layers,
@@ -477,23 +492,29 @@ class GRU(_Recurrent):
 # ---- cells ---------------------------------------------------------------------------------------
 
 
-class _Cell(Module):
-    """One step with its own weights: input (N, in) or (in,), state (N, hidden) or (hidden,)."""
+class RNNCellBase(Module):
+    """One step with its own weights: input (N, in) or (in,), state (N, hidden) or (hidden,); base class of the cells.
 
-    gates: ClassVar[int]
+    num_chunks: rows of the weights, in hidden sizes.
+
+    >>> import adjoint as torch
+    >>> isinstance(torch.nn.GRUCell(3, 4), torch.nn.RNNCellBase)
+    True
+    """
+
     weight_ih: Parameter
     weight_hh: Parameter
     bias_ih: Parameter | None
     bias_hh: Parameter | None
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool, device: Any, dtype: Any
+        self, input_size: int, hidden_size: int, bias: bool, num_chunks: int, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.bias = bias
-        rows, made = self.gates * hidden_size, {"device": device, "dtype": dtype}
+        rows, made = num_chunks * hidden_size, {"device": device, "dtype": dtype}
         self.weight_ih = Parameter(torch.empty((rows, input_size), **made))
         self.weight_hh = Parameter(torch.empty((rows, hidden_size), **made))
         for name in ("bias_ih", "bias_hh"):
@@ -533,15 +554,13 @@ class _Cell(Module):
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
 
 
-class RNNCell(_Cell):
+class RNNCell(RNNCellBase):
     """One step of `RNN`: returns the new state (N, hidden).
 
     >>> import adjoint as torch
     >>> torch.nn.RNNCell(3, 4)(torch.zeros(2, 3)).shape
     torch.Size([2, 4])
     """
-
-    gates = 1
 
     def __init__(
         self,
@@ -554,7 +573,7 @@ class RNNCell(_Cell):
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"Unknown nonlinearity: {nonlinearity}")
-        super().__init__(input_size, hidden_size, bias, device, dtype)
+        super().__init__(input_size, hidden_size, bias, 1, device, dtype)
         self.nonlinearity = nonlinearity
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
@@ -565,7 +584,7 @@ class RNNCell(_Cell):
         return super().extra_repr() + ("" if usual else f", nonlinearity={self.nonlinearity}")
 
 
-class LSTMCell(_Cell):
+class LSTMCell(RNNCellBase):
     """One step of `LSTM`: returns the new pair (h, c).
 
     >>> import adjoint as torch
@@ -573,8 +592,6 @@ class LSTMCell(_Cell):
     >>> hidden.shape, cell.shape
     (torch.Size([2, 4]), torch.Size([2, 4]))
     """
-
-    gates = 4
 
     def __init__(
         self,
@@ -584,7 +601,7 @@ class LSTMCell(_Cell):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype)
+        super().__init__(input_size, hidden_size, bias, 4, device, dtype)
 
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
@@ -594,15 +611,13 @@ class LSTMCell(_Cell):
         )
 
 
-class GRUCell(_Cell):
+class GRUCell(RNNCellBase):
     """One step of `GRU`: returns the new state (N, hidden).
 
     >>> import adjoint as torch
     >>> torch.nn.GRUCell(3, 4)(torch.zeros(2, 3)).shape
     torch.Size([2, 4])
     """
-
-    gates = 3
 
     def __init__(
         self,
@@ -612,7 +627,7 @@ class GRUCell(_Cell):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype)
+        super().__init__(input_size, hidden_size, bias, 3, device, dtype)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         return self._run(input, (hx,), _gru_step)

@@ -11,9 +11,9 @@ from adjoint.nn.functional.convolution import Size
 from adjoint.nn.module import Module
 
 __all__ = [
-    "ChannelShuffle", "CircularPad1d", "CircularPad2d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d", "Flatten",
-    "Fold", "PixelShuffle", "PixelUnshuffle", "ReflectionPad1d", "ReflectionPad2d",
-    "ReplicationPad1d", "ReplicationPad2d", "Unflatten", "Unfold", "Upsample", "UpsamplingBilinear2d",
+    "ChannelShuffle", "CircularPad1d", "CircularPad2d", "CircularPad3d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d", "Flatten",
+    "Fold", "PixelShuffle", "PixelUnshuffle", "ReflectionPad1d", "ReflectionPad2d", "ReflectionPad3d",
+    "ReplicationPad1d", "ReplicationPad2d", "ReplicationPad3d", "Unflatten", "Unfold", "Upsample", "UpsamplingBilinear2d",
     "UpsamplingNearest2d", "ZeroPad1d", "ZeroPad2d", "ZeroPad3d",
 ]  # fmt: skip
 
@@ -257,6 +257,17 @@ class ReflectionPad2d(_Pad):
     spatial, mode = 2, "reflect"
 
 
+class ReflectionPad3d(_Pad):
+    """A border that mirrors the last three dimensions, without repeating their edges.
+
+    >>> import adjoint as torch
+    >>> torch.nn.ReflectionPad3d(1)(torch.zeros(1, 2, 5, 5, 5)).shape
+    torch.Size([1, 2, 7, 7, 7])
+    """
+
+    spatial, mode = 3, "reflect"
+
+
 class ReplicationPad1d(_Pad):
     """A border that repeats the edge of the last dimension.
 
@@ -279,6 +290,17 @@ class ReplicationPad2d(_Pad):
     spatial, mode = 2, "replicate"
 
 
+class ReplicationPad3d(_Pad):
+    """A border that repeats the edges of the last three dimensions.
+
+    >>> import adjoint as torch
+    >>> torch.nn.ReplicationPad3d(1)(torch.zeros(1, 2, 5, 5, 5)).shape
+    torch.Size([1, 2, 7, 7, 7])
+    """
+
+    spatial, mode = 3, "replicate"
+
+
 class CircularPad1d(_Pad):
     """A border taken from the other end of the last dimension.
 
@@ -299,6 +321,17 @@ class CircularPad2d(_Pad):
     """
 
     spatial, mode = 2, "circular"
+
+
+class CircularPad3d(_Pad):
+    """A border taken from the other ends of the last three dimensions.
+
+    >>> import adjoint as torch
+    >>> torch.nn.CircularPad3d(1)(torch.zeros(1, 2, 5, 5, 5)).shape
+    torch.Size([1, 2, 7, 7, 7])
+    """
+
+    spatial, mode = 3, "circular"
 
 
 # ---- resolution ----------------------------------------------------------------------------------

@@ -6,9 +6,10 @@
 import importlib
 
 from adjoint.optim import lr_scheduler
-from adjoint.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam
+from adjoint.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam, SparseAdam
 from adjoint.optim.adaptive import Adadelta, Adagrad, RMSprop, Rprop
 from adjoint.optim.lbfgs import LBFGS
+from adjoint.optim.matrices import Adafactor, Muon
 from adjoint.optim.optimizer import Optimizer
 from adjoint.optim.sgd import ASGD, SGD
 
@@ -17,15 +18,18 @@ __all__ = [
     "LBFGS",
     "SGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",
     "RMSprop",
     "Rprop",
+    "SparseAdam",
     "lr_scheduler",
     "swa_utils",
 ]

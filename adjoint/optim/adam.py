@@ -1,4 +1,4 @@
-"""Adam and its relatives: Adam, AdamW, NAdam, RAdam, Adamax.
+"""Adam and its relatives: Adam, AdamW, NAdam, RAdam, Adamax; SparseAdam is a name and a refusal.
 
 All keep moving averages m of the gradient and v of its square, and differ in how a step is made
 of them. The corrections for the averages' start at zero depend on the step only, so they are
@@ -16,14 +16,16 @@ from adjoint.methods import Tensor
 from adjoint.optim.optimizer import (
     FormulaOptimizer,
     Group,
+    Optimizer,
     accepted,
     check_betas,
     check_non_negative,
     descent,
+    evaluated,
     settled,
 )
 
-__all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
+__all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SparseAdam"]
 
 
 def _start(
@@ -439,3 +441,42 @@ class Adamax(FormulaOptimizer):
 
     def switches(self, group: Group) -> tuple[Hashable, ...]:
         return group["maximize"], group["weight_decay"] != 0
+
+
+class SparseAdam(Optimizer):
+    """Adam for gradients that are sparse tensors, of which there are none here; `step` refuses the dense ones, as PyTorch does.
+
+    Raises ValueError for hyper-parameters out of range; its step RuntimeError where a parameter has a gradient.
+
+    >>> import adjoint as torch
+    >>> w = torch.nn.Parameter(torch.ones(2))
+    >>> opt = torch.optim.SparseAdam([w])
+    >>> w.sum().backward()
+    >>> opt.step()
+    Traceback (most recent call last):
+        ...
+    RuntimeError: SparseAdam does not support dense gradients, please consider Adam instead
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        maximize: bool = False,
+    ) -> None:
+        if not lr > 0.0:
+            raise ValueError(f"Invalid learning rate: {lr}")
+        if not eps > 0.0:
+            raise ValueError(f"Invalid epsilon value: {eps}")
+        check_betas(betas)
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "maximize": maximize})
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Refuse the gradients; without any there is nothing to do, and what `closure` returned is returned."""
+        loss = evaluated(closure)
+        if any(param.grad is not None for group in self.param_groups for param in group["params"]):
+            raise RuntimeError("SparseAdam does not support dense gradients, please consider Adam instead")
+        self.steps_taken += 1
+        return loss

@@ -15,6 +15,7 @@ from adjoint.utils.data import (
     ConcatDataset,
     DataLoader,
     Dataset,
+    DistributedSampler,
     IterableDataset,
     RandomSampler,
     SequentialSampler,
@@ -271,3 +272,30 @@ def test_collate_forms():
     arrays = default_collate([np.zeros((2, 2)), np.ones((2, 2))])
     assert arrays.shape == (2, 2, 2) and arrays.dtype == torch.float64
     assert isinstance(default_convert(np.zeros(2)), torch.Tensor) and default_convert("s") == "s"
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("n, replicas", [(10, 3), (9, 3), (1, 3), (7, 1)])
+def test_distributed_sampler_shares_the_data(n: int, replicas: int, drop_last: bool, shuffle: bool) -> None:
+    samplers = [DistributedSampler(range(n), replicas, rank, shuffle, seed=3, drop_last=drop_last) for rank in range(replicas)]
+    parts = [list(sampler) for sampler in samplers]
+    size = n // replicas if drop_last else -(-n // replicas)
+    assert [len(part) for part in parts] == [len(sampler) for sampler in samplers] == [size] * replicas
+    read = [part[i] for i in range(size) for part in parts]
+    assert len(set(read)) == min(n, size * replicas)
+    if not shuffle:
+        assert read == [i % n for i in range(size * replicas)]
+    elif n > 3:
+        assert [list(sampler) for sampler in samplers] == parts
+        for sampler in samplers:
+            sampler.set_epoch(1)
+        assert [list(sampler) for sampler in samplers] != parts
+
+
+def test_distributed_sampler_in_a_loader() -> None:
+    assert sorted(DistributedSampler(range(4))) == [0, 1, 2, 3]
+    loader = DataLoader(range(10), batch_size=2, sampler=DistributedSampler(range(10), 2, 1, shuffle=False))
+    assert [batch.tolist() for batch in loader] == [[1, 3], [5, 7], [9]]
+    with pytest.raises(ValueError, match=r"Invalid rank 3, rank should be in the interval \[0, 2\]"):
+        DistributedSampler(range(10), 3, 3)

@@ -443,6 +443,49 @@ SHAPES = [
         f("interpolate", size=(7, 3), mode="bilinear", align_corners=True),
         (real(2, 3, 4, 5),),
     ),
+    *[
+        Case(f"interpolate({mode},{name},{antialias})", f("interpolate", mode=mode, antialias=antialias, **options), (real(1, 2, 7, 5),))
+        for mode, antialias in (("bicubic", False), ("bicubic", True), ("bilinear", True))
+        for name, options in {
+            "smaller": {"size": (3, 2)},
+            "larger": {"size": (11, 13)},
+            "one": {"size": (1, 1)},
+            "corners": {"size": (5, 9), "align_corners": True},
+            "scale": {"scale_factor": (1.7, 0.63)},
+            "recomputed": {"scale_factor": (1.7, 0.63), "recompute_scale_factor": True},
+        }.items()
+    ],
+    Case("interpolate(lanczos)", f("interpolate", size=(5, 4), mode="lanczos", antialias=True), (real(2, 1, 13, 9),)),
+    Case("interpolate(lanczos,larger)", f("interpolate", scale_factor=1.6, mode="lanczos", antialias=True), (real(1, 1, 5, 6),)),
+    Case("interpolate(trilinear,odd)", f("interpolate", size=(5, 2, 7), mode="trilinear"), (real(1, 2, 3, 4, 5),)),
+    Case("upsample_nearest", f("upsample_nearest", scale_factor=3), (real(1, 2, 3, 4),)),
+    Case("upsample_bilinear", f("upsample_bilinear", size=(5, 3)), (real(1, 2, 3, 4),)),
+    Case("pad(reflect,3d)", f("pad", (2, 1, 1, 2, 0, 1), mode="reflect"), (real(1, 2, 3, 4, 5),)),
+    Case("pad(replicate,3d)", f("pad", (2, 1, 1, 2, 0, 4), mode="replicate"), (real(1, 2, 3, 4, 5),)),
+    Case("pad(circular,3d)", f("pad", (2, 1, 1, 2, 0, 3), mode="circular"), (real(2, 3, 4, 5),)),
+    *[
+        Case(
+            f"fractional_max_pool{n}d({name})",
+            lambda T, x, s, n=n, options=options: getattr(T.nn.functional, f"fractional_max_pool{n}d")(x, _random_samples=s, **options),
+            (real(*shape), lambda rng, n=n: rng.uniform(0, 1, (2, 3, n))),
+            constant=(1,),
+        )
+        for n, name, shape, options in (
+            (2, "size", (2, 3, 7, 9), {"kernel_size": (2, 3), "output_size": (4, 5)}),
+            (2, "ratio", (2, 3, 7, 9), {"kernel_size": 2, "output_ratio": (0.5, 0.7)}),
+            (2, "one", (2, 3, 4, 4), {"kernel_size": 3, "output_size": 1}),
+            (3, "size", (2, 3, 5, 6, 4), {"kernel_size": (2, 3, 1), "output_size": (3, 2, 3)}),
+        )
+    ],
+    *[
+        Case(f"linear_cross_entropy({name})", lambda T, x, w, y, b, options=options: T.nn.functional.linear_cross_entropy(x, w, y, linear_bias=b, **options), inputs)
+        for name, options, inputs in (
+            ("classes", {"ignore_index": 2}, (real(6, 5), real(4, 5), classes(4, 6), real(4))),
+            ("one", {"reduction": "sum"}, (real(5), real(4, 5), classes(4), real(4))),
+            ("smooth", {"label_smoothing": 0.1}, (real(6, 5), real(4, 2, 3, 5), classes(4, 6, 2, 3), real(4, 2, 3))),
+            ("probabilities", {"reduction": "none"}, (real(6, 5), real(4, 5), positive(6, 4), real(4))),
+        )
+    ],
     Case("interpolate(area)", f("interpolate", size=(3, 3), mode="area"), (real(2, 3, 4, 5),)),
     *[
         Case(f"grid_sample({mode},{padding},{align})", f("grid_sample", mode=mode, padding_mode=padding, align_corners=align), (real(2, 2, 3, 4), real(2, 2, 3, 2)))

@@ -29,8 +29,10 @@ from adjoint.nn.functional.dropout import (  # noqa: F401
     dropout3d,
     feature_alpha_dropout,
 )
+from adjoint.nn.functional.fractional import *  # noqa: F403
 from adjoint.nn.functional.grids import *  # noqa: F403
 from adjoint.nn.functional.linear import *  # noqa: F403
+from adjoint.nn.functional.linear_losses import *  # noqa: F403
 from adjoint.nn.functional.losses import *  # noqa: F403
 from adjoint.nn.functional.margins import *  # noqa: F403
 from adjoint.nn.functional.normalization import *  # noqa: F403

@@ -19,8 +19,10 @@ from adjoint.ops.composite import composite
 
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
-    "adaptive_max_pool2d", "adaptive_max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "lp_pool1d",
-    "lp_pool2d", "lp_pool3d", "max_pool1d", "max_pool2d", "max_pool3d",
+    "adaptive_max_pool1d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool2d_with_indices",
+    "adaptive_max_pool3d", "adaptive_max_pool3d_with_indices", "avg_pool1d", "avg_pool2d", "avg_pool3d", "lp_pool1d",
+    "lp_pool2d", "lp_pool3d", "max_pool1d", "max_pool1d_with_indices", "max_pool2d", "max_pool2d_with_indices",
+    "max_pool3d", "max_pool3d_with_indices",
 ]  # fmt: skip
 
 # Longest window that is written out position by position; longer ones would make long programs.
@@ -239,6 +241,60 @@ def max_pool3d(
     torch.Size([1, 1, 2, 2, 2])
     """
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_pool1d_with_indices(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`max_pool1d` with the places of the maxima in the flattened L, whatever `return_indices` says.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.max_pool1d_with_indices(torch.tensor([[[1., 5., 2., 3.]]]), 2)
+    (tensor([[[5., 3.]]]), tensor([[[1, 3]]]))
+    """
+    return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, True)
+
+
+def max_pool2d_with_indices(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`max_pool2d` with the places of the maxima in the flattened H x W, whatever `return_indices` says.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.max_pool2d_with_indices(torch.arange(16.).reshape(1, 4, 4), 2)[1].flatten()
+    tensor([ 5,  7, 13, 15])
+    """
+    return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, True)
+
+
+def max_pool3d_with_indices(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`max_pool3d` with the places of the maxima in the flattened D x H x W, whatever `return_indices` says.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.max_pool3d_with_indices(torch.arange(8.).reshape(1, 2, 2, 2), 2)[1].flatten()
+    tensor([7])
+    """
+    return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
 # ---- average -------------------------------------------------------------------------------------
@@ -564,3 +620,33 @@ def adaptive_max_pool3d(input: Tensor, output_size: Any, return_indices: bool = 
     torch.Size([1, 1, 2, 2, 2])
     """
     return _adaptive_max_pool(3, input, output_size, return_indices)
+
+
+def adaptive_max_pool1d_with_indices(input: Tensor, output_size: Any, return_indices: bool = False) -> tuple[Tensor, Tensor]:
+    """`adaptive_max_pool1d` with the places of the maxima, whatever `return_indices` says.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.adaptive_max_pool1d_with_indices(torch.tensor([[[1., 5., 2., 3.]]]), 2)
+    (tensor([[[5., 3.]]]), tensor([[[1, 3]]]))
+    """
+    return _adaptive_max_pool(1, input, output_size, True)
+
+
+def adaptive_max_pool2d_with_indices(input: Tensor, output_size: Any, return_indices: bool = False) -> tuple[Tensor, Tensor]:
+    """`adaptive_max_pool2d` with the places of the maxima, whatever `return_indices` says.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.adaptive_max_pool2d_with_indices(torch.arange(16.).reshape(1, 4, 4), 2)[1].flatten()
+    tensor([ 5,  7, 13, 15])
+    """
+    return _adaptive_max_pool(2, input, output_size, True)
+
+
+def adaptive_max_pool3d_with_indices(input: Tensor, output_size: Any, return_indices: bool = False) -> tuple[Tensor, Tensor]:
+    """`adaptive_max_pool3d` with the places of the maxima, whatever `return_indices` says.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.adaptive_max_pool3d_with_indices(torch.arange(8.).reshape(1, 2, 2, 2), 1)[1].flatten()
+    tensor([7])
+    """
+    return _adaptive_max_pool(3, input, output_size, True)

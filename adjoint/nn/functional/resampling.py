@@ -1,14 +1,14 @@
 """Changing resolution: `interpolate`, `upsample`, pixel shuffling.
 
 Each mode works one dimension at a time: output position i looks at a place in the input, and
-takes the nearest value or a weighted mean of the two around it. Read `_places` first, which
-states where position i looks.
+takes the nearest value or a weighted mean of the two or four around it. Read `_places` first, which
+states where position i looks. Against aliasing, `_resample_filtered` takes means over all that an output covers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import adjoint as torch
@@ -21,18 +21,21 @@ from adjoint.nn.functional.pooling import (
 )
 from adjoint.ops.composite import composite
 
-__all__ = ["channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle", "upsample"]
+__all__ = [
+    "channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle", "upsample", "upsample_bilinear", "upsample_nearest",
+]  # fmt: skip
 
-LINEAR_MODES = {"linear": 3, "bilinear": 4, "trilinear": 5}
+INTERPOLATING_MODES = {"linear": 3, "bilinear": 4, "trilinear": 5, "bicubic": 4}
 
 
-def _places(size: int, count: int, align_corners: bool, scale: float | None) -> Tensor:
-    """Where (in float64 input coordinates) each of `count` outputs looks along a dimension of `size`."""
+def _places(size: int, count: int, align_corners: bool, scale: float | None, at_edge: bool = True) -> Tensor:
+    """Where (in float64 input coordinates) each of `count` outputs looks along a dimension of `size`; not before its edge."""
     i = torch.arange(count, dtype=torch.float64)
     if align_corners:
         return i * ((size - 1) / (count - 1) if count > 1 else 0.0)
     step = 1.0 / scale if scale else size / count
-    return ((i + 0.5) * step - 0.5).clamp(min=0.0)
+    place = (i + 0.5) * step - 0.5
+    return place.clamp(min=0.0) if at_edge else place
 
 
 def _nearest(size: int, count: int, scale: float | None, centred: bool) -> Tensor:
@@ -64,6 +67,70 @@ def _resample_linear(
         share = (place - left).to(x.dtype).reshape((-1,) + (1,) * (x.dim() - dim - 1))
         near, far = x.index_select(dim, left), x.index_select(dim, (left + 1).clamp(max=size - 1))
         x = near * (1 - share) + far * share
+    return x
+
+
+def _cubic(x: Tensor, a: float) -> Tensor:
+    """The cubic convolution kernel of width 4 (Keys, 1981), of distances x >= 0; a is its slope at 1."""
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((x - 5) * x + 8) * x - 4
+    return torch.where(x < 1, near, torch.where(x < 2, a * far, 0.0))
+
+
+@composite("UpsampleBicubic2DBackward0")
+def _resample_cubic(
+    x: Tensor, sizes: tuple[int, ...], scales: tuple[float | None, ...], align_corners: bool
+) -> Tensor:
+    first = x.dim() - len(sizes)
+    for i, (count, scale) in enumerate(zip(sizes, scales, strict=True)):
+        dim = first + i
+        size = x.shape[dim]
+        place = _places(size, count, align_corners, scale, at_edge=False)
+        left = torch.floor(place)
+        total: Any = 0.0
+        for tap in (-1, 0, 1, 2):
+            weight = _cubic(torch.abs(place - left - tap), -0.75).to(x.dtype).reshape((-1,) + (1,) * (x.dim() - dim - 1))
+            total = total + weight * x.index_select(dim, (left + tap).to(torch.int64).clamp(min=0, max=size - 1))
+        x = total
+    return x
+
+
+def _lanczos(x: Tensor) -> Tensor:
+    """sinc(x) in a window of the same form that ends at 3, of distances x >= 0."""
+    return torch.where(x < 3, torch.sinc(x) * torch.sinc(x / 3), 0.0)
+
+
+# Filters of antialiasing: half of their width, and their values at distances x >= 0. Pillow's cubic filter has another slope.
+FILTERS: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
+    "bilinear": (1, lambda x: (1 - x).clamp(min=0)),
+    "bicubic": (2, lambda x: _cubic(x, -0.5)),
+    "lanczos": (3, _lanczos),
+}
+
+
+@composite("UpsampleBilinear2DAaBackward0")
+def _resample_filtered(
+    x: Tensor, sizes: tuple[int, ...], scales: tuple[float | None, ...], align_corners: bool, mode: str
+) -> Tensor:
+    """Means over all of the input that an output covers: a product with the matrix of their weights, in each dimension.
+
+    The filter is as wide as the step between outputs, where that is more than 1; weights beyond the edges are left out.
+    """
+    width, weights_at = FILTERS[mode]
+    first = x.dim() - len(sizes)
+    for i, (count, scale) in reversed(list(enumerate(zip(sizes, scales, strict=True)))):
+        dim = first + i
+        size = x.shape[dim]
+        if align_corners:
+            step = (size - 1) / (count - 1) if count > 1 else 0.0
+        else:
+            step = 1.0 / scale if scale else size / count
+        centre = (torch.arange(count, dtype=torch.float64) + 0.5) * step
+        distance = torch.abs(torch.arange(size, dtype=torch.float64) + 0.5 - centre.unsqueeze(1))
+        stretch = max(step, 1.0)
+        weights = torch.where(distance < width * stretch, weights_at(distance / stretch), 0.0)
+        weights = (weights / weights.sum(1, keepdim=True)).to(x.dtype)
+        x = weights @ x if dim == x.dim() - 2 else x @ weights.T
     return x
 
 
@@ -100,12 +167,20 @@ def interpolate(
 ) -> Tensor:
     """Resize the last one to three dimensions of (N, C, ...) to `size` or by `scale_factor`.
 
-    Modes: "nearest", "nearest-exact", "linear" (3-D input), "bilinear" (4-D), "trilinear" (5-D), "area".
-    Raises ValueError for contradicting arguments, NotImplementedError for other modes.
+    Modes: "nearest", "nearest-exact", "linear" (3-D input), "bilinear" (4-D), "bicubic" (4-D), "trilinear" (5-D), "area", and
+    with `antialias` also "lanczos" (4-D). With `antialias`, for "bilinear", "bicubic" and "lanczos", each output is a mean over
+    all of the input that it covers, as Pillow computes it. With `align_corners` the outermost outputs are the outermost
+    inputs. A `scale_factor` also says where outputs look; with `recompute_scale_factor` the sizes say it.
+
+    Raises ValueError for contradicting arguments, NotImplementedError for other modes and for dimensions that a mode does
+    not take.
 
     >>> import adjoint as torch
     >>> torch.nn.functional.interpolate(torch.tensor([[[1.0, 2.0]]]), scale_factor=2)
     tensor([[[1., 1., 2., 2.]]])
+    >>> x = torch.tensor([[[[0.0, 0.0, 6.0, 0.0, 0.0, 0.0]]]])
+    >>> torch.nn.functional.interpolate(x, size=(1, 3), mode="bilinear", antialias=True)
+    tensor([[[[0.8571, 2.2500, 0.0000]]]])
     """
     n = input.dim() - 2
     if n not in (1, 2, 3):
@@ -118,12 +193,21 @@ def interpolate(
                 "align_corners option can only be set with the interpolating modes: "
                 "linear | bilinear | bicubic | trilinear"
             )
-    if antialias:
-        raise NotImplementedError("interpolate(): antialias=True is not supported")
+    if antialias and (mode not in FILTERS or n != 2):
+        raise ValueError(
+            "Anti-alias option is restricted to bilinear, bicubic, and lanczos modes and requires a 4-D tensor as input; "
+            f"got mode={mode!r} and an input of shape {list(input.shape)}"
+        )
+    if mode == "lanczos" and not antialias:
+        raise ValueError("Lanczos mode requires antialias=True")
+    if mode == "lanczos" and align_corners:
+        raise ValueError("Lanczos mode does not support align_corners=True")
     sizes, scales = _sizes(input, n, size, scale_factor)
     if recompute_scale_factor:
+        if size is not None:
+            raise ValueError("recompute_scale_factor is not meaningful with an explicit size.")
         scales = (None,) * n
-    if min(sizes) < 1:
+    if min(sizes) < 1 or min(input.shape[2:]) < 1:
         raise RuntimeError(
             "Input and output sizes should be greater than 0, but got input "
             f"{list(input.shape[2:])} and output {list(sizes)}"
@@ -132,11 +216,17 @@ def interpolate(
         return _resample_nearest(input, sizes, scales, mode == "nearest-exact")
     if mode == "area":
         return (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[n - 1](input, sizes)
-    if LINEAR_MODES.get(mode) == input.dim():
-        return _resample_linear(input, sizes, scales, bool(align_corners))
+    if not input.is_floating_point():
+        raise NotImplementedError(f"interpolate(): mode {mode!r} takes floating-point inputs, got {input.dtype}; convert it with .float()")
+    if antialias:
+        return _resample_filtered(input, sizes, scales, bool(align_corners), mode)
+    if INTERPOLATING_MODES.get(mode) == input.dim():
+        resample = _resample_cubic if mode == "bicubic" else _resample_linear
+        return resample(input, sizes, scales, bool(align_corners))
     raise NotImplementedError(
         f"interpolate(): mode {mode!r} is not available for an input of {input.dim()} dimensions; "
-        f"modes are nearest, nearest-exact, area, {', '.join(LINEAR_MODES)} (for 3, 4 and 5 dimensions)"
+        f"modes are nearest, nearest-exact, area, {', '.join(INTERPOLATING_MODES)} (for 3, 4, 5 and 4 dimensions), "
+        "and with antialias=True lanczos (for 4)"
     )
 
 
@@ -154,6 +244,26 @@ def upsample(
     tensor([[[1., 1., 2., 2.]]])
     """
     return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """The old name of `interpolate` with the mode "nearest".
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.upsample_nearest(torch.tensor([[[1., 2.]]]), scale_factor=2)
+    tensor([[[1., 1., 2., 2.]]])
+    """
+    return interpolate(input, size, scale_factor)
+
+
+def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """The old name of `interpolate` with the mode "bilinear" and aligned corners.
+
+    >>> import adjoint as torch
+    >>> torch.nn.functional.upsample_bilinear(torch.tensor([[[[1., 2.]]]]), size=(1, 3))
+    tensor([[[[1.0000, 1.5000, 2.0000]]]])
+    """
+    return interpolate(input, size, scale_factor, mode="bilinear", align_corners=True)
 
 
 @composite("ChannelShuffleBackward0")

@@ -20,6 +20,7 @@ from adjoint.utils.data.dataset import (
 from adjoint.utils.data.loader import DataLoader, get_worker_info
 from adjoint.utils.data.sampler import (
     BatchSampler,
+    DistributedSampler,
     RandomSampler,
     Sampler,
     SequentialSampler,
@@ -33,6 +34,7 @@ __all__ = [
     "ConcatDataset",
     "DataLoader",
     "Dataset",
+    "DistributedSampler",
     "IterableDataset",
     "RandomSampler",
     "Sampler",
