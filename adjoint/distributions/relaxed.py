@@ -52,12 +52,19 @@ class LogitRelaxedBernoulli(Chance):
 
     def rsample(self, sample_shape: Any = ()) -> Any:
         share = open_share(self._extended_shape(sample_shape), self._dtype)
-        return (share.log() - torch.log1p(-share) + self.logits) / self.temperature
+        return self.icdf(share)
 
     def log_prob(self, value: Any) -> Any:
         self._validate_sample(value)
         z = self.logits - value * self.temperature
         return self.temperature.log() + z - 2 * softplus(z)
+
+    def cdf(self, value: Any) -> Any:
+        self._validate_sample(value)
+        return torch.sigmoid(value * self.temperature - self.logits)
+
+    def icdf(self, value: Any) -> Any:
+        return (value.log() - torch.log1p(-value) + self.logits) / self.temperature
 
 
 class RelaxedBernoulli(TransformedDistribution):
@@ -65,8 +72,8 @@ class RelaxedBernoulli(TransformedDistribution):
 
     >>> import adjoint as torch
     >>> d = torch.distributions.RelaxedBernoulli(torch.tensor(1.0), probs=torch.tensor(0.5))
-    >>> d.log_prob(torch.tensor([0.25, 0.75]))
-    tensor([1.1921e-07, 1.1921e-07])
+    >>> d.log_prob(torch.tensor(0.25)).abs() < 1e-6
+    tensor(True)
     """
 
     arg_constraints: ClassVar = Chance.arg_constraints
@@ -103,7 +110,7 @@ class ExpRelaxedCategorical(Distribution):
     >>> import adjoint as torch
     >>> from adjoint.distributions.relaxed import ExpRelaxedCategorical
     >>> d = ExpRelaxedCategorical(torch.tensor(0.5), probs=torch.ones(3))
-    >>> d.rsample().exp().sum()
+    >>> d.rsample().exp().sum().round(decimals=4)
     tensor(1.)
     """
 

@@ -21,7 +21,7 @@ class Transform:
     >>> t = torch.distributions.ExpTransform()
     >>> x = torch.tensor([0.0, 1.0])
     >>> t(x), t.inv(t(x)), t.log_abs_det_jacobian(x, t(x))
-    (tensor([1.0000, 2.7183]), tensor([0., 1.]), tensor([0., 1.]))
+    (tensor([1.0000, 2.7183]), tensor([0.0000, 1.0000]), tensor([0., 1.]))
     """
 
     bijective: Any = False
@@ -145,7 +145,8 @@ class _InverseTransform(Transform):
         return self._base.sign
 
     def with_cache(self, cache_size: int = 1) -> Transform:
-        return self._base.with_cache(cache_size).inv
+        base = self._base.with_cache(cache_size)
+        return self if base is self._base else base.inv
 
     def __call__(self, x: Any) -> Any:
         return self._base._inv_call(x)
