@@ -44,9 +44,7 @@ PYTORCH = frozenset(
     "LazyConv2d LazyBatchNorm2d AdaptiveLogSoftmaxWithLoss SparseAdam "
     "Adafactor Muon spectral_norm weight_norm prune fuse_conv_bn_eval "
     "saved_tensors_hooks skip_init functionalize "
-    "DistributedSampler LKJCholesky LowRankMultivariateNormal MixtureSameFamily NegativeBinomial Pareto "
-    "RelaxedBernoulli RelaxedOneHotCategorical TransformedDistribution VonMises Weibull Wishart Kumaraswamy "
-    "InverseGamma HalfCauchy FisherSnedecor ContinuousBernoulli ldl_factor ldl_solve "
+    "DistributedSampler ldl_factor ldl_solve "
     "bessel_j0 bessel_j1 bessel_y0 bessel_y1 zeta "
     "airy_ai half bfloat16 storage".split()
 )

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import adjoint as torch
 from adjoint.distributions import constraints
+from adjoint.distributions.distribution import Independent
 from adjoint.distributions.exponential_family import ExponentialFamily
 from adjoint.distributions.parameters import broadcast_all
 from adjoint.distributions.transformed import TransformedDistribution
@@ -175,17 +176,21 @@ class LogisticNormal(TransformedDistribution):
     arg_constraints: ClassVar = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.simplex
     has_rsample = True
+    base_dist: Independent
 
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        base = Normal(loc, scale, validate_args=validate_args)
-        if not base.batch_shape:
-            base = base.expand((1,))
+        one = Normal(loc, scale, validate_args=validate_args)
+        base = one if one.batch_shape else one.expand((1,))
         super().__init__(base, StickBreakingTransform(), validate_args=validate_args)
 
     @property
+    def _normal(self) -> Any:
+        return self.base_dist.base_dist
+
+    @property
     def loc(self) -> Any:
-        return self.base_dist.base_dist.loc
+        return self._normal.loc
 
     @property
     def scale(self) -> Any:
-        return self.base_dist.base_dist.scale
+        return self._normal.scale
