@@ -219,7 +219,7 @@ class Gumbel(_LocationScale, TransformedDistribution):
         self.loc, self.scale = broadcast_all(loc, scale)
         zero = torch.zeros_like(self.loc)
         log = ExpTransform().inv
-        moved = [log, AffineTransform(0.0, -1.0), log, AffineTransform(self.loc, -self.scale)]
+        moved = [log, AffineTransform(0.0, -1.0), log, AffineTransform(self.loc, self.scale * -1)]
         base = Uniform(zero, zero + 1, validate_args=False)
         TransformedDistribution.__init__(self, base, moved, validate_args)
 

@@ -292,6 +292,8 @@ def test_pytorch_agrees(family):
             continue
         if name == "mode" and family.params == (0.6, 0.7):
             continue  # infinite at both ends: PyTorch names one of them, we say nan
+        if name == "mode" and family.name == "Kumaraswamy":
+            continue  # the logarithm of a negative number in PyTorch
         assert float(getattr(d, name)) == pytest.approx(want, nan_ok=True), name
 
 
