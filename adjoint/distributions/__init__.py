@@ -1,50 +1,137 @@
 """Probability distributions under PyTorch's names.
 
-`distribution.py` is the protocol (read it first), `constraints.py` says which values are allowed,
-`parameters.py` brings arguments to a common shape; then one file per family, and `kl.py` for the
-divergences between them. Everything is ordinary tensor code, so `log_prob` and `rsample`
-differentiate.
+`distribution.py` is the protocol (read it first), `constraints/` says which values are allowed,
+`transforms/` has maps between them, `parameters.py` brings arguments to a common shape; then one
+file per family, `transformed.py` and `mixture.py` for what is made of other distributions, `kl.py`
+and `kl_pairs.py` for the divergences between two. Everything is ordinary tensor code, so `log_prob`
+and `rsample` differentiate.
 """
 
 from __future__ import annotations
 
-from adjoint.distributions import constraints
-from adjoint.distributions.categorical import Categorical, Multinomial, OneHotCategorical
-from adjoint.distributions.counts import Bernoulli, Binomial, Geometric, Poisson
+from adjoint.distributions import constraints, transforms
+from adjoint.distributions import kl_pairs as kl_pairs  # fills the table of `kl`
+from adjoint.distributions.categorical import (
+    Categorical,
+    Multinomial,
+    OneHotCategorical,
+    OneHotCategoricalStraightThrough,
+)
+from adjoint.distributions.constraint_registry import biject_to, transform_to
+from adjoint.distributions.continuous_bernoulli import ContinuousBernoulli
+from adjoint.distributions.counts import Bernoulli, Binomial, Geometric
 from adjoint.distributions.distribution import Distribution, Independent
-from adjoint.distributions.gamma_family import Beta, Chi2, Dirichlet, Exponential, Gamma
+from adjoint.distributions.exponential_family import ExponentialFamily
+from adjoint.distributions.fisher_snedecor import FisherSnedecor
+from adjoint.distributions.gamma_family import Chi2, Exponential, Gamma
+from adjoint.distributions.generalized_pareto import GeneralizedPareto
 from adjoint.distributions.kl import kl_divergence, register_kl
-from adjoint.distributions.location_scale import Cauchy, Gumbel, Laplace, StudentT, Uniform
+from adjoint.distributions.location_scale import Cauchy, Gumbel, HalfCauchy, Laplace, Uniform
+from adjoint.distributions.low_rank import LowRankMultivariateNormal
+from adjoint.distributions.matrices import LKJCholesky, Wishart
+from adjoint.distributions.mixture import MixtureSameFamily
 from adjoint.distributions.multivariate import MultivariateNormal
-from adjoint.distributions.normal import HalfNormal, LogNormal, Normal
+from adjoint.distributions.normal import HalfNormal, LogisticNormal, LogNormal, Normal
+from adjoint.distributions.poisson import NegativeBinomial, Poisson
+from adjoint.distributions.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical
+from adjoint.distributions.shares import Beta, Dirichlet
+from adjoint.distributions.student_t import StudentT
+from adjoint.distributions.tails import InverseGamma, Kumaraswamy, Pareto, Weibull
+from adjoint.distributions.transformed import TransformedDistribution
+from adjoint.distributions.transforms import (
+    AbsTransform,
+    AffineTransform,
+    CatTransform,
+    ComposeTransform,
+    CorrCholeskyTransform,
+    CumulativeDistributionTransform,
+    ExpTransform,
+    IndependentTransform,
+    LowerCholeskyTransform,
+    PositiveDefiniteTransform,
+    PowerTransform,
+    ReshapeTransform,
+    SigmoidTransform,
+    SoftmaxTransform,
+    SoftplusTransform,
+    StackTransform,
+    StickBreakingTransform,
+    TanhTransform,
+    Transform,
+    identity_transform,
+)
+from adjoint.distributions.von_mises import VonMises
 
 __all__ = [
+    "AbsTransform",
+    "AffineTransform",
     "Bernoulli",
     "Beta",
     "Binomial",
+    "CatTransform",
     "Categorical",
     "Cauchy",
     "Chi2",
+    "ComposeTransform",
+    "ContinuousBernoulli",
+    "CorrCholeskyTransform",
+    "CumulativeDistributionTransform",
     "Dirichlet",
     "Distribution",
+    "ExpTransform",
     "Exponential",
+    "ExponentialFamily",
+    "FisherSnedecor",
     "Gamma",
+    "GeneralizedPareto",
     "Geometric",
     "Gumbel",
+    "HalfCauchy",
     "HalfNormal",
     "Independent",
+    "IndependentTransform",
+    "InverseGamma",
+    "Kumaraswamy",
+    "LKJCholesky",
     "Laplace",
     "LogNormal",
+    "LogisticNormal",
+    "LowRankMultivariateNormal",
+    "LowerCholeskyTransform",
+    "MixtureSameFamily",
     "Multinomial",
     "MultivariateNormal",
+    "NegativeBinomial",
     "Normal",
     "OneHotCategorical",
+    "OneHotCategoricalStraightThrough",
+    "Pareto",
     "Poisson",
+    "PositiveDefiniteTransform",
+    "PowerTransform",
+    "RelaxedBernoulli",
+    "RelaxedOneHotCategorical",
+    "ReshapeTransform",
+    "SigmoidTransform",
+    "SoftmaxTransform",
+    "SoftplusTransform",
+    "StackTransform",
+    "StickBreakingTransform",
     "StudentT",
+    "TanhTransform",
+    "Transform",
+    "TransformedDistribution",
     "Uniform",
+    "VonMises",
+    "Weibull",
+    "Wishart",
+    "biject_to",
     "constraints",
+    "identity_transform",
     "kl_divergence",
     "register_kl",
+    "transform_to",
+    "transforms",
 ]
 
 

@@ -29,6 +29,7 @@ class Categorical(Distribution):
     """
 
     arg_constraints: ClassVar = {"probs": constraints.simplex, "logits": constraints.real_vector}
+    has_enumerate_support = True
 
     def __init__(
         self, probs: Any = None, logits: Any = None, validate_args: bool | None = None
@@ -63,7 +64,7 @@ class Categorical(Distribution):
     def _num_events(self) -> int:
         return self._param.shape[-1]
 
-    @property
+    @constraints.dependent_property(is_discrete=True, event_dim=0)
     def support(self) -> Any:
         return constraints.integer_interval(0, self._num_events - 1)
 
@@ -139,6 +140,7 @@ class OneHotCategorical(_OverCategories):
     """
 
     support = constraints.one_hot
+    has_enumerate_support = True
 
     def __init__(
         self, probs: Any = None, logits: Any = None, validate_args: bool | None = None
@@ -180,6 +182,26 @@ class OneHotCategorical(_OverCategories):
         return values.expand((k, *self._batch_shape, k)) if expand else values
 
 
+class OneHotCategoricalStraightThrough(OneHotCategorical):
+    """One-hot draws whose gradient is that of `probs`, as if the draw were its mean.
+
+    Y. Bengio, N. Leonard, A. Courville, "Estimating or propagating gradients through stochastic
+    neurons for conditional computation", 2013.
+
+    >>> import adjoint as torch
+    >>> p = torch.tensor([0.2, 0.8], requires_grad=True)
+    >>> torch.distributions.OneHotCategoricalStraightThrough(p).rsample()[0].backward()
+    >>> p.grad
+    tensor([ 0.8000, -0.2000])
+    """
+
+    has_rsample = True
+
+    def rsample(self, sample_shape: Any = ()) -> Any:
+        probs = self.probs
+        return self.sample(sample_shape) + (probs - probs.detach())
+
+
 class Multinomial(_OverCategories):
     """How often each of k categories occurs in `total_count` draws.
 
@@ -207,7 +229,7 @@ class Multinomial(_OverCategories):
         shape = self._categorical.param_shape
         super().__init__(shape[:-1], shape[-1:], validate_args=validate_args)
 
-    @property
+    @constraints.dependent_property(is_discrete=True, event_dim=1)
     def support(self) -> Any:
         return constraints.multinomial(self.total_count)
 

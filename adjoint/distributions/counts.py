@@ -1,4 +1,4 @@
-"""Families over whole numbers: Bernoulli, geometric, binomial, Poisson. Read `Bernoulli`."""
+"""Families made of a chance: Bernoulli, geometric, binomial. Read `Chance`, then `Bernoulli`."""
 
 from __future__ import annotations
 
@@ -10,22 +10,19 @@ import numpy as np
 import adjoint as torch
 from adjoint.distributions import constraints
 from adjoint.distributions.distribution import Distribution
+from adjoint.distributions.exponential_family import ExponentialFamily
 from adjoint.distributions.parameters import (
     broadcast_all,
     clamp_probs,
     logits_to_probs,
     one_of,
     probs_to_logits,
+    softplus,
 )
 from adjoint.utils.host_random import host_generator
 
 
-def _softplus(x: Any) -> Any:
-    """log(1 + e^x) without overflow: max(x, 0) + log1p(e^-|x|)."""
-    return torch.logaddexp(x, torch.zeros_like(x))  # at 0 its slope is 1/2; that of a clamp would be 1
-
-
-class _Chance(Distribution):
+class Chance(Distribution):
     """A chance p given as `probs` or as `logits` = log(p / (1 - p)); the other form on demand."""
 
     arg_constraints: ClassVar = {"probs": constraints.unit_interval, "logits": constraints.real}
@@ -51,7 +48,7 @@ class _Chance(Distribution):
         return self.__dict__[self._given].dtype
 
 
-class Bernoulli(_Chance):
+class Bernoulli(Chance, ExponentialFamily):
     """1 with probability `probs`, else 0.
 
     >>> import adjoint as torch
@@ -60,6 +57,7 @@ class Bernoulli(_Chance):
     """
 
     support = constraints.boolean
+    has_enumerate_support = True
 
     def __init__(
         self, probs: Any = None, logits: Any = None, validate_args: bool | None = None
@@ -89,18 +87,29 @@ class Bernoulli(_Chance):
 
     def log_prob(self, value: Any) -> Any:
         self._validate_sample(value)
-        return value * self.logits - _softplus(self.logits)
+        return value * self.logits - softplus(self.logits)
 
     def entropy(self) -> Any:
         # E[-log p] = softplus(l) - p l, the same as binary cross-entropy of p with itself.
-        return _softplus(self.logits) - self.probs * self.logits
+        return softplus(self.logits) - self.probs * self.logits
 
     def enumerate_support(self, expand: bool = True) -> Any:
-        values = torch.arange(2, dtype=self._dtype).reshape(2, *[1] * len(self._batch_shape))
-        return values.expand((2, *self._batch_shape)) if expand else values
+        both = torch.arange(2, dtype=self._dtype).reshape(2, *[1] * len(self._batch_shape))
+        return both.expand((2, *self._batch_shape)) if expand else both
+
+    @property
+    def _natural_params(self) -> tuple[Any, ...]:
+        return (self.logits,)
+
+    def _log_normalizer(self, *natural_params: Any) -> Any:
+        return softplus(natural_params[0])
+
+    @property
+    def _mean_carrier_measure(self) -> Any:
+        return torch.zeros_like(self.logits)
 
 
-class Geometric(_Chance):
+class Geometric(Chance):
     """Failures before the first success: P(k) = (1 - p)^k p, k = 0, 1, 2, ...
 
     >>> import adjoint as torch
@@ -145,10 +154,10 @@ class Geometric(_Chance):
         return torch.xlogy(value, 1 - p) + torch.log(p)
 
     def entropy(self) -> Any:
-        return (_softplus(self.logits) - self.probs * self.logits) / self.probs
+        return (softplus(self.logits) - self.probs * self.logits) / self.probs
 
 
-class Binomial(_Chance):
+class Binomial(Chance):
     """Successes in `total_count` trials: P(k) = C(n, k) p^k (1 - p)^(n - k).
 
     Draws come from NumPy's binomial generator, seeded by the engine's stream.
@@ -160,8 +169,9 @@ class Binomial(_Chance):
 
     arg_constraints: ClassVar = {
         "total_count": constraints.nonnegative_integer,
-        **_Chance.arg_constraints,
+        **Chance.arg_constraints,
     }
+    has_enumerate_support = True
 
     def __init__(
         self,
@@ -176,7 +186,7 @@ class Binomial(_Chance):
         self._set_chance(name, value)
         super().__init__(value.shape, validate_args=validate_args)
 
-    @property
+    @constraints.dependent_property(is_discrete=True, event_dim=0)
     def support(self) -> Any:
         return constraints.integer_interval(0, self.total_count)
 
@@ -194,8 +204,8 @@ class Binomial(_Chance):
 
     def sample(self, sample_shape: Any = ()) -> Any:
         shape = tuple(self._extended_shape(sample_shape))
-        trials = _values(self.total_count).astype(np.int64)
-        chance = np.clip(_values(self.probs), 0, 1)
+        trials = values(self.total_count).astype(np.int64)
+        chance = np.clip(values(self.probs), 0, 1)
         drawn = host_generator().binomial(trials, chance, size=shape)
         return torch.tensor(drawn, dtype=self._dtype)
 
@@ -203,60 +213,21 @@ class Binomial(_Chance):
         self._validate_sample(value)
         n, logits = self.total_count, self.logits
         ways = torch.lgamma(n + 1) - torch.lgamma(value + 1) - torch.lgamma(n - value + 1)
-        return ways + value * logits - n * _softplus(logits)
+        return ways + value * logits - n * softplus(logits)
 
     def enumerate_support(self, expand: bool = True) -> Any:
-        counts = _values(self.total_count)
+        counts = values(self.total_count)
         if counts.size == 0 or (counts != counts.flat[0]).any():
             raise NotImplementedError("Binomial: total_count differs within the batch")
         n = int(counts.flat[0]) + 1
-        values = torch.arange(n, dtype=self._dtype).reshape(n, *[1] * len(self._batch_shape))
-        return values.expand((n, *self._batch_shape)) if expand else values
+        every = torch.arange(n, dtype=self._dtype).reshape(n, *[1] * len(self._batch_shape))
+        return every.expand((n, *self._batch_shape)) if expand else every
 
     def entropy(self) -> Any:
         log_p = self.log_prob(self.enumerate_support())
         return -(torch.exp(log_p) * log_p).sum(0)
 
 
-class Poisson(Distribution):
-    """Number of events at a given `rate`: P(k) = rate^k e^-rate / k!.
-
-    Draws come from NumPy's Poisson generator, seeded by the engine's stream.
-
-    >>> import adjoint as torch
-    >>> torch.distributions.Poisson(2.0).log_prob(torch.tensor(0.0))
-    tensor(-2.)
-    """
-
-    arg_constraints: ClassVar = {"rate": constraints.nonnegative}
-    support = constraints.nonnegative_integer
-
-    def __init__(self, rate: Any, validate_args: bool | None = None) -> None:
-        (self.rate,) = broadcast_all(rate)
-        super().__init__(self.rate.shape, validate_args=validate_args)
-
-    @property
-    def mean(self) -> Any:
-        return self.rate
-
-    @property
-    def mode(self) -> Any:
-        return torch.floor(self.rate)
-
-    @property
-    def variance(self) -> Any:
-        return self.rate
-
-    def sample(self, sample_shape: Any = ()) -> Any:
-        shape = tuple(self._extended_shape(sample_shape))
-        drawn = host_generator().poisson(_values(self.rate), size=shape)
-        return torch.tensor(drawn, dtype=self.rate.dtype)
-
-    def log_prob(self, value: Any) -> Any:
-        self._validate_sample(value)
-        return torch.xlogy(value, self.rate) - self.rate - torch.lgamma(value + 1)
-
-
-def _values(t: Any) -> np.ndarray:
+def values(t: Any) -> np.ndarray:
     """A tensor's values in float64, for NumPy's generators; the tensor keeps its own memory."""
     return t.detach().clone().numpy().astype(np.float64)

@@ -25,6 +25,7 @@ class Distribution:
     """
 
     has_rsample: ClassVar[bool] = False
+    has_enumerate_support: ClassVar[bool] = False
     arg_constraints: ClassVar[Mapping[str, constraints.Constraint]] = {}
     _validate_default: ClassVar[bool] = True
 
@@ -45,6 +46,8 @@ class Distribution:
             for name, constraint in self.arg_constraints.items():
                 # A parameter computed on demand was not given, so there is nothing to check.
                 value = self.__dict__.get(name)
+                if constraints.is_dependent(constraint):
+                    continue
                 if isinstance(value, torch.Tensor) and not bool(constraint.check(value).all()):
                     raise ValueError(
                         f"{type(self).__name__}: parameter {name} (Tensor of shape "
@@ -161,6 +164,8 @@ class Distribution:
             support = self.support
         except NotImplementedError:
             return
+        if constraints.is_dependent(support):
+            return
         if not bool(support.check(value).all()):
             raise ValueError(
                 f"{type(self).__name__}: the value (Tensor of shape {tuple(value.shape)}) must lie "
@@ -171,6 +176,8 @@ class Distribution:
         shown = []
         for name in self.arg_constraints:
             value = self.__dict__.get(name)
+            if isinstance(getattr(type(self), name, None), property):
+                value = getattr(self, name)
             if isinstance(value, torch.Tensor):
                 one = value.numel() == 1
                 shown.append(f"{name}: {value if one else torch.Size(value.shape)}")
@@ -209,8 +216,21 @@ class Independent(Distribution):
         return self.base_dist.has_rsample
 
     @property
+    def has_enumerate_support(self) -> bool:  # type: ignore[override]
+        return self.reinterpreted_batch_ndims == 0 and self.base_dist.has_enumerate_support
+
+    def enumerate_support(self, expand: bool = True) -> Any:
+        if self.reinterpreted_batch_ndims:
+            raise NotImplementedError(
+                "Independent: the values of several dimensions together, all combinations, are not "
+                "listed; call enumerate_support of base_dist"
+            )
+        return self.base_dist.enumerate_support(expand)
+
+    @constraints.dependent_property
     def support(self) -> Any:
-        return constraints.independent(self.base_dist.support, self.reinterpreted_batch_ndims)
+        inner, n = self.base_dist.support, self.reinterpreted_batch_ndims
+        return constraints.independent(inner, n) if n else inner
 
     @property
     def mean(self) -> Any:

@@ -1,4 +1,6 @@
-"""Kullback-Leibler divergences KL(p || q) = E_p[log p - log q], one closed form per pair.
+"""Kullback-Leibler divergences KL(p || q) = E_p[log p - log q], of two of one family.
+
+`kl_pairs.py` has those between families.
 
 Owns the table `_RULES`, (class of p, class of q) -> formula, filled by `register_kl`.
 Read `kl_divergence`.
@@ -12,13 +14,24 @@ from typing import Any
 
 import adjoint as torch
 from adjoint.distributions.categorical import Categorical, OneHotCategorical
-from adjoint.distributions.counts import Bernoulli, Binomial, Geometric, Poisson
+from adjoint.distributions.continuous_bernoulli import ContinuousBernoulli
+from adjoint.distributions.counts import Bernoulli, Binomial, Geometric
 from adjoint.distributions.distribution import Distribution, Independent, sum_rightmost
-from adjoint.distributions.gamma_family import Beta, Dirichlet, Exponential, Gamma
-from adjoint.distributions.location_scale import Gumbel, Laplace, Uniform
+from adjoint.distributions.exponential_family import (
+    ExponentialFamily,
+    log_normalizer_with_slopes,
+)
+from adjoint.distributions.gamma_family import Exponential, Gamma
+from adjoint.distributions.location_scale import Cauchy, Gumbel, HalfCauchy, Laplace, Uniform
+from adjoint.distributions.low_rank import LowRankMultivariateNormal
+from adjoint.distributions.matrices import Wishart
 from adjoint.distributions.multivariate import MultivariateNormal, half_log_det, solve_lower
 from adjoint.distributions.normal import HalfNormal, LogNormal, Normal
 from adjoint.distributions.parameters import common_shape
+from adjoint.distributions.poisson import Poisson
+from adjoint.distributions.shares import Beta, Dirichlet
+from adjoint.distributions.tails import Pareto
+from adjoint.distributions.transformed import TransformedDistribution
 
 Rule = Callable[[Any, Any], Any]
 _RULES: dict[tuple[type, type], Rule] = {}
@@ -52,7 +65,12 @@ def kl_divergence(p: Distribution, q: Distribution) -> Any:
         for b in type(q).__mro__:
             if (a, b) in _RULES:
                 return _RULES[a, b](p, q)
-    raise NotImplementedError(
+    raise NotImplementedError(unknown(p, q))
+
+
+def unknown(p: Distribution, q: Distribution) -> str:
+    """What is said of a pair without a formula."""
+    return (
         f"no closed form is known for KL({type(p).__name__} || {type(q).__name__}); "
         "add one with register_kl, or average p.log_prob(x) - q.log_prob(x) over draws x from p"
     )
@@ -108,13 +126,6 @@ def _uniform(p: Uniform, q: Uniform) -> Any:
     return torch.where(inside, torch.log((q.high - q.low) / (p.high - p.low)), math.inf)
 
 
-@register_kl(Uniform, Normal)
-def _uniform_normal(p: Uniform, q: Normal) -> Any:
-    width = p.high - p.low
-    second = width**2 / 12 + ((p.high + p.low) / 2 - q.loc) ** 2
-    return torch.log(q.scale * math.sqrt(2 * math.pi) / width) + 0.5 * second / q.scale**2
-
-
 @register_kl(Exponential, Exponential)
 def _exponential(p: Exponential, q: Exponential) -> Any:
     ratio = q.rate / p.rate
@@ -126,16 +137,6 @@ def _gamma(p: Gamma, q: Gamma) -> Any:
     a, c = p.concentration, q.concentration
     logs = c * (p.rate / q.rate).log() + torch.lgamma(c) - torch.lgamma(a)
     return logs + (a - c) * torch.digamma(a) + a * (q.rate / p.rate - 1)
-
-
-@register_kl(Exponential, Gamma)
-def _exponential_gamma(p: Exponential, q: Gamma) -> Any:
-    return _gamma(Gamma(torch.ones_like(p.rate), p.rate, validate_args=False), q)
-
-
-@register_kl(Gamma, Exponential)
-def _gamma_exponential(p: Gamma, q: Exponential) -> Any:
-    return _gamma(p, Gamma(torch.ones_like(q.rate), q.rate, validate_args=False))
 
 
 @register_kl(Beta, Beta)
@@ -188,3 +189,93 @@ def _poisson(p: Poisson, q: Poisson) -> Any:
 @register_kl(OneHotCategorical, OneHotCategorical)
 def _categorical(p: Categorical, q: Categorical) -> Any:
     return (torch.xlogy(p.probs, p.probs) - torch.xlogy(p.probs, q.probs)).sum(-1)
+
+
+@register_kl(Cauchy, Cauchy)
+@register_kl(HalfCauchy, HalfCauchy)
+def _cauchy(p: Cauchy, q: Cauchy) -> Any:
+    """F. Chyzak, F. Nielsen, "A closed-form formula for the KL divergence between Cauchy
+    distributions", 2019. Half of a symmetric density has the same divergence."""
+    apart = 0 if isinstance(p, HalfCauchy) else (p.loc - q.loc) ** 2
+    return torch.log(((p.scale + q.scale) ** 2 + apart) / (4 * p.scale * q.scale))
+
+
+@register_kl(ContinuousBernoulli, ContinuousBernoulli)
+def _continuous_bernoulli(p: ContinuousBernoulli, q: ContinuousBernoulli) -> Any:
+    return (p.logits - q.logits) * p.mean - p._log_mass() + q._log_mass()
+
+
+@register_kl(Pareto, Pareto)
+def _pareto(p: Pareto, q: Pareto) -> Any:
+    ratio = q.alpha / p.alpha
+    claimed = q.alpha * (p.scale / q.scale).log() - ratio.log() + ratio - 1
+    return torch.where(p.scale >= q.scale, claimed, math.inf)
+
+
+@register_kl(Wishart, Wishart)
+def _wishart(p: Wishart, q: Wishart) -> Any:
+    k, a, c = p.event_shape[0], p.df / 2, q.df / 2
+    dets = 2 * c * (half_log_det(q._tril) - half_log_det(p._tril))
+    digammas = p._mean_log_det() - k * math.log(2) - 2 * half_log_det(p._tril)
+    logs = dets + torch.mvlgamma(c, k) - torch.mvlgamma(a, k) + (a - c) * digammas
+    return logs + a * (q._trace(p.covariance_matrix) - k)
+
+
+@register_kl(LowRankMultivariateNormal, LowRankMultivariateNormal)
+@register_kl(LowRankMultivariateNormal, MultivariateNormal)
+@register_kl(MultivariateNormal, LowRankMultivariateNormal)
+def _low_rank(p: Any, q: Any) -> Any:
+    """As of two normals, where the covariance of either may be W W^T + D.
+
+    With R^T R, or D^-1 - A^T A, for the precision of q, and a factor F of p's covariance, the trace
+    is |R F|^2, or |D^-1/2 F|^2 - |A F|^2.
+    """
+    n = p.event_shape[0]
+    if isinstance(p, LowRankMultivariateNormal):
+        factors = [p.cov_factor, torch.diag_embed(p.cov_diag.sqrt())]
+        log_det = p._half_log_det()
+    else:
+        factors, log_det = [p._tril], half_log_det(p._tril)
+    trace: Any = 0.0
+    if isinstance(q, LowRankMultivariateNormal):
+        a, root = q._whitening(), q.cov_diag.sqrt().unsqueeze(-1)
+        for f in factors:
+            trace = trace + ((f / root) ** 2).sum((-2, -1)) - ((a @ f) ** 2).sum((-2, -1))
+        distance, other = q._squared_distance(p.loc - q.loc), q._half_log_det()
+    else:
+        for f in factors:
+            batch = common_shape(f.shape[:-2], q.batch_shape)
+            left, right = q._tril.expand((*batch, n, n)), f.expand((*batch, *f.shape[-2:]))
+            solved = torch.linalg.solve_triangular(left, right, upper=False)
+            trace = trace + (solved**2).sum((-2, -1))
+        distance = (solve_lower(q._tril, p.loc - q.loc) ** 2).sum(-1)
+        other = half_log_det(q._tril)
+    return other - log_det + 0.5 * (trace + distance - n)
+
+
+@register_kl(ExponentialFamily, ExponentialFamily)
+def _exponential_family(p: ExponentialFamily, q: ExponentialFamily) -> Any:
+    """A(eta_q) - A(eta_p) - (eta_q - eta_p) dA/deta(eta_p), for one family without a closed form."""
+    if type(p) is not type(q):
+        raise NotImplementedError(unknown(p, q))
+    etas, normalizer, slopes = log_normalizer_with_slopes(p)
+    others = q._natural_params
+    total = q._log_normalizer(*others) - normalizer
+    for eta, other, slope in zip(etas, others, slopes):
+        gap = (other - eta) * slope
+        total = total - sum_rightmost(gap, slope.dim() - len(p.batch_shape))
+    return total
+
+
+@register_kl(TransformedDistribution, TransformedDistribution)
+def _transformed(p: TransformedDistribution, q: TransformedDistribution) -> Any:
+    """That of the base distributions, where both go through one and the same bijection."""
+    if p.transforms != q.transforms or not all(t.bijective for t in p.transforms):
+        raise NotImplementedError(
+            f"no closed form is known for KL({type(p).__name__} || {type(q).__name__}) unless both "
+            f"have the same bijective transforms; got {p.transforms} and {q.transforms}"
+        )
+    inner = kl_divergence(p.base_dist, q.base_dist)
+    more = len(p.event_shape) - len(p.base_dist.event_shape)
+    kept = len(common_shape(p.batch_shape, q.batch_shape))
+    return sum_rightmost(inner, inner.dim() - kept) if more else inner

@@ -1,7 +1,6 @@
 """Continuous families with a place and a width, other than the normal ones.
 
-Most draw by inverting their distribution function at a uniform number. Read `Laplace`, then
-`StudentT`.
+Most draw by inverting their distribution function at a uniform number. Read `Laplace`.
 """
 
 from __future__ import annotations
@@ -12,10 +11,11 @@ from typing import Any, ClassVar
 import adjoint as torch
 from adjoint.distributions import constraints
 from adjoint.distributions.distribution import Distribution
-from adjoint.distributions.gamma_family import Chi2
-from adjoint.distributions.parameters import broadcast_all
+from adjoint.distributions.parameters import broadcast_all, open_share
+from adjoint.distributions.transformed import TransformedDistribution
+from adjoint.distributions.transforms import AbsTransform, AffineTransform, ExpTransform
 
-_EULER = 0.57721566490153286061
+EULER = 0.57721566490153286061
 
 
 class Uniform(Distribution):
@@ -35,7 +35,7 @@ class Uniform(Distribution):
         if self._validate_args and not bool((self.low < self.high).all()):
             raise ValueError(f"Uniform needs low < high, got low={self.low}, high={self.high}")
 
-    @property
+    @constraints.dependent_property(is_discrete=False, event_dim=0)
     def support(self) -> Any:
         return constraints.interval(self.low, self.high)
 
@@ -87,10 +87,12 @@ class _LocationScale(Distribution):
         return self.loc
 
     def rsample(self, sample_shape: Any = ()) -> Any:
-        # Uniform on [tiny, 1 - eps/2]: the inverse is infinite at 0 and at 1.
-        info = torch.finfo(self.loc.dtype)
-        share = torch.rand(self._extended_shape(sample_shape), dtype=self.loc.dtype)
-        return self.icdf(share.clamp(min=info.tiny, max=1 - info.eps / 2))
+        # The inverse is infinite at 0 and at 1.
+        return self.icdf(open_share(self._extended_shape(sample_shape), self.loc.dtype))
+
+    def sample(self, sample_shape: Any = ()) -> Any:
+        with torch.no_grad():
+            return self.rsample(sample_shape)
 
 
 class Laplace(_LocationScale):
@@ -160,7 +162,52 @@ class Cauchy(_LocationScale):
         return math.log(4 * math.pi) + self.scale.log()
 
 
-class Gumbel(_LocationScale):
+class HalfCauchy(TransformedDistribution):
+    """|x| of a Cauchy variable around 0: F(x) = 2 atan(x / scale) / pi.
+
+    >>> import adjoint as torch
+    >>> torch.distributions.HalfCauchy(1.0).cdf(torch.tensor(1.0))
+    tensor(0.5000)
+    """
+
+    arg_constraints: ClassVar = {"scale": constraints.positive}
+    support = constraints.nonnegative
+    has_rsample = True
+
+    def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
+        (self.scale,) = broadcast_all(scale)
+        base = Cauchy(torch.zeros_like(self.scale), self.scale, validate_args=False)
+        super().__init__(base, AbsTransform(), validate_args=validate_args)
+
+    @property
+    def mean(self) -> Any:
+        return torch.full_like(self.scale, math.inf)
+
+    @property
+    def mode(self) -> Any:
+        return torch.zeros_like(self.scale)
+
+    @property
+    def variance(self) -> Any:
+        return self.base_dist.variance
+
+    def log_prob(self, value: Any) -> Any:
+        self._validate_sample(value)
+        inside = self.base_dist.log_prob(value) + math.log(2)
+        return torch.where(value >= 0, inside, -math.inf)
+
+    def cdf(self, value: Any) -> Any:
+        self._validate_sample(value)
+        return torch.atan(value / self.scale) * (2 / math.pi)
+
+    def icdf(self, value: Any) -> Any:
+        return self.scale * torch.tan(value * (math.pi / 2))
+
+    def entropy(self) -> Any:
+        return math.log(2 * math.pi) + self.scale.log()
+
+
+class Gumbel(_LocationScale, TransformedDistribution):
     """Largest of many: F(x) = exp(-exp(-z)), z = (x - loc) / scale.
 
     >>> import adjoint as torch
@@ -168,9 +215,17 @@ class Gumbel(_LocationScale):
     tensor(0.5772)
     """
 
+    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
+        self.loc, self.scale = broadcast_all(loc, scale)
+        zero = torch.zeros_like(self.loc)
+        log = ExpTransform().inv
+        moved = [log, AffineTransform(0.0, -1.0), log, AffineTransform(self.loc, self.scale * -1)]
+        base = Uniform(zero, zero + 1, validate_args=False)
+        TransformedDistribution.__init__(self, base, moved, validate_args)
+
     @property
     def mean(self) -> Any:
-        return self.loc + self.scale * _EULER
+        return self.loc + self.scale * EULER
 
     @property
     def variance(self) -> Any:
@@ -189,60 +244,4 @@ class Gumbel(_LocationScale):
         return self.loc - self.scale * torch.log(-torch.log(value))
 
     def entropy(self) -> Any:
-        return self.scale.log() + (1 + _EULER)
-
-
-class StudentT(Distribution):
-    """Student's t with `df` degrees of freedom, moved by `loc` and stretched by `scale`.
-
-    >>> import adjoint as torch
-    >>> torch.distributions.StudentT(1.0).log_prob(torch.tensor(0.0))
-    tensor(-1.1447)
-    """
-
-    arg_constraints: ClassVar = {
-        "df": constraints.positive,
-        "loc": constraints.real,
-        "scale": constraints.positive,
-    }
-    support = constraints.real
-    has_rsample = True
-
-    def __init__(
-        self, df: Any, loc: Any = 0.0, scale: Any = 1.0, validate_args: bool | None = None
-    ) -> None:
-        self.df, self.loc, self.scale = broadcast_all(df, loc, scale)
-        super().__init__(self.df.shape, validate_args=validate_args)
-
-    @property
-    def mean(self) -> Any:
-        return torch.where(self.df > 1, self.loc, math.nan)
-
-    @property
-    def mode(self) -> Any:
-        return self.loc
-
-    @property
-    def variance(self) -> Any:
-        safe = torch.where(self.df > 2, self.df, 3.0)
-        heavy = torch.where(self.df > 1, math.inf, math.nan)
-        return torch.where(self.df > 2, self.scale**2 * safe / (safe - 2), heavy)
-
-    def rsample(self, sample_shape: Any = ()) -> Any:
-        noise = torch.randn(self._extended_shape(sample_shape), dtype=self.df.dtype)
-        spread = Chi2(self.df, validate_args=False).rsample(sample_shape)
-        return self.loc + self.scale * noise * torch.rsqrt(spread / self.df)
-
-    def log_prob(self, value: Any) -> Any:
-        self._validate_sample(value)
-        z = (value - self.loc) / self.scale
-        half = (self.df + 1) / 2
-        norm = torch.lgamma(half) - torch.lgamma(self.df / 2)
-        norm = norm - 0.5 * torch.log(math.pi * self.df) - self.scale.log()
-        return norm - half * torch.log1p(z * z / self.df)
-
-    def entropy(self) -> Any:
-        half, df2 = (self.df + 1) / 2, self.df / 2
-        log_beta = torch.lgamma(df2) + math.lgamma(0.5) - torch.lgamma(half)
-        rest = half * (torch.digamma(half) - torch.digamma(df2)) + 0.5 * self.df.log()
-        return self.scale.log() + rest + log_beta
+        return self.scale.log() + (1 + EULER)

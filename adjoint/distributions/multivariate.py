@@ -14,7 +14,35 @@ from adjoint.distributions.distribution import Distribution
 from adjoint.distributions.parameters import common_shape, one_of
 
 
-class MultivariateNormal(Distribution):
+class CovarianceForms(Distribution):
+    """A covariance given in one of three forms, held by its factor `_tril`; the other forms on demand."""
+
+    def _set_tril(self, name: str) -> None:
+        """`_tril` from the form `name`, which is an attribute already."""
+        matrix = self.__dict__[name]
+        if name == "scale_tril":
+            self._tril = matrix
+        elif name == "covariance_matrix":
+            self._tril = torch.linalg.cholesky(matrix)
+        else:
+            self._tril = _inverse_cholesky(matrix)
+
+    def __getattr__(self, name: str) -> Any:
+        if "_tril" in self.__dict__:
+            if name == "scale_tril":
+                return self._tril
+            if name == "covariance_matrix":
+                return self._tril @ self._tril.mT
+            if name == "precision_matrix":
+                inverse = torch.linalg.inv(self._tril)
+                return inverse.mT @ inverse
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _expand_parts(self, new: Any, shape: Any) -> None:
+        new._tril = self._tril.expand((*shape, *self._tril.shape[-2:]))
+
+
+class MultivariateNormal(CovarianceForms):
     """Normal vectors: mean `loc` (..., k) and a covariance S, given in one of three forms.
 
     covariance_matrix: S; precision_matrix: the inverse of S; scale_tril: lower-triangular L with
@@ -62,23 +90,7 @@ class MultivariateNormal(Distribution):
         self.loc = loc.expand((*batch, k))
         self.__dict__[name] = matrix.expand((*batch, k, k))
         super().__init__(batch, (k,), validate_args=validate_args)
-        if name == "scale_tril":
-            self._tril = self.scale_tril
-        elif name == "covariance_matrix":
-            self._tril = torch.linalg.cholesky(self.covariance_matrix)
-        else:
-            self._tril = _inverse_cholesky(self.precision_matrix)
-
-    def __getattr__(self, name: str) -> Any:
-        if "_tril" in self.__dict__:
-            if name == "scale_tril":
-                return self._tril
-            if name == "covariance_matrix":
-                return self._tril @ self._tril.mT
-            if name == "precision_matrix":
-                inverse = torch.linalg.inv(self._tril)
-                return inverse.mT @ inverse
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self._set_tril(name)
 
     @property
     def mean(self) -> Any:
@@ -104,10 +116,6 @@ class MultivariateNormal(Distribution):
 
     def entropy(self) -> Any:
         return 0.5 * self._event_shape[0] * (1 + math.log(2 * math.pi)) + half_log_det(self._tril)
-
-    def _expand_parts(self, new: Any, shape: Any) -> None:
-        k = self._event_shape[0]
-        new._tril = self._tril.expand((*shape, k, k))
 
 
 def solve_lower(tril: Any, vector: Any) -> Any:

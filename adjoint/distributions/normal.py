@@ -1,4 +1,4 @@
-"""The normal distribution and what is made of it: log-normal and half-normal. Read `Normal`."""
+"""The normal distribution and what is made of it: log-, half- and logistic normal. Read `Normal`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Any, ClassVar
 
 import adjoint as torch
 from adjoint.distributions import constraints
-from adjoint.distributions.distribution import Distribution
+from adjoint.distributions.distribution import Independent
+from adjoint.distributions.exponential_family import ExponentialFamily
 from adjoint.distributions.parameters import broadcast_all
+from adjoint.distributions.transformed import TransformedDistribution
+from adjoint.distributions.transforms import AbsTransform, ExpTransform, StickBreakingTransform
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-class Normal(Distribution):
+class Normal(ExponentialFamily):
     """Normal with mean `loc` and standard deviation `scale`.
 
     log p(x) = -(x - loc)^2 / (2 scale^2) - log scale - log(2 pi) / 2.
@@ -68,8 +71,20 @@ class Normal(Distribution):
     def entropy(self) -> Any:
         return 0.5 + _HALF_LOG_2PI + self.scale.log()
 
+    @property
+    def _natural_params(self) -> tuple[Any, ...]:
+        return (self.loc / self.scale**2, -0.5 * self.scale**-2)
 
-class LogNormal(Distribution):
+    def _log_normalizer(self, *natural_params: Any) -> Any:
+        linear, square = natural_params
+        return -(linear**2) / (4 * square) + 0.5 * torch.log(-math.pi / square)
+
+    @property
+    def _mean_carrier_measure(self) -> Any:
+        return torch.zeros_like(self.loc)
+
+
+class LogNormal(TransformedDistribution):
     """exp of a normal variable with mean `loc` and standard deviation `scale`.
 
     >>> import adjoint as torch
@@ -83,11 +98,8 @@ class LogNormal(Distribution):
 
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
         self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(self.loc.shape, validate_args=validate_args)
-
-    @property
-    def _log(self) -> Normal:
-        return Normal(self.loc, self.scale, validate_args=False)
+        base = Normal(self.loc, self.scale, validate_args=False)
+        super().__init__(base, ExpTransform(), validate_args=validate_args)
 
     @property
     def mean(self) -> Any:
@@ -101,26 +113,11 @@ class LogNormal(Distribution):
     def variance(self) -> Any:
         return torch.expm1(self.scale**2) * torch.exp(2 * self.loc + self.scale**2)
 
-    def rsample(self, sample_shape: Any = ()) -> Any:
-        return torch.exp(self._log.rsample(sample_shape))
-
-    def log_prob(self, value: Any) -> Any:
-        self._validate_sample(value)
-        log = torch.log(value)
-        return self._log.log_prob(log) - log
-
-    def cdf(self, value: Any) -> Any:
-        self._validate_sample(value)
-        return self._log.cdf(torch.log(value))
-
-    def icdf(self, value: Any) -> Any:
-        return torch.exp(self._log.icdf(value))
-
     def entropy(self) -> Any:
-        return self._log.entropy() + self.loc
+        return self.base_dist.entropy() + self.loc
 
 
-class HalfNormal(Distribution):
+class HalfNormal(TransformedDistribution):
     """|x| of a normal variable with mean 0 and standard deviation `scale`.
 
     >>> import adjoint as torch
@@ -134,11 +131,8 @@ class HalfNormal(Distribution):
 
     def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
         (self.scale,) = broadcast_all(scale)
-        super().__init__(self.scale.shape, validate_args=validate_args)
-
-    @property
-    def _whole(self) -> Normal:
-        return Normal(torch.zeros_like(self.scale), self.scale, validate_args=False)
+        base = Normal(torch.zeros_like(self.scale), self.scale, validate_args=False)
+        super().__init__(base, AbsTransform(), validate_args=validate_args)
 
     @property
     def mean(self) -> Any:
@@ -152,12 +146,9 @@ class HalfNormal(Distribution):
     def variance(self) -> Any:
         return self.scale**2 * (1 - 2 / math.pi)
 
-    def rsample(self, sample_shape: Any = ()) -> Any:
-        return self._whole.rsample(sample_shape).abs()
-
     def log_prob(self, value: Any) -> Any:
         self._validate_sample(value)
-        inside = self._whole.log_prob(value) + math.log(2)
+        inside = self.base_dist.log_prob(value) + math.log(2)
         return torch.where(value >= 0, inside, -math.inf)
 
     def cdf(self, value: Any) -> Any:
@@ -168,4 +159,38 @@ class HalfNormal(Distribution):
         return self.scale * math.sqrt(2) * torch.erfinv(value)
 
     def entropy(self) -> Any:
-        return self._whole.entropy() - math.log(2)
+        return self.base_dist.entropy() - math.log(2)
+
+
+class LogisticNormal(TransformedDistribution):
+    """Vectors of k + 1 shares from k normal numbers by `StickBreakingTransform`.
+
+    loc, scale: shape batch + (k,).
+
+    >>> import adjoint as torch
+    >>> d = torch.distributions.LogisticNormal(torch.zeros(3), torch.ones(3))
+    >>> d.event_shape, d.log_prob(torch.full((4,), 0.25))
+    (torch.Size([4]), tensor(2.7884))
+    """
+
+    arg_constraints: ClassVar = {"loc": constraints.real, "scale": constraints.positive}
+    support = constraints.simplex
+    has_rsample = True
+    base_dist: Independent
+
+    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
+        one = Normal(loc, scale, validate_args=validate_args)
+        base = one if one.batch_shape else one.expand((1,))
+        super().__init__(base, StickBreakingTransform(), validate_args=validate_args)
+
+    @property
+    def _normal(self) -> Any:
+        return self.base_dist.base_dist
+
+    @property
+    def loc(self) -> Any:
+        return self._normal.loc
+
+    @property
+    def scale(self) -> Any:
+        return self._normal.scale

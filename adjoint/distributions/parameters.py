@@ -64,3 +64,35 @@ def probs_to_logits(probs: Any, binary: bool) -> Any:
 
 def logits_to_probs(logits: Any, binary: bool) -> Any:
     return torch.sigmoid(logits) if binary else torch.softmax(logits, -1)
+
+
+def open_share(shape: Any, dtype: Any) -> Any:
+    """Uniform on (0, 1): the ends, where many inverses are infinite, are moved inside."""
+    info = torch.finfo(dtype)
+    return torch.rand(shape, dtype=dtype).clamp(min=info.tiny, max=1 - info.eps / 2)
+
+
+def softplus(x: Any) -> Any:
+    """log(1 + e^x) without overflow, with the slope 1/2 at 0."""
+    return torch.logaddexp(x, torch.zeros((), dtype=x.dtype))
+
+
+# Two quotients and their slopes where both parts vanish: series of enough terms for float64.
+def expm1_over(w: Any) -> Any:
+    """(e^w - 1) / w, which is 1 at 0."""
+    near = w.abs() < 0.1
+    small, large = torch.where(near, w, 0.0), torch.where(near, 1.0, w)
+    series = torch.ones_like(w)
+    for n in range(10, 1, -1):
+        series = 1 + small * series / n
+    return torch.where(near, series, torch.expm1(large) / large)
+
+
+def log1p_over(w: Any) -> Any:
+    """log(1 + w) / w, which is 1 at 0."""
+    near = w.abs() < 0.03
+    small, large = torch.where(near, w, 0.0), torch.where(near, 1.0, w)
+    series = torch.zeros_like(w)
+    for n in range(11, 0, -1):
+        series = 1 / n - small * series
+    return torch.where(near, series, torch.log1p(large) / large)

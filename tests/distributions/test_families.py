@@ -52,13 +52,20 @@ def between(a, b):
     )
 
 
+def beyond(a):
+    return substituted(lambda s: a + np.exp(2 * np.sinh(s)), span=3.9)
+
+
 def counts(n):
     return np.arange(n + 1.0), np.ones(n + 1)
 
 
 @dataclass
 class Family:
-    """`make(*params)` builds a distribution with scalar batch shape from Python floats."""
+    """`make(*params)` builds a distribution with scalar batch shape from Python floats.
+
+    moments: whether mean and variance are those of the integral (angles have circular ones).
+    """
 
     name: str
     params: tuple
@@ -88,11 +95,34 @@ FAMILIES = [
     Family("Chi2", (3.0,), half_line()),
     Family("Beta", (2.5, 1.5), between(0, 1)),
     Family("Beta", (0.6, 0.7), between(0, 1)),
+    Family("HalfCauchy", (0.7,), half_line(), moments=False),
+    Family("ContinuousBernoulli", (0.2,), between(0, 1)),
+    Family("ContinuousBernoulli", (0.5,), between(0, 1)),
+    Family("ContinuousBernoulli", (0.9999,), between(0, 1)),
+    Family("FisherSnedecor", (5.0, 12.0), half_line()),
+    Family("GeneralizedPareto", (0.3, 1.1, 0.08), beyond(0.3)),
+    Family("GeneralizedPareto", (0.3, 1.1, 0.0), beyond(0.3)),
+    Family("GeneralizedPareto", (0.0, 1.0, -0.5), between(0, 2)),
+    Family("InverseGamma", (6.0, 2.0), half_line()),
+    Family("Kumaraswamy", (2.0, 3.0), between(0, 1)),
+    Family("Pareto", (1.2, 6.0), beyond(1.2)),
+    Family("RelaxedBernoulli", (0.7, 0.3), between(0, 1), moments=False),
+    Family("VonMises", (0.4, 2.0), between(-math.pi, math.pi), moments=False),
+    Family("Weibull", (1.3, 1.7), half_line()),
+    Family("NegativeBinomial", (3.5, 0.4), counts(120)),
     Family("Bernoulli", (0.3,), counts(1)),
     Family("Geometric", (0.35,), counts(200)),
     Family("Binomial", (9, 0.33), counts(9)),
     Family("Poisson", (3.4,), counts(80)),
 ]
+# What a family lacks, as it does in PyTorch.
+LACKING = {
+    "cdf": "StudentT Beta Bernoulli Geometric Binomial Poisson FisherSnedecor VonMises NegativeBinomial".split(),
+    "icdf": "Gamma Chi2 InverseGamma".split(),
+    "entropy": "Poisson FisherSnedecor RelaxedBernoulli VonMises NegativeBinomial".split(),
+    "mode": "ContinuousBernoulli RelaxedBernoulli".split(),
+    "mean": ["RelaxedBernoulli"],
+}
 NAMES = [f"{f.name}{f.params}" for f in FAMILIES]
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=NAMES)
 
@@ -118,7 +148,7 @@ def test_density_integrates_to_its_moments(family):
     try:
         claimed = float(d.entropy())
     except NotImplementedError:
-        assert family.name == "Poisson"
+        assert family.name in LACKING["entropy"]
     else:
         assert claimed == pytest.approx(entropy, abs=1e-3)
         assert float(d.perplexity()) == pytest.approx(math.exp(claimed))
@@ -128,6 +158,10 @@ def test_density_integrates_to_its_moments(family):
 def test_mode_is_where_the_density_is_highest(family):
     d = family.build()
     x, log_p, _ = mass(family, d)
+    if family.name in LACKING["mode"]:
+        with pytest.raises(NotImplementedError, match=family.name):
+            _ = d.mode
+        return
     mode = float(d.mode)
     if math.isnan(mode):
         assert family.name == "Uniform" or family.params == (0.6, 0.7)
@@ -143,19 +177,12 @@ def test_distribution_function_and_its_inverse(family):
     try:
         claimed = array(d.cdf(torch.tensor(x)))
     except NotImplementedError:
-        assert family.name in (
-            "StudentT",
-            "Gamma",
-            "Chi2",
-            "Beta",
-            "Bernoulli",
-            "Geometric",
-            "Binomial",
-            "Poisson",
-        )
+        assert family.name in LACKING["cdf"]
         return
     inner = np.cumsum(m) - m / 2
     assert np.abs(claimed - inner).max() < 1e-3
+    if family.name in LACKING["icdf"]:
+        return
     p = f64(0.01, 0.2, 0.5, 0.77, 0.999)
     np.testing.assert_allclose(array(d.cdf(d.icdf(p))), array(p), rtol=1e-9)
 
@@ -170,11 +197,12 @@ def test_draws_have_the_right_moments_and_follow_the_seed(family):
     assert s.shape == (n,) and s.dtype == torch.float64 and not s.requires_grad
     assert bool(d.support.check(s).all())
     values = array(s)
+    x, _, m = mass(family, d)
     if not family.moments:  # heavy tails: compare quartiles instead
         got = np.quantile(values, [0.25, 0.5, 0.75])
-        np.testing.assert_allclose(got, array(d.icdf(f64(0.25, 0.5, 0.75))), atol=0.1)
+        want = x[np.searchsorted(np.cumsum(m), [0.25, 0.5, 0.75])]
+        np.testing.assert_allclose(got, want, atol=0.1)
         return
-    x, _, m = mass(family, d)
     spread = math.sqrt(float(d.variance) / n)
     assert abs(values.mean() - float(d.mean)) < 5 * spread
     fourth = (m * (x - float(d.mean)) ** 4).sum()
@@ -195,7 +223,9 @@ def test_shapes_expand_and_print(family):
     point = wide.sample((4,))
     big = wide.expand((5, 3, 2))
     assert type(big) is type(wide) and big.batch_shape == (5, 3, 2)
-    assert big.sample().shape == (5, 3, 2) and big.mean.shape == (5, 3, 2)
+    assert big.sample().shape == (5, 3, 2)
+    if family.name not in LACKING["mean"]:
+        assert big.mean.shape == (5, 3, 2)
     expected = wide.log_prob(point)
     assert expected.shape == (4, 3, 1)
     got = wide.expand((4, 3, 1)).log_prob(point)
@@ -241,12 +271,19 @@ def test_gradients_of_log_prob(family):
 def test_pytorch_agrees(family):
     other = pytest.importorskip("torch")
     d = family.build()
-    o = family.build(other.distributions, lambda v: other.tensor(v, dtype=other.float64))
     x, _ = family.rule
     x = x[:: max(1, len(x) // 200)]
     kept = d.support.check(torch.tensor(x)).detach().clone().numpy()
     x = x[kept]
-    got, want = array(d.log_prob(torch.tensor(x))), o.log_prob(other.tensor(x)).numpy()
+    other.set_default_dtype(other.float64)  # which some of PyTorch's families compute in
+    try:
+        o = family.build(other.distributions, lambda v: other.tensor(v, dtype=other.float64))
+        want = o.log_prob(other.tensor(x)).numpy()
+    finally:
+        other.set_default_dtype(other.float32)
+    got = array(d.log_prob(torch.tensor(x)))
+    if family.name == "Kumaraswamy":  # PyTorch rounds 1 - x^a to 1 there
+        got, want = got[np.isfinite(want)], want[np.isfinite(want)]
     np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-8)
     for name in ("mean", "variance", "mode"):
         try:
@@ -255,6 +292,8 @@ def test_pytorch_agrees(family):
             continue
         if name == "mode" and family.params == (0.6, 0.7):
             continue  # infinite at both ends: PyTorch names one of them, we say nan
+        if name == "mode" and family.name == "Kumaraswamy":
+            continue  # the logarithm of a negative number in PyTorch
         assert float(getattr(d, name)) == pytest.approx(want, nan_ok=True), name
 
 

@@ -132,7 +132,6 @@ MESSAGES = [
     ("torch.jit", ["PyTorch has it", "compiled already"]),
     ("x.to_sparse()", ["PyTorch has it"]),
     ("torch.autograd.graph.saved_tensors_hooks", ["checkpoint"]),
-    ("torch.Tensor.storage", ["numpy()"]),
     ("torch.cuda.current_device()", ["is_available"]),
     ("torch.device('nonsense')", ["nonsense", "cpu"]),
 ]  # fmt: skip
