@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import adjoint as torch
 from adjoint.distributions import constraints
 from adjoint.distributions.exponential_family import ExponentialFamily
-from adjoint.distributions.gamma_cdf import gamma_cdf
 from adjoint.distributions.gamma_sampling import log_standard_gamma
 from adjoint.distributions.parameters import broadcast_all, common_shape
 
@@ -118,11 +117,11 @@ class Gamma(ExponentialFamily):
         return a * b.log() + torch.xlogy(a - 1, value) - b * value - torch.lgamma(a)
 
     def cdf(self, value: Any) -> Any:
-        """P(a, b value); differentiable in all three, with respect to a once only."""
+        """P(a, b value); differentiable in all three."""
         self._validate_sample(value)
         shape = common_shape(value.shape, self.concentration.shape)
         scaled = (self.rate * value).expand(shape)
-        return gamma_cdf(self.concentration.to(scaled.dtype).expand(shape), scaled)
+        return torch.special.gammainc(self.concentration.to(scaled.dtype).expand(shape), scaled)
 
     def entropy(self) -> Any:
         a = self.concentration
