@@ -47,6 +47,20 @@ class Group:
         self.depth = 0
 
 
+def reachable(roots: list[Root]) -> list[Value]:
+    """The values that some roots need, in the order in which they were made."""
+    found: set[Value] = set()
+    stack = [r.value for r in roots]
+    for r in roots:
+        stack.extend(dynamic_values(r.place))
+    while stack:
+        v = stack.pop()
+        if v not in found:
+            found.add(v)
+            stack.extend(v.args)
+    return sorted(found, key=lambda v: v.id)
+
+
 class Tiling:
     """The decisions for one nest. stored: the nodes that must be in memory afterwards.
 
@@ -72,23 +86,11 @@ class Tiling:
         self.vector_bytes = vector_bytes
         self.width = vector_bytes // 4
         self.roots = [r for r in nest.roots if r.target in stored]
-        self.needed = self._reachable()
+        self.needed = reachable(self.roots)
         self.scatter = any(r.kind == "scatter" for r in self.roots)
         self.scan = any(r.kind == "scan" for r in self.roots)
         self._choose_loops()
         self._choose_blocks()
-
-    def _reachable(self) -> list[Value]:
-        found: set[Value] = set()
-        stack = [r.value for r in self.roots]
-        for r in self.roots:
-            stack.extend(dynamic_values(r.place))
-        while stack:
-            v = stack.pop()
-            if v not in found:
-                found.add(v)
-                stack.extend(v.args)
-        return sorted(found, key=lambda v: v.id)
 
     def _expressions(self) -> list[Expr]:
         out: list[Expr] = [r.place for r in self.roots]

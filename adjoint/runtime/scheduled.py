@@ -13,7 +13,8 @@ from typing import Any
 
 from adjoint.codegen.epilogue import EpilogueKernel
 from adjoint.codegen.gemm import Phase
-from adjoint.codegen.nest import STATUS, Kernel, NestKernel
+from adjoint.codegen.known import Known
+from adjoint.codegen.nest import STATUS, Kernel
 from adjoint.ir.graph import Graph, Node
 from adjoint.runtime import jit
 from adjoint.runtime.contractions import KERNELS, operations, takes_epilogue
@@ -75,6 +76,7 @@ class Scheduled:
         width = jit.target().vector_bytes
         made: list[tuple[Any, list]] = []  # (unit, its kernels)
         self.options = Options(order)
+        known = Known()
         self.copied: set[Any] = set()  # copies of operands that an earlier product has made
         self.texts: list[tuple[str, str, list[str]]] = []
         for unit in order:
@@ -86,7 +88,7 @@ class Scheduled:
             if isinstance(unit, Special):
                 made.append((unit, [self._special(unit, width, replaced, has_checks)] if unit.layouts else []))
             elif any(r.target in stored for r in unit.roots):
-                kernel = NestKernel(unit, stored, width, replaced, has_checks).finish()
+                kernel = known.kernel(unit, stored, width, replaced, has_checks)
                 self._note(kernel.scalars, kernel.replaced)
                 plan.flops += kernel.flops
                 plan.bytes += kernel.bytes
