@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,8 @@ class Known:
         """What `NestKernel(...).finish()` gives for these arguments."""
         key = _Key(nest, stored)
         whole: Any = None
-        try:
+        with suppress(_Unlike):
             whole = key.of(nest), tuple([(key.node(o), key.node(i)) for o, i in replaced]), checked, vector_bytes, tuple(key.parts)
-        except _Unlike:
-            pass
         found = self._kernels.get(whole) if whole is not None else None
         if found is None:
             made = NestKernel(nest, stored, vector_bytes, replaced, checked).finish()

@@ -175,8 +175,8 @@ MISTAKES = [
     ),
     Mistake(
         "rows-added-twice", "lost mask", "codegen/gemm_tile.py",
-        "if shape.m % self.rows:",
-        "if shape.m % self.rows and not self.blocked:",
+        "first_row = \"0\"\n        if shape.m % self.rows:",
+        "first_row = \"0\"\n        if shape.m % self.rows and not self.blocked:",
         "products with a long inner dimension add partial sums of some rows twice",
     ),
     Mistake(
@@ -414,9 +414,27 @@ MISTAKES = [
     ),
     Mistake(
         "facts-of-another-step", "wrong order", "runtime/facts.py",
-        "    graph, order = in_order(graph)\n",
-        "    graph, order = in_order(graph)\n    order = sorted(order, key=lambda unit: unit.id)\n",
+        "    graph, order, stored = steps_of(graph)\n",
+        "    graph, order, stored = steps_of(graph)\n    order = sorted(order, key=lambda unit: unit.id)\n",
         "kernels of a profile have the shapes and operations of others, where updates were put off",
+    ),
+    Mistake(
+        "tile-taken-twice", "missing case", "codegen/epilogue.py",
+        "width, exact = self.offer.width, self.offer.exact or bool(self.replaced)",
+        "width, exact = self.offer.width, self.offer.exact",
+        "where tiles of a product overlap, what is added to a tensor in place is added twice",
+    ),
+    Mistake(
+        "epilogue-before-the-rest", "wrong order", "schedule/epilogues.py",
+        "if not any([unit.preds >> product.id & 1 for unit in between]):",
+        "if True:",
+        "a product is computed after a step that reads what it leads to",
+    ),
+    Mistake(
+        "nests-of-other-constants", "lost part of a key", "codegen/known.py",
+        "return kind.__name__, repr(x)",
+        "return kind.__name__",
+        "two layers that differ in a number are computed with the number of the first",
     ),
     Mistake(
         "memory-of-another", "buffer in two hands", "trace/views.py",
