@@ -39,11 +39,12 @@ def _function(name: str) -> Callable[[Any, Any], Tensor]:
     def evaluate(x: Tensor, *degrees: int) -> tuple[Tensor, ...]:
         """Those of some degrees, in order; 0 for negative ones."""
         x = x * 2 - 1 if shifted else x
-        found, before, p = {}, x * 0, x * 0 + 1
+        nothing = x - x  # with a gradient of zeros
+        found, before, p = {}, nothing, nothing + 1
         for k in range(max(degrees, default=0) + 1):
             found[k] = p
             before, p = p, first(x) if k == 0 else step(x, k, p, before)
-        return tuple([found[n] if n >= 0 else x * 0 for n in degrees])
+        return tuple([found[n] if n >= 0 else nothing for n in degrees])
 
     node = composite("".join(part.capitalize() for part in f"special_{name}".split("_")) + "Backward0")(evaluate)
 
@@ -65,7 +66,7 @@ def _function(name: str) -> Callable[[Any, Any], Tensor]:
                 out = where(n == degree, p, out)
             return out
 
-        return in_common(chosen, input, n)
+        return in_common(chosen, input, n.detach())  # type: ignore[attr-defined]
 
     polynomial.__name__ = polynomial.__qualname__ = name
     polynomial.__doc__ = f"""{described[0].upper()}{described[1:]}, of degree `n` at `input`; 0 for a negative degree.

@@ -37,6 +37,10 @@ DRAWS: dict[str, Callable[[Any], Any]] = {
     "normal_": lambda g: torch.zeros(5).normal_(1, 2, generator=g),
     "bernoulli_": lambda g: torch.zeros(60).bernoulli_(0.3, generator=g),
     "exponential_": lambda g: torch.zeros(5).exponential_(2.0, generator=g),
+    "cauchy_": lambda g: torch.zeros(5).cauchy_(generator=g),
+    "geometric_": lambda g: torch.zeros(60).geometric_(0.2, generator=g),
+    "log_normal_": lambda g: torch.zeros(5).log_normal_(generator=g),
+    "binomial": lambda g: torch.binomial(torch.full((60,), 9.0), torch.full((60,), 0.5), generator=g),
     "random_": lambda g: torch.zeros(5, dtype=torch.int64).random_(generator=g),
     "Tensor.bernoulli": lambda g: torch.full((60,), 0.5).bernoulli(generator=g),
     "Tensor.multinomial": lambda g: torch.ones(50).multinomial(20, generator=g),
@@ -68,8 +72,8 @@ def test_a_generator_is_obeyed_and_is_the_only_one_moved(name: str) -> None:
 def test_every_random_function_takes_a_generator() -> None:
     from adjoint.ops import random
 
-    public = "rand randn rand_like randn_like randint randint_like randperm normal bernoulli multinomial poisson"
-    in_place = "uniform_ normal_ bernoulli_ exponential_ random_"
+    public = "rand randn rand_like randn_like randint randint_like randperm normal bernoulli multinomial poisson binomial"
+    in_place = "uniform_ normal_ bernoulli_ exponential_ random_ cauchy_ geometric_ log_normal_"
     for name in (*public.split(), *in_place.split()):
         assert "generator" in inspect.signature(getattr(random, name)).parameters, name
     assert {n for n in vars(random) if n.endswith("_") and not n.startswith("_")} == set(in_place.split())
