@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from adjoint.testing.operators.record import EVERY, FLOATS, NUMBERS, Draw, OpRecord, fails, sample
+from adjoint.testing.operators.record import (
+    EVERY,
+    FLOATS,
+    NUMBERS,
+    Draw,
+    OpRecord,
+    Sample,
+    fails,
+    sample,
+)
 from adjoint.testing.operators.shapes import one, second, two, with_number
 
 HALF = tuple(k + 0.5 for k in range(-3, 3))
@@ -23,10 +32,15 @@ def each(function: Callable[[float], float]) -> Callable[[Any], Any]:
 
 
 def _unary(
-    name: str, reference: Callable | None, domain: tuple = (-2.0, 2.0), **more: Any
+    name: str, reference: Callable | None, domain: tuple = (-2.0, 2.0), samples: Any = one, **more: Any
 ) -> OpRecord:
     more.setdefault("method", name)
-    return OpRecord(name, one, reference, domain=domain, **more)
+    return OpRecord(name, samples, reference, domain=domain, **more)
+
+
+def _few(draw: Draw) -> Iterator[Sample]:
+    """As `one`, of the shapes that differ most: for what takes long to compile."""
+    return (sample(draw(*shape)) for shape in ((), (0,), (2, 3)))
 
 
 def _digamma(x: float) -> float:
@@ -58,6 +72,11 @@ def _lower_gamma(a: float, x: float) -> float:
         term *= x / (a + k)
         terms.append(term)
     return math.fsum(terms)
+
+
+def _few_pairs(low: float, high: float) -> Callable[[Draw], Iterator[Sample]]:
+    """As `second`, of the shapes that differ most: for what takes long to compile."""
+    return lambda draw: (sample(draw(*a), draw(*b, low=low, high=high)) for a, b in (((2, 1), (3,)), ((0,), (1,)), ((5,), (5,))))
 
 
 def _hurwitz_real(s: float, q: float) -> float:
@@ -181,7 +200,7 @@ UNARY = (
     _unary("special.log_ndtr", each(_log_ndtr), (-6.0, 4.0), method="", avoid=(0.0,)),
     _unary("special.ndtri", each(_ndtri), (0.01, 0.99), method="", avoid=(0.5,), rtol=(3e-5, 1e-12)),
     *(
-        _unary(f"special.{name}", None, domain, method="", avoid=avoid, rtol=(1e-5, 1e-11), second=False, torch="has no derivative of it", halves=False)
+        _unary(f"special.{name}", None, domain, _few, method="", avoid=avoid, rtol=(1e-5, 1e-11), second=False, torch="has no derivative of it", halves=False)
         for domain, avoid, names in (
             ((-9.0, 9.0), (0.0,), "bessel_j0 bessel_j1 spherical_bessel_j0 airy_ai"),
             ((0.2, 9.0), (), "bessel_y0 bessel_y1 modified_bessel_k0 modified_bessel_k1 scaled_modified_bessel_k0 scaled_modified_bessel_k1"),
@@ -190,15 +209,13 @@ UNARY = (
         for name in names.split()
     ),
     *(
-        OpRecord(name, second(0.3, 6.0), reference, domain=(0.3, 6.0), rtol=(1e-5, 1e-11), second=False, torch="has no derivative in the first operand",
-                 method=method, in_place=method and method + "_")
-        for name, reference, method in (
-            ("special.gammainc", each_of_two(_lower_gamma), ""), ("special.gammaincc", each_of_two(lambda a, x: 1 - _lower_gamma(a, x)), ""),
-            ("igamma", each_of_two(_lower_gamma), "igamma"),
-            ("igammac", each_of_two(lambda a, x: 1 - _lower_gamma(a, x)), "igammac"),
+        OpRecord(name, _few_pairs(0.3, 6.0), reference, domain=(0.3, 6.0), rtol=(1e-5, 1e-11), second=False, torch="has no derivative in the first operand",
+                 method=other, in_place=other + "_", covers=(other,))
+        for name, reference, other in (
+            ("special.gammainc", each_of_two(_lower_gamma), "igamma"), ("special.gammaincc", each_of_two(lambda a, x: 1 - _lower_gamma(a, x)), "igammac"),
         )
     ),
-    OpRecord("special.zeta", second(0.3, 6.0), each_of_two(_hurwitz_real), domain=(1.5, 6.0), rtol=(1e-5, 1e-11), second=False,
+    OpRecord("special.zeta", _few_pairs(0.3, 6.0), each_of_two(_hurwitz_real), domain=(1.5, 6.0), rtol=(1e-5, 1e-11), second=False,
              torch="has no derivative in the first operand"),
     OpRecord("special.multigammaln", with_number(2), lambda x, p: each(lambda t: math.lgamma(t) + math.lgamma(t - 0.5) + math.log(math.pi) / 2)(x), domain=(1.0, 9.0),
              rtol=(1e-5, 1e-12)),
@@ -206,7 +223,7 @@ UNARY = (
     OpRecord("special.log_softmax", lambda draw: (sample(draw(2, 3), 1),), lambda x, dim: x - np.log(np.exp(x).sum(dim, keepdims=True))),
     OpRecord("special.round", lambda draw: (sample(draw(2, 3)), sample(draw(5), decimals=1)), lambda x, decimals=0: np.round(x, decimals), avoid=HALF, differentiable=False),
     *(
-        OpRecord(f"special.{name}", lambda draw: (sample(draw(*shape), n) for shape in ((5,), (2, 0), ()) for n in (0, 1, 4)),
+        OpRecord(f"special.{name}", lambda draw: (sample(draw(*shape), n) for shape, n in (((2, 0), 1), ((), 0), ((5,), 4))),
                  lambda x, n, name=name: _orthogonal(name, x, n), domain=(0.05, 0.95), rtol=(2e-5, 1e-12), torch="has no derivative of it")
         for name in POLYNOMIALS
     ),
