@@ -14,7 +14,6 @@ from adjoint.ir.graph import Graph, Node
 from adjoint.schedule import expr as ex
 from adjoint.schedule.expr import Var
 from adjoint.schedule.group import Special
-from adjoint.schedule.in_place import replacements
 from adjoint.schedule.values import Nest
 
 Step = Nest | Special
@@ -24,8 +23,7 @@ Takes = Callable[[Special, Nest, Var, set[Node]], bool]  # product, nest, the lo
 def joined(graph: Graph, order: Sequence[Step], takes: Takes) -> list[Step]:
     """The steps of a schedule, products with their epilogues (`Special.epilogue`), each where the nest was.
 
-    Where something between them needs the product, the nest comes to the product instead, if what it reads is there then.
-    takes: whether the product's kernels can do it.
+    There it may be, as nothing else waits for it.  takes: whether the product's kernels can do it.
     """
     stored: set[Node] = set(graph.outputs)
     for unit in order:
@@ -35,27 +33,20 @@ def joined(graph: Graph, order: Sequence[Step], takes: Takes) -> list[Step]:
         unit.node: unit for unit in order
         if isinstance(unit, Special) and unit.kind == "matmul" and unit.layouts and wanted[unit.node] == 1
     }  # fmt: skip
-    steps = list(order)
-    within: dict[int, Special] = {}  # the product of each nest that has become part of one
+    place = {product.node: k for k, product in enumerate(products.values())}
+    steps: list[Step | None] = list(order)
+    at = {unit.id: k for k, unit in enumerate(order)}
     for nest in order if products else ():
         if not isinstance(nest, Nest) or not _is_pointwise(nest, stored):
             continue
-        found = [products[node] for node in nest.reads if node in products and products[node].epilogue is None]
-        place = {unit.id: k for k, unit in enumerate(steps)} if found else {}
-        place.update({number: place[product.id] for number, product in within.items() if found})
-        for product in sorted(found, key=lambda p: place[p.id], reverse=True):
-            columns = _columns(nest, product.node)
-            at = _meeting(steps, place, product, nest, graph)
-            if columns is None or at is None or not takes(product, nest, columns, stored):
-                continue
-            product.epilogue, product.columns = nest, columns
-            product.reads.update(dict.fromkeys([node for node in nest.reads if node is not product.node]))
-            product.preds |= nest.preds & ~(1 << product.id)
-            within[nest.id] = product
-            steps[at] = product
-            del steps[place[product.id] if at == place[nest.id] else place[nest.id]]
-            break
-    return steps
+        for node in sorted([node for node in nest.reads if node in products], key=place.__getitem__, reverse=True):
+            product, columns = products[node], _columns(nest, node)
+            if columns is not None and takes(product, nest, columns, stored):
+                product.epilogue, product.columns = nest, columns
+                product.reads.update(dict.fromkeys([other for other in nest.reads if other is not node]))
+                steps[at[nest.id]], steps[at[product.id]] = product, None
+                break
+    return [step for step in steps if step is not None]
 
 
 def _is_pointwise(nest: Nest, stored: set[Node]) -> bool:
@@ -80,13 +71,3 @@ def _columns(nest: Nest, product: Node) -> Var | None:
     if first is None or first is nest.vars[0] or any([v.attrs[1] != place or v.attrs[2] for v in loads]):
         return None
     return first if loads else None
-
-
-def _meeting(steps: list[Step], place: dict[int, int], product: Special, nest: Nest, graph: Graph) -> int | None:
-    """Where both can be done at once; None if there is no such place."""
-    at, to = place[product.id], place[nest.id]
-    between = steps[at + 1 : to]
-    if not any([unit.preds >> product.id & 1 for unit in between]):
-        return to
-    early = all([k <= at for number, k in place.items() if nest.preds >> number & 1])
-    return at if early and not replacements(nest, set(graph.outputs)) else None

@@ -425,10 +425,10 @@ MISTAKES = [
         "where tiles of a product overlap, what is added to a tensor in place is added twice",
     ),
     Mistake(
-        "epilogue-before-the-rest", "wrong order", "schedule/epilogues.py",
-        "if not any([unit.preds >> product.id & 1 for unit in between]):",
-        "if True:",
-        "a product is computed after a step that reads what it leads to",
+        "product-lost-to-a-tile", "missing condition", "schedule/epilogues.py",
+        "unit.layouts and wanted[unit.node] == 1",
+        "unit.layouts and wanted[unit.node] > 0",
+        "a product that is also read by something else is nowhere in memory",
     ),
     Mistake(
         "nests-of-other-constants", "lost part of a key", "codegen/known.py",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
 from graphs import random_graph
 
 import adjoint as torch
+from adjoint import dtypes
 from adjoint.codegen.known import Known
 from adjoint.codegen.nest import Kernel, NestKernel
-from adjoint.ir.graph import Graph
+from adjoint.ir.graph import Graph, GraphBuilder
 from adjoint.runtime import jit
 from adjoint.schedule import in_place
 from adjoint.schedule.order import in_order
@@ -51,6 +53,20 @@ def test_random_nests_have_the_text_of_their_own(block: int, monkeypatch: pytest
             seen += 1
             assert fields(got) == fields(NestKernel(nest, stored, width, *replaced).finish()), f"seed {seed}"
     assert written < seen
+
+
+def test_nests_that_differ_in_a_number_are_written_for_each() -> None:
+    """Also where the numbers are equal: zeros of either sign, and the same number of another dtype."""
+    known, texts = Known(), []
+    for dtype, values in (("float32", (0.0, -0.0, 1.0, 2.5, math.inf, math.nan)), ("int32", (0, 1)), ("bool", (False, True))):
+        for value in values:
+            b = GraphBuilder()
+            x = b.node("input", attrs=(0, (40, 48), getattr(dtypes, dtype)))
+            name = "bitwise_xor" if dtype == "bool" else "add"
+            ((nest,), stored) = nests_of(b.finish([b.node(name, x, b.const(value, x.dtype, x.shape))]))
+            texts.append(known.kernel(nest, stored, 64).text)
+            assert texts[-1] == NestKernel(nest, stored, 64).finish().text
+    assert len(set(texts)) == len(texts)
 
 
 def test_layers_are_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
