@@ -22,7 +22,7 @@ from .mlp784 import MLP784_ADAM, MLP784_SGD
 from .orders import SCANS, SEARCH, SORT, TOPK, UNIQUE
 from .pointwise20 import POINTWISE20
 from .pools import ADAPTIVE_POOL, AVG_POOL, MAX_POOL, MAX_POOL_OVERLAPPING
-from .products import LAYERS, MATMULS
+from .products import LAYERS, MATMULS, THIN_LAYER
 from .reads import ELEMENT_FILL, ELEMENT_LOOP, ELEMENT_READS, ELEMENT_WRITES, MARKOV_CHAIN
 from .rows import CROSS_ENTROPY, LAYER_NORM, SOFTMAX
 from .scalar1000 import SCALAR1000
@@ -60,6 +60,7 @@ ALL: tuple[Workload, ...] = (
     *SCANS,
     *MATMULS,
     *LAYERS,
+    THIN_LAYER,
     *STREAMS,
     HESSIAN,
     PER_SAMPLE,

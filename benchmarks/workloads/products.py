@@ -100,6 +100,46 @@ LAYERS = (
 )
 
 
+def _thin_torch(torch: ModuleType, data: Arrays) -> Case:
+    x, w, b = (torch.tensor(data[name]) for name in "xwb")
+    return repeatable(lambda: [torch.relu(x @ w + b).numpy()])
+
+
+def _thin_compiled(torch: ModuleType, data: Arrays) -> Case:
+    x, w, b = (torch.tensor(data[name]) for name in "xwb")
+    layer = torch.compile(lambda x, w, b: torch.relu(x @ w + b))
+    return repeatable(lambda: [layer(x, w, b).numpy()])
+
+
+def _thin_numpy(np: ModuleType, data: Arrays) -> Case:
+    x, w, b = (data[name] for name in "xwb")
+
+    def layer() -> list:
+        out = x @ w
+        out += b
+        return [np.maximum(out, 0, out=out)]
+
+    return repeatable(layer)
+
+
+def _thin_jax(jax: ModuleType, data: Arrays) -> Case:
+    x, w, b = (jax.numpy.asarray(data[name]) for name in "xwb")
+    layer = jax.jit(lambda x, w, b: jax.nn.relu(x @ w + b))
+    return repeatable(lambda: [np.asarray(jax.block_until_ready(layer(x, w, b)))])
+
+
+THIN_LAYER = Workload(
+    name="thin_layer",
+    title="layer of 65536 rows from 64 to 64, with a bias and ReLU",
+    target=1.2,
+    peers=PEERS,
+    make=lambda rng: {name: rng.standard_normal(shape).astype("float32") for name, shape in {"x": (65536, 64), "w": (64, 64), "b": (64,)}.items()},
+    builders={"adjoint": _thin_torch, "numpy": _thin_numpy, "torch": _thin_torch, "torch.compile": _thin_compiled, "jax": _thin_jax},
+    rtol=1e-4,
+    atol=(1e-3,),
+    flops=2 * 65536 * 64 * 64,
+)
+
 
 def _bfloat16_torch(torch: ModuleType, data: Arrays) -> Case:
     a, b = (torch.tensor(data[name]).to(torch.bfloat16) for name in "ab")
