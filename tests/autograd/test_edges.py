@@ -9,6 +9,8 @@ import pytest
 
 import adjoint
 
+pytestmark = pytest.mark.usefixtures("little_effort")
+
 LIBRARIES = ["adjoint", "torch"]
 
 

@@ -11,6 +11,8 @@ import pytest
 import adjoint
 from adjoint.batch import vmap as mapping
 
+pytestmark = pytest.mark.usefixtures("little_effort")
+
 LIBRARIES = ["adjoint", "torch"]
 X = np.arange(1.0, 7.0).reshape(3, 2)
 Y = np.array([2.0, -1.0])

@@ -12,6 +12,8 @@ import pytest
 import adjoint as torch
 from adjoint import nn
 
+pytestmark = pytest.mark.usefixtures("little_effort")
+
 # A lazy layer, the layer it becomes, the shape of an input.
 LAZY = [
     ("nn.LazyLinear(3)", "nn.Linear(5, 3)", (2, 5)),

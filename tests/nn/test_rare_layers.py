@@ -15,7 +15,7 @@ from adjoint import nn
 from adjoint.nn import functional as F
 from adjoint.nn import utils
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.usefixtures("little_effort")]
 
 
 def real(*shape: int, seed: int = 0) -> np.ndarray:

@@ -11,6 +11,8 @@ import pytest
 import adjoint as torch
 from adjoint import nn, optim
 
+pytestmark = pytest.mark.usefixtures("little_effort")
+
 
 def values(*shapes: tuple[int, ...]) -> list[np.ndarray]:
     rng = np.random.default_rng(0)

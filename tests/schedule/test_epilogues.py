@@ -75,9 +75,11 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize(("batch", "m", "n", "k"), SHAPES)
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64"])
-def test_a_bias_and_a_sum(batch: int, m: int, n: int, k: int, dtype: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "batch", "m", "n", "k"),
+    [(dtype, *shape) for dtype in ("float32", "float64", "int32", "int64") for shape in (SHAPES if dtype == "float32" else SHAPES[1:4])],
+)
+def test_a_bias_and_a_sum(dtype: str, batch: int, m: int, n: int, k: int) -> None:
     """What is added differs from column to column, from row to row, and from element to element."""
     s = Sketch(dtype)
     lead = (batch,) if batch > 1 else ()

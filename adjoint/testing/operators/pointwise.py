@@ -209,11 +209,12 @@ UNARY = (
         for name in names.split()
     ),
     *(
-        OpRecord(name, _few_pairs(0.3, 6.0), reference, domain=(0.3, 6.0), rtol=(1e-5, 1e-11), second=False, torch="has no derivative in the first operand",
-                 method=other, in_place=other + "_", covers=(other,))
-        for name, reference, other in (
-            ("special.gammainc", each_of_two(_lower_gamma), "igamma"), ("special.gammaincc", each_of_two(lambda a, x: 1 - _lower_gamma(a, x)), "igammac"),
+        OpRecord(name, samples, reference, domain=(0.3, 6.0), rtol=(1e-5, 1e-11), second=False, torch="has no derivative in the first operand",
+                 method="" if "." in name else name, in_place="" if "." in name else f"{name}_")
+        for names, reference in (
+            ("special.gammainc igamma", each_of_two(_lower_gamma)), ("special.gammaincc igammac", each_of_two(lambda a, x: 1 - _lower_gamma(a, x))),
         )
+        for name, samples in zip(names.split(), (_few_pairs(0.3, 6.0), lambda draw: (sample(draw(5), draw(5, low=0.3, high=6.0)),)), strict=True)
     ),
     OpRecord("special.zeta", _few_pairs(0.3, 6.0), each_of_two(_hurwitz_real), domain=(1.5, 6.0), rtol=(1e-5, 1e-11), second=False,
              torch="has no derivative in the first operand"),
