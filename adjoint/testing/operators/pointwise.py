@@ -200,7 +200,8 @@ UNARY = (
     _unary("special.log_ndtr", each(_log_ndtr), (-6.0, 4.0), method="", avoid=(0.0,)),
     _unary("special.ndtri", each(_ndtri), (0.01, 0.99), method="", avoid=(0.5,), rtol=(3e-5, 1e-12)),
     *(
-        _unary(f"special.{name}", None, domain, _few, method="", avoid=avoid, rtol=(1e-5, 1e-11), second=False, torch="has no derivative of it", halves=False)
+        _unary(f"special.{name}", None, domain, _few, method="", avoid=avoid, rtol=(1e-5, 1e-11), second=False, torch="has no derivative of it", halves=False,
+               dtypes=("float32",) if name == "bessel_j0" else ("float64",))  # computed in float64, all of them, and rounded
         for domain, avoid, names in (
             ((-9.0, 9.0), (0.0,), "bessel_j0 bessel_j1 spherical_bessel_j0 airy_ai"),
             ((0.2, 9.0), (), "bessel_y0 bessel_y1 modified_bessel_k0 modified_bessel_k1 scaled_modified_bessel_k0 scaled_modified_bessel_k1"),
@@ -210,13 +211,14 @@ UNARY = (
     ),
     *(
         OpRecord(name, samples, reference, domain=(0.3, 6.0), rtol=(1e-5, 1e-11), second=False, torch="has no derivative in the first operand",
+                 dtypes=("float64",) if "." in name else FLOATS, halves="." not in name,
                  method="" if "." in name else name, in_place="" if "." in name else f"{name}_")
         for names, reference in (
             ("special.gammainc igamma", each_of_two(_lower_gamma)), ("special.gammaincc igammac", each_of_two(lambda a, x: 1 - _lower_gamma(a, x))),
         )
         for name, samples in zip(names.split(), (_few_pairs(0.3, 6.0), lambda draw: (sample(draw(5), draw(5, low=0.3, high=6.0)),)), strict=True)
     ),
-    OpRecord("special.zeta", _few_pairs(0.3, 6.0), each_of_two(_hurwitz_real), domain=(1.5, 6.0), rtol=(1e-5, 1e-11), second=False,
+    OpRecord("special.zeta", _few_pairs(0.3, 6.0), each_of_two(_hurwitz_real), domain=(1.5, 6.0), rtol=(1e-5, 1e-11), second=False, halves=False,
              torch="has no derivative in the first operand"),
     OpRecord("special.multigammaln", with_number(2), lambda x, p: each(lambda t: math.lgamma(t) + math.lgamma(t - 0.5) + math.log(math.pi) / 2)(x), domain=(1.0, 9.0),
              rtol=(1e-5, 1e-12)),
@@ -225,7 +227,7 @@ UNARY = (
     OpRecord("special.round", lambda draw: (sample(draw(2, 3)), sample(draw(5), decimals=1)), lambda x, decimals=0: np.round(x, decimals), avoid=HALF, differentiable=False),
     *(
         OpRecord(f"special.{name}", lambda draw: (sample(draw(*shape), n) for shape, n in (((2, 0), 1), ((), 0), ((5,), 4))),
-                 lambda x, n, name=name: _orthogonal(name, x, n), domain=(0.05, 0.95), rtol=(2e-5, 1e-12), torch="has no derivative of it")
+                 lambda x, n, name=name: _orthogonal(name, x, n), domain=(0.05, 0.95), rtol=(2e-5, 1e-12), torch="has no derivative of it", halves=name == "legendre_polynomial_p")
         for name in POLYNOMIALS
     ),
     OpRecord(
