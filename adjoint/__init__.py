@@ -57,7 +57,6 @@ from adjoint.ops import gather as _gather
 from adjoint.ops import generators as _generators
 from adjoint.ops import histograms as _histograms
 from adjoint.ops import in_place as _in_place
-from adjoint.ops import incomplete_gamma as _incomplete_gamma
 from adjoint.ops import index as _index
 from adjoint.ops import joining as _joining
 from adjoint.ops import linalg as _linalg
@@ -131,8 +130,6 @@ for _module, _names in _PUBLIC.items():
 globals().update(_short.functions)
 globals().update(_in_place.functions())
 globals().update(_copies.functions())
-for _new, _old in dict(igamma="gammainc", igammac="gammaincc").items():
-    globals()[_new] = _public(getattr(_incomplete_gamma, _old), _new)
 globals()["adjoint"] = _public(_complex.conjugate_transpose, "adjoint")
 globals()["range"] = _public(_create.range_with_end, "range")
 _window, _pad, _convolve = _rearrange.window, _rearrange.zero_pad, _rearrange.convolve
@@ -387,6 +384,7 @@ _LAZY_NAMES = {
         "adaptive_max_pool1d max_pool1d_with_indices binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss hinge_embedding_loss kl_div "
         "margin_ranking_loss poisson_nll_loss triplet_margin_loss".split(), "adjoint.nn.functional.toplevel"),
     **dict.fromkeys("rnn_tanh_cell rnn_relu_cell lstm_cell gru_cell".split(), "adjoint.nn.recurrent"),
+    "igamma": "adjoint.ops.incomplete_gamma", "igammac": "adjoint.ops.incomplete_gamma",
     "lu": "adjoint.ops.factors", "lu_solve": "adjoint.ops.factors", "lu_unpack": "adjoint.ops.factors",
 }  # fmt: skip
 

@@ -7,11 +7,8 @@ from typing import Any
 from adjoint import dtypes
 from adjoint.absent import Absent
 from adjoint.dtypes import DType
-from adjoint.ops import (
-    create,
-    reduce,
-    shape,
-)
+from adjoint.grad.transposes import sum_to
+from adjoint.ops import create, shape
 from adjoint.ops.elementwise import cast
 from adjoint.trace import strides
 from adjoint.trace.aval import Size
@@ -154,11 +151,9 @@ def sum_to_size(self: Tensor, *size: Any) -> Tensor:
             [3.]])
     """
     have, wanted = tuple(self._aval.shape), shape.sizes_of(size)
-    lead = len(have) - len(wanted)
-    if lead < 0 or any(w not in (1, n) for n, w in zip(have[lead:], wanted, strict=True)):
+    if len(wanted) > len(have) or any(w not in (1, n) for n, w in zip(reversed(have), reversed(wanted), strict=False)):
         raise RuntimeError(f"size {{{list(wanted)}}} is not expandable to size {{{list(have)}}}: sum_to_size takes a shape that broadcasts to the tensor's")
-    axes = tuple(d for d in range(len(have)) if d < lead or (wanted[d - lead] == 1 and have[d] != 1))
-    return shape.reshape(reduce.sum(self, axes), wanted) if axes else self
+    return sum_to(self, wanted)
 
 
 def dim_order(self: Tensor) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -76,17 +78,14 @@ from adjoint.methods.values import (
     truth,
 )
 from adjoint.ops import (
-    by_python,
     complex_numbers,
     create,
     distinct,
     elementwise,
     exchange,
-    factors,
     gather,
     generators,
     histograms,
-    incomplete_gamma,
     index,
     joining,
     linalg,
@@ -200,8 +199,8 @@ def attach() -> None:
         if old in methods:
             methods[new] = methods[old]
     methods["polygamma"] = checked(lambda self, n: special.polygamma(n, self), "polygamma")
-    methods["igamma"] = checked(incomplete_gamma.gammainc, "igamma")
-    methods["igammac"] = checked(incomplete_gamma.gammaincc, "igammac")
+    methods["igamma"] = _late("ops.incomplete_gamma", "igamma")
+    methods["igammac"] = _late("ops.incomplete_gamma", "igammac")
     for name in IN_PLACE:
         methods[name + "_"] = in_place(methods[name], name + "_")
     for new, old in ALIASES.items():
@@ -238,9 +237,9 @@ def attach() -> None:
         is_same_size=checked(is_same_size), get_device=get_device, data_ptr=storage.data_ptr, const_data_ptr=storage.data_ptr,
         share_memory_=storage.share_memory_, is_shared=storage.is_shared, pin_memory=pin_memory,
         is_pinned=lambda self, device=None: False, is_distributed=lambda self: False, storage=storage.typed_storage,
-        sum_to_size=checked(sum_to_size), dim_order=dim_order, new=checked(make_new, "new"), apply_=checked(by_python.apply_),
-        map_=checked(by_python.map_), map2_=checked(by_python.map2_), lu=lambda self, pivot=True, get_infos=False: factors.packed_lu(self, pivot, get_infos),
-        lu_solve=lambda self, LU_data, LU_pivots: factors.lu_solve(self, LU_data, LU_pivots), unsafe_split_with_sizes=joining.split_with_sizes,
+        sum_to_size=checked(sum_to_size), dim_order=dim_order, new=checked(make_new, "new"), apply_=_late("ops.by_python", "apply_"),
+        map_=_late("ops.by_python", "map_"), map2_=_late("ops.by_python", "map2_"), lu=_late("ops.factors", "packed_lu"),
+        lu_solve=_late("ops.factors", "lu_solve"), unsafe_split_with_sizes=joining.split_with_sizes,
         new_empty_strided=lambda self, size, stride, dtype=None, **k: create.empty_strided(size, stride, dtype=dtype or self._aval.dtype, **k),
         clamp_min=checked(numeric.clamp_min), clamp_max=checked(numeric.clamp_max),
         clamp_min_=in_place(lambda t, low: elementwise.clamp(t, min=low), "clamp_min_"),
@@ -252,8 +251,7 @@ def attach() -> None:
         storage_offset=storage.storage_offset, untyped_storage=storage.untyped_storage, _is_view=storage.is_view,
         is_set_to=storage.is_set_to, set_=storage.set_, resize_=storage.resize_, resize_as_=storage.resize_as_,
         __dlpack__=exchange.to_dlpack, __dlpack_device__=exchange.dlpack_device,
-        stft=lambda self, *args, **options: _framed("stft")(self, *args, **options),
-        istft=lambda self, *args, **options: _framed("istft")(self, *args, **options),
+        stft=_late("ops.frames", "stft"), istft=_late("ops.frames", "istft"),
         hardshrink=lambda self, lambd=0.5: _functional("hardshrink")(self, lambd),
         prelu=lambda self, weight: _functional("prelu")(self, weight),
         softmax=lambda self, dim, dtype=None: _functional("softmax")(self, dim=dim, dtype=dtype),
@@ -336,11 +334,14 @@ def attach() -> None:
     T.grad = property(operator.attrgetter("_grad"), set_grad, forget_grad)  # type: ignore[misc]
 
 
-def _framed(name: str) -> Callable[..., Any]:
-    """A function of `ops.frames`, which is loaded when first used."""
-    from adjoint.ops import frames
+def _late(module: str, name: str) -> Callable[..., Any]:
+    """The method that is a function of a module which few programs need: it is loaded when that is first called."""
 
-    return getattr(frames, name)
+    @functools.cache
+    def function() -> Callable[..., Any]:
+        return checked(getattr(importlib.import_module(f"adjoint.{module}"), name), name)
+
+    return lambda self, *args, **kwargs: function()(self, *args, **kwargs)
 
 
 def _functional(name: str) -> Callable:

@@ -21,6 +21,7 @@ from adjoint.ops.elementwise import (
 )
 from adjoint.ops.quadrature import interval
 from adjoint.ops.reduce import sum as total
+from adjoint.ops.results import public
 from adjoint.ops.special import bernoulli
 from adjoint.trace.handle import Tensor
 from adjoint.trace.macro import composite
@@ -156,6 +157,7 @@ def _gammainc_pair(a: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
+igamma, igammac = public(gammainc, "igamma"), public(gammaincc, "igammac")
 _gammainc = composite("IgammaBackward0")(lambda a, x: _gammainc_pair(a, x)[0])
 _gammaincc = composite("IgammacBackward0")(lambda a, x: _gammainc_pair(a, x)[1])
 

@@ -7,7 +7,6 @@ already look at its memory, a tensor without a name keeps that for them: `hand_o
 
 from __future__ import annotations
 
-import mmap
 import weakref
 from collections.abc import Callable
 from sys import getrefcount
@@ -127,10 +126,10 @@ class TypedStorage(UntypedStorage):
         return self._tensor._aval.dtype.itemsize
 
     def tolist(self) -> list:
-        return recorder.array_of(self._tensor).reshape(-1).tolist()
+        return self[:]
 
-    def __getitem__(self, place: Any) -> Any:
-        return self.tolist()[place]
+    def __getitem__(self, place: int | slice) -> Any:
+        return recorder.array_of(self._tensor).reshape(-1)[place].tolist()
 
     def untyped(self) -> UntypedStorage:
         return UntypedStorage(self._tensor)
@@ -156,6 +155,8 @@ def share_memory_(self: Tensor) -> Tensor:
     """
     a = self._aval
     if a.size and not is_shared(self):
+        import mmap
+
         array: np.ndarray = np.ndarray(tuple(a.shape), a.dtype.np, mmap.mmap(-1, a.nbytes))
         array[...] = recorder.array_of(shape.contiguous(self.detach()))  # type: ignore[attr-defined]
         set_data(self, views.share(array, a.dtype))
@@ -169,6 +170,8 @@ def is_shared(self: Tensor) -> bool:
     >>> torch.ones(2).is_shared()
     False
     """
+    import mmap
+
     escape = base_of(self)._escape
     return escape is not None and escape.array is not None and isinstance(escape.array.base, mmap.mmap)
 
