@@ -67,7 +67,25 @@ class LogitRelaxedBernoulli(Chance):
         return (value.log() - torch.log1p(-value) + self.logits) / self.temperature
 
 
-class RelaxedBernoulli(TransformedDistribution):
+class _Relaxed(TransformedDistribution):
+    """A relaxed distribution has the parameters of what it is a transform of."""
+
+    base_dist: Any
+
+    @property
+    def temperature(self) -> Any:
+        return self.base_dist.temperature
+
+    @property
+    def probs(self) -> Any:
+        return self.base_dist.probs
+
+    @property
+    def logits(self) -> Any:
+        return self.base_dist.logits
+
+
+class RelaxedBernoulli(_Relaxed):
     """Numbers in (0, 1), the sharper near 0 and 1 the lower `temperature`, with chance `probs` above 1/2.
 
     >>> import adjoint as torch
@@ -90,18 +108,6 @@ class RelaxedBernoulli(TransformedDistribution):
     ) -> None:
         base = LogitRelaxedBernoulli(temperature, probs, logits, validate_args)
         super().__init__(base, SigmoidTransform(), validate_args=validate_args)
-
-    @property
-    def temperature(self) -> Any:
-        return self.base_dist.temperature
-
-    @property
-    def probs(self) -> Any:
-        return self.base_dist.probs
-
-    @property
-    def logits(self) -> Any:
-        return self.base_dist.logits
 
 
 class ExpRelaxedCategorical(Distribution):
@@ -160,7 +166,7 @@ class ExpRelaxedCategorical(Distribution):
         return each + math.lgamma(k) + (k - 1) * self.temperature.log()
 
 
-class RelaxedOneHotCategorical(TransformedDistribution):
+class RelaxedOneHotCategorical(_Relaxed):
     """Vectors of shares, the nearer to one-hot the lower `temperature` (the concrete distribution).
 
     >>> import adjoint as torch
@@ -183,15 +189,3 @@ class RelaxedOneHotCategorical(TransformedDistribution):
     ) -> None:
         base = ExpRelaxedCategorical(temperature, probs, logits, validate_args)
         super().__init__(base, ExpTransform(), validate_args=validate_args)
-
-    @property
-    def temperature(self) -> Any:
-        return self.base_dist.temperature
-
-    @property
-    def probs(self) -> Any:
-        return self.base_dist.probs
-
-    @property
-    def logits(self) -> Any:
-        return self.base_dist.logits
