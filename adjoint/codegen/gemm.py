@@ -148,8 +148,8 @@ def takes_epilogue(
     """What this product offers to an epilogue, or None. The arguments are those of `gemm_kernel`.
 
     An epilogue takes whole vectors of columns; where their number is no multiple, the last has some of its neighbour's, of
-    which the tile has the sums, too, unless they have several blocks. Products of bfloat16 gained nothing from one: the
-    function's own instructions, a tenth of a short sum's, took as long as the pass over memory that they spare.
+    which the tile has the sums, too, unless they have several blocks. Products of bfloat16 gained nothing from one that could
+    be measured.
     """
     shape, a, b = _operands(dtype_name, batch, m, n, k, a_layout, b_layout, offsets, vector_bytes, tiles or pairs, True)
     share = again >= _OFTEN and 8 < shape.m < _FEW_ROWS and _is_large(shape)

@@ -1,7 +1,7 @@
 """Kernels of nests that differ in nothing but whose memory they work on, written once.
 
 The layers of a model give the same nests again and again, each of its own nodes. `Known.kernel` finds out whether a nest
-is like an earlier one, which takes a fifth of the time of writing its text, and then only says which nodes it is about.
+is like an earlier one, which takes a tenth of the time of writing its text (80 us of 950), and then only says which nodes it is about.
 Read `_Key`.
 """
 

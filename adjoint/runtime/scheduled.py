@@ -234,21 +234,14 @@ class Scheduled:
                     self.pieces.append(Piece(unit.node.prim.name, unit, tuple(used)))
             elif isinstance(unit, Special):
                 made_of: _Kernels = kernels[0]
-                keys: list[Any] = [source for source, _ in unit.layouts]
-                if made_of.stores:
-                    keys += _results(unit)
-                if made_of.scratch:
-                    keys.append(made_of.scratch)
-                used = [self.slots[k] for k in keys]
-                index = used
-                if made_of.epilogue is not None:  # whose table follows four numbers, of which some may mean nothing
-                    parts = [used[:2], used[2:3] if made_of.stores else [0], [used[-1] if made_of.scratch else 0]]
-                    slots, rest = self._table(made_of.epilogue)
-                    index = [number for part in parts for number in part] + [*slots, *rest]
-                    used = [*used, *slots]
+                operands = [self.slots[source] for source, _ in unit.layouts]
+                results = [self.slots[key] for key in _results(unit)] if made_of.stores else []
+                scratch = [self.slots[made_of.scratch]] if made_of.scratch else []
+                slots, rest = self._table(made_of.epilogue) if made_of.epilogue else ([], [])
+                index = (*operands, *(results or [0]), *(scratch or [0]), *slots, *rest)  # what there is not has a place, too
                 large = operations(unit.node) > 2_000_000
                 for phase in made_of.phases:
-                    call(number, unit, Call(tuple(index), phase.nblocks, large * phase.group), tuple(used))
+                    call(number, unit, Call(index, phase.nblocks, large * phase.group), (*operands, *results, *scratch, *slots))
             else:
                 kernel: Kernel = kernels[0]
                 slots, rest = self._table(kernel)
