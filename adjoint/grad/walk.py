@@ -55,7 +55,8 @@ class Reverse:
     """One reverse walk.
 
     cotangents: history -> slot -> tensor (for a primitive with several results: a dict by result).
-    waiting: history -> heap of the (negative) slots that have one, so that only they are visited.
+    waiting: history -> heap of the (negative) slots that have one, so that only they are visited.  due: heap of the (negative)
+    histories that have some, or had.
     wanted: tensors whose cotangent is asked for, by place; if None, all leaves collect.
     """
 
@@ -67,6 +68,7 @@ class Reverse:
         self.leaves: dict[int, tuple[Tensor, Tensor]] = {}
         self.cotangents: dict[int, dict[int, Any]] = {}
         self.waiting: dict[int, list[int]] = {}
+        self.due: list[int] = []
         self.histories: dict[int, History] = {}
         self.leaf_hooks = True
         self.pythonic = False  # met a hook or a custom function: cannot be a macro
@@ -87,7 +89,10 @@ class Reverse:
             self.histories[hist.id] = hist
         old = mine.get(slot)
         if old is None:
-            heapq.heappush(self.waiting[hist.id], -slot)
+            waiting = self.waiting[hist.id]
+            if not waiting:
+                heapq.heappush(self.due, -hist.id)
+            heapq.heappush(waiting, -slot)
         elif type(old) is dict:  # several results, from more than one trace
             g = {k: old[k] + g[k] if k in old and k in g else old.get(k, g.get(k)) for k in old.keys() | g.keys()}
             old = None
@@ -110,20 +115,18 @@ class Reverse:
 
     def run(self) -> None:
         done: set[int] = set()
-        while True:
-            # a history may have its turn again: a custom function's operand is found where it was last used
-            pending = [i for i, slots in self.waiting.items() if slots]
-            if not pending:
-                self.finish_leaves()
-                for gathering, found in self.gathered.items():
-                    with_numbers(gathering.call, found)
-                return
-            number = max(pending)
+        while self.due:  # a history may have its turn again: a custom function's operand is found where it was last used
+            number = -heapq.heappop(self.due)
+            if not self.waiting[number]:
+                continue
             done.add(number)
             if len(done) > 1 or self.histories[number].trace is not local.trace:
                 self.past = True
             if self.through is None or not self.through(self, self.histories[number]):
                 self.walk(self.histories[number])
+        self.finish_leaves()
+        for gathering, found in self.gathered.items():
+            with_numbers(gathering.call, found)
 
     def walk(self, hist: History) -> None:
         mine, waiting = self.cotangents[hist.id], self.waiting[hist.id]

@@ -76,9 +76,7 @@ def sweep(max_nodes: int, max_programs: int) -> int | None:
         hung = list(_hung)
         if living_nodes() < max_nodes:
             return _forget_programs(hung, max_programs)
-        steps = _all_steps()
-        # from here on the truth: threads that made the same step at the same time have counted it twice
-        counters["nodes_evicted"] = state.counters["nodes"] - len(steps)
+        steps = _counted()
         for step in set(hung).difference(steps):  # on a path that was forgotten while somebody stood there
             _hung.pop(step, None)
         found = _forget_programs(steps, max_programs)
@@ -97,6 +95,13 @@ def _all_steps() -> list[Step]:
             steps.append(step)
         if step.kids:
             stack += [s for key, s in list(step.kids.items()) if key is s.key]  # a step may have short cuts, too
+    return steps
+
+
+def _counted() -> list[Step]:
+    """`_all_steps`; from here on the count is the truth: threads that made the same step at the same time have counted it twice."""
+    steps = _all_steps()
+    counters["nodes_evicted"] = state.counters["nodes"] - len(steps)
     return steps
 
 
@@ -122,7 +127,27 @@ def _forget_nodes(steps: list[Step], limit: int) -> None:
         return
     last = _last_uses(steps)
     oldest_kept = sorted(last.values(), reverse=True)[int(limit * KEPT)]
-    forgotten = {s for s in steps if last[s] <= oldest_kept and last[s] < STANDS}
+    _forget(steps, {s for s in steps if last[s] <= oldest_kept and last[s] < STANDS})
+
+
+def forget_below(places: list[Step]) -> None:
+    """Forget these places and all that follows them; of roots, what follows."""
+    if not _sweeping.acquire(blocking=False):
+        return
+    try:
+        steps, forgotten = _counted(), set()
+        below = set(places)
+        for step in steps:  # parents come before children
+            if step in below or step.parent in below:
+                below.add(step)
+                forgotten.add(step)
+        _forget(steps, forgotten)
+    finally:
+        _sweeping.release()
+
+
+def _forget(steps: list[Step], forgotten: set[Step]) -> None:
+    """Forget some of all steps."""
     for step in (*state._roots.values(), *steps):
         if step not in forgotten:  # with a step goes all that follows it, since its last use is the latest of theirs
             _forget_macros(step, forgotten)

@@ -17,7 +17,7 @@ import numpy as np
 from adjoint.runtime.garbage import without_collections
 from adjoint.runtime.memory import Buffer
 from adjoint.storage import encode
-from adjoint.trace import bounds, lower, why
+from adjoint.trace import bounds, lower, pieces, why
 from adjoint.trace.aval import Aval
 from adjoint.trace.detached import forget_unreachable, watched
 from adjoint.trace.handle import Tensor
@@ -386,6 +386,7 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         counters["programs"] += 1
         why.compiled(tr.node, canonical, saved, compiled.program, seconds)
         programs[canonical] = compiled
+        pieces.note(tr.node, program)
     if key != canonical:  # the same results in another order of the handles
         order = [0] * len(key)
         for position, k in enumerate(by_slot):

@@ -15,7 +15,7 @@ from typing import Any
 
 from adjoint import dtypes
 from adjoint.dtypes import DType
-from adjoint.trace import arguments, recorder
+from adjoint.trace import arguments, pieces, recorder
 from adjoint.trace.handle import Tensor, pending
 from adjoint.trace.many import bind_all, point_all
 from adjoint.trace.recorder import Trace, flush, local
@@ -93,6 +93,9 @@ def composite(name: str, takes: tuple[int, ...] = (0, 1, 2, 3), follows: bool = 
                 macro = tr.node.macros.get(key) if tr.node.macros is not None else None
             except TypeError:  # an argument that cannot be a key
                 return attempted(scoped, tr, name, function, args, kwargs, leading)
+            if macro is None and pieces.families and (tr.node.cut or pieces.ends_here(tr, name)):
+                flush(tr)
+                return call(*args, **kwargs)
             if macro is None or tr.flush_after:
                 return attempted(first_time, tr, name, function, args, kwargs, leading, key, tensors)
             tr.node = macro.end
@@ -241,7 +244,14 @@ def update(
     tensors at the positions `outputs`. The scalars are run-time arguments (0-d float64 tensors inside the rule), so a
     changing learning rate compiles nothing.
     """
-    local.trace.in_mode(False, _update, rule, groups, scalars, static, outputs)
+    tr = local.trace
+    if not tr.pieces or tr.eager or tr.watch is not None:
+        tr.in_mode(False, _update, rule, groups, scalars, static, outputs)
+        return
+    flush(tr)  # which parameters there are may be different every time: one after another, in programs for a few that are alike
+    for some in pieces.together(groups):
+        tr.in_mode(False, _update, rule, some, scalars, static, outputs)
+        flush(tr)
 
 
 def _update(rule: Callable, groups: list[tuple[Tensor, ...]], scalars: tuple, static: tuple, outputs: tuple[int, ...]) -> None:

@@ -21,7 +21,7 @@ from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.runtime.memory import Buffer
 from adjoint.storage import decode, encode, round_to
-from adjoint.trace import lower, repeat
+from adjoint.trace import lower, pieces, repeat
 from adjoint.trace.aval import Aval, aval
 from adjoint.trace.ending import compute, flush
 from adjoint.trace.handle import Tensor, blank, pending
@@ -303,7 +303,7 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
         step = node.kids.get(key)
         if step is None:
             # never between a primitive with several results and the choice of one
-            if prim != "pick" and (tr.node.cut or tr.node.boundary or too_long(tr)):
+            if prim != "pick" and (tr.node.cut or tr.node.boundary or too_long(tr, prim)):
                 flush(tr)
                 continue
             step = make_step(tr, key, prim, operands, slots, attrs)
@@ -338,11 +338,11 @@ def _in_digits(x: int) -> str:
     return str(x) if abs(x) < 1 << 100 else f"{'-' if x < 0 else ''}2**{x.bit_length() - 1} and more"
 
 
-def too_long(tr: Trace) -> bool:
-    """Whether the trace should end before its next new step. A derivative is not cut in two where it can be helped."""
+def too_long(tr: Trace, prim: str) -> bool:
+    """Whether the trace should end before its next step, which is new. A derivative is not cut in two where it can be helped."""
     if tr.whole:
         return tr.node.depth >= 4 * MAX_STEPS
-    return tr.node.depth >= MAX_STEPS or repeat.ends_here(tr)
+    return tr.node.depth >= MAX_STEPS or repeat.ends_here(tr) or (bool(pieces.families) and pieces.ends_here(tr, prim))
 
 
 def ended(tr: Trace) -> bool:

@@ -41,8 +41,9 @@ by_line = False  # whether traces begin at roots below which steps differ by the
 _MODE_KEYS = {False: ("mode", False), True: ("mode", True)}
 
 
-def _root(eager: bool) -> Step:
+def _root(eager: bool, family: Any = None) -> Step:
     step = Step(None, None, "root")
+    step.family = family
     if eager:
         step.children = NO_CHILDREN
     elif by_line:
@@ -65,12 +66,13 @@ class Trace:
     period: the repetition that was found in it.  looked: where it was last looked for (`repeat`).
     filled: the step after which a number was written to a pending tensor, and how many in a row (`elements`).
     giving: the trace before this one, while it is ended in place of its inputs (`in_place`).
+    pieces: whether the latest derivative went through traces that were cut in pieces (`pieces`).
     """
 
     __slots__ = (
         "id", "node", "inputs", "buffers", "scalars", "handles", "viewed", "mutated", "grad", "static", "eager",
         "default_dtype", "lowered", "scope", "origins", "payload", "values", "flush_after", "hist", "period",
-        "looked", "whole", "watch", "giving", "trail", "filled",
+        "looked", "whole", "watch", "giving", "trail", "filled", "pieces",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -91,6 +93,8 @@ class Trace:
         self.viewed: list[Any] = []
         self.looked = (0, 0)
         self.trail: list[tuple[int, Any, int]] = []
+        self.pieces = False
+        self.node: Step = _root(True)
         self.start()
 
     def start(self) -> None:
@@ -119,12 +123,18 @@ class Trace:
             self.trail = []
 
     def root(self, grad: bool | None = None, lowered: Any = ...) -> Step:
+        """Where a trace begins after this one; or this one, in other modes, if it has no steps yet."""
         if self.eager:
             return _root(True)
-        key = (self.grad if grad is None else grad, self.default_dtype, self.lowered if lowered is ... else lowered)
+        family = self.node.cut or None
+        if family is True:  # a repetition
+            family = None
+        elif self.node.parent is None:
+            family = self.node.family
+        key = (self.grad if grad is None else grad, self.default_dtype, self.lowered if lowered is ... else lowered, family)
         found = _roots.get(key)
         if found is None:
-            found = _roots[key] = _root(False)
+            found = _roots[key] = _root(False, family)
         return found
 
     def history(self) -> History:
@@ -287,7 +297,7 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 def new_step(tr: Trace, key: Any, prim: str, args: tuple, attrs: Any) -> Step:
     step = Step(tr.node, key, prim, args, attrs)
-    step.scope = tr.scope
+    step.scope, step.whole = tr.scope, tr.whole > 0
     if tr.eager:
         step.children = NO_CHILDREN
     elif by_line and type(tr.node.kids) is ByLine:
@@ -310,6 +320,17 @@ class ByLine(dict):
 
 def _tell_lines_apart(step: Step) -> None:
     step.children, step.kids, step.macros = NO_CHILDREN, ByLine(), NO_MACROS
+
+
+def roots() -> list[Step]:
+    """Where traces begin that share steps."""
+    return list(_roots.values())
+
+
+def drop_roots(family: Any) -> None:
+    """Forget where pieces of a family's traces begin."""
+    for key in [key for key in list(_roots) if key[-1] is family]:
+        _roots.pop(key, None)
 
 
 def set_by_line(value: bool) -> None:

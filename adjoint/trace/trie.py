@@ -69,7 +69,9 @@ class Step:
     slot: the slot of the result; slots number values along the path, so it is also the highest slot so far.
     compute: the dtype in which pointwise operands meet.
     where: file, line and function of the user's call that first recorded this step.
-    cut: a repeating pattern ends here: the trace stops before the next operation.
+    cut: a repeating pattern ends here, or a piece of a trace of this family: the trace stops before the next operation.
+    whole: recorded in a derivative or an update, which stays together.
+    family: of traces that are cut in pieces (`pieces`); None where that was not looked up, False for all others.
     boundary: leaves were updated and gradient mode came back: the trace stops before the next operation, too.
     risky: whether a step up to here may fail on its data: with an index out of range, or in NumPy.
     hot: the child taken last by the native fast path, which compares its k0, k1, k2 (the parts of its key) by identity.
@@ -80,7 +82,7 @@ class Step:
     __slots__ = (
         "parent", "key", "prim", "args", "attrs", "scalars", "slot", "aval", "compute", "where", "depth",
         "children", "kids", "macros", "programs", "cut", "boundary", "scope", "inputs_before", "scalars_before",
-        "hot", "k0", "k1", "k2", "row", "end", "risky",
+        "hot", "k0", "k1", "k2", "row", "end", "risky", "family", "whole",
     )  # fmt: skip
 
     def __init__(self, parent: Step | None, key: Any, prim: str, args: tuple = (), attrs: Any = None) -> None:
@@ -93,7 +95,9 @@ class Step:
         self.kids = self.children
         self.macros: dict[Any, Any] | None = None
         self.programs: dict[Any, Any] | None = None
-        self.cut = False
+        self.cut: Any = False
+        self.whole = False
+        self.family: Any = None if parent is None else parent.family
         self.boundary = False
         self.risky: bool = prim in RISKY or (parent is not None and parent.risky)
         self.scope: Any = None

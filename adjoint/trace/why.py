@@ -122,6 +122,8 @@ def compiled(
     entered at `node`. Prints what ADJOINT_DEBUG asks of a trace: from 1 why it was compiled, from 3 its text."""
     steps = path(node)
     shared, reason = _reason(node, slots)
+    if node.family:
+        reason = f"this is a piece of a trace that goes on in ever other ways; {reason}"
     operations = sum(1 for s in steps if s.aval is not None and s.prim != "input")
     made = Compilation(next(_numbers), user_frame(), operations, shared, reason, seconds, weakref.ref(program))
     history.append(made)

@@ -77,8 +77,8 @@ MISTAKES = [
     ),
     Mistake(
         "traces-in-wrong-order", "wrong order", "grad/walk.py",
-        "number = max(pending)",
-        "number = min(pending)",
+        "number = -heapq.heappop(self.due)",
+        "number = -(self.due.sort() or self.due.pop())",
         "backward over several ended traces visits the oldest first, so hooks there see a part of the gradient",
     ),
     # --- simplification ---------------------------------------------------------------------------
@@ -469,8 +469,8 @@ MISTAKES = [
     ),
     Mistake(
         "mode-not-in-key", "missing part of a key", "trace/state.py",
-        "self.default_dtype, self.lowered if lowered is ... else lowered)",
-        "self.default_dtype)",
+        "self.default_dtype, self.lowered if lowered is ... else lowered, family)",
+        "self.default_dtype, family)",
         "after a value was read, lines under autocast are taken for the same lines outside of it, or the reverse",
     ),
     Mistake(
