@@ -125,6 +125,13 @@ FLAGS: dict[str, Flag] = {
             "programs kept ready; those used longest ago are forgotten first",
         ),
         Flag(
+            "ADJOINT_TRIALS",
+            _count,
+            64,
+            "how often at most NumPy runs a program before it is compiled, where ever new programs were needed of late "
+            "and none was used again; 0 compiles at once",
+        ),
+        Flag(
             "ADJOINT_NUM_THREADS",
             _count,
             0,

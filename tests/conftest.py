@@ -35,6 +35,8 @@ def _quick_directory() -> str | None:
     return str(shared) if roomy else None
 
 
+os.environ.setdefault("ADJOINT_TRIALS", "0")  # what is compiled is what is tested; tests of trials ask for them
+
 _CODE = None  # the directory, in the process that has made it
 if "PYTEST_XDIST_WORKER" not in os.environ:  # else the process that has started this one has named it
     _CODE = tempfile.mkdtemp(prefix="adjoint-tests-", dir=_quick_directory())

@@ -101,6 +101,7 @@ def backward(
     keep = create_graph if retain_graph is None else retain_graph
     chosen = None if inputs is None else tensors_of(inputs)
     tr = local.trace
+    tr.pieces = False
     for t in roots:
         _check_root(t)
     if keep and tr.node.depth >= segments.LONG and not tr.origins and not tr.eager:
@@ -512,6 +513,7 @@ def gradients(
     hooks: run those of leaves. False for who passes the gradients on to the leaves by another walk, which runs them.
     """
     tr = local.trace
+    tr.pieces = False
     key = None
     if not tr.eager:
         slots = bind_all(tr, (*roots, *chosen, *(g for g in seeds if g is not None)))

@@ -23,7 +23,7 @@ Arrays = list[Any]
 
 def _vectorized(function: Callable[[float], float]) -> Callable:
     def apply(a: Arrays, attrs: Any) -> np.ndarray:
-        flat = [function(float(v)) for v in a[0].ravel()]
+        flat = [*map(function, a[0].astype(np.float64, copy=False).ravel().tolist())]
         return np.array(flat, dtype=a[0].dtype).reshape(a[0].shape)
 
     return apply

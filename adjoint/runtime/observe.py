@@ -32,11 +32,11 @@ def run(program: Program, buffers: list[Buffer], scalars: list[Any], note: Note)
     program.last = counters["runs"] = counters["runs"] + 1
     program.runs += 1
     built = program._built
-    if built is None and not program._cold and program._native:
+    if built is None and not program.cold and program._native:
         built = program._build()
         began = now()
     if built is None:
-        program._cold = False
+        program.cold = max(0, program.cold - 1)
         out = program.interpret(buffers, scalars)
         note(program, None, began, now(), [])
         return out

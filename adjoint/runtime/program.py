@@ -48,10 +48,15 @@ class Program:
     in_place: Sequence[tuple[int, int]] = ()
 
     def __init__(
-        self, graph: Graph | Callable[[], Graph], key: bytes | None = None, found: tuple[Ready, float] | None = None
+        self,
+        graph: Graph | Callable[[], Graph],
+        key: bytes | None = None,
+        found: tuple[Ready, float] | None = None,
+        trials: int = 0,
     ) -> None:
         """graph: or how to make it, if somebody asks.  key: under which the plan is left on disk, once there is one.
-        found: what was there already, and the seconds that took."""
+        found: what was there already, and the seconds that took.  trials: how many runs come before it is compiled; the graph
+        is as it was recorded, if there are any."""
         self._graph, self._key = graph, key
         self._lock = threading.Lock()
         self._built: Ready | None = None
@@ -61,10 +66,13 @@ class Program:
         self.seconds: dict[str, float] = {}
         living.add(self)
         self._native = jit.available()
-        self._cold = self._native and found is None and _may_start_cold(self.graph)
+        self._raw = trials > 0  # whether the graph is to be simplified yet
+        self.cold = 0  # how many of the next runs go through NumPy
+        if self._native and found is None:
+            self.cold = trials or _may_start_cold(self.graph)
         if found is not None:
             self._take(found[0], {"from disk": found[1]})
-        elif self._native and not self._cold:
+        elif self._native and not self.cold:
             self._build()
 
     @property
@@ -93,6 +101,8 @@ class Program:
             from adjoint.runtime.scheduled import Scheduled
 
             began, llvm = time.perf_counter(), jit.counters.compile_seconds
+            if self._raw:
+                self._graph, self._raw = _simplified(self.graph), False
             scheduled = Scheduled(self.graph, self.n_inputs, self.apart)
             codes = jit.compile_kernels(scheduled.texts)
             built = Ready(scheduled.plan, codes)
@@ -137,7 +147,7 @@ class Program:
 
     def compile(self) -> None:
         """Make machine code now, where the first run would go without."""
-        self._cold = False
+        self.cold = 0
         if self._native:
             self._build()
 
@@ -173,8 +183,9 @@ class Program:
         self.runs += 1
         built = self._built
         if built is None:
-            if self._cold or not self._native:
-                self._cold = False
+            cold = self.cold
+            if cold or not self._native:
+                self.cold = max(0, cold - 1)
                 return self.interpret(buffers, scalars)
             built = self._build()
         out = built.outputs.allocate()
@@ -251,12 +262,20 @@ class Recording(Protocol):
     def places(self) -> list[str]: ...
 
 
-def compile_recorded(recording: Recording) -> tuple[Program, dict[str, float]]:
+def compile_recorded(recording: Recording, may_be_rare: bool = False) -> tuple[Program, dict[str, float]]:
     """The program of a recording's graph, simplified; and the seconds that making and simplifying it took.
 
     Where an earlier process has left the plan of an equal form, nothing is made but code loaded; the graph follows if
-    somebody asks for it.
+    somebody asks for it. may_be_rare: whether NumPy is to run it a few times first, if that is quicker.
     """
+    if may_be_rare and jit.available() and not (config.get("ADJOINT_GUARD") or config.get("ADJOINT_VERIFY")):
+        from adjoint.runtime.trial import trials
+
+        began = time.perf_counter()
+        graph = recording.graph()
+        runs = trials(graph)
+        if runs:
+            return Program(graph, trials=runs), {"trace": time.perf_counter() - began}
     key = None
     if plan_cache.may_be_used() and jit.available():
         began = time.perf_counter()
@@ -278,12 +297,13 @@ def _simplified(graph: Graph) -> Graph:
     return simplify(graph)
 
 
-def _may_start_cold(graph: Graph) -> bool:
+def _may_start_cold(graph: Graph) -> int:
+    """How many runs go without machine code: the first of a small exact program."""
     total = 0
     for node in graph.nodes:
         if not node.prim.exact or node.parts is not None:
-            return False
+            return 0
         total += node.size
         if total > _COLD_ELEMENTS:
-            return False
-    return True
+            return 0
+    return 1

@@ -175,7 +175,7 @@ def replay(program: Callable, inputs: dict[int, np.ndarray], scalars: list[Any],
     kinds |= {i: dtypes.by_name(name) for i, name in (patterns or {}).items()}
     graph = read_program(program, {i: (a.shape, kinds[i]) for i, a in inputs.items()})
     compiled = Program(simplify(graph))
-    compiled._cold = False
+    compiled.cold = 0
     buffers = [Buffer.from_array(inputs.get(i, np.zeros(0))) for i in range(1 + max(inputs, default=-1))]
     wrong = compare(graph, inputs, scalars, compiled.run(buffers, scalars))
     if wrong is not None:

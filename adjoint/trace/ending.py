@@ -138,7 +138,7 @@ def flush(tr: Trace) -> None:
     if tr.node is not node:
         flush(tr)
         return
-    if hist is None and fast.claim is not None and not tr.mutated and not views and compiled.program.runs > 1:
+    if hist is None and fast.claim is not None and not tr.mutated and not views and compiled.program.runs > 1 and not compiled.program.cold:
         remember(tr, compiled, alive)
     close(tr)
     if compiled.spent and hist is not None and not hist.payload:
@@ -378,7 +378,7 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         over = bool(keep) and lower.is_spent(tr.node, keep)  # then no backward will ask for anything
         wanted = lower.slots_to_save(tr.node, keep) if keep and not over else ()
         saved = tuple(s for s in wanted if s not in key)
-        program, seconds = compile_recorded(lower.Recorded(tr.node, (*canonical, *saved)))
+        program, seconds = compile_recorded(lower.Recorded(tr.node, (*canonical, *saved)), pieces.may_be_rare(tr.node))
         held = frozenset(wanted) & frozenset(key)
         spent = over and sum([b.nbytes for b in tr.buffers]) > SMALL_VIEW
         behind = frozenset() if over else inputs_behind(tr.node, keep)

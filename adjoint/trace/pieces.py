@@ -16,6 +16,7 @@ from __future__ import annotations
 import weakref
 from array import array
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from adjoint.trace import bounds, state
@@ -24,7 +25,8 @@ from adjoint.trace.trie import Step, path
 
 LONG = 96  # steps of a trace whose program is counted
 HEAD = 8  # operations by which traces are told apart
-TRIES = 5  # programs in a row of which none was used again
+TRIES = 5  # programs in a row of which none was used again, before traces are cut
+RARE = 3  # the same, before programs are tried without machine code
 LEAST = 24, 48, 96, 192  # steps of a piece; a trace of the fewest of these is not extended by the derivative of a piece
 MOST_MARKS = 6
 LOOKED_AT = 4096  # operations of a trace, from its end, among which marks are looked for
@@ -59,16 +61,22 @@ class Family:
 
 
 families: dict[tuple[Token, ...], Family] = {}
-_seen: dict[tuple[Token, ...], deque[weakref.ref[Any]]] = {}  # by head: the latest programs of long traces
+_seen: dict[tuple[Token, ...], deque[weakref.ref[Any]]] = {}  # by head: the latest programs
+
+
+def may_be_rare(node: Step) -> bool:
+    """Whether the program of the path to `node`, which is to be made, may be used only once: the last ones were, or it is that
+    of a piece."""
+    return bool(node.family) or _once(_seen.get(head_of(node), ()), RARE)
 
 
 def note(node: Step, program: Any) -> None:
     """Called with a program that has just been made: count it, and begin to cut such traces if there are too many."""
-    if node.depth < LONG:
+    if node.depth < LEAST[0]:
         return
     family = node.family
     if family:
-        if family.learned < MOST_MARKS and family.learn(node):
+        if node.depth >= LONG and family.learned < MOST_MARKS and family.learn(node):
             bounds.forget_below([root for root in state.roots() if root.family is family])
         return
     head = head_of(node)
@@ -78,18 +86,26 @@ def note(node: Step, program: Any) -> None:
             del _seen[next(iter(_seen))]
         programs = _seen[head] = deque(maxlen=TRIES)
     programs.append(weakref.ref(program))
-    living = [p for p in [known() for known in programs] if p is not None]
-    if len(living) < TRIES or any([p.uses() > 1 for p in living]):
-        return
+    if node.depth >= LONG and _once(programs, TRIES):
+        begin(head, node)
+
+
+def begin(head: tuple[Token, ...], node: Step) -> None:
+    """Cut traces with this head from now on, if there are marks on the path to `node` that help."""
     del _seen[head]
     family = Family(head)
     if not family.learn(node):
         return
     while len(families) >= FAMILIES:
-        given_up = families.pop(next(iter(families)))
-        state.drop_roots(given_up)
+        state.drop_roots(families.pop(next(iter(families))))
     families[head] = family
     bounds.forget_below(_beginnings(head))
+
+
+def _once(programs: Iterable[weakref.ref[Any]], count: int) -> bool:
+    """Whether there are so many programs, none of which was used again."""
+    living = [p for p in [known() for known in programs] if p is not None][-count:]
+    return len(living) == count and not any([p.uses() > 1 for p in living])
 
 
 def ends_here(tr: Any, what: str) -> bool:

@@ -27,6 +27,12 @@ def nothing_seen() -> Generator[None, None, None]:
     forget()
 
 
+@pytest.fixture(params=["0", "64"], ids=["compiled", "tried"])
+def trials(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled at once, or run through NumPy first."""
+    monkeypatch.setenv("ADJOINT_TRIALS", request.param)
+
+
 def forget() -> None:
     for root in state.roots():
         if root.family:
@@ -162,8 +168,8 @@ def run(program: Program, iterations: int) -> tuple[list[float], list[int], Valu
 
 @compiled_only
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
-def test_the_same_is_computed(program: Program) -> None:
-    iterations = 14
+def test_the_same_is_computed(program: Program, trials: None) -> None:
+    iterations = 9
     losses, _, values = run(program, iterations)
     assert pieces.families, "nothing was cut"
     with torch.eager():
@@ -267,6 +273,26 @@ def test_the_next_trace_is_none_of_the_family() -> None:
     assert pieces.families
     torch.ones(3).sum().item()
     assert state.local.trace.node.family is None
+
+
+@compiled_only
+def test_the_updates_of_others_stay_whole() -> None:
+    net = filled(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
+    opt = optim.SGD(net.parameters(), lr=0.1)
+
+    def step() -> None:
+        opt.zero_grad()
+        net(torch.ones(2, 3)).sum().backward()
+        opt.step()
+        net[0].bias.tolist()
+
+    step()
+    step()
+    run(decoder, 10)
+    assert pieces.families
+    before = torch.stats()["runs"]
+    step()
+    assert torch.stats()["runs"] == before + 1
 
 
 @compiled_only
