@@ -16,7 +16,6 @@ from __future__ import annotations
 import weakref
 from array import array
 from collections import deque
-from collections.abc import Iterable
 from typing import Any
 
 from adjoint.trace import bounds, state
@@ -25,8 +24,7 @@ from adjoint.trace.trie import Step, path
 
 LONG = 96  # steps of a trace whose program is counted
 HEAD = 8  # operations by which traces are told apart
-TRIES = 5  # programs in a row of which none was used again, before traces are cut
-RARE = 3  # the same, before programs are tried without machine code
+TRIES = 5  # programs in a row of which none was used again
 LEAST = 24, 48, 96, 192  # steps of a piece; a trace of the fewest of these is not extended by the derivative of a piece
 MOST_MARKS = 6
 LOOKED_AT = 4096  # operations of a trace, from its end, among which marks are looked for
@@ -60,14 +58,35 @@ class Family:
         return bool(marks)
 
 
+class Seen:
+    """What is known of traces that begin alike and are not cut.
+
+    programs: the latest.  learned: how often marks were looked for, in vain.
+    """
+
+    __slots__ = ("learned", "programs")
+
+    def __init__(self) -> None:
+        self.programs: deque[weakref.ref[Any]] = deque(maxlen=TRIES)
+        self.learned = 0
+
+    def once(self) -> bool:
+        """Whether there are so many programs, none of which was used again."""
+        living = [p for p in [known() for known in self.programs] if p is not None]
+        return len(living) == TRIES and not any([p.uses() > 1 for p in living])
+
+
 families: dict[tuple[Token, ...], Family] = {}
-_seen: dict[tuple[Token, ...], deque[weakref.ref[Any]]] = {}  # by head: the latest programs
+_seen: dict[tuple[Token, ...], Seen] = {}  # by head
 
 
 def may_be_rare(node: Step) -> bool:
     """Whether the program of the path to `node`, which is to be made, may be used only once: the last ones were, or it is that
     of a piece."""
-    return bool(node.family) or _once(_seen.get(head_of(node), ()), RARE)
+    if node.family or node.depth < LEAST[0]:
+        return bool(node.family)
+    seen = _seen.get(head_of(node))
+    return seen is not None and seen.once()
 
 
 def note(node: Step, program: Any) -> None:
@@ -80,32 +99,27 @@ def note(node: Step, program: Any) -> None:
             bounds.forget_below([root for root in state.roots() if root.family is family])
         return
     head = head_of(node)
-    programs = _seen.get(head)
-    if programs is None:
+    seen = _seen.get(head)
+    if seen is None:
         while len(_seen) >= FAMILIES:
             del _seen[next(iter(_seen))]
-        programs = _seen[head] = deque(maxlen=TRIES)
-    programs.append(weakref.ref(program))
-    if node.depth >= LONG and _once(programs, TRIES):
+        seen = _seen[head] = Seen()
+    seen.programs.append(weakref.ref(program))
+    if node.depth >= LONG and seen.learned < MOST_MARKS and seen.once():
+        seen.learned += 1
         begin(head, node)
 
 
 def begin(head: tuple[Token, ...], node: Step) -> None:
     """Cut traces with this head from now on, if there are marks on the path to `node` that help."""
-    del _seen[head]
     family = Family(head)
     if not family.learn(node):
         return
+    del _seen[head]
     while len(families) >= FAMILIES:
         state.drop_roots(families.pop(next(iter(families))))
     families[head] = family
     bounds.forget_below(_beginnings(head))
-
-
-def _once(programs: Iterable[weakref.ref[Any]], count: int) -> bool:
-    """Whether there are so many programs, none of which was used again."""
-    living = [p for p in [known() for known in programs] if p is not None][-count:]
-    return len(living) == count and not any([p.uses() > 1 for p in living])
 
 
 def ends_here(tr: Any, what: str) -> bool:
