@@ -1,6 +1,6 @@
 """Random programs give the same values and gradients compiled, in reference mode and by PyTorch.
 
-ADJOINT_FUZZ gives the number of programs (500 unless told), ADJOINT_FUZZ_FROM the first seed. A
+ADJOINT_FUZZ gives the number of programs (300 unless told), ADJOINT_FUZZ_FROM the first seed. A
 failure prints the shortest script that still fails. In reference mode there is only PyTorch to
 compare with, so few programs are enough. Many more, in several processes, are run by
 `python -m adjoint.testing.fuzz`.
@@ -25,7 +25,7 @@ from adjoint.testing.programs import Program, make_program
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.py"))
 
-COUNT = int(os.environ.get("ADJOINT_FUZZ", "500"))
+COUNT = int(os.environ.get("ADJOINT_FUZZ", "300"))
 FIRST = int(os.environ.get("ADJOINT_FUZZ_FROM", "0"))
 CHUNK = 100
 PIECES = (
@@ -57,7 +57,7 @@ def test_programs(start: int, request: pytest.FixtureRequest) -> None:
     if eager and judge.pytorch() is None:
         pytest.skip("reference mode has only PyTorch to compare with")
     size = 20 if eager else CHUNK
-    if start >= FIRST + 2 * CHUNK:  # the first two hundred have the code that users get
+    if start >= FIRST + CHUNK:  # the first hundred have the code that users get
         request.getfixturevalue("little_effort")
     for seed in range(start, min(start + size, FIRST + COUNT)):
         program = make_program(seed)
@@ -82,10 +82,10 @@ def test_programs_do_something() -> None:
     """Most programs end without raising, see values, and differentiate; few are too ill-conditioned
     to judge."""
     programs = [make_program(seed) for seed in range(500)]
-    seen = [judge.run_reference(p, 0) for p in programs]
-    assert sum(judge.refused(s[-1:]) for s in seen) < 8
-    assert sum(len(s) for s in seen) > 2500
-    assert sum(isinstance(x, tuple) and len(x) == 4 and x[2] for s in seen for x in s) > 500
+    seen = [judge.run_reference(p, 0) for p in programs[:300]]
+    assert sum(judge.refused(s[-1:]) for s in seen) < 5
+    assert sum(len(s) for s in seen) > 1500
+    assert sum(isinstance(x, tuple) and len(x) == 4 and x[2] for s in seen for x in s) > 300
     text = "\n".join(p.source for p in programs)
     for piece in PIECES:
         assert piece in text, piece

@@ -95,7 +95,7 @@ def test_what_is_used_is_kept(small: None) -> None:
     new_shape(1)[0].tolist()
     made = {"programs": 0, "nodes": 0}
     evicted = torch.stats()["nodes_evicted"]
-    for n in range(160):
+    for n in range(145):
         before = torch.stats()
         step()
         after = torch.stats()
