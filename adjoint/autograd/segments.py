@@ -19,7 +19,7 @@ from adjoint.trace.handle import Tensor, blank
 from adjoint.trace.history import History
 from adjoint.trace.macro import make_handle, remember
 from adjoint.trace.many import bind_all
-from adjoint.trace.pieces import LEAST, are_cut
+from adjoint.trace.pieces import are_cut
 from adjoint.trace.recorder import flush, local
 from adjoint.trace.trie import Step, bound_slots
 
@@ -45,7 +45,7 @@ class Segment:
 def through(walk: Reverse, hist: History) -> bool:
     """Take a walk through one trace, by memory where it is known; False if it has to be taken anew every time."""
     tr = local.trace
-    if hist.trace is None and tr.node.depth >= (LEAST[0] if are_cut(hist.node) else LONG):
+    if hist.trace is None and tr.node.depth >= (hist.node.cut.least if are_cut(hist.node) else LONG):
         flush(tr)
     if tr.eager or tr.flush_after or hist.payload or hist.freed or walk.relevant is not None or walk.wanted is not None:
         return False

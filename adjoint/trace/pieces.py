@@ -25,7 +25,8 @@ from adjoint.trace.trie import Step, path
 LONG = 96  # steps of a trace whose program is counted
 HEAD = 8  # operations by which traces are told apart
 TRIES = 5  # programs in a row of which none was used again
-LEAST = 24, 48, 96, 192  # steps of a piece; a trace of the fewest of these is not extended by the derivative of a piece
+SHORT = 24  # steps of a trace whose program may be rare
+LEAST = 12, 24, 48, 96, 192  # steps of a piece
 MOST_MARKS = 6
 LOOKED_AT = 4096  # operations of a trace, from its end, among which marks are looked for
 PRICE = 4  # how many operations may be compiled again and again for one piece less
@@ -83,7 +84,7 @@ _seen: dict[tuple[Token, ...], Seen] = {}  # by head
 def may_be_rare(node: Step) -> bool:
     """Whether the program of the path to `node`, which is to be made, may be used only once: the last ones were, or it is that
     of a piece."""
-    if node.family or node.depth < LEAST[0]:
+    if node.family or node.depth < SHORT:
         return bool(node.family)
     seen = _seen.get(head_of(node))
     return seen is not None and seen.once()
@@ -91,7 +92,7 @@ def may_be_rare(node: Step) -> bool:
 
 def note(node: Step, program: Any) -> None:
     """Called with a program that has just been made: count it, and begin to cut such traces if there are too many."""
-    if node.depth < LEAST[0]:
+    if node.depth < SHORT:
         return
     family = node.family
     if family:

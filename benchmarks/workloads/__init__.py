@@ -28,6 +28,7 @@ from .rows import CROSS_ENTROPY, LAYER_NORM, SOFTMAX
 from .scalar1000 import SCALAR1000
 from .streams import STREAMS
 from .transforms import HESSIAN, PER_SAMPLE
+from .varied import VARIED
 
 ALL: tuple[Workload, ...] = (
     POINTWISE20,
@@ -71,4 +72,5 @@ ALL: tuple[Workload, ...] = (
     ELEMENT_LOOP,
     ELEMENT_FILL,
     MARKOV_CHAIN,
+    *VARIED,
 )

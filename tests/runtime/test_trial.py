@@ -41,7 +41,7 @@ def seen() -> torch.Tensor:
 
 
 def total(rows: int, w: torch.Tensor) -> float:
-    return layers(torch.ones(rows, 8), w).sum().item()
+    return layers(torch.full((rows, 8), 0.8125), w).sum().item()  # a beginning that no other test has, with lines of its own
 
 
 def graph_of(out: torch.Tensor) -> Graph:
