@@ -35,6 +35,7 @@ def layers(x: torch.Tensor, w: torch.Tensor, depth: int = 3) -> torch.Tensor:
 def seen() -> torch.Tensor:
     """Weights, with which programs of ever new sizes were computed."""
     w = torch.tensor(0.01 * np.arange(-32, 32, dtype=np.float32).reshape(8, 8))
+    torch.ones(1).item()  # ends what others have begun
     for rows in range(2, 2 + pieces.TRIES):
         total(rows, w)
     return w
