@@ -1,50 +1,24 @@
 """`Module`: the base class of everything that owns parameters.
 
 Structures owned here: the dictionaries of a module (`_parameters`, `_buffers`, `_modules`, and the
-tables of forward and backward hooks), `HookHandle` (removes a hook), and `IncompatibleKeys` (what `load_state_dict`
-returns). Read `Module.__setattr__` first: it decides in which dictionary an attribute lives; every
-walk (`named_parameters`, `state_dict`, `apply`, `to`) is then a loop over those dictionaries.
+tables of hooks); what of them is saved, and how, is in `stateful.py`. Read `Module.__setattr__` first: it decides in
+which dictionary an attribute lives; every walk (`named_parameters`, `state_dict`, `apply`, `to`) is then a loop over those
+dictionaries.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 import adjoint as torch
 from adjoint.autograd.engine import zero_gradient
 from adjoint.methods import Parameter, Tensor
-from adjoint.nn.parameter import Buffer, is_lazy
+from adjoint.nn.hooks import HookHandle, add_hook
+from adjoint.nn.parameter import Buffer
+from adjoint.nn.stateful import IncompatibleKeys, Stateful
 
 __all__ = ["HookHandle", "IncompatibleKeys", "Module"]
-
-
-class HookHandle:
-    """Removes one hook again; also a context manager that removes it on exit.
-
-    >>> import adjoint as torch
-    >>> layer = torch.nn.Linear(2, 2)
-    >>> with layer.register_forward_hook(lambda module, args, out: out * 0):
-    ...     float(layer(torch.ones(1, 2)).abs().sum())
-    0.0
-    """
-
-    _next_id = itertools.count()
-
-    def __init__(self, table: dict[int, Any]) -> None:
-        self.id = next(HookHandle._next_id)
-        self._table = table
-
-    def remove(self) -> None:
-        self._table.pop(self.id, None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.remove()
 
 
 class _Hook(NamedTuple):
@@ -53,24 +27,12 @@ class _Hook(NamedTuple):
     always: bool = False
 
 
-class IncompatibleKeys(NamedTuple):
-    """What `Module.load_state_dict` found: keys it wanted in vain, and keys it did not know."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
-
-    def __repr__(self) -> str:
-        if not self.missing_keys and not self.unexpected_keys:
-            return "<All keys matched successfully>"
-        return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
-
-
 def _indent(text: str, spaces: int) -> str:
     first, *rest = text.split("\n")
     return "\n".join([first, *(" " * spaces + line for line in rest)])
 
 
-class Module:
+class Module(Stateful):
     """Base class of layers and models: a tree of modules that own parameters and buffers.
 
     Subclasses call `super().__init__()` first, assign parameters and sub-modules as attributes, and
@@ -110,6 +72,10 @@ class Module:
             _forward_hooks={},
             _forward_pre_hooks={},
             _backward_hooks={},
+            _state_dict_pre_hooks={},
+            _state_dict_hooks={},
+            _load_state_dict_pre_hooks={},
+            _load_state_dict_post_hooks={},
         )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -511,7 +477,7 @@ class Module:
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
     ) -> HookHandle:
         """Call `hook(module, args)` before `forward`; what it returns, if anything, replaces the arguments."""
-        return _add_hook(self._forward_pre_hooks, _Hook(hook, with_kwargs), prepend)
+        return add_hook(self._forward_pre_hooks, _Hook(hook, with_kwargs), prepend)
 
     def register_forward_hook(
         self,
@@ -522,7 +488,7 @@ class Module:
         always_call: bool = False,
     ) -> HookHandle:
         """Call `hook(module, args, output)` after `forward`; what it returns, if anything, replaces the output."""
-        return _add_hook(self._forward_hooks, _Hook(hook, with_kwargs, always_call), prepend)
+        return add_hook(self._forward_hooks, _Hook(hook, with_kwargs, always_call), prepend)
 
     def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
         """Call `hook(module, grad_input, grad_output)` when backward has come to the positional arguments of a call.
@@ -542,7 +508,7 @@ class Module:
         >>> x.grad
         tensor([2., 0.])
         """
-        return _add_hook(self._backward_hooks, (False, hook), prepend)
+        return add_hook(self._backward_hooks, (False, hook), prepend)
 
     def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
         """Call `hook(module, grad_output)` when backward has come to the results of a call, before it goes through the module.
@@ -556,114 +522,7 @@ class Module:
         >>> layer.weight.grad
         tensor([[0., 0.]])
         """
-        return _add_hook(self._backward_hooks, (True, hook), prepend)
-
-    # ---- saving and loading ----------------------------------------------------------------------
-
-    def _save_to_state_dict(
-        self, destination: dict[str, Any], prefix: str, keep_vars: bool
-    ) -> None:
-        for name, param in self._parameters.items():
-            if param is not None:
-                destination[prefix + name] = param if keep_vars or is_lazy(param) else param.detach()
-        for name, buffer in self._buffers.items():
-            if buffer is not None and name not in self._non_persistent_buffers_set:
-                destination[prefix + name] = buffer if keep_vars or is_lazy(buffer) else buffer.detach()
-
-    def state_dict(
-        self,
-        *,
-        destination: dict[str, Any] | None = None,
-        prefix: str = "",
-        keep_vars: bool = False,
-    ) -> dict[str, Any]:
-        """All parameters and persistent buffers under their dotted names; they share memory with the module.
-
-        >>> import adjoint as torch
-        >>> list(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU()).state_dict())
-        ['0.weight', '0.bias']
-        """
-        destination = OrderedDict() if destination is None else destination
-        self._save_to_state_dict(destination, prefix, keep_vars)
-        for name, module in self._modules.items():
-            if module is not None:
-                module.state_dict(
-                    destination=destination, prefix=f"{prefix}{name}.", keep_vars=keep_vars
-                )
-        return destination
-
-    def _load_from_state_dict(
-        self,
-        state: Mapping[str, Any],
-        prefix: str,
-        assign: bool,
-        missing: list[str],
-        errors: list[str],
-    ) -> None:
-        buffers = {
-            name: b
-            for name, b in self._buffers.items()
-            if name not in self._non_persistent_buffers_set
-        }
-        for name, own in itertools.chain(self._parameters.items(), buffers.items()):
-            if own is None:
-                continue
-            key = prefix + name
-            if key not in state:
-                missing.append(key)
-                continue
-            given = state[key]
-            if not isinstance(given, Tensor):
-                errors.append(
-                    f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like '
-                    f"object from checkpoint but received {type(given)}"
-                )
-                continue
-            if is_lazy(own):
-                if is_lazy(given):
-                    continue
-                own.materialize(given.shape)
-            if tuple(given.shape) != tuple(own.shape):
-                errors.append(
-                    f"size mismatch for {key}: copying a param with shape {given.shape} from checkpoint, "
-                    f"the shape in current model is {own.shape}."
-                )
-            elif not assign:
-                with torch.no_grad():
-                    own.copy_(given)
-            elif name in self._parameters and not isinstance(given, Parameter):
-                setattr(self, name, Parameter(given, requires_grad=own.requires_grad))
-            else:
-                setattr(self, name, given)
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> IncompatibleKeys:
-        """Copy a `state_dict` into the module (or, with `assign`, take over its tensors).
-
-        Raises RuntimeError listing every key of a wrong shape and, if `strict`, every missing or
-        unexpected key; returns those keys otherwise.
-        """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
-        missing: list[str] = []
-        errors: list[str] = []
-        for path, module in self.named_modules(remove_duplicate=False):
-            module._load_from_state_dict(
-                state_dict, f"{path}." if path else "", assign, missing, errors
-            )
-        known = self.state_dict(keep_vars=True)
-        unexpected = [key for key in state_dict if key not in known]
-        if strict and unexpected:
-            errors.insert(0, f"Unexpected key(s) in state_dict: {_quoted(unexpected)}. ")
-        if strict and missing:
-            errors.insert(0, f"Missing key(s) in state_dict: {_quoted(missing)}. ")
-        if errors:
-            lines = "\n\t".join(errors)
-            raise RuntimeError(
-                f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{lines}"
-            )
-        return IncompatibleKeys(missing, unexpected)
+        return add_hook(self._backward_hooks, (True, hook), prepend)
 
     # ---- printing --------------------------------------------------------------------------------
 
@@ -681,22 +540,6 @@ class Module:
         if not children and len(lines) <= 1:
             return f"{self._get_name()}({extra})"
         return f"{self._get_name()}(\n  " + "\n  ".join(lines + children) + "\n)"
-
-
-def _add_hook(table: dict[int, Any], hook: Any, first: bool) -> HookHandle:
-    handle = HookHandle(table)
-    if first:
-        later = dict(table)
-        table.clear()
-        table[handle.id] = hook
-        table.update(later)
-    else:
-        table[handle.id] = hook
-    return handle
-
-
-def _quoted(names: list[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
 
 
 def _type_name(value: Any) -> str:

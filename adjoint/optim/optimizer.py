@@ -21,13 +21,14 @@ import numpy as np
 import adjoint as torch
 from adjoint.autograd.engine import zero_gradient
 from adjoint.methods import Tensor
-from adjoint.nn.module import HookHandle
+from adjoint.nn.hooks import HookHandle, add_hook
 from adjoint.ops.composite import update
 from adjoint.trace.recorder import flush, local, record
 
 __all__ = ["FormulaOptimizer", "Optimizer"]
 
 Group = dict[str, Any]
+Hooks = dict[int, Callable[..., Any]]
 
 
 class Optimizer:
@@ -57,8 +58,12 @@ class Optimizer:
         self.param_groups: list[Group] = []
         self._has_cleared = False
         self.steps_taken = 0  # what a scheduler looks at to see whether it was called too early
-        self._pre_hooks: dict[int, Callable[..., Any]] = OrderedDict()
-        self._post_hooks: dict[int, Callable[..., Any]] = OrderedDict()
+        self._pre_hooks: Hooks = OrderedDict()
+        self._post_hooks: Hooks = OrderedDict()
+        self._save_pre_hooks: Hooks = OrderedDict()
+        self._save_post_hooks: Hooks = OrderedDict()
+        self._load_pre_hooks: Hooks = OrderedDict()
+        self._load_post_hooks: Hooks = OrderedDict()
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
@@ -132,6 +137,8 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """{"state": per parameter number, "param_groups": hyper-parameters and parameter numbers}."""
+        for hook in list(self._save_pre_hooks.values()):
+            hook(self)
         numbers: dict[int, int] = {}
         groups = []
         for group in self.param_groups:
@@ -145,13 +152,20 @@ class Optimizer:
             for key, value in self.state.items()
             if value
         }
-        return {"state": state, "param_groups": groups}
+        found: dict[str, Any] = {"state": state, "param_groups": groups}
+        for hook in list(self._save_post_hooks.values()):
+            changed = hook(self, found)
+            found = found if changed is None else changed
+        return found
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over a `state_dict` of the same optimizer on the same layout of parameters.
 
         Raises ValueError when the groups differ in number or size.
         """
+        for hook in list(self._load_pre_hooks.values()):
+            changed = hook(self, state_dict)
+            state_dict = state_dict if changed is None else changed
         groups = state_dict["param_groups"]
         if len(groups) != len(self.param_groups):
             raise ValueError("loaded state dict has a different number of parameter groups")
@@ -178,20 +192,34 @@ class Optimizer:
             {"params": own["params"], **{k: deepcopy(v) for k, v in given.items() if k != "params"}}
             for own, given in zip(self.param_groups, groups, strict=True)
         ]
+        for hook in list(self._load_post_hooks.values()):
+            hook(self)
 
     # ---- hooks and printing ----------------------------------------------------------------------
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
         """Call `hook(optimizer, args, kwargs)` before each step of a built-in optimizer."""
-        handle = HookHandle(self._pre_hooks)
-        self._pre_hooks[handle.id] = hook
-        return handle
+        return add_hook(self._pre_hooks, hook)
 
     def register_step_post_hook(self, hook: Callable[..., Any]) -> HookHandle:
         """Call `hook(optimizer, args, kwargs)` after each step of a built-in optimizer."""
-        handle = HookHandle(self._post_hooks)
-        self._post_hooks[handle.id] = hook
-        return handle
+        return add_hook(self._post_hooks, hook)
+
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+        """Call `hook(optimizer)` before `state_dict` looks at anything."""
+        return add_hook(self._save_pre_hooks, hook, prepend)
+
+    def register_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+        """Call `hook(optimizer, state_dict)` at the end of `state_dict`, which returns what the hook does, unless that is None."""
+        return add_hook(self._save_post_hooks, hook, prepend)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+        """Call `hook(optimizer, state_dict)` before a state is loaded: it may return another one to be loaded."""
+        return add_hook(self._load_pre_hooks, hook, prepend)
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+        """Call `hook(optimizer)` when a state has been loaded."""
+        return add_hook(self._load_post_hooks, hook, prepend)
 
     def __repr__(self) -> str:
         groups = [

@@ -13,6 +13,7 @@ Where a trace is cut depends on its path and on the programs before it alone, ne
 
 from __future__ import annotations
 
+import threading
 import weakref
 from array import array
 from collections import deque
@@ -73,12 +74,13 @@ class Seen:
 
     def once(self) -> bool:
         """Whether there are so many programs, none of which was used again."""
-        living = [p for p in [known() for known in self.programs] if p is not None]
+        living = [p for p in [known() for known in list(self.programs)] if p is not None]
         return len(living) == TRIES and not any([p.uses() > 1 for p in living])
 
 
 families: dict[tuple[Token, ...], Family] = {}
 _seen: dict[tuple[Token, ...], Seen] = {}  # by head
+_noting = threading.Lock()
 
 
 def may_be_rare(node: Step) -> bool:
@@ -94,6 +96,11 @@ def note(node: Step, program: Any) -> None:
     """Called with a program that has just been made: count it, and begin to cut such traces if there are too many."""
     if node.depth < SHORT:
         return
+    with _noting:
+        _note(node, program)
+
+
+def _note(node: Step, program: Any) -> None:
     family = node.family
     if family:
         if node.depth >= LONG and family.learned < MOST_MARKS and family.learn(node):

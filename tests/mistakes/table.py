@@ -81,6 +81,26 @@ MISTAKES = [
         "number = -(self.due.sort() or self.due.pop())",
         "backward over several ended traces visits the oldest first, so hooks there see a part of the gradient",
     ),
+    # --- loops that are ever different ------------------------------------------------------------
+    Mistake(
+        "updates-by-eights", "off by one", "trace/pieces.py",
+        "for k in range(0, len(same), TOGETHER)]",
+        "for k in range(0, len(same) - len(same) % TOGETHER or len(same), TOGETHER)]",
+        "in a loop that is computed in pieces, parameters beyond the last whole eight keep their values",
+    ),
+    Mistake(
+        "pieces-for-ever", "stale state", "autograd/engine.py",
+        "    tr.pieces = False\n    for t in roots:",
+        "    for t in roots:",
+        "after a loop in pieces, every other model's update is cut in pieces, too",
+        added=True,
+    ),
+    Mistake(
+        "tried-for-ever", "lost update", "runtime/program.py",
+        "self.cold = max(0, cold - 1)",
+        "self.cold = cold",
+        "a program that was thought to be rare is never compiled, however often it runs",
+    ),
     # --- simplification ---------------------------------------------------------------------------
     Mistake(
         "cast-forgets-sign", "missing condition", "rewrite/algebra.py",
