@@ -95,7 +95,9 @@ def composite(name: str, takes: tuple[int, ...] = (0, 1, 2, 3), follows: bool = 
                 return attempted(scoped, tr, name, function, args, kwargs, leading)
             if macro is None and pieces.families and (tr.node.cut or pieces.ends_here(tr, name)):
                 flush(tr)
-                return call(*args, **kwargs)
+                slots = bind_all(tr, tensors)
+                key = (call, slots, tuple(rest))
+                macro = tr.node.macros.get(key) if tr.node.macros is not None else None
             if macro is None or tr.flush_after:
                 return attempted(first_time, tr, name, function, args, kwargs, leading, key, tensors)
             tr.node = macro.end

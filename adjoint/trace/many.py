@@ -49,7 +49,9 @@ def bind_all_in_python(tr: Trace, tensors: Sequence[Tensor]) -> tuple[int, ...]:
             t._slot = step.slot
             slots.append(step.slot)
         if tr.id == tid:
+            tr.resumed = False
             return tuple(slots)
+        tr.resumed = True
 
 
 def point_all_in_python(tr: Trace, tensors: list[Tensor], slots: list[int], left: list[int]) -> None:

@@ -64,7 +64,7 @@ def bind(tr: Trace, t: Tensor) -> int:
     if step is None:
         if tr.eager:
             return bind_slow(tr, t)
-        if tr.node.boundary or tr.node.cut:
+        if tr.node.boundary or (tr.node.cut and not tr.resumed):
             flush(tr)
             return bind(tr, t)
         step = new_input(tr, key, key)
@@ -145,7 +145,7 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
         key = (key, former)
     step = tr.node.kids.get(key)
     if step is None:
-        if tr.node.boundary or tr.node.cut:
+        if tr.node.boundary or (tr.node.cut and not tr.resumed):
             flush(tr)
             return bind(tr, t)
         step = new_input(tr, key, t._aval)
@@ -277,6 +277,7 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
     tr = local.trace
     if tr.node.boundary:
         flush(tr)
+    before = tr.resumed
     while True:
         tid = tr.id
         slots: list[Any] = []
@@ -292,6 +293,7 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
                 slots.append(type(x))
                 numbers.append(x)
         if tr.id != tid:
+            tr.resumed = True
             continue
         held: list[Any] = []
         if tr.eager:
@@ -303,8 +305,9 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
         step = node.kids.get(key)
         if step is None:
             # never between a primitive with several results and the choice of one
-            if prim != "pick" and (tr.node.cut or tr.node.boundary or too_long(tr, prim)):
+            if prim != "pick" and (tr.node.boundary or (not tr.resumed and (tr.node.cut or too_long(tr, prim)))):
                 flush(tr)
+                tr.resumed = True
                 continue
             step = make_step(tr, key, prim, operands, slots, attrs)
             if step.parent is not node:
@@ -313,6 +316,7 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
         out = pending(tid, step.slot, step.aval)
         if tr.node is node and tr.id == tid:  # else a signal handler or a finalizer has recorded in between
             break
+    tr.resumed = before
     if tr.eager:
         evaluate(tr, step, operands, held, numbers, out)
         if step.depth % PRUNED == 0:

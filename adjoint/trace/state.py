@@ -66,13 +66,14 @@ class Trace:
     period: the repetition that was found in it.  looked: where it was last looked for (`repeat`).
     filled: the step after which a number was written to a pending tensor, and how many in a row (`elements`).
     giving: the trace before this one, while it is ended in place of its inputs (`in_place`).
+    resumed: it began within the operation that is being recorded, whose operands are bound: it is not cut before that.
     pieces: whether the latest derivative went through traces that were cut in pieces (`pieces`).
     """
 
     __slots__ = (
         "id", "node", "inputs", "buffers", "scalars", "handles", "viewed", "mutated", "grad", "static", "eager",
         "default_dtype", "lowered", "scope", "origins", "payload", "values", "flush_after", "hist", "period",
-        "looked", "whole", "watch", "giving", "trail", "filled", "pieces",
+        "looked", "whole", "watch", "giving", "trail", "filled", "pieces", "resumed",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -93,7 +94,7 @@ class Trace:
         self.viewed: list[Any] = []
         self.looked = (0, 0)
         self.trail: list[tuple[int, Any, int]] = []
-        self.pieces = False
+        self.pieces = self.resumed = False
         self.node: Step = _root(True)
         self.start()
 
@@ -105,7 +106,7 @@ class Trace:
         self.buffers: list[Any] = []
         self.scalars: list[Any] = []
         self.handles: list[Tensor] = []
-        self.flush_after = False
+        self.flush_after = self.resumed = False
         self.hist: History | None = None
         self.period: Repetition | None = None
         # mostly empty, and then kept; never cleared, because a history may share them

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,7 @@ import adjoint
 from adjoint.testing import fuzz, judge
 from adjoint.testing.minimise import minimise
 from adjoint.testing.programs import Program, make_program
+from adjoint.trace import pieces, state
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.py"))
 
@@ -65,6 +68,42 @@ def test_programs(start: int, request: pytest.FixtureRequest) -> None:
         first = judge.judge(program, judge.RUNS[:1] if eager else judge.RUNS, torch_too=seed % 4 == 0 or eager)
         if first is not None:
             pytest.fail(explain(program, first), pytrace=False)
+
+
+@pytest.mark.skipif(adjoint.is_eager(), reason="reference mode has nothing to cut")
+@pytest.mark.parametrize("trials", [0, 2])
+@pytest.mark.usefixtures("little_effort")
+def test_traces_may_be_cut_anywhere(trials: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `trace.pieces` does for loops that are ever different, here at places drawn for every program; and programs run
+    through NumPy before they are compiled."""
+    family = pieces.Family(())
+    family.least = 3
+
+    def ends_here(tr: Any, what: str) -> bool:
+        node = tr.node
+        if tr.static or tr.whole or tr.watch is not None or tr.eager or pieces.token_of(node) is None:
+            return False
+        if zlib.crc32(repr((node.depth, what)).encode()) % 3:
+            return False
+        node.cut = family
+        return True
+
+    judge.forget_paths()
+    monkeypatch.setattr(pieces, "families", {(): family})
+    monkeypatch.setattr(pieces, "ends_here", ends_here)
+    monkeypatch.setattr(pieces, "note", lambda node, program: None)
+    monkeypatch.setattr(pieces, "may_be_rare", lambda node: trials > 0)
+    monkeypatch.setenv("ADJOINT_TRIALS", str(trials))
+    before = state.counters["flushes"]
+    try:
+        for seed in range(FIRST + 40 * trials, FIRST + 40 * trials + 40):
+            program = make_program(seed)
+            first = judge.judge(program, torch_too=False)
+            assert first is None, f"program {seed}: {first}\n{program.source}"
+        assert state.counters["flushes"] - before > 1500, "hardly anything was cut"
+    finally:
+        monkeypatch.undo()
+        judge.forget_paths()
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
