@@ -520,8 +520,8 @@ MISTAKES = [
     ),
     Mistake(
         "cut-between-results", "cut in the wrong place", "trace/recorder.py",
-        'if prim != "pick" and (tr.node.cut or',
-        "if (tr.node.cut or",
+        'if prim != "pick" and (tr.node.boundary or',
+        "if (tr.node.boundary or",
         "a long trace may end between a decomposition and the choice of one of its results, which is then lost",
     ),
     Mistake(
