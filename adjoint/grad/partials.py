@@ -57,6 +57,11 @@ def conjugate(partial: Any) -> Any:
     return conj(partial) if isinstance(partial, Tensor) else partial
 
 
+def _factor(out: Tensor, y: Any) -> Any:
+    """The other operand of a product; as a tensor if it is a number of 0, since its product with a cotangent arrives."""
+    return record("full", (0.0,), ((), out._aval.dtype)) if isinstance(y, (int, float, complex)) and y == 0 else y
+
+
 def _abs(out: Tensor, x: Tensor) -> Tensor:
     return ew.functions["sign"](x) if x._aval.dtype.category < 3 else conj(sgn(x))  # only the real part of the product counts
 
@@ -121,7 +126,7 @@ PARTIALS: dict[str, tuple[Callable[..., Any], ...]] = {
     "integer_pow": (_integer_power,),
     "add": (lambda out, x, y: 1, lambda out, x, y: 1),
     "sub": (lambda out, x, y: 1, lambda out, x, y: -1),
-    "mul": (lambda out, x, y: y, lambda out, x, y: x),
+    "mul": (lambda out, x, y: _factor(out, y), lambda out, x, y: _factor(out, x)),
     "div": (lambda out, x, y: Over(y), lambda out, x, y: -(x / y) / y),
     "pow": (_pow_base, _pow_exponent),
     "atan2": (lambda out, y, x: _over_square(x, x, y), lambda out, y, x: _over_square(-y, x, y)),

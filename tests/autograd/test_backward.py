@@ -671,3 +671,16 @@ def test_variable() -> None:
         torch.autograd.Variable(torch.arange(2), requires_grad=True)
     with pytest.warns(UserWarning, match="volatile"):
         torch.autograd.Variable(x, volatile=True)
+
+
+def test_a_factor_of_zero_gives_zeros() -> None:
+    """A gradient, as in PyTorch, and not none."""
+    x = torch.tensor([[1.0, -2.0], [3.0, 0.5]], requires_grad=True)
+    y = torch.tensor([[0.25, 0.75], [0.5, 0.5]], requires_grad=True)
+    for function in (
+        lambda: torch.lerp(x, y, 0.0),
+        lambda: torch.lerp(y, x, 1.0),
+        lambda: torch.nn.functional.cross_entropy(x, y, label_smoothing=1.0),
+    ):
+        gx, gy = torch.autograd.grad(function().sum(), (x, y))
+        assert (gy == 0).all() and (gx != 0).any()
