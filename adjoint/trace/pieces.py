@@ -23,10 +23,10 @@ from adjoint.trace import bounds, state
 from adjoint.trace.repeat import operations
 from adjoint.trace.trie import Step, path
 
-LONG = 96  # steps of a trace whose program is counted
+LONG = 96  # steps of a trace that may be cut
 HEAD = 8  # operations by which traces are told apart
 TRIES = 5  # programs in a row of which none was used again
-SHORT = 24  # steps of a trace whose program may be rare
+SHORT = 24  # steps of a trace whose program is counted, and may be rare
 LEAST = 12, 24, 48, 96, 192  # steps of a piece
 MOST_MARKS = 6
 LOOKED_AT = 4096  # operations of a trace, from its end, among which marks are looked for
