@@ -96,8 +96,12 @@ def note(node: Step, program: Any) -> None:
     """Called with a program that has just been made: count it, and begin to cut such traces if there are too many."""
     if node.depth < SHORT:
         return
-    with _noting:
+    if not _noting.acquire(blocking=False):  # another thread, or a finalizer within this call: one program less is counted
+        return
+    try:
         _note(node, program)
+    finally:
+        _noting.release()
 
 
 def _note(node: Step, program: Any) -> None:

@@ -296,6 +296,22 @@ def test_the_updates_of_others_stay_whole() -> None:
 
 
 @compiled_only
+def test_a_finalizer_may_compute_while_marks_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    learn, computed = pieces.Family.learn, []
+
+    def interrupted(family: pieces.Family, node: Step) -> bool:
+        x = torch.ones(5)
+        for k in range(30 + len(computed)):
+            x = x * 1.5 if k % 2 else x.sin()
+        computed.append(x.tolist())
+        return learn(family, node)
+
+    monkeypatch.setattr(pieces.Family, "learn", interrupted)
+    run(decoder, 8)
+    assert computed and pieces.families
+
+
+@compiled_only
 def test_the_report_says_so() -> None:
     run(decoder, 8)
     assert any("goes on in ever other ways" in c.reason for c in torch.why(50))
