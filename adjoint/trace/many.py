@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from adjoint.trace.handle import Tensor
-from adjoint.trace.recorder import bind, flush
+from adjoint.trace.recorder import bind, flush, resumed
 from adjoint.trace.state import Trace
 
 
@@ -29,29 +29,33 @@ def point_all(tr: Trace, tensors: list[Tensor], slots: list[int]) -> list[int]:
 def bind_all_in_python(tr: Trace, tensors: Sequence[Tensor]) -> tuple[int, ...]:
     if tr.node.boundary or tr.node.cut:
         flush(tr)
-    while True:
-        tid = tr.id
-        slots = []
-        for t in tensors:
-            if t._tid == tid:
-                slots.append(t._slot)
-                continue
-            data = t._data
-            step = None if t._special or data is None or tr.eager else tr.node.kids.get(t._aval)
-            if step is None or t._data is not data:
-                slots.append(bind(tr, t))
-                continue
-            inputs, buffers = tr.inputs, tr.buffers
-            tr.node = step  # as in `bind`: no calls in these lines
-            inputs += (t,)
-            buffers += (data,)
-            t._tid = tid
-            t._slot = step.slot
-            slots.append(step.slot)
-        if tr.id == tid:
-            tr.resumed = False
-            return tuple(slots)
-        tr.resumed = True
+    slots = _bound(tr, tensors)
+    while slots is None:
+        slots = resumed(tr, _bound, tr, tensors)
+    return slots
+
+
+def _bound(tr: Trace, tensors: Sequence[Tensor]) -> tuple[int, ...] | None:
+    """The slots, or None if the trace has ended before the last of them was bound."""
+    tid = tr.id
+    slots = []
+    for t in tensors:
+        if t._tid == tid:
+            slots.append(t._slot)
+            continue
+        data = t._data
+        step = None if t._special or data is None or tr.eager else tr.node.kids.get(t._aval)
+        if step is None or t._data is not data:
+            slots.append(bind(tr, t))
+            continue
+        inputs, buffers = tr.inputs, tr.buffers
+        tr.node = step  # as in `bind`: no calls in these lines
+        inputs += (t,)
+        buffers += (data,)
+        t._tid = tid
+        t._slot = step.slot
+        slots.append(step.slot)
+    return tuple(slots) if tr.id == tid else None
 
 
 def point_all_in_python(tr: Trace, tensors: list[Tensor], slots: list[int], left: list[int]) -> None:

@@ -12,6 +12,7 @@ steps are not shared through the trie.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from sys import getrefcount
 from typing import Any
 
@@ -277,7 +278,6 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
     tr = local.trace
     if tr.node.boundary:
         flush(tr)
-    before = tr.resumed
     while True:
         tid = tr.id
         slots: list[Any] = []
@@ -293,8 +293,7 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
                 slots.append(type(x))
                 numbers.append(x)
         if tr.id != tid:
-            tr.resumed = True
-            continue
+            return resumed(tr, record, prim, operands, attrs)
         held: list[Any] = []
         if tr.eager:
             held = [value_of(tr, x, s) if isinstance(x, Tensor) else None for x, s in zip(operands, slots, strict=True)]
@@ -307,8 +306,7 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
             # never between a primitive with several results and the choice of one
             if prim != "pick" and (tr.node.boundary or (not tr.resumed and (tr.node.cut or too_long(tr, prim)))):
                 flush(tr)
-                tr.resumed = True
-                continue
+                return resumed(tr, record, prim, operands, attrs)
             step = make_step(tr, key, prim, operands, slots, attrs)
             if step.parent is not node:
                 continue
@@ -316,7 +314,6 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
         out = pending(tid, step.slot, step.aval)
         if tr.node is node and tr.id == tid:  # else a signal handler or a finalizer has recorded in between
             break
-    tr.resumed = before
     if tr.eager:
         evaluate(tr, step, operands, held, numbers, out)
         if step.depth % PRUNED == 0:
@@ -328,6 +325,18 @@ def record(prim: str, operands: tuple, attrs: Any = None) -> Any:
     if tr.flush_after:
         flush(tr)
     return out
+
+
+def resumed(tr: Trace, function: Callable[..., Any], *args: Any) -> Any:
+    """The function's result in a trace that began while its operands were being bound: they are all bound in this one,
+    which is not cut before. Else views that alone fill a piece, and are made anew wherever they are used, would be cut off for
+    ever."""
+    before = tr.resumed
+    try:
+        tr.resumed = True
+        return function(*args)
+    finally:
+        tr.resumed = before
 
 
 LEAST_INT, LARGEST_INT = -(1 << 63), (1 << 64) - 1

@@ -106,7 +106,7 @@ class Trace:
         self.buffers: list[Any] = []
         self.scalars: list[Any] = []
         self.handles: list[Tensor] = []
-        self.flush_after = self.resumed = False
+        self.flush_after = False
         self.hist: History | None = None
         self.period: Repetition | None = None
         # mostly empty, and then kept; never cleared, because a history may share them

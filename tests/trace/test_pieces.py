@@ -11,7 +11,7 @@ import pytest
 import adjoint as torch
 from adjoint import nn, optim
 from adjoint.nn import functional as F
-from adjoint.trace import bounds, pieces, state
+from adjoint.trace import bounds, pieces, recorder, state
 from adjoint.trace.trie import Step
 
 compiled_only = pytest.mark.skipif(torch.is_eager(), reason="nothing is cut where nothing is compiled")
@@ -309,6 +309,27 @@ def test_a_finalizer_may_compute_while_marks_are_looked_for(monkeypatch: pytest.
     monkeypatch.setattr(pieces.Family, "learn", interrupted)
     run(decoder, 8)
     assert computed and pieces.families
+
+
+@compiled_only
+@pytest.mark.parametrize("prim", ["matmul", "add"])
+def test_an_operation_that_raises_where_a_trace_is_cut(prim: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is cut again."""
+    cuts = []
+
+    def ends_here(tr: state.Trace, what: str) -> bool:
+        if what == prim and tr.node.parent is not None:
+            cuts.append(what)
+            return True
+        return False
+
+    monkeypatch.setattr(pieces, "families", {(): pieces.Family()})
+    monkeypatch.setattr(pieces, "ends_here", ends_here)
+    x, y = torch.ones(2, 3) * 2, torch.ones(2, 4)
+    with pytest.raises(RuntimeError):
+        recorder.record(prim, (x, y))
+    assert cuts and not state.local.trace.resumed
+    assert (x + 1).tolist() == [[3.0] * 3] * 2
 
 
 @compiled_only
