@@ -40,14 +40,14 @@ Token = tuple[str, Any]  # what an operation is, and the user's line
 class Family:
     """Traces that begin alike and go on in ever other ways.
 
-    head: how they begin.  marks: they end between two operations of which these are the tokens.  least: after so many steps.
+    marks: they end between two operations of which these are the tokens.  least: after so many steps.
     learned: how often marks were looked for.
     """
 
-    __slots__ = ("head", "learned", "least", "marks")
+    __slots__ = ("learned", "least", "marks")
 
-    def __init__(self, head: tuple[Token, ...]) -> None:
-        self.head, self.learned, self.least = head, 0, LEAST[0]
+    def __init__(self) -> None:
+        self.learned, self.least = 0, LEAST[0]
         self.marks: set[tuple[Token, Token]] = set()
 
     def learn(self, node: Step) -> bool:
@@ -124,7 +124,7 @@ def _note(node: Step, program: Any) -> None:
 
 def begin(head: tuple[Token, ...], node: Step) -> None:
     """Cut traces with this head from now on, if there are marks on the path to `node` that help."""
-    family = Family(head)
+    family = Family()
     if not family.learn(node):
         return
     del _seen[head]

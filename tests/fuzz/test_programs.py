@@ -76,7 +76,7 @@ def test_programs(start: int, request: pytest.FixtureRequest) -> None:
 def test_traces_may_be_cut_anywhere(trials: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `trace.pieces` does for loops that are ever different, here at places drawn for every program; and programs run
     through NumPy before they are compiled."""
-    family = pieces.Family(())
+    family = pieces.Family()
     family.least = 3
 
     def ends_here(tr: Any, what: str) -> bool:
