@@ -30,6 +30,7 @@ def backward(self: Tensor, gradient: Any = None, retain_graph: bool | None = Non
         if macros is not None and self._tid == tr.id:
             macro = macros.get(("backward", (self._slot,), 1, (True,), False, False))
             if macro is not None:
+                tr.pieces = False
                 engine.jump(tr, macro)
                 return
     engine.backward(self, gradient, retain_graph, create_graph, inputs)

@@ -10,6 +10,7 @@ import pytest
 
 import adjoint as torch
 from adjoint import nn, optim
+from adjoint.autograd import engine
 from adjoint.nn import functional as F
 from adjoint.trace import bounds, pieces, recorder, state
 from adjoint.trace.trie import Step
@@ -276,7 +277,12 @@ def test_the_next_trace_is_none_of_the_family() -> None:
 
 
 @compiled_only
-def test_the_updates_of_others_stay_whole() -> None:
+@pytest.mark.parametrize("known", [False, True], ids=["walked", "remembered"])
+def test_the_updates_of_others_stay_whole(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both where the next derivative is a walk, and where it is looked up."""
+    walks: list[int] = []
+    backward = engine.backward
+    monkeypatch.setattr(engine, "backward", lambda *args: (walks.append(1), backward(*args)))
     net = filled(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
     opt = optim.SGD(net.parameters(), lr=0.1)
 
@@ -289,10 +295,15 @@ def test_the_updates_of_others_stay_whole() -> None:
     step()
     step()
     run(decoder, 10)
-    assert pieces.families
+    assert pieces.families and state.local.trace.pieces
+    if known:
+        torch.ones(3).tolist()  # the next trace begins where the first did
+        torch.ones(3).sum().item()
     before = torch.stats()["runs"]
+    walks.clear()
     step()
     assert torch.stats()["runs"] == before + 1
+    assert len(walks) == (not known)
 
 
 @compiled_only
