@@ -268,14 +268,6 @@ def compile_recorded(recording: Recording, may_be_rare: bool = False) -> tuple[P
     Where an earlier process has left the plan of an equal form, nothing is made but code loaded; the graph follows if
     somebody asks for it. may_be_rare: whether NumPy is to run it a few times first, if that is quicker.
     """
-    if may_be_rare and jit.available() and not (config.get("ADJOINT_GUARD") or config.get("ADJOINT_VERIFY")):
-        from adjoint.runtime.trial import trials
-
-        began = time.perf_counter()
-        graph = recording.graph()
-        runs = trials(graph)
-        if runs:
-            return Program(graph, trials=runs), {"trace": time.perf_counter() - began}
     key = None
     if plan_cache.may_be_used() and jit.available():
         began = time.perf_counter()
@@ -285,9 +277,16 @@ def compile_recorded(recording: Recording, may_be_rare: bool = False) -> tuple[P
             return Program(lambda: _simplified(recording.graph()), found=(Ready(*plan), time.perf_counter() - began)), {}
     began = time.perf_counter()
     recorded = recording.graph()
-    between = time.perf_counter()
+    seconds = {"trace": time.perf_counter() - began}
+    if may_be_rare and jit.available() and not (config.get("ADJOINT_GUARD") or config.get("ADJOINT_VERIFY")):
+        from adjoint.runtime.trial import trials
+
+        runs = trials(recorded)
+        if runs:
+            return Program(recorded, key, trials=runs), seconds
+    began = time.perf_counter()
     graph = _simplified(recorded)
-    seconds = {"trace": between - began, "simplify": time.perf_counter() - between}
+    seconds["simplify"] = time.perf_counter() - began
     return compile_graph(graph, recorded, recording.places, key), seconds
 
 

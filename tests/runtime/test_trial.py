@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import adjoint as torch
 from adjoint.ir.graph import Graph
 from adjoint.nn import functional as F
+from adjoint.runtime import disk_cache, jit
 from adjoint.runtime.trial import trials
 from adjoint.trace import bounds, pieces, state
 from adjoint.trace.lower import Recorded
@@ -66,6 +68,21 @@ def test_what_may_be_used_once_is_not_compiled() -> None:
     assert values[5] == values[6]
     with torch.eager():
         np.testing.assert_allclose(values, total(13, w), rtol=1e-5)
+
+
+@compiled_only
+def test_what_was_compiled_before_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was compiled after its trials lies on disk, and is used at once from then on; what was only tried does not."""
+    monkeypatch.setenv("ADJOINT_CACHE_DIR", str(tmp_path))
+    w = seen()
+    tried, value = total(21, w), [total(22, w) for _ in range(6)][-1]
+    bounds.sweep(0, 0)  # as in a new process
+    jit._kernels.clear()
+    w, plans = seen(), disk_cache.counters.plans
+    assert total(22, w) == value
+    assert disk_cache.counters.plans == plans + 1
+    assert total(21, w) == tried
+    assert disk_cache.counters.plans == plans + 1
 
 
 @compiled_only
