@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from adjoint.autograd.hooks import RemovableHandle, RemovableHandles
 from adjoint.grad.walk import CustomResult, Gathered, Gathering, locate
 from adjoint.trace.aval import Aval
 from adjoint.trace.handle import Tensor
@@ -246,24 +247,7 @@ def tensor_at(edge: GradientEdge) -> Tensor:
     return node._hist.handle(node._slot)
 
 
-class _Handles:
-    """Several handles of hooks as one; `remove()` takes them all away."""
-
-    def __init__(self, handles: list[Any]) -> None:
-        self._handles = handles
-
-    def remove(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def __enter__(self) -> _Handles:
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        self.remove()
-
-
-def register_multi_grad_hook(tensors: Sequence[Tensor], fn: Callable[..., Any], *, mode: str = "all") -> _Handles:
+def register_multi_grad_hook(tensors: Sequence[Tensor], fn: Callable[..., Any], *, mode: str = "all") -> RemovableHandle:
     """Call `fn` once in each backward that meets some of the tensors, with their gradients. Returns a handle with `remove()`.
 
     mode: "all" for `fn([gradient or None, ...])`, None for tensors that had no part, before gradients are added to any `.grad`
@@ -279,7 +263,7 @@ def register_multi_grad_hook(tensors: Sequence[Tensor], fn: Callable[..., Any], 
     if mode not in ("all", "any"):
         raise ValueError(f"Expects mode to be one of ('all', 'any') but got {mode}")
     gathering = Gathering(fn, len(tensors), mode == "any")
-    return _Handles([t.register_hook(Gathered(gathering, k)) for k, t in enumerate(tensors)])
+    return RemovableHandles([t.register_hook(Gathered(gathering, k)) for k, t in enumerate(tensors)])
 
 
 def increment_version(tensor: Tensor | Iterable[Tensor]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 from adjoint.autograd import engine
+from adjoint.autograd.hooks import RemovableHandle, add_hook
 from adjoint.dtypes import DType
 from adjoint.grad.walk import AfterAccumulation, Converted
 from adjoint.ops import (
@@ -17,7 +17,6 @@ from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import local, refresh_special
 from adjoint.trace.views import is_leaf
 
-_hook_numbers = itertools.count()
 _DTYPE = -2  # the number of the hook that grad_dtype sets
 _KEEP = -1  # the number of the hook that retain_grad sets
 
@@ -36,35 +35,18 @@ def backward(self: Tensor, gradient: Any = None, retain_graph: bool | None = Non
     engine.backward(self, gradient, retain_graph, create_graph, inputs)
 
 
-class Hook:
-    """What `register_hook` returns; `remove()` takes the hook away."""
-
-    def __init__(self, table: dict[int, Any], number: int) -> None:
-        self._table, self._number = table, number
-
-    def remove(self) -> None:
-        self._table.pop(self._number, None)
-
-    def __enter__(self) -> Hook:
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        self.remove()
-
-
-def register_hook(self: Tensor, hook: Callable[[Tensor], Any]) -> Hook:
+def register_hook(self: Tensor, hook: Callable[[Tensor], Any]) -> RemovableHandle:
     """Call `hook(gradient)` whenever this tensor's gradient is computed; what it returns replaces the gradient."""
     if not self._aval.requires_grad:
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-    number = next(_hook_numbers)
     table = _hook_table(self)
-    table[number] = hook
+    handle = add_hook(table, hook)
     if _KEEP in table:  # what is retained is the gradient after all other hooks
         table[_KEEP] = table.pop(_KEEP)
-    return Hook(table, number)
+    return handle
 
 
-def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[[Tensor], None]) -> Hook:
+def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[[Tensor], None]) -> RemovableHandle:
     """Call `hook(self)` in each `backward` as soon as the gradient has been added to this leaf's `.grad`.
 
     The hook runs without gradient mode (with it under `create_graph=True`), and may step an optimizer and set `.grad` to
@@ -87,10 +69,9 @@ def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[[Tensor], No
             "post accumulate grad hooks cannot be registered on non-leaf tensors: gradients are accumulated in leaves alone; "
             "register_hook() sees the gradient of this one"
         )
-    table, number = _hook_table(self), next(_hook_numbers)
-    table[number] = AfterAccumulation(hook)
+    handle = add_hook(_hook_table(self), AfterAccumulation(hook))
     self._special = True
-    return Hook(table, number)
+    return handle
 
 
 def _hook_table(self: Tensor) -> dict[int, Any]:

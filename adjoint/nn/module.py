@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, Self
 
 import adjoint as torch
 from adjoint.autograd.engine import zero_gradient
+from adjoint.autograd.hooks import RemovableHandle, add_hook
 from adjoint.methods import Parameter, Tensor
-from adjoint.nn.hooks import HookHandle, add_hook
 from adjoint.nn.parameter import Buffer
 from adjoint.nn.stateful import IncompatibleKeys, Stateful
 
-__all__ = ["HookHandle", "IncompatibleKeys", "Module"]
+__all__ = ["IncompatibleKeys", "Module"]
 
 
 class _Hook(NamedTuple):
@@ -475,7 +475,7 @@ class Module(Stateful):
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
-    ) -> HookHandle:
+    ) -> RemovableHandle:
         """Call `hook(module, args)` before `forward`; what it returns, if anything, replaces the arguments."""
         return add_hook(self._forward_pre_hooks, _Hook(hook, with_kwargs), prepend)
 
@@ -486,11 +486,11 @@ class Module(Stateful):
         prepend: bool = False,
         with_kwargs: bool = False,
         always_call: bool = False,
-    ) -> HookHandle:
+    ) -> RemovableHandle:
         """Call `hook(module, args, output)` after `forward`; what it returns, if anything, replaces the output."""
         return add_hook(self._forward_hooks, _Hook(hook, with_kwargs, always_call), prepend)
 
-    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call `hook(module, grad_input, grad_output)` when backward has come to the positional arguments of a call.
 
         Both are tuples with one gradient for each argument and each result: None for what is no tensor and for a
@@ -510,7 +510,7 @@ class Module(Stateful):
         """
         return add_hook(self._backward_hooks, (False, hook), prepend)
 
-    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call `hook(module, grad_output)` when backward has come to the results of a call, before it goes through the module.
 
         What it returns, if anything, replaces the gradients; RuntimeError if their number is another one.

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import adjoint as torch
+from adjoint.autograd.hooks import RemovableHandle, add_hook
 from adjoint.methods import Parameter, Tensor
-from adjoint.nn.hooks import HookHandle, add_hook
 from adjoint.nn.parameter import is_lazy
 
 EXTRA = "_extra_state"  # under this name a module's `get_extra_state` is saved
@@ -119,7 +119,7 @@ class Stateful:
             found = IncompatibleKeys(missing, unexpected)
             for hook in list(module._load_state_dict_post_hooks.values()):
                 if hook(module, found) is not None:
-                    raise RuntimeError(
+                    raise AssertionError(
                         "hooks registered with register_load_state_dict_post_hook must return None; they change the lists of keys in place"
                     )
 
@@ -193,11 +193,11 @@ class Stateful:
 
     # ---- hooks ---------------------------------------------------------------------------------------------------------
 
-    def register_state_dict_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call `hook(module, prefix, keep_vars)` before the module's entries are written."""
         return add_hook(self._state_dict_pre_hooks, hook)
 
-    def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> HookHandle:
+    def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call `hook(module, state_dict, prefix, local_metadata)` when the entries of the module and of those below it are
         written; it changes `state_dict` in place and returns None.
 
@@ -209,11 +209,11 @@ class Stateful:
         """
         return add_hook(self._state_dict_hooks, (hook, False))
 
-    def _register_state_dict_hook(self, hook: Callable[..., Any]) -> HookHandle:
+    def _register_state_dict_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """The older form of a hook after writing, which may also return another dict."""
         return add_hook(self._state_dict_hooks, (hook, True))
 
-    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call `hook(module, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)` before the
         module's entries are read; it may change `state_dict`, to rename what an older version wrote.
 
@@ -227,11 +227,11 @@ class Stateful:
         """
         return add_hook(self._load_state_dict_pre_hooks, (hook, True))
 
-    def _register_load_state_dict_pre_hook(self, hook: Callable[..., Any], with_module: bool = False) -> HookHandle:
+    def _register_load_state_dict_pre_hook(self, hook: Callable[..., Any], with_module: bool = False) -> RemovableHandle:
         """The older form, for which the module is no argument unless asked for."""
         return add_hook(self._load_state_dict_pre_hooks, (hook, with_module))
 
-    def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> HookHandle:
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call `hook(module, incompatible_keys)` when the module and those below it are loaded; it may change the lists of keys,
         by which `strict` decides, and returns None."""
         return add_hook(self._load_state_dict_post_hooks, hook)

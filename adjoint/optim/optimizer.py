@@ -20,8 +20,8 @@ import numpy as np
 
 import adjoint as torch
 from adjoint.autograd.engine import zero_gradient
+from adjoint.autograd.hooks import RemovableHandle, add_hook
 from adjoint.methods import Tensor
-from adjoint.nn.hooks import HookHandle, add_hook
 from adjoint.ops.composite import update
 from adjoint.trace.recorder import flush, local, record
 
@@ -197,27 +197,27 @@ class Optimizer:
 
     # ---- hooks and printing ----------------------------------------------------------------------
 
-    def register_step_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call `hook(optimizer, args, kwargs)` before each step of a built-in optimizer."""
         return add_hook(self._pre_hooks, hook)
 
-    def register_step_post_hook(self, hook: Callable[..., Any]) -> HookHandle:
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call `hook(optimizer, args, kwargs)` after each step of a built-in optimizer."""
         return add_hook(self._post_hooks, hook)
 
-    def register_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call `hook(optimizer)` before `state_dict` looks at anything."""
         return add_hook(self._save_pre_hooks, hook, prepend)
 
-    def register_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+    def register_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call `hook(optimizer, state_dict)` at the end of `state_dict`, which returns what the hook does, unless that is None."""
         return add_hook(self._save_post_hooks, hook, prepend)
 
-    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call `hook(optimizer, state_dict)` before a state is loaded: it may return another one to be loaded."""
         return add_hook(self._load_pre_hooks, hook, prepend)
 
-    def register_load_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call `hook(optimizer)` when a state has been loaded."""
         return add_hook(self._load_post_hooks, hook, prepend)
 

@@ -6,6 +6,6 @@ Read `data/loader.py` first.
 
 from __future__ import annotations
 
-from adjoint.utils import checkpoint, data
+from adjoint.utils import checkpoint, data, hooks
 
-__all__ = ["checkpoint", "data"]
+__all__ = ["checkpoint", "data", "hooks"]

@@ -117,7 +117,7 @@ def wrong_hooks(lib: Any) -> list[Any]:
         net.state_dict()
     net = nn_of(lib).Linear(1, 1)
     net.register_load_state_dict_post_hook(lambda module, keys: keys)
-    with pytest.raises((RuntimeError, AssertionError), match="[Hh]ooks registered with"):
+    with pytest.raises(AssertionError, match="[Hh]ooks registered with"):
         net.load_state_dict(net.state_dict())
     for name in ("get_extra_state", "set_extra_state"):
         with pytest.raises(RuntimeError):
