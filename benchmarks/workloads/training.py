@@ -10,8 +10,9 @@ import numpy as np
 from ..record import Case, Results
 
 
-def training(net: Any, optimizer: Any, objective: Callable[..., Any], *batch: Any) -> Case:
-    """Gradients to zero, the loss of a batch, backward, an update. Compared are the loss and every parameter."""
+def training(net: Any, optimizer: Any, objective: Callable[..., Any], *batch: Any, look: bool = False) -> Case:
+    """Gradients to zero, the loss of a batch, backward, an update; and the number that the loss is, for who looks at it every
+    time. Compared are the loss and every parameter."""
     loss: Any = None
 
     def step() -> None:
@@ -20,6 +21,8 @@ def training(net: Any, optimizer: Any, objective: Callable[..., Any], *batch: An
         loss = objective(*batch)
         loss.backward()
         optimizer.step()
+        if look:
+            loss.item()
 
     def read() -> Results:
         return [np.float32(loss.item())] + [p.detach().clone().numpy() for p in net.parameters()]

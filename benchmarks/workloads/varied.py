@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..record import Arrays, Case, Results, Workload, repeatable
+from .training import training
 
 WIDTH, WORDS, BATCH, LENGTH = 64, 30, 16, 20
 LAYERS, ROWS, KEPT = 12, 32, 0.7
@@ -24,29 +25,13 @@ def _parts(torch: ModuleType) -> tuple[Any, Any]:
     return importlib.import_module(torch.__name__ + ".nn"), importlib.import_module(torch.__name__ + ".nn.functional")
 
 
-def _fill(torch: ModuleType, modules: list[Any]) -> list[Any]:
-    """The same parameters for every library."""
-    rng, found = np.random.default_rng(1), [p for module in modules for p in module.parameters()]
+def _filled(torch: ModuleType, *modules: Any) -> Any:
+    """Modules as one, with the same parameters for every library."""
+    rng, net = np.random.default_rng(1), importlib.import_module(torch.__name__ + ".nn").ModuleList(modules)
     with torch.no_grad():
-        for p in found:
+        for p in net.parameters():
             p.copy_(torch.tensor(0.1 * rng.normal(size=tuple(p.shape)).astype(np.float32)))
-    return found
-
-
-def _training(optimizer: Any, parameters: list[Any], loss_of_next: Any) -> Case:
-    last: list[Any] = []
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss = loss_of_next()
-        loss.backward()
-        optimizer.step()
-        last[:] = (loss.item(),)
-
-    def read() -> Results:
-        return [np.float32(last[0]), *[p.detach().clone().numpy() for p in parameters]]
-
-    return Case(step, read)
+    return net
 
 
 # --- words fed back by chance ---------------------------------------------------------------------------------------------
@@ -59,7 +44,7 @@ def make_words(rng: np.random.Generator) -> Arrays:
 def decoder(torch: ModuleType, data: Arrays) -> Case:
     nn, F = _parts(torch)
     words, encode, decode, out = nn.Embedding(WORDS, WIDTH), nn.GRUCell(WIDTH, WIDTH), nn.GRUCell(WIDTH, WIDTH), nn.Linear(WIDTH, WORDS)
-    parameters = _fill(torch, [words, encode, decode, out])
+    net = _filled(torch, words, encode, decode, out)
     sources, targets, choice = torch.tensor(data["source"]), torch.tensor(data["target"]), random.Random(0)
 
     def loss_of_next() -> Any:
@@ -75,7 +60,7 @@ def decoder(torch: ModuleType, data: Arrays) -> Case:
             word = y[:, t] if choice.random() < 0.5 else scores.argmax(1)
         return loss / LENGTH
 
-    return _training(torch.optim.SGD(parameters, lr=0.1), parameters, loss_of_next)
+    return training(net, torch.optim.SGD(net.parameters(), lr=0.1), loss_of_next, look=True)
 
 
 # --- layers left out ------------------------------------------------------------------------------------------------------
@@ -89,7 +74,7 @@ def dropped(torch: ModuleType, data: Arrays) -> Case:
     nn, F = _parts(torch)
     layers = [nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH)) for _ in range(LAYERS)]
     head = nn.Linear(WIDTH, 10)
-    parameters = _fill(torch, [*layers, head])
+    net = _filled(torch, *layers, head)
     xs, ys, choice = torch.tensor(data["x"]), torch.tensor(data["y"]), random.Random(0)
 
     def loss_of_next() -> Any:
@@ -100,7 +85,7 @@ def dropped(torch: ModuleType, data: Arrays) -> Case:
                 x = x + layer(x)
         return F.cross_entropy(head(x), ys[k])
 
-    return _training(torch.optim.Adam(parameters, lr=1e-3), parameters, loss_of_next)
+    return training(net, torch.optim.Adam(net.parameters(), lr=1e-3), loss_of_next, look=True)
 
 
 # --- trees ----------------------------------------------------------------------------------------------------------------
@@ -113,7 +98,7 @@ def make_nothing(rng: np.random.Generator) -> Arrays:
 def trees(torch: ModuleType, data: Arrays) -> Case:
     nn, F = _parts(torch)
     leaf, join, out = nn.Embedding(50, WIDTH), nn.Linear(2 * WIDTH, WIDTH), nn.Linear(WIDTH, CLASSES)
-    parameters = _fill(torch, [leaf, join, out])
+    net = _filled(torch, leaf, join, out)
     choice = random.Random(0)
 
     def grown(leaves: int) -> Any:
@@ -131,7 +116,7 @@ def trees(torch: ModuleType, data: Arrays) -> Case:
         tree = grown(choice.randint(5, LEAVES))
         return F.cross_entropy(out(value(tree))[None], torch.tensor([choice.randrange(CLASSES)]))
 
-    return _training(torch.optim.SGD(parameters, lr=0.01), parameters, loss_of_next)
+    return training(net, torch.optim.SGD(net.parameters(), lr=0.01), loss_of_next, look=True)
 
 
 # --- text that grows ------------------------------------------------------------------------------------------------------
@@ -157,7 +142,7 @@ def text(torch: ModuleType, data: Arrays) -> Case:
 
     words, places, blocks = nn.Embedding(65, width), nn.Embedding(TEXT, width), [Block() for _ in range(BLOCKS)]
     last, head = nn.LayerNorm(width), nn.Linear(width, 65)
-    _fill(torch, [words, places, *blocks, last, head])
+    _filled(torch, words, places, *blocks, last, head)
 
     def generate() -> Results:
         found = torch.zeros(1, 1, dtype=torch.int64)
