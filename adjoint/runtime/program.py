@@ -18,7 +18,7 @@ import numpy as np
 
 from adjoint import config
 from adjoint.ir.graph import Graph, Node
-from adjoint.ir.reference import run_graph
+from adjoint.ir.reference import apply, run_graph
 from adjoint.runtime import jit, memory, plan_cache, pool
 from adjoint.runtime.entry import REFUSED, WANTED, WRONG
 from adjoint.runtime.garbage import without_collections
@@ -224,7 +224,7 @@ class Program:
         for node in inputs:
             index, shape, dtype = node.attrs
             arrays[index] = decode(buffers[index].array(dtype.np, shape), dtype)
-        results = run_graph(self.graph, arrays, scalars)
+        results = run_graph(self.graph, arrays, scalars, _in_trials() if self._raw else apply)
         out = []
         for node, value in zip(self.graph.outputs, results, strict=True):
             buffer = memory.allocate(node.size * node.dtype.itemsize)
@@ -294,6 +294,12 @@ def _simplified(graph: Graph) -> Graph:
     from adjoint.rewrite import simplify
 
     return simplify(graph)
+
+
+def _in_trials() -> Callable[[Node, list[Any]], Any]:
+    from adjoint.runtime import trial
+
+    return trial.apply
 
 
 def _may_start_cold(graph: Graph) -> int:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import adjoint as torch
-from adjoint.ir.graph import Graph
+from adjoint.ir import reference
+from adjoint.ir.graph import Graph, GraphBuilder
 from adjoint.nn import functional as F
 from adjoint.runtime import disk_cache, jit
-from adjoint.runtime.trial import trials
+from adjoint.runtime.trial import BLOCK, IN_BLOCKS, apply, trials
 from adjoint.trace import bounds, pieces, state
 from adjoint.trace.lower import Recorded
 
@@ -140,3 +141,22 @@ def test_text_that_grows() -> None:
     got = [text() for _ in range(3)]
     with torch.eager():
         assert got == [text()] * 3
+
+
+@compiled_only
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=lambda d: d.name)
+@pytest.mark.parametrize("name", sorted(IN_BLOCKS))
+def test_functions_that_numpy_has_not(name: str, dtype: torch.dtype) -> None:
+    """They are taken by blocks in trials: the same for every size, and for what is no number."""
+    builder = GraphBuilder()
+    for shape in ((65,), (BLOCK,), (3, BLOCK // 2 + 1), (0,), ()):
+        x = np.random.default_rng(0).uniform(-0.999, 0.999, shape).astype(dtype.np)
+        x.reshape(-1)[:4] = [np.nan, np.inf, -np.inf, 0.0][: x.size]
+        node = builder.node(name, builder.node("input", attrs=(0, shape, dtype)))
+        before = x.copy()
+        near = 1e-5 if dtype is torch.float32 else 1e-12
+        np.testing.assert_allclose(apply(node, [x]), reference.apply(node, [x]), rtol=near, atol=near)
+        np.testing.assert_array_equal(x, before)
+        crossed = x.T
+        node = builder.node(name, builder.node("input", attrs=(0, crossed.shape, dtype)))
+        np.testing.assert_array_equal(apply(node, [crossed]), apply(node, [crossed.copy()]))
