@@ -30,7 +30,7 @@ __all__ = [
     "weight_norm",
 ]
 # Few programs use these, and they need all of `nn`.
-_LAZY_MODULES = ("parametrizations", "parametrize")
+_LAZY_MODULES = ("parametrizations", "parametrize", "prune")
 _LAZY_NAMES = {
     **dict.fromkeys("remove_spectral_norm remove_weight_norm spectral_norm weight_norm".split(), "reweighting"),
     **dict.fromkeys("fuse_conv_bn_eval fuse_conv_bn_weights fuse_linear_bn_eval fuse_linear_bn_weights".split(), "fusion"),
