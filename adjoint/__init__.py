@@ -386,6 +386,7 @@ _LAZY_NAMES = {
     **dict.fromkeys("rnn_tanh_cell rnn_relu_cell lstm_cell gru_cell".split(), "adjoint.nn.recurrent"),
     "igamma": "adjoint.ops.incomplete_gamma", "igammac": "adjoint.ops.incomplete_gamma",
     "lu": "adjoint.ops.factors", "lu_solve": "adjoint.ops.factors", "lu_unpack": "adjoint.ops.factors",
+    "svd_lowrank": "adjoint.ops.low_rank", "pca_lowrank": "adjoint.ops.low_rank",
 }  # fmt: skip
 
 _OTHER_NAMES = {"lu": "packed_lu"}  # those that these have in their modules

@@ -25,7 +25,7 @@ ADVICE = {
 }
 PYTORCH = frozenset(
     "jit sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
-    "lobpcg svd_lowrank pca_lowrank geqrf orgqr ormqr triangular_solve symeig eig lstsq ldl_factor ldl_solve "
+    "lobpcg geqrf orgqr ormqr triangular_solve symeig eig lstsq ldl_factor ldl_solve "
     "segment_reduce to_dlpack set_default_tensor_type saved_tensors_hooks functionalize half bfloat16".split()
 )
 TENSOR = (  # attributes of PyTorch's tensors

@@ -25,19 +25,20 @@ from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import record
 
 
-def check_matrix(name: str, x: Tensor, square: bool = True) -> None:
-    need(f"linalg.{name}", x)
+def check_matrix(name: str, x: Tensor, square: bool = True, module: str = "linalg") -> None:
+    call = f"{module}.{name}"
+    need(call, x)
     shape = x._aval.shape
     if len(shape) < 2:
-        raise RuntimeError(f"linalg.{name}: The input tensor A must have at least 2 dimensions.")
+        raise RuntimeError(f"{call}: The input tensor A must have at least 2 dimensions.")
     if square and shape[-1] != shape[-2]:
         raise RuntimeError(
-            f"linalg.{name}: A must be batches of square matrices, but they are {shape[-2]} by {shape[-1]} matrices"
+            f"{call}: A must be batches of square matrices, but they are {shape[-2]} by {shape[-1]} matrices"
         )
     if x._aval.dtype.is_half and name != "matrix_power":  # products alone need no decomposition
         raise NotImplementedError(f'"{name}" not implemented for \'{dtypes.LEGACY[x._aval.dtype]}\'; convert with .float() first')
     if x._aval.dtype.category < 2:
-        raise RuntimeError(f"linalg.{name}: Expected a floating point or complex tensor as input. Got {x._aval.dtype.name}")
+        raise RuntimeError(f"{call}: Expected a floating point or complex tensor as input. Got {x._aval.dtype.name}")
 
 
 def inv(A: Tensor) -> Tensor:

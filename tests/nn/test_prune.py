@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from typing import Any
 
@@ -12,10 +13,8 @@ import adjoint
 from adjoint.nn.utils import prune
 
 LIBRARIES: list[Any] = [adjoint]
-try:
+with contextlib.suppress(ImportError):
     LIBRARIES.append(importlib.import_module("torch"))
-except ImportError:
-    pass
 
 
 def parts(lib: Any) -> tuple[Any, Any]:
