@@ -102,6 +102,8 @@ def backward(
     chosen = None if inputs is None else tensors_of(inputs)
     tr = local.trace
     tr.pieces = False
+    if tr.saving is not None:
+        flush(tr)  # what is recorded so far is put away, and given back
     for t in roots:
         _check_root(t)
     if keep and tr.node.depth >= segments.LONG and not tr.origins and not tr.eager:
@@ -183,7 +185,7 @@ def backward_from_past(root: Tensor, keep: bool, create_graph: bool) -> bool:
     """Backward of a scalar whose trace has ended, if nothing but that trace takes part; False if another way is due."""
     tr = local.trace
     hist = root._hist
-    if tr.eager or hist is None or hist.trace is not None or hist.origins or hist.payload or hist.freed:
+    if tr.eager or hist is None or hist.trace is not None or hist.origins or hist.payload or hist.freed or hist.packed is not None:
         return False
     if root._base is not None or root._aval.size != 1:
         return False
@@ -438,6 +440,9 @@ def run_reverse(
     except BaseException:  # an interrupt may have come while returning
         _return_to(*modes)
         raise
+    for walked in walk.histories.values():
+        if walked.packed is not None:
+            walked.packed.close(walked, keep)
     if not keep:
         for number, slots in walk.freed.items():
             hist = walk.histories.get(number)
@@ -514,6 +519,8 @@ def gradients(
     """
     tr = local.trace
     tr.pieces = False
+    if tr.saving is not None:
+        flush(tr)
     key = None
     if not tr.eager:
         slots = bind_all(tr, (*roots, *chosen, *(g for g in seeds if g is not None)))

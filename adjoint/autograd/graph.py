@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from adjoint.autograd.hooks import RemovableHandle, RemovableHandles
+from adjoint.autograd.saved import disable_saved_tensors_hooks as disable_saved_tensors_hooks
+from adjoint.autograd.saved import saved_tensors_hooks as saved_tensors_hooks
 from adjoint.grad.walk import CustomResult, Gathered, Gathering, locate
 from adjoint.trace.aval import Aval
 from adjoint.trace.handle import Tensor
@@ -315,25 +317,6 @@ class allow_mutation_on_saved_tensors:
 
     def clear(self) -> None:
         """Nothing is kept for the context."""
-
-
-class disable_saved_tensors_hooks:
-    """A context in which hooks of saved tensors are refused with `error_message`. There are none: nothing changes.
-
-    >>> import adjoint as torch
-    >>> with torch.autograd.graph.disable_saved_tensors_hooks("not here"):
-    ...     torch.ones(1) + 1
-    tensor([2.])
-    """
-
-    def __init__(self, error_message: str) -> None:
-        self.error_message = error_message
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *exc: Any) -> None:
-        pass
 
 
 class save_on_cpu:

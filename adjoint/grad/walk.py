@@ -122,8 +122,11 @@ class Reverse:
             done.add(number)
             if len(done) > 1 or self.histories[number].trace is not local.trace:
                 self.past = True
-            if self.through is None or not self.through(self, self.histories[number]):
-                self.walk(self.histories[number])
+            hist = self.histories[number]
+            if hist.packed is not None:
+                with_numbers(hist.unpack)
+            if self.through is None or not self.through(self, hist):
+                self.walk(hist)
         self.finish_leaves()
         for gathering, found in self.gathered.items():
             with_numbers(gathering.call, found)

@@ -26,7 +26,7 @@ def backward(self: Tensor, gradient: Any = None, retain_graph: bool | None = Non
     if gradient is None and retain_graph is None and not create_graph and inputs is None:
         tr = local.trace
         macros = tr.node.macros
-        if macros is not None and self._tid == tr.id:
+        if macros is not None and self._tid == tr.id and tr.saving is None:
             macro = macros.get(("backward", (self._slot,), 1, (True,), False, False))
             if macro is not None:
                 tr.pieces = False

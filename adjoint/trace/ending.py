@@ -110,7 +110,7 @@ def flush(tr: Trace) -> None:
         flush(tr)
         return
     try:
-        if tr.mutated and compiled.program.in_place and tr.giving is None and watching is None:
+        if tr.mutated and compiled.program.in_place and tr.giving is None and watching is None and tr.saving is None:
             if end_in_place(tr, compiled, alive):
                 return
             if tr.id != tid or tr.node is not node:
@@ -141,8 +141,11 @@ def flush(tr: Trace) -> None:
     if hist is None and fast.claim is not None and not tr.mutated and not views and compiled.program.runs > 1 and not compiled.program.cold:
         remember(tr, compiled, alive)
     close(tr)
-    if compiled.spent and hist is not None and not hist.payload:
-        hist.forget()
+    if hist is not None:
+        if tr.saving is not None:
+            tr.saving(hist, compiled.behind | inputs_behind(node, hist.pinned))
+        elif compiled.spent and not hist.payload:
+            hist.forget()
 
 
 def release(hist: History, compiled: Compiled, node: Step) -> None:
@@ -359,7 +362,10 @@ def finish_eager(tr: Trace) -> None:
                 keep.append(h._slot)
     if tr.origins and tr.hist is not None:
         tr.hist.release(reach_of(tr.node, keep + tr.hist.pinned))
+    node, hist = tr.node, tr.hist
     close(tr)
+    if tr.saving is not None and hist is not None:
+        tr.saving(hist, inputs_behind(node, keep + hist.pinned))
 
 
 def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:

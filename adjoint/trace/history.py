@@ -43,6 +43,7 @@ class History:
         self.payload: dict[Any, Any] = payload
         self.values: dict[int, Any] = values
         self.living: dict[int, weakref.ref[Tensor]] = {}
+        self.packed: Any = None  # what `saved_tensors_hooks` have put away
         self.freed: set[int] = set()  # slots whose saved values a backward has given up since the trace ended
         self._marked: set[int] = set()  # the same while it was recorded, as far as `steps` has come
         self.pinned: list[int] = []  # slots of tensors that know this history before it is finished
@@ -83,6 +84,11 @@ class History:
         """An input's description alone."""
         a = self.inputs[position]._aval
         return _shells[a] if a in _shells else _shell(a)
+
+    def unpack(self) -> None:
+        """Have what was put away at hand."""
+        if self.packed is not None:
+            self.packed.restore(self)
 
     def bare(self, position: int) -> Tensor:
         """An input's value alone."""
@@ -135,6 +141,8 @@ class History:
 
     def handle(self, slot: int) -> Tensor:
         """A tensor for the value of a slot, connected to this history."""
+        if self.packed is not None:
+            self.unpack()
         step = self.steps()[slot]
         t = blank()
         t._tid, t._slot, t._hslot, t._hist = self.id, slot, slot, self
@@ -179,6 +187,7 @@ class History:
 
         if self.trace is not None and self.trace is not tr:
             recorder.flush(self.trace)
+        self.unpack()
         order: list[int] = []
         if self._revived[0] != tr.id:
             self._revived = (tr.id, {})

@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +67,14 @@ class Trace:
     filled: the step after which a number was written to a pending tensor, and how many in a row (`elements`).
     giving: the trace before this one, while it is ended in place of its inputs (`in_place`).
     resumed: it began within the operation that is being recorded, whose operands are bound: it is not cut before that.
+    saving: who puts away what its history keeps, within `saved_tensors_hooks` (`autograd.saved`).
     pieces: whether the latest derivative went through traces that were cut in pieces (`pieces`).
     """
 
     __slots__ = (
         "id", "node", "inputs", "buffers", "scalars", "handles", "viewed", "mutated", "grad", "static", "eager",
         "default_dtype", "lowered", "scope", "origins", "payload", "values", "flush_after", "hist", "period",
-        "looked", "whole", "watch", "giving", "trail", "filled", "pieces", "resumed",
+        "looked", "whole", "watch", "giving", "trail", "filled", "pieces", "resumed", "saving",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -85,6 +86,7 @@ class Trace:
         self.lowered: DType | None = None
         self.scope: Any = None
         self.watch: Listener | None = None
+        self.saving: Callable[[History, Collection[int]], None] | None = None
         self.filled: tuple[Step | None, int] = (None, 0)
         self.giving: Giving | None = None
         self.mutated: dict[int, Tensor] = {}
