@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Iterable
 
 ADVICE = {
-    "jit": "every operation is recorded and compiled already; leave the call out",
     "sparse": "tensors are dense; use a dense tensor, or index_add and gather",
     "sparse_coo_tensor": "tensors are dense; use a dense tensor, or index_add and gather",
     "distributed": "a program runs in one process; its threads share the work of large operations",
@@ -22,7 +21,7 @@ ADVICE = {
     ),
 }
 PYTORCH = frozenset(
-    "jit sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
+    "sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
     "lobpcg geqrf orgqr ormqr triangular_solve symeig eig lstsq ldl_factor ldl_solve "
     "segment_reduce to_dlpack set_default_tensor_type functionalize half bfloat16".split()
 )

@@ -14,7 +14,20 @@ from typing import Any
 from adjoint.compiler.calls import Compiled
 from adjoint.nn.module import Module
 
-__all__ = ["Compiled", "OptimizedModule", "compile", "disable", "is_compiling", "reset"]
+__all__ = [
+    "Compiled",
+    "OptimizedModule",
+    "allow_in_graph",
+    "assume_constant_result",
+    "compile",
+    "cudagraph_mark_step_begin",
+    "disable",
+    "is_compiling",
+    "is_dynamo_compiling",
+    "is_exporting",
+    "list_backends",
+    "reset",
+]
 
 
 class OptimizedModule(Module):
@@ -98,7 +111,7 @@ def compile(
     return Compiled(model, fullgraph)
 
 
-def disable(fn: Callable | None = None, recursive: bool = True) -> Any:
+def disable(fn: Callable | None = None, recursive: bool = True, *, reason: str | None = None) -> Any:
     """`fn` itself: what a compiled function calls is part of its call where it can be, and runs as it is where it cannot.
 
     >>> import adjoint as torch
@@ -108,6 +121,49 @@ def disable(fn: Callable | None = None, recursive: bool = True) -> Any:
     return fn if fn is not None else lambda f: f
 
 
+def allow_in_graph(fn: Any) -> Any:
+    """`fn` itself, or the list of functions: what a compiled function calls is part of its call where it can be.
+
+    TypeError for what cannot be called.
+
+    >>> import adjoint as torch
+    >>> torch.compiler.allow_in_graph(abs) is abs
+    True
+    """
+    for f in fn if isinstance(fn, list | tuple) else [fn]:
+        if not callable(f):
+            raise TypeError(f"torch.compiler.allow_in_graph(fn) expects a function or several, but got {type(f).__name__}")
+    return fn
+
+
+def assume_constant_result(fn: Callable) -> Callable:
+    """`fn` itself: that a result stays the same is seen, not assumed.
+
+    >>> import adjoint as torch
+    >>> torch.compiler.assume_constant_result(abs)(-2)
+    2
+    """
+    return fn
+
+
+def cudagraph_mark_step_begin() -> None:
+    """Nothing to mark: there are no CUDA graphs.
+
+    >>> import adjoint as torch
+    >>> torch.compiler.cudagraph_mark_step_begin()
+    """
+
+
+def list_backends(exclude_tags: Any = ()) -> list[str]:
+    """No names: `backend` is accepted by `compile` and chooses nothing.
+
+    >>> import adjoint as torch
+    >>> torch.compiler.list_backends()
+    []
+    """
+    return []
+
+
 def is_compiling() -> bool:
     """False: functions run as they are, also while their calls are learnt.
 
@@ -115,6 +171,16 @@ def is_compiling() -> bool:
     >>> torch.compiler.is_compiling()
     False
     """
+    return False
+
+
+def is_dynamo_compiling() -> bool:
+    """False, as `is_compiling`."""
+    return False
+
+
+def is_exporting() -> bool:
+    """False: there is nothing that exports."""
     return False
 
 

@@ -5,7 +5,9 @@ layers the rest; what layers compute is in `functional/`, how parameters start i
 Everything here uses the public tensor interface only.
 """
 
-from adjoint.nn import functional, init, parameter, utils  # noqa: F401
+from importlib import import_module
+
+from adjoint.nn import attention, functional, init, parameter, utils  # noqa: F401
 from adjoint.nn.activations import *  # noqa: F403
 from adjoint.nn.adaptive import *  # noqa: F403
 from adjoint.nn.containers import *  # noqa: F403
@@ -27,6 +29,8 @@ from adjoint.nn.transformer import *  # noqa: F403
 
 
 def __getattr__(name: str) -> object:
+    if name == "modules":
+        return import_module("adjoint.nn.modules")
     from adjoint.absent import absent
 
     raise absent(__name__, name, globals())

@@ -1,12 +1,13 @@
 """Data sets, samplers and the loader that turns them into batches, under PyTorch's names.
 
 `dataset.py` says what a data set is, `sampler.py` in which order it is read, `collate.py` how
-samples become a batch, `loader.py` puts the three together: read `DataLoader.__iter__` there first.
+samples become a batch, `dataloader.py` puts the three together: read `DataLoader.__iter__` there first.
 """
 
 from __future__ import annotations
 
 from adjoint.utils.data.collate import default_collate, default_convert
+from adjoint.utils.data.dataloader import DataLoader, get_worker_info
 from adjoint.utils.data.dataset import (
     ChainDataset,
     ConcatDataset,
@@ -17,10 +18,9 @@ from adjoint.utils.data.dataset import (
     TensorDataset,
     random_split,
 )
-from adjoint.utils.data.loader import DataLoader, get_worker_info
+from adjoint.utils.data.distributed import DistributedSampler
 from adjoint.utils.data.sampler import (
     BatchSampler,
-    DistributedSampler,
     RandomSampler,
     Sampler,
     SequentialSampler,
