@@ -174,10 +174,13 @@ def to_array(data: Any, dtype: DType | None) -> tuple[np.ndarray, DType]:
     elif not isinstance(data, (bool, int, float, complex)):
         if hasattr(data, "__array__"):
             return to_array(np.asarray(data), dtype)
-        if isinstance(data, range):
-            data = list(data)
-        else:
-            raise TypeError(f"must be real number, not {type(data).__name__}: tensor() takes numbers, sequences, arrays or tensors")
+        if _is_sequence(data):
+            return to_array(list(data), dtype)
+        text = isinstance(data, (str, bytes))
+        said = "must be real number, not" if dtype is not None or text else "Could not infer dtype of"
+        raise (TypeError if dtype is not None or text else RuntimeError)(
+            f"{said} {type(data).__name__}: tensor() takes numbers, sequences, arrays or tensors"
+        )
     try:
         # as uint64 at once: with smaller numbers beside them NumPy makes floats of those above int64
         array = np.array(data, np.uint64 if dtype is dtypes.uint64 and _are_whole(data) else None)
@@ -198,6 +201,11 @@ def to_array(data: Any, dtype: DType | None) -> tuple[np.ndarray, DType]:
             raise ValueError(f"Overflow when unpacking long long: {array.max()} is too large for int64; write it as a float, or give dtype=torch.uint64")
     check_range(array, dtype)
     return array, dtype
+
+
+def _is_sequence(data: Any) -> bool:
+    """Whether Python's sequence protocol finds elements in it, as in a deque or a range: not in text, sets or dictionaries."""
+    return hasattr(type(data), "__getitem__") and hasattr(type(data), "__len__") and not isinstance(data, (str, bytes, dict))
 
 
 def check_range(array: np.ndarray, dtype: DType) -> None:

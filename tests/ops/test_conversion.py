@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from collections import UserList, deque
 from collections.abc import Callable
 from math import inf, nan
 from typing import Any
@@ -175,3 +177,48 @@ def test_data_that_do_not_fit_are_refused() -> None:
             t.tensor([2**63])
         assert t.tensor([255, -1], dtype=t.uint8).tolist() == [255, 255] and t.tensor([2**63 - 1]).tolist() == [2**63 - 1]
         assert t.tensor(np.array([300]), dtype=t.uint8).tolist() == [44], "an array is converted as tensors are"
+
+
+class _Pair:
+    """A sequence by its methods alone."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, k: int) -> float:
+        return (0.5, 1.5)[k]
+
+
+SEQUENCES: dict[str, Callable[[Any], Any]] = {
+    "deque": lambda t: deque([1.0, 2.5]),
+    "deque of lists": lambda t: deque([[1, 2], [3, 4]]),
+    "deque of deques": lambda t: deque([deque([1, 2]), deque([3, 4])]),
+    "deque of tensors": lambda t: deque([t.tensor(1.0), t.tensor(2.0)]),
+    "empty deque": lambda t: deque(),
+    "user list": lambda t: UserList([True, False]),
+    "array": lambda t: array("f", [1.0, 2.0]),
+    "own": lambda t: _Pair(),
+    "bytearray": lambda t: bytearray(b"ab"),
+    "range": lambda t: range(3),
+}
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("kind", [None, "float64"])
+def test_sequences_of_any_class_are_read(name: str, kind: str | None) -> None:
+    data = SEQUENCES[name]
+    ours = torch.tensor(data(torch), dtype=kind and getattr(torch, kind))
+    values = [[float(y) for y in x] if isinstance(x, (list, deque)) else float(x) for x in data(torch)]
+    np.testing.assert_array_equal(ours.numpy().astype(np.float64), np.array(values))
+    if theirs is not None:
+        expected = theirs.tensor(data(theirs), dtype=kind and getattr(theirs, kind))
+        assert str(ours.dtype) == str(expected.dtype)
+        assert ours.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("data", [None, {0: 1.0}, {1}, object(), iter([1])], ids=lambda d: type(d).__name__)
+def test_what_is_no_sequence_is_named(data: Any) -> None:
+    with pytest.raises(RuntimeError, match=f"Could not infer dtype of {type(data).__name__}: tensor"):
+        torch.tensor(data)
+    with pytest.raises(TypeError, match=f"must be real number, not {type(data).__name__}: tensor"):
+        torch.tensor(data, dtype=torch.float32)
