@@ -17,16 +17,11 @@ ADVICE = {
     "half": "use .to(dtype) with a dtype of this package",
     "saved_tensors_hooks": "operations save nothing one by one: what backward reads is chosen for a whole trace when it ends; keep less "
     "with torch.utils.checkpoint, or keep what you choose in the ctx of an autograd.Function",
-    "set_default_tensor_type": "use set_default_dtype",
-    **dict.fromkeys(
-        "FloatTensor DoubleTensor HalfTensor BFloat16Tensor ByteTensor CharTensor ShortTensor IntTensor LongTensor BoolTensor".split(),
-        "use torch.tensor(data, dtype=...) for data, torch.empty(sizes, dtype=...) for sizes, x.dtype to ask what a tensor holds",
-    ),
 }
 PYTORCH = frozenset(
     "jit sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
     "lobpcg svd_lowrank pca_lowrank geqrf orgqr ormqr triangular_solve symeig eig lstsq ldl_factor ldl_solve "
-    "segment_reduce to_dlpack set_default_tensor_type prune saved_tensors_hooks functionalize half bfloat16".split()
+    "segment_reduce to_dlpack prune saved_tensors_hooks functionalize half bfloat16".split()
 )
 TENSOR = (  # attributes of PyTorch's tensors
     "angle as_subclass bfloat16 cfloat coalesce conj conj_physical dense_dim "

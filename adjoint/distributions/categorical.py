@@ -47,9 +47,9 @@ class Categorical(Distribution):
 
     def __getattr__(self, name: str) -> Any:
         if name == "probs" and "logits" in self.__dict__:
-            return logits_to_probs(self.logits, binary=False)
+            return logits_to_probs(self.logits, is_binary=False)
         if name == "logits" and "probs" in self.__dict__:
-            return probs_to_logits(self.probs, binary=False)
+            return probs_to_logits(self.probs, is_binary=False)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property

@@ -34,9 +34,9 @@ class Chance(Distribution):
     # Plain attributes win over __getattr__, so only the form that was not given arrives here.
     def __getattr__(self, name: str) -> Any:
         if name == "probs" and "logits" in self.__dict__:
-            return logits_to_probs(self.logits, binary=True)
+            return logits_to_probs(self.logits, is_binary=True)
         if name == "logits" and "probs" in self.__dict__:
-            return probs_to_logits(self.probs, binary=True)
+            return probs_to_logits(self.probs, is_binary=True)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
