@@ -10,7 +10,6 @@ ADVICE = {
     "sparse": "tensors are dense; use a dense tensor, or index_add and gather",
     "sparse_coo_tensor": "tensors are dense; use a dense tensor, or index_add and gather",
     "distributed": "a program runs in one process; its threads share the work of large operations",
-    "multiprocessing": "use Python's multiprocessing with arrays",
     "quantization": "use float32",
     "onnx": "save the parameters with io.save_file (safetensors) and rebuild the model elsewhere",
     "hub": "load the parameters from a file",
@@ -19,7 +18,7 @@ ADVICE = {
     "with torch.utils.checkpoint, or keep what you choose in the ctx of an autograd.Function",
 }
 PYTORCH = frozenset(
-    "jit sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
+    "jit sparse sparse_coo_tensor distributed quantization onnx hub "
     "lobpcg svd_lowrank pca_lowrank geqrf orgqr ormqr triangular_solve symeig eig lstsq ldl_factor ldl_solve "
     "segment_reduce to_dlpack prune saved_tensors_hooks functionalize half bfloat16".split()
 )

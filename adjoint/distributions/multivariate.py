@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import adjoint as torch
 from adjoint.distributions import constraints
 from adjoint.distributions.distribution import Distribution
-from adjoint.distributions.parameters import common_shape, one_of
+from adjoint.distributions.parameters import common_shape, lazy_property, one_of
 
 
 class CovarianceForms(Distribution):
@@ -27,16 +27,19 @@ class CovarianceForms(Distribution):
         else:
             self._unbroadcasted_scale_tril = _inverse_cholesky(matrix)
 
-    def __getattr__(self, name: str) -> Any:
-        if "_unbroadcasted_scale_tril" in self.__dict__:
-            if name == "scale_tril":
-                return self._unbroadcasted_scale_tril
-            if name == "covariance_matrix":
-                return self._unbroadcasted_scale_tril @ self._unbroadcasted_scale_tril.mT
-            if name == "precision_matrix":
-                inverse = torch.linalg.inv(self._unbroadcasted_scale_tril)
-                return inverse.mT @ inverse
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    # The form that was given is an attribute, which wins over these.
+    @lazy_property
+    def scale_tril(self) -> Any:
+        return self._unbroadcasted_scale_tril
+
+    @lazy_property
+    def covariance_matrix(self) -> Any:
+        return self._unbroadcasted_scale_tril @ self._unbroadcasted_scale_tril.mT
+
+    @lazy_property
+    def precision_matrix(self) -> Any:
+        inverse = torch.linalg.inv(self._unbroadcasted_scale_tril)
+        return inverse.mT @ inverse
 
     def _expand_parts(self, new: Any, shape: Any) -> None:
         new._unbroadcasted_scale_tril = self._unbroadcasted_scale_tril.expand((*shape, *self._unbroadcasted_scale_tril.shape[-2:]))
