@@ -27,7 +27,7 @@ TENSOR = (  # attributes of PyTorch's tensors
     "dequantize eig geqrf half imag indices is_coalesced "
     "is_conj is_neg isreal lstsq "
     "nonzero_static orgqr ormqr "
-    "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask symeig to_dense "
+    "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask symeig "
     "to_mkldnn to_sparse to_sparse_csr triangular_solve values"
 ).split()
 
@@ -37,7 +37,7 @@ FAMILIES = (  # what names of PyTorch begin with, and what is said of all of the
     ("mkldnn_ to_mkldnn fbgemm_", "it is a kernel of another library; use the function of nn.functional, on ordinary tensors"),
     ("quantize quantized_ fake_quantize dequantize int_repr q_scale q_zero_point q_per_channel qscheme per_tensor_ per_channel_ qint quint "
      "empty_quantized choose_qparams fused_moving_avg", "tensors are not quantised; use float32, or a half such as bfloat16 for storage"),
-    ("sparse_ to_sparse to_dense is_coalesced coalesce ccol_ crow_ col_indices row_indices hspmm spmm sspaddmm hsmm dsmm saddmm smm",
+    ("sparse_ to_sparse is_coalesced coalesce ccol_ crow_ col_indices row_indices hspmm spmm sspaddmm hsmm dsmm saddmm smm",
      "tensors are dense; use a dense tensor, or index_add and gather"),
 )  # fmt: skip
 

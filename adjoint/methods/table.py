@@ -246,7 +246,7 @@ def attach() -> None:
         clamp_max_=in_place(lambda t, high: elementwise.clamp(t, max=high), "clamp_max_"),
         bitwise_left_shift_=in_place(functions["shift_left"], "bitwise_left_shift_"),
         bitwise_right_shift_=in_place(functions["shift_right"], "bitwise_right_shift_"),
-        is_nonzero=is_nonzero, is_inference=is_inference, is_signed=lambda self: self._aval.dtype.is_signed,
+        is_nonzero=is_nonzero, is_inference=is_inference, to_dense=lambda self, dtype=None: self if dtype is None else cast(self, dtype), is_signed=lambda self: self._aval.dtype.is_signed,
         **{f"{n}_": storage.in_place_view(methods[n], f"{n}_") for n in IN_PLACE_VIEWS},
         storage_offset=storage.storage_offset, untyped_storage=storage.untyped_storage, _is_view=storage.is_view,
         is_set_to=storage.is_set_to, set_=storage.set_, resize_=storage.resize_, resize_as_=storage.resize_as_,
@@ -321,7 +321,7 @@ def attach() -> None:
         itemsize=lambda self: self._aval.dtype.itemsize, nbytes=lambda self: self._aval.nbytes,
         is_cpu=lambda self: True, **dict.fromkeys(ELSEWHERE.split(), lambda self: False), layout=lambda self: layouts.strided,
         retains_grad=lambda self: bool(self._retains), names=lambda self: (None,) * len(self._aval.shape),
-        output_nr=lambda self: 0,
+        output_nr=lambda self: 0, _cdata=id,
     )  # fmt: skip
     for name, function in properties.items():
         setattr(T, name, property(function))
