@@ -34,6 +34,7 @@ from adjoint.distributions.transforms.pointwise import (
 from adjoint.distributions.transforms.transform import Transform, _InverseTransform
 
 __all__ = [
+    "_InverseTransform",
     "AbsTransform",
     "AffineTransform",
     "CatTransform",
