@@ -92,6 +92,7 @@ class LogNormal(TransformedDistribution):
     tensor(1.6487)
     """
 
+    base_dist: Any
     arg_constraints: ClassVar = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.positive
     has_rsample = True

@@ -78,7 +78,8 @@ def _compare(a: Any, b: Any, path: tuple, rtol: Any, atol: Any, equal_nan: bool,
         x, y = (np.asarray(v) for v in (a, b))
         exact = x.dtype.kind not in "fc" and y.dtype.kind not in "fc"
         default = (0.0, 0.0) if exact else (1e-7, 1e-7)
-        _compare_arrays(x, y, *((rtol, atol) if rtol is not None else default), equal_nan, "Scalars", where)
+        relative, absolute = (rtol, atol) if rtol is not None else default
+        _compare_arrays(x, y, relative, absolute, equal_nan, "Scalars", where)
     elif isinstance(a, Mapping) and isinstance(b, Mapping):
         if a.keys() != b.keys():
             missing, more = [k for k in b if k not in a], [k for k in a if k not in b]
