@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 
@@ -117,3 +119,18 @@ def test_default_tensor_type():
 def test_what_a_tensor_is():
     x = torch.ones(2)
     assert x.to_dense() is x and x._cdata == x._cdata != torch.ones(2)._cdata
+
+
+def test_arguments_that_only_pickles_have():
+    file = io.BytesIO()
+    torch.save({"x": torch.ones(2)}, file, pickle_protocol=4)
+    file.seek(0)
+    assert torch.load(file)["x"].tolist() == [1.0, 1.0]
+
+
+def test_processes_by_pytorchs_name():
+    assert torch.multiprocessing.get_context("fork").Queue and torch.multiprocessing.get_sharing_strategy() in torch.multiprocessing.get_all_sharing_strategies()
+    with pytest.raises(ValueError, match="no_strategy"):
+        torch.multiprocessing.set_sharing_strategy("no_strategy")
+    with pytest.raises(AttributeError, match="no_name"):
+        torch.multiprocessing.no_name  # noqa: B018
