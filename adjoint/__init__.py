@@ -234,6 +234,23 @@ def set_default_dtype(d: dtype) -> None:
     _recorder.local.trace.set_default_dtype(d)
 
 
+def set_default_tensor_type(t: _Any) -> None:
+    """The dtype of new floating tensors, by a type or its name: `torch.DoubleTensor` or "torch.DoubleTensor".
+
+    TypeError for what is no such type. The older form of `set_default_dtype`.
+
+    >>> import adjoint as torch
+    >>> torch.set_default_tensor_type(torch.DoubleTensor)
+    >>> torch.zeros(1).dtype
+    torch.float64
+    >>> torch.set_default_tensor_type("torch.FloatTensor")
+    """
+    chosen = next((d for d, name in _dtypes.LEGACY.items() if t == f"torch.{name}Tensor"), None) if isinstance(t, str) else getattr(t, "dtype", None)
+    if chosen is None:
+        raise TypeError(f"invalid type object: set_default_tensor_type expects torch.FloatTensor or torch.DoubleTensor, got {t!r}")
+    set_default_dtype(chosen)
+
+
 def set_printoptions(**options: _Any) -> None:
     """Change how tensors print: precision, threshold, edgeitems, linewidth, sci_mode, or a profile.
 
@@ -358,7 +375,7 @@ def _make_parameter(data: Tensor, requires_grad: _Any = True) -> Tensor:
 
 
 _LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "backends", "cuda", "fft", "func", "linalg", "random", "viz",
-                 "special", "return_types", "testing", "compiler", "profiler", "amp", "jit")
+                 "special", "return_types", "testing", "compiler", "profiler", "amp", "jit", "multiprocessing")
 _LAZY_NAMES = {
     "save": "adjoint.io", "load": "adjoint.io", "no_grad": "adjoint.autograd.modes",
     "enable_grad": "adjoint.autograd.modes", "inference_mode": "adjoint.autograd.modes",
@@ -392,7 +409,15 @@ _LAZY_NAMES = {
 _OTHER_NAMES = {"lu": "packed_lu"}  # those that these have in their modules
 
 
+_TENSOR_TYPES = {f"{_legacy}Tensor" for _dtype, _legacy in _dtypes.LEGACY.items() if not _dtype.is_complex and _legacy[:2] != "UI"}
+
+
 def __getattr__(name: str) -> _Any:
+    if name in _TENSOR_TYPES:
+        from adjoint.methods.typed import tensor_type
+
+        globals()[name] = tensor_type(name)
+        return globals()[name]
     if name in _LAZY_MODULES:
         return _importlib.import_module(f"adjoint.{name}")
     if name in _LAZY_NAMES:
@@ -405,7 +430,7 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list:
-    return sorted({*globals(), *_LAZY_MODULES, *_LAZY_NAMES})
+    return sorted({*globals(), *_LAZY_MODULES, *_LAZY_NAMES, *_TENSOR_TYPES})
 
 
 __all__ = ["Size", "Tensor", "allclose", "bool", "device", "dtype", "equal", "float32", "float64", "int16", "int32", "int64", "int8", "uint8"]

@@ -9,28 +9,22 @@ ADVICE = {
     "sparse": "tensors are dense; use a dense tensor, or index_add and gather",
     "sparse_coo_tensor": "tensors are dense; use a dense tensor, or index_add and gather",
     "distributed": "a program runs in one process; its threads share the work of large operations",
-    "multiprocessing": "use Python's multiprocessing with arrays",
     "quantization": "use float32",
     "onnx": "save the parameters with io.save_file (safetensors) and rebuild the model elsewhere",
     "hub": "load the parameters from a file",
     "half": "use .to(dtype) with a dtype of this package",
-    "set_default_tensor_type": "use set_default_dtype",
-    **dict.fromkeys(
-        "FloatTensor DoubleTensor HalfTensor BFloat16Tensor ByteTensor CharTensor ShortTensor IntTensor LongTensor BoolTensor".split(),
-        "use torch.tensor(data, dtype=...) for data, torch.empty(sizes, dtype=...) for sizes, x.dtype to ask what a tensor holds",
-    ),
 }
 PYTORCH = frozenset(
-    "sparse sparse_coo_tensor distributed multiprocessing quantization onnx hub "
+    "sparse sparse_coo_tensor distributed quantization onnx hub "
     "lobpcg geqrf orgqr ormqr triangular_solve symeig eig lstsq ldl_factor ldl_solve "
-    "segment_reduce to_dlpack set_default_tensor_type functionalize half bfloat16".split()
+    "segment_reduce to_dlpack functionalize half bfloat16".split()
 )
 TENSOR = (  # attributes of PyTorch's tensors
     "angle as_subclass bfloat16 cfloat coalesce conj conj_physical dense_dim "
     "dequantize eig geqrf half imag indices is_coalesced "
     "is_conj is_neg isreal lstsq "
     "nonzero_static orgqr ormqr "
-    "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask symeig to_dense "
+    "record_stream resize resolve_conj resolve_neg sparse_dim sparse_mask symeig "
     "to_mkldnn to_sparse to_sparse_csr triangular_solve values"
 ).split()
 
@@ -40,7 +34,7 @@ FAMILIES = (  # what names of PyTorch begin with, and what is said of all of the
     ("mkldnn_ to_mkldnn fbgemm_", "it is a kernel of another library; use the function of nn.functional, on ordinary tensors"),
     ("quantize quantized_ fake_quantize dequantize int_repr q_scale q_zero_point q_per_channel qscheme per_tensor_ per_channel_ qint quint "
      "empty_quantized choose_qparams fused_moving_avg", "tensors are not quantised; use float32, or a half such as bfloat16 for storage"),
-    ("sparse_ to_sparse to_dense is_coalesced coalesce ccol_ crow_ col_indices row_indices hspmm spmm sspaddmm hsmm dsmm saddmm smm",
+    ("sparse_ to_sparse is_coalesced coalesce ccol_ crow_ col_indices row_indices hspmm spmm sspaddmm hsmm dsmm saddmm smm",
      "tensors are dense; use a dense tensor, or index_add and gather"),
 )  # fmt: skip
 

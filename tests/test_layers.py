@@ -24,7 +24,7 @@ ORDER = (
     ("compiler",),
     ("nn", "optim", "distributions", "io", "utils", "viz", "profiler"),
     ("adjoint",),  # the public names
-    ("methods", "printing", "linalg", "fft", "random", "special", "amp", "cuda", "backends", "jit", "settings"),
+    ("methods", "printing", "linalg", "fft", "random", "special", "amp", "cuda", "backends", "jit", "settings", "multiprocessing"),
     ("autograd", "func"),
     ("batch",),
     ("grad",),

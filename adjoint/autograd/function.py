@@ -94,6 +94,7 @@ class Context:
         self._materialize = value
 
 
+FunctionCtx = Context  # PyTorch's name, for annotations
 _OWN = frozenset(vars(Context()))
 
 

@@ -9,7 +9,9 @@ and `rsample` differentiate.
 
 from __future__ import annotations
 
-from adjoint.distributions import constraints, transforms
+import sys
+
+from adjoint.distributions import constraints, transforms, utils
 from adjoint.distributions import kl_pairs as kl_pairs  # fills the table of `kl`
 from adjoint.distributions.categorical import (
     Categorical,
@@ -132,7 +134,24 @@ __all__ = [
     "register_kl",
     "transform_to",
     "transforms",
+    "utils",
 ]
+
+
+# PyTorch has a module for each family; by these names the modules here, which have several, are imported, too.
+_MODULES = {
+    "bernoulli": "counts", "beta": "shares", "binomial": "counts", "cauchy": "location_scale", "chi2": "gamma_family",
+    "dirichlet": "shares", "exp_family": "exponential_family", "exponential": "gamma_family", "fishersnedecor": "fisher_snedecor",
+    "gamma": "gamma_family", "geometric": "counts", "gumbel": "location_scale", "half_cauchy": "location_scale", "half_normal": "normal",
+    "independent": "distribution", "inverse_gamma": "tails", "kumaraswamy": "tails", "laplace": "location_scale",
+    "lkj_cholesky": "matrices", "log_normal": "normal", "logistic_normal": "normal", "lowrank_multivariate_normal": "low_rank",
+    "mixture_same_family": "mixture", "multinomial": "categorical", "multivariate_normal": "multivariate", "negative_binomial": "poisson",
+    "one_hot_categorical": "categorical", "pareto": "tails", "relaxed_bernoulli": "relaxed", "relaxed_categorical": "relaxed",
+    "studentT": "student_t", "transformed_distribution": "transformed", "uniform": "location_scale", "weibull": "tails",
+    "wishart": "matrices",
+}  # fmt: skip
+for _name, _home in _MODULES.items():
+    globals()[_name] = sys.modules[f"{__name__}.{_name}"] = sys.modules[f"{__name__}.{_home}"]
 
 
 def __getattr__(name: str) -> object:

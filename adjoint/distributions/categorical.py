@@ -13,7 +13,13 @@ import numpy as np
 import adjoint as torch
 from adjoint.distributions import constraints
 from adjoint.distributions.distribution import Distribution
-from adjoint.distributions.parameters import common_shape, logits_to_probs, one_of, probs_to_logits
+from adjoint.distributions.parameters import (
+    common_shape,
+    lazy_property,
+    logits_to_probs,
+    one_of,
+    probs_to_logits,
+)
 from adjoint.utils.host_random import host_generator
 
 
@@ -45,12 +51,14 @@ class Categorical(Distribution):
         self._given = name
         super().__init__(value.shape[:-1], validate_args=validate_args)
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "probs" and "logits" in self.__dict__:
-            return logits_to_probs(self.logits, binary=False)
-        if name == "logits" and "probs" in self.__dict__:
-            return probs_to_logits(self.probs, binary=False)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    # The form that was given is an attribute, which wins over these.
+    @lazy_property
+    def probs(self) -> Any:
+        return logits_to_probs(self.logits, is_binary=False)
+
+    @lazy_property
+    def logits(self) -> Any:
+        return probs_to_logits(self.probs, is_binary=False)
 
     @property
     def _param(self) -> Any:

@@ -14,6 +14,7 @@ from adjoint.distributions.exponential_family import ExponentialFamily
 from adjoint.distributions.parameters import (
     broadcast_all,
     clamp_probs,
+    lazy_property,
     logits_to_probs,
     one_of,
     probs_to_logits,
@@ -31,13 +32,18 @@ class Chance(Distribution):
         self._given = name
         self.__dict__[name] = value
 
-    # Plain attributes win over __getattr__, so only the form that was not given arrives here.
-    def __getattr__(self, name: str) -> Any:
-        if name == "probs" and "logits" in self.__dict__:
-            return logits_to_probs(self.logits, binary=True)
-        if name == "logits" and "probs" in self.__dict__:
-            return probs_to_logits(self.probs, binary=True)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    # The form that was given is an attribute, which wins over these.
+    @lazy_property
+    def probs(self) -> Any:
+        return logits_to_probs(self.logits, is_binary=True)
+
+    @lazy_property
+    def logits(self) -> Any:
+        return probs_to_logits(self.probs, is_binary=True)
+
+    @property
+    def _param(self) -> Any:
+        return self.__dict__[self._given]
 
     @property
     def param_shape(self) -> Any:

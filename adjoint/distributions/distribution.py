@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import adjoint as torch
 from adjoint.distributions import constraints
+from adjoint.distributions.parameters import lazy_property
 
 
 class Distribution:
@@ -27,21 +28,22 @@ class Distribution:
     has_rsample: ClassVar[bool] = False
     has_enumerate_support: ClassVar[bool] = False
     arg_constraints: ClassVar[Mapping[str, constraints.Constraint]] = {}
-    _validate_default: ClassVar[bool] = True
+    _validate_args: bool = True
 
     @staticmethod
     def set_default_validate_args(value: bool) -> None:
         """Switch the checking of arguments on or off for all distributions made from now on."""
         if not isinstance(value, bool):
             raise ValueError(f"set_default_validate_args takes True or False, got {value!r}")
-        Distribution._validate_default = value
+        Distribution._validate_args = value
 
     def __init__(
         self, batch_shape: Any = (), event_shape: Any = (), validate_args: bool | None = None
     ) -> None:
         self._batch_shape = torch.Size(batch_shape)
         self._event_shape = torch.Size(event_shape)
-        self._validate_args = self._validate_default if validate_args is None else validate_args
+        if validate_args is not None:
+            self._validate_args = validate_args
         if self._validate_args:
             for name, constraint in self.arg_constraints.items():
                 # A parameter computed on demand was not given, so there is nothing to check.
@@ -53,6 +55,7 @@ class Distribution:
                         f"{type(self).__name__}: parameter {name} (Tensor of shape "
                         f"{tuple(value.shape)}) must satisfy {constraint}, but it is\n{value}"
                     )
+        super().__init__()  # of what a subclass has for another base, such as a module
 
     @property
     def batch_shape(self) -> Any:
@@ -120,11 +123,18 @@ class Distribution:
         """All values of a distribution with finitely many, along dimension 0."""
         raise NotImplementedError(f"{type(self).__name__} cannot list its values")
 
-    def expand(self, batch_shape: Any) -> Distribution:
-        """The same distribution with its parameters broadcast to `batch_shape`."""
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        """The same distribution with its parameters broadcast to `batch_shape`.
+
+        _instance: an object made without `__init__`, which a subclass's `expand` wants filled.
+        """
         shape = torch.Size(batch_shape)
-        new = object.__new__(type(self))
-        new.__dict__.update(self.__dict__)
+        new = object.__new__(type(self)) if _instance is None else _instance
+        new.__dict__.update(
+            (name, value)
+            for name, value in self.__dict__.items()
+            if not isinstance(getattr(type(self), name, None), lazy_property)
+        )
         for name, constraint in self.arg_constraints.items():
             value = self.__dict__.get(name)
             if isinstance(value, torch.Tensor):
@@ -134,6 +144,18 @@ class Distribution:
         self._expand_parts(new, shape)
         new._batch_shape = shape
         return new
+
+    def _get_checked_instance(self, cls: type, _instance: Any = None) -> Any:
+        """What the `expand` of a subclass `cls` fills: `_instance`, or an object made without `__init__`.
+
+        NotImplementedError where a subclass of `cls` has another constructor, and so must define `expand` itself.
+        """
+        if _instance is None and type(self).__init__ is not cls.__init__:  # type: ignore[misc]
+            raise NotImplementedError(
+                f"{type(self).__name__} has an __init__ of its own, so that {cls.__name__}.expand cannot make one; "
+                "define expand in it"
+            )
+        return object.__new__(type(self)) if _instance is None else _instance
 
     def _expand_parts(self, new: Any, shape: Any) -> None:
         """For subclasses built on another distribution: expand that one too."""

@@ -38,10 +38,13 @@ _RULES: dict[tuple[type, type], Rule] = {}
 
 
 def register_kl(type_p: type, type_q: type) -> Callable[[Rule], Rule]:
-    """Decorator: make a function the formula for KL(type_p || type_q), subclasses included."""
+    """Decorator: make a function the formula for KL(type_p || type_q), subclasses included.
+
+    The classes may be bases that several distributions share, too. TypeError for what is no class.
+    """
     for t in (type_p, type_q):
-        if not (isinstance(t, type) and issubclass(t, Distribution)):
-            raise TypeError(f"register_kl takes two subclasses of Distribution, got {t!r}")
+        if not isinstance(t, type):
+            raise TypeError(f"register_kl takes two classes of distributions, got {t!r}")
 
     def decorate(rule: Rule) -> Rule:
         _RULES[type_p, type_q] = rule
@@ -100,10 +103,10 @@ def _half_normal(p: HalfNormal, q: HalfNormal) -> Any:
 def _multivariate_normal(p: MultivariateNormal, q: MultivariateNormal) -> Any:
     k = p.event_shape[0]
     batch = common_shape(p.batch_shape, q.batch_shape)
-    left, right = q._tril.expand((*batch, k, k)), p._tril.expand((*batch, k, k))
+    left, right = q._unbroadcasted_scale_tril.expand((*batch, k, k)), p._unbroadcasted_scale_tril.expand((*batch, k, k))
     trace = (torch.linalg.solve_triangular(left, right, upper=False) ** 2).sum((-2, -1))
-    distance = (solve_lower(q._tril, q.loc - p.loc) ** 2).sum(-1)
-    return half_log_det(q._tril) - half_log_det(p._tril) + 0.5 * (trace + distance - k)
+    distance = (solve_lower(q._unbroadcasted_scale_tril, q.loc - p.loc) ** 2).sum(-1)
+    return half_log_det(q._unbroadcasted_scale_tril) - half_log_det(p._unbroadcasted_scale_tril) + 0.5 * (trace + distance - k)
 
 
 @register_kl(Laplace, Laplace)
@@ -215,8 +218,8 @@ def _pareto(p: Pareto, q: Pareto) -> Any:
 @register_kl(Wishart, Wishart)
 def _wishart(p: Wishart, q: Wishart) -> Any:
     k, a, c = p.event_shape[0], p.df / 2, q.df / 2
-    dets = 2 * c * (half_log_det(q._tril) - half_log_det(p._tril))
-    digammas = p._mean_log_det() - k * math.log(2) - 2 * half_log_det(p._tril)
+    dets = 2 * c * (half_log_det(q._unbroadcasted_scale_tril) - half_log_det(p._unbroadcasted_scale_tril))
+    digammas = p._mean_log_det() - k * math.log(2) - 2 * half_log_det(p._unbroadcasted_scale_tril)
     logs = dets + torch.mvlgamma(c, k) - torch.mvlgamma(a, k) + (a - c) * digammas
     return logs + a * (q._trace(p.covariance_matrix) - k)
 
@@ -235,7 +238,7 @@ def _low_rank(p: Any, q: Any) -> Any:
         factors = [p.cov_factor, torch.diag_embed(p.cov_diag.sqrt())]
         log_det = p._half_log_det()
     else:
-        factors, log_det = [p._tril], half_log_det(p._tril)
+        factors, log_det = [p._unbroadcasted_scale_tril], half_log_det(p._unbroadcasted_scale_tril)
     trace: Any = 0.0
     if isinstance(q, LowRankMultivariateNormal):
         a, root = q._whitening(), q.cov_diag.sqrt().unsqueeze(-1)
@@ -245,11 +248,11 @@ def _low_rank(p: Any, q: Any) -> Any:
     else:
         for f in factors:
             batch = common_shape(f.shape[:-2], q.batch_shape)
-            left, right = q._tril.expand((*batch, n, n)), f.expand((*batch, *f.shape[-2:]))
+            left, right = q._unbroadcasted_scale_tril.expand((*batch, n, n)), f.expand((*batch, *f.shape[-2:]))
             solved = torch.linalg.solve_triangular(left, right, upper=False)
             trace = trace + (solved**2).sum((-2, -1))
-        distance = (solve_lower(q._tril, p.loc - q.loc) ** 2).sum(-1)
-        other = half_log_det(q._tril)
+        distance = (solve_lower(q._unbroadcasted_scale_tril, p.loc - q.loc) ** 2).sum(-1)
+        other = half_log_det(q._unbroadcasted_scale_tril)
     return other - log_det + 0.5 * (trace + distance - n)
 
 

@@ -88,7 +88,7 @@ class Wishart(CovarianceForms, ExponentialFamily):
         steps = torch.arange(k, dtype=self.df.dtype)
         squares = Chi2(self.df.unsqueeze(-1) - steps, validate_args=False).rsample(sample_shape)
         noise = torch.randn((*shape, k, k), dtype=self.df.dtype).tril(-1)
-        root = self._tril @ (noise + torch.diag_embed(squares.sqrt()))
+        root = self._unbroadcasted_scale_tril @ (noise + torch.diag_embed(squares.sqrt()))
         return root @ root.mT
 
     def log_prob(self, value: Any) -> Any:
@@ -96,7 +96,7 @@ class Wishart(CovarianceForms, ExponentialFamily):
         k, half = self._event_shape[0], self.df / 2
         trace = self._trace(value)
         root = torch.linalg.cholesky(value)
-        powers = (self.df - k - 1) * half_log_det(root) - self.df * half_log_det(self._tril)
+        powers = (self.df - k - 1) * half_log_det(root) - self.df * half_log_det(self._unbroadcasted_scale_tril)
         return powers - trace / 2 - half * k * math.log(2) - torch.mvlgamma(half, k)
 
     def _trace(self, value: Any) -> Any:
@@ -107,11 +107,11 @@ class Wishart(CovarianceForms, ExponentialFamily):
         """E[log |V|]."""
         k = self._event_shape[0]
         halves = (self.df.unsqueeze(-1) - torch.arange(k, dtype=self.df.dtype)) / 2
-        return torch.digamma(halves).sum(-1) + k * math.log(2) + 2 * half_log_det(self._tril)
+        return torch.digamma(halves).sum(-1) + k * math.log(2) + 2 * half_log_det(self._unbroadcasted_scale_tril)
 
     def entropy(self) -> Any:
         k, half = self._event_shape[0], self.df / 2
-        normalizer = half * k * math.log(2) + self.df * half_log_det(self._tril)
+        normalizer = half * k * math.log(2) + self.df * half_log_det(self._unbroadcasted_scale_tril)
         normalizer = normalizer + torch.mvlgamma(half, k)
         return normalizer - (self.df - k - 1) / 2 * self._mean_log_det() + half * k
 

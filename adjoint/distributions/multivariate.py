@@ -11,35 +11,38 @@ from typing import Any, ClassVar
 import adjoint as torch
 from adjoint.distributions import constraints
 from adjoint.distributions.distribution import Distribution
-from adjoint.distributions.parameters import common_shape, one_of
+from adjoint.distributions.parameters import common_shape, lazy_property, one_of
 
 
 class CovarianceForms(Distribution):
-    """A covariance given in one of three forms, held by its factor `_tril`; the other forms on demand."""
+    """A covariance given in one of three forms, held by its factor `_unbroadcasted_scale_tril`; the other forms on demand."""
 
     def _set_tril(self, name: str) -> None:
-        """`_tril` from the form `name`, which is an attribute already."""
+        """`_unbroadcasted_scale_tril` from the form `name`, which is an attribute already."""
         matrix = self.__dict__[name]
         if name == "scale_tril":
-            self._tril = matrix
+            self._unbroadcasted_scale_tril = matrix
         elif name == "covariance_matrix":
-            self._tril = torch.linalg.cholesky(matrix)
+            self._unbroadcasted_scale_tril = torch.linalg.cholesky(matrix)
         else:
-            self._tril = _inverse_cholesky(matrix)
+            self._unbroadcasted_scale_tril = _inverse_cholesky(matrix)
 
-    def __getattr__(self, name: str) -> Any:
-        if "_tril" in self.__dict__:
-            if name == "scale_tril":
-                return self._tril
-            if name == "covariance_matrix":
-                return self._tril @ self._tril.mT
-            if name == "precision_matrix":
-                inverse = torch.linalg.inv(self._tril)
-                return inverse.mT @ inverse
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    # The form that was given is an attribute, which wins over these.
+    @lazy_property
+    def scale_tril(self) -> Any:
+        return self._unbroadcasted_scale_tril
+
+    @lazy_property
+    def covariance_matrix(self) -> Any:
+        return self._unbroadcasted_scale_tril @ self._unbroadcasted_scale_tril.mT
+
+    @lazy_property
+    def precision_matrix(self) -> Any:
+        inverse = torch.linalg.inv(self._unbroadcasted_scale_tril)
+        return inverse.mT @ inverse
 
     def _expand_parts(self, new: Any, shape: Any) -> None:
-        new._tril = self._tril.expand((*shape, *self._tril.shape[-2:]))
+        new._unbroadcasted_scale_tril = self._unbroadcasted_scale_tril.expand((*shape, *self._unbroadcasted_scale_tril.shape[-2:]))
 
 
 class MultivariateNormal(CovarianceForms):
@@ -102,20 +105,20 @@ class MultivariateNormal(CovarianceForms):
 
     @property
     def variance(self) -> Any:
-        return (self._tril**2).sum(-1)
+        return (self._unbroadcasted_scale_tril**2).sum(-1)
 
     def rsample(self, sample_shape: Any = ()) -> Any:
         noise = torch.randn(self._extended_shape(sample_shape), dtype=self.loc.dtype)
-        return self.loc + (self._tril @ noise.unsqueeze(-1)).squeeze(-1)
+        return self.loc + (self._unbroadcasted_scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
 
     def log_prob(self, value: Any) -> Any:
         self._validate_sample(value)
         k = self._event_shape[0]
-        squared = (solve_lower(self._tril, value - self.loc) ** 2).sum(-1)
-        return -0.5 * (squared + k * math.log(2 * math.pi)) - half_log_det(self._tril)
+        squared = (solve_lower(self._unbroadcasted_scale_tril, value - self.loc) ** 2).sum(-1)
+        return -0.5 * (squared + k * math.log(2 * math.pi)) - half_log_det(self._unbroadcasted_scale_tril)
 
     def entropy(self) -> Any:
-        return 0.5 * self._event_shape[0] * (1 + math.log(2 * math.pi)) + half_log_det(self._tril)
+        return 0.5 * self._event_shape[0] * (1 + math.log(2 * math.pi)) + half_log_det(self._unbroadcasted_scale_tril)
 
 
 def solve_lower(tril: Any, vector: Any) -> Any:

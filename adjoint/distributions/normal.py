@@ -9,7 +9,7 @@ import adjoint as torch
 from adjoint.distributions import constraints
 from adjoint.distributions.distribution import Independent
 from adjoint.distributions.exponential_family import ExponentialFamily
-from adjoint.distributions.parameters import broadcast_all
+from adjoint.distributions.parameters import broadcast_all, lazy_property
 from adjoint.distributions.transformed import TransformedDistribution
 from adjoint.distributions.transforms import AbsTransform, ExpTransform, StickBreakingTransform
 
@@ -92,6 +92,7 @@ class LogNormal(TransformedDistribution):
     tensor(1.6487)
     """
 
+    base_dist: Any
     arg_constraints: ClassVar = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.positive
     has_rsample = True
@@ -100,6 +101,15 @@ class LogNormal(TransformedDistribution):
         self.loc, self.scale = broadcast_all(loc, scale)
         base = Normal(self.loc, self.scale, validate_args=False)
         super().__init__(base, ExpTransform(), validate_args=validate_args)
+
+    # For subclasses that make the base themselves; here the attributes win.
+    @lazy_property
+    def loc(self) -> Any:
+        return self.base_dist.loc
+
+    @lazy_property
+    def scale(self) -> Any:
+        return self.base_dist.scale
 
     @property
     def mean(self) -> Any:

@@ -5,13 +5,16 @@ Read `broadcast_all`.
 
 from __future__ import annotations
 
+import functools
 import numbers
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 import adjoint as torch
+
+P = TypeVar("P")
 
 
 def broadcast_all(*values: Any) -> tuple[Any, ...]:
@@ -56,14 +59,42 @@ def clamp_probs(probs: Any) -> Any:
     return probs.clamp(min=eps, max=1 - eps)
 
 
-def probs_to_logits(probs: Any, binary: bool) -> Any:
+def probs_to_logits(probs: Any, is_binary: bool = False) -> Any:
     """log(p / (1 - p)) of a chance, or log p of a distribution over categories."""
     kept = clamp_probs(probs)
-    return torch.log(kept) - torch.log1p(-kept) if binary else torch.log(kept)
+    return torch.log(kept) - torch.log1p(-kept) if is_binary else torch.log(kept)
 
 
-def logits_to_probs(logits: Any, binary: bool) -> Any:
-    return torch.sigmoid(logits) if binary else torch.softmax(logits, -1)
+def logits_to_probs(logits: Any, is_binary: bool = False) -> Any:
+    return torch.sigmoid(logits) if is_binary else torch.softmax(logits, -1)
+
+
+class lazy_property(Generic[P]):
+    """A property that is computed when first read, with gradient, and then kept as an attribute of the object.
+
+    >>> from adjoint.distributions.utils import lazy_property
+    >>> class Square:
+    ...     @lazy_property
+    ...     def area(self):
+    ...         print("computed")
+    ...         return 4
+    >>> s = Square()
+    >>> s.area + s.area
+    computed
+    8
+    """
+
+    def __init__(self, wrapped: Callable[[Any], P]) -> None:
+        self.wrapped = wrapped
+        functools.update_wrapper(self, wrapped)  # type: ignore[arg-type]
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        with torch.enable_grad():
+            value = self.wrapped(instance)
+        setattr(instance, self.wrapped.__name__, value)
+        return value
 
 
 def open_share(shape: Any, dtype: Any) -> Any:

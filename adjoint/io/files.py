@@ -26,13 +26,14 @@ _VERSION = "adjoint.structure_version"
 _CHUNK = 1 << 24
 
 
-def save(obj: Any, f: File) -> None:
+def save(obj: Any, f: File, pickle_module: Any = None, pickle_protocol: int = 2) -> None:
     """Write tensors, or dicts, lists and tuples of tensors and plain Python values, to a file.
 
     obj: a tensor, a state dict of a module or optimizer, or any nesting of dict, list, tuple,
         tensor, int, float, str, bool and None. A tensor's values are stored, not its gradient or
         history.
     f: a path (replaced only once the new file is complete) or a binary file open for writing.
+    pickle_module, pickle_protocol: accepted for PyTorch's sake; nothing is pickled.
 
     Raises TypeError, naming the place, for objects of any other class.
 

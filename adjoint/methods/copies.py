@@ -14,6 +14,7 @@ from adjoint.ops import (
     storage,
 )
 from adjoint.trace import recorder
+from adjoint.trace.aval import Size
 from adjoint.trace.handle import Parameter, Tensor, blank
 from adjoint.trace.recorder import local, realize
 from adjoint.trace.views import is_leaf
@@ -65,7 +66,7 @@ def reduce_tensor(self: Tensor, protocol: int) -> tuple:
 
 def init_tensor(self: Tensor, *args: Any) -> None:
     """The legacy constructor: `Tensor([1, 2])` from data, `Tensor(2, 3)` by sizes."""
-    if args and all(isinstance(a, int) for a in args):
+    if args and (all(isinstance(a, int) for a in args) or isinstance(args[0], Size)):
         source = create.zeros(*args)
     else:
         source = create.tensor(args[0] if args else [], dtype=local.trace.default_dtype)

@@ -82,7 +82,9 @@ CPU = create_device("cpu")
 def type_of(self: Tensor, dtype: Any = None) -> Any:
     if dtype is None:
         return f"torch.{dtypes.LEGACY[self._aval.dtype]}Tensor"
-    if isinstance(dtype, str):
+    if not isinstance(dtype, str):
+        dtype = getattr(dtype, "dtype", dtype)  # torch.LongTensor
+    else:
         found = next((d for d, name in dtypes.LEGACY.items() if dtype in (f"torch.{name}Tensor", f"torch.{d.name}", d.name)), None)
         if found is None:
             raise ValueError(f"invalid type: {dtype!r}; use a dtype such as torch.float32")

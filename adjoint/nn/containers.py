@@ -26,6 +26,10 @@ class _Listed(Module):
             raise IndexError(f"index {index} is out of range")
         return list(self._modules)[index]
 
+    def _get_abs_string_index(self, idx: int) -> str:
+        """PyTorch's name for it, which subclasses call."""
+        return self._key(idx)
+
     def __len__(self) -> int:
         return len(self._modules)
 

@@ -1,7 +1,7 @@
 """Initialisation of parameters, in place and without gradients.
 
 Every function changes its tensor and returns it. The variance-preserving ones (Xavier, Kaiming) are
-a standard deviation from `_fans` and a draw; read `_fans` first.
+a standard deviation from `_calculate_fan_in_and_fan_out` and a draw; read `_fans` first.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any =
     return tensor
 
 
-def _fans(tensor: Tensor) -> tuple[int, int]:
+def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
     """How many inputs feed one output, and how many outputs one input feeds, of a weight (out, in, *kernel)."""
     if tensor.dim() < 2:
         raise ValueError(
@@ -231,11 +231,11 @@ def _fans(tensor: Tensor) -> tuple[int, int]:
     return tensor.shape[1] * area, tensor.shape[0] * area
 
 
-def _fan(tensor: Tensor, mode: str) -> int:
+def _calculate_correct_fan(tensor: Tensor, mode: str) -> int:
     modes = {"fan_in": 0, "fan_out": 1}
     if mode.lower() not in modes:
         raise ValueError(f"Mode {mode} not supported, please use one of {list(modes)}")
-    return _fans(tensor)[modes[mode.lower()]]
+    return _calculate_fan_in_and_fan_out(tensor)[modes[mode.lower()]]
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
@@ -246,7 +246,7 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Any = None) ->
     >>> torch.nn.init.xavier_uniform_(w).shape
     torch.Size([2, 2])
     """
-    bound = gain * math.sqrt(6.0 / sum(_fans(tensor)))
+    bound = gain * math.sqrt(6.0 / sum(_calculate_fan_in_and_fan_out(tensor)))
     return uniform_(tensor, -bound, bound, generator)
 
 
@@ -258,7 +258,7 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> 
     >>> torch.nn.init.xavier_normal_(w).shape
     torch.Size([2, 2])
     """
-    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(_fans(tensor))), generator)
+    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(_calculate_fan_in_and_fan_out(tensor))), generator)
 
 
 def kaiming_uniform_(
@@ -278,7 +278,7 @@ def kaiming_uniform_(
     if 0 in tensor.shape:
         warn("Initializing zero-element tensors is a no-op")
         return tensor
-    bound = math.sqrt(3.0 / _fan(tensor, mode)) * calculate_gain(nonlinearity, a)
+    bound = math.sqrt(3.0 / _calculate_correct_fan(tensor, mode)) * calculate_gain(nonlinearity, a)
     return uniform_(tensor, -bound, bound, generator)
 
 
@@ -300,7 +300,7 @@ def kaiming_normal_(
         warn("Initializing zero-element tensors is a no-op")
         return tensor
     return normal_(
-        tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)), generator
+        tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_calculate_correct_fan(tensor, mode)), generator
     )
 
 

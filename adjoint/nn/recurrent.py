@@ -227,6 +227,10 @@ class RNNBase(Module):
         own = self._parameters
         return [[own[n + s] for n in names if n + s in own] for s in self._suffixes]
 
+    def _own(self, name: str) -> Any:
+        """A weight: a parameter, or what a program has put in its place, as in dropping connections; None without it."""
+        return self._parameters[name] if name in self._parameters else getattr(self, name, None)
+
     def _step(self, gates: Tensor, state: State, suffix: str) -> State:
         raise NotImplementedError
 
@@ -254,8 +258,7 @@ class RNNBase(Module):
 
         within: (L, N, 1), whether a sequence has an element at a step; where it has none its state stays.
         """
-        own = self._parameters
-        gates = F.linear(steps, own["weight_ih" + suffix], own.get("bias_ih" + suffix)).unbind(0)
+        gates = F.linear(steps, self._own("weight_ih" + suffix), self._own("bias_ih" + suffix)).unbind(0)
         masks = None if within is None else within.unbind(0)
         outputs = []
         for t in range(len(gates) - 1, -1, -1) if backwards else range(len(gates)):
@@ -393,9 +396,8 @@ class RNN(RNNBase):
         self.nonlinearity = nonlinearity
 
     def _step(self, gates: Tensor, state: State, suffix: str) -> State:
-        own = self._parameters
-        bias = own.get("bias_hh" + suffix)
-        return (_rnn_step(gates, state[0], own["weight_hh" + suffix], bias, self.nonlinearity),)
+        bias = self._own("bias_hh" + suffix)
+        return (_rnn_step(gates, state[0], self._own("weight_hh" + suffix), bias, self.nonlinearity),)
 
 
 class LSTM(RNNBase):
@@ -442,9 +444,8 @@ class LSTM(RNNBase):
         return (self.proj_size or self.hidden_size, self.hidden_size)
 
     def _step(self, gates: Tensor, state: State, suffix: str) -> State:
-        own = self._parameters
-        bias, projection = own.get("bias_hh" + suffix), own.get("weight_hr" + suffix)
-        return _lstm_step(gates, *state, own["weight_hh" + suffix], bias, projection)
+        bias, projection = self._own("bias_hh" + suffix), self._own("weight_hr" + suffix)
+        return _lstm_step(gates, *state, self._own("weight_hh" + suffix), bias, projection)
 
 
 class GRU(RNNBase):
@@ -485,8 +486,7 @@ class GRU(RNNBase):
         )
 
     def _step(self, gates: Tensor, state: State, suffix: str) -> State:
-        own = self._parameters
-        return (_gru_step(gates, state[0], own["weight_hh" + suffix], own.get("bias_hh" + suffix)),)
+        return (_gru_step(gates, state[0], self._own("weight_hh" + suffix), self._own("bias_hh" + suffix)),)
 
 
 # ---- cells ---------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from adjoint.ops.shape import sizes_of
 from adjoint.trace import elements, recorder
 from adjoint.trace.handle import Parameter, Tensor
 from adjoint.trace.recorder import record, record_full, record_one, record_two
+from adjoint.trace.state import warn
 from adjoint.trace.views import (
     assign,
     check_in_place,
@@ -161,12 +162,23 @@ def as_index(item: Any) -> Any:
     return item
 
 
+def _names_axes(index: list) -> bool:
+    """Whether a list stands for a tuple, an index for each axis, as PyTorch still takes it, with a warning."""
+    named = len(index) < 32 and any(i is None or i is Ellipsis or isinstance(i, slice | Tensor | list | tuple | range | np.ndarray) for i in index)
+    if named:
+        warn(
+            "Using a non-tuple sequence for multidimensional indexing is deprecated; use x[tuple(seq)] for an index of each axis, "
+            "x[torch.tensor(seq)] for an index of the first"
+        )
+    return named
+
+
 def basic(x: Tensor, index: Any, keep: bool = False) -> tuple[Tensor, dict[int, Tensor]]:
     """Apply the basic part of an index as a view; what remains is {axis: index tensor} of the result.
 
     keep: whether 0-d index tensors remain, too; else they are ints whose values are not known yet.
     """
-    items = list(index) if isinstance(index, tuple) else [index]
+    items = list(index) if isinstance(index, tuple) or (type(index) is list and _names_axes(index)) else [index]
     items = [as_index(i) for i in items]
     items = [cast(i, dtypes.bool) if isinstance(i, Tensor) and i._aval.dtype is dtypes.uint8 else i for i in items]
     shape = x._aval.shape

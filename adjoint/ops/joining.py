@@ -41,6 +41,8 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     if not tensor._aval.shape:
         raise RuntimeError("split expects at least a 1-dimensional tensor")
     n = tensor._aval.shape[axis_of(dim, len(tensor._aval.shape))]
+    if isinstance(split_size_or_sections, Tensor) and not split_size_or_sections._aval.shape:
+        split_size_or_sections = int(split_size_or_sections)  # type: ignore[call-overload]
     if isinstance(split_size_or_sections, int):
         size = split_size_or_sections
         if size <= 0 and n:

@@ -134,7 +134,7 @@ def integers(shape: tuple[int, ...], low: int, high: int, generator: Generator |
     return drawn % span + low
 
 
-def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randint(low: int = 0, high: Any = ..., size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Integers from low (0) to high - 1. The bias of the remainder is below 2**-21, and below the range times 2**-63
     where the range is beyond 2**32.
 
@@ -143,7 +143,11 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Generato
     tensor([5, 5, 5])
     """
     if size is None:
-        low, high, size = 0, low, high
+        high, size = ..., high
+    if size is ... or high is None:
+        raise TypeError(f"randint({low}, ...): it takes randint(low=0, high, size), the bounds and the sizes of the result")
+    if high is ...:  # the one bound that was given
+        low, high = 0, low
     if isinstance(dtype, DType) and dtype.is_complex:
         raise RuntimeError(f"randint: expected an integer or real floating dtype, not {dtype.name}")
     if not high > low:

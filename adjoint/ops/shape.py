@@ -409,6 +409,8 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor; unsqueeze it first")
     axis = axis_of(dim, len(shape))
     n = shape[axis]
+    if not (type(start) is int and type(length) is int):
+        start, length = operator.index(start), operator.index(length)
     if not -n <= start <= n:
         raise IndexError(f"start out of range (expected to be in range of [{-n}, {n}], but got {start})")
     start = start + n if start < 0 else start

@@ -225,6 +225,40 @@ def as_one_node(node: str, function: Callable) -> Callable:
     return call
 
 
+# Other names that PyTorch's functions take for some of their arguments: NumPy's, and those of `swapaxes`.
+OTHER_NAMES = {
+    "axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other", "axis0": "dim0", "axis1": "dim1",
+}  # fmt: skip
+LISTS = frozenset("size sizes shape dims repeats".split())  # what functions that take several ints call them, given as one list
+
+
+@functools.cache
+def _parameters(function: Callable) -> tuple[frozenset[str], int | None]:
+    """The names of a function's parameters, and the place of those that are any number of ints."""
+    parameters = inspect.signature(function).parameters.values()
+    place = next((i for i, p in enumerate(parameters) if p.kind is p.VAR_POSITIONAL), None)
+    return frozenset(p.name for p in parameters if p.kind is not p.VAR_POSITIONAL), place
+
+
+def _respelled(function: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+    """The arguments of a call that failed since keywords have other names: `x.sum(axis=0)`, `torch.flip(x, dims=[0])`."""
+    if OTHER_NAMES.keys().isdisjoint(kwargs) and LISTS.isdisjoint(kwargs):
+        return None
+    known, place = _parameters(function)
+    new: dict[str, Any] = {}
+    for key, value in kwargs.items():
+        if key in LISTS and key not in known and place is not None and len(args) <= place:
+            first = [kwargs.get("input", kwargs.get("x"))] if place > len(args) else []
+            args = (*args, *first, value if isinstance(value, tuple | list) else (value,))
+            new = {k: v for k, v in new.items() if k != "input"}
+        else:
+            name = OTHER_NAMES.get(key)
+            new[name if name in known and key not in known else key] = value
+    if place is not None and len(args) > place:
+        new.pop("input", None)
+    return None if len(new) == len(kwargs) and new.keys() == kwargs.keys() else (args, new)
+
+
 def checked(function: Callable, name: str | None = None, into: Callable | None = None) -> Callable:
     """A public function whose failures are explained by its arguments where they are to blame.
 
@@ -256,7 +290,10 @@ def checked(function: Callable, name: str | None = None, into: Callable | None =
                         raise TypeError
             return autocast.run(short, function, args, kwargs) if heeds and autocast.used else function(*args, **kwargs)
         except Exception as error:
-            if into is None or "out" not in kwargs:
+            other = _respelled(function, args, kwargs)
+            if other is not None:
+                failure = None
+            elif into is None or "out" not in kwargs:
                 explained = explain(function, args, kwargs, error, name)
                 if explained is error:
                     raise
@@ -265,6 +302,8 @@ def checked(function: Callable, name: str | None = None, into: Callable | None =
                 failure = None
         if failure is not None:
             raise failure
+        if other is not None:
+            return call(*other[0], **other[1])
         kwargs = {**kwargs}
         return into(call, name, kwargs.pop("out"), args, kwargs)  # type: ignore[misc]
 

@@ -219,7 +219,7 @@ def test_divergence_table():
     register_kl(Mine, D.Normal)(lambda p, q: torch.tensor(7.0))
     assert float(kl_divergence(Mine(0.0, 1.0), D.Normal(1.0, 1.0))) == 7
     with pytest.raises(TypeError):
-        register_kl(int, D.Normal)
+        register_kl(D.Normal(0.0, 1.0), D.Normal)
 
 
 @pytest.mark.parametrize(

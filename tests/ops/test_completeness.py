@@ -32,6 +32,8 @@ OTHER_FUNCTIONS = {
     "tests/ops/test_queries.py": "Size Tensor allclose device dtype empty equal finfo get_default_dtype iinfo is_floating_point "
     "is_nonzero is_tensor numel scalar_tensor set_default_dtype set_printoptions get_num_threads set_num_threads attach stats set_flush_denormal is_inference "
     "get_device is_same_size",
+    "tests/ops/test_spellings.py": "BFloat16Tensor BoolTensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor LongTensor ShortTensor "
+    "set_default_tensor_type",
     "tests/test_settings.py": "use_deterministic_algorithms are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled "
     "set_deterministic_debug_mode get_deterministic_debug_mode set_float32_matmul_precision get_float32_matmul_precision set_default_device "
     "get_default_device set_num_interop_threads get_num_interop_threads set_warn_always is_warn_always_enabled typename layout memory_format "
@@ -64,6 +66,7 @@ OTHER_METHODS = {
     "stride __array__ __array_priority__ __array_ufunc__ __array_wrap__ __bool__ __contains__ __copy__ __deepcopy__ __float__ __index__ __int__ __iter__ __len__ "
     "share_memory_ is_shared pin_memory is_pinned is_distributed is_cpu is_meta is_sparse_csr is_quantized is_mkldnn is_nested is_mps is_vulkan "
     "is_xla is_xpu is_ipu is_maia is_mtia storage const_data_ptr dim_order new apply_ map_ map2_",
+    "tests/ops/test_spellings.py": "to_dense",
     "tests/ops/test_types.py": "half bfloat16",
     "tests/ops/test_numeric.py": "float_power_ conj_physical_",
     "tests/nn": "hardshrink prelu",

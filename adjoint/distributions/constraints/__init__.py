@@ -8,6 +8,15 @@ from __future__ import annotations
 
 from adjoint.distributions.constraints.arrays import (
     CountVector,
+    _CorrCholesky,
+    _LowerCholesky,
+    _LowerTriangular,
+    _OneHot,
+    _PositiveDefinite,
+    _PositiveSemidefinite,
+    _Simplex,
+    _Square,
+    _Symmetric,
     corr_cholesky,
     lower_cholesky,
     lower_triangular,
@@ -33,6 +42,9 @@ from adjoint.distributions.constraints.scalars import (
     IntegerInterval,
     Interval,
     LessThan,
+    _Boolean,
+    _Dependent,
+    _Real,
     boolean,
     dependent,
     dependent_property,
@@ -59,7 +71,24 @@ independent = IndependentConstraint
 cat = Cat
 stack = Stack
 
+# And by PyTorch's names for the classes their transforms are registered.
+_GreaterThan, _GreaterThanEq, _LessThan = GreaterThan, GreaterThanEq, LessThan
+_Interval, _HalfOpenInterval, _IntegerInterval, _IntegerGreaterThan = Interval, HalfOpenInterval, IntegerInterval, IntegerGreaterThan
+_Multinomial, _IndependentConstraint, _Cat, _Stack, _DependentProperty = CountVector, IndependentConstraint, Cat, Stack, dependent_property
+
 __all__ = [
+    "_Boolean",
+    "_CorrCholesky",
+    "_Dependent",
+    "_LowerCholesky",
+    "_LowerTriangular",
+    "_OneHot",
+    "_PositiveDefinite",
+    "_PositiveSemidefinite",
+    "_Real",
+    "_Simplex",
+    "_Square",
+    "_Symmetric",
     "Constraint",
     "MixtureSameFamilyConstraint",
     "boolean",

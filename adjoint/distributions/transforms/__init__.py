@@ -31,9 +31,10 @@ from adjoint.distributions.transforms.pointwise import (
     SoftplusTransform,
     TanhTransform,
 )
-from adjoint.distributions.transforms.transform import Transform
+from adjoint.distributions.transforms.transform import Transform, _InverseTransform
 
 __all__ = [
+    "_InverseTransform",
     "AbsTransform",
     "AffineTransform",
     "CatTransform",

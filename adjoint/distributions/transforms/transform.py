@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import adjoint as torch
@@ -32,7 +33,8 @@ class Transform:
         if cache_size not in (0, 1):
             raise ValueError(f"{type(self).__name__}: cache_size must be 0 or 1, got {cache_size!r}")
         self._cache_size = cache_size
-        self._last: tuple[Any, Any] | None = None
+        self._cached_x_y: tuple[Any, Any] = (None, None)
+        super().__init__()  # of what a subclass has for another base, such as a module
 
     @property
     def event_dim(self) -> int:
@@ -59,25 +61,24 @@ class Transform:
         """The same transform with another cache_size."""
         if cache_size == self._cache_size:
             return self
-        new = object.__new__(type(self))
-        new.__dict__.update(self.__dict__)
-        Transform.__init__(new, cache_size)
+        new = copy.copy(self)
+        new._cache_size, new._cached_x_y = cache_size, (None, None)
         return new
 
     def __call__(self, x: Any) -> Any:
-        if self._last is not None and self._last[0] is x:
-            return self._last[1]
+        if self._cache_size and self._cached_x_y[0] is x:
+            return self._cached_x_y[1]
         y = self._call(x)
         if self._cache_size:
-            self._last = (x, y)
+            self._cached_x_y = (x, y)
         return y
 
     def _inv_call(self, y: Any) -> Any:
-        if self._last is not None and self._last[1] is y:
-            return self._last[0]
+        if self._cache_size and self._cached_x_y[1] is y:
+            return self._cached_x_y[0]
         x = self._inverse(y)
         if self._cache_size:
-            self._last = (x, y)
+            self._cached_x_y = (x, y)
         return x
 
     def _call(self, x: Any) -> Any:
@@ -122,54 +123,54 @@ class _InverseTransform(Transform):
 
     def __init__(self, base: Transform) -> None:
         super().__init__()
-        self._base = base
+        self._inv = base
 
     @property
     def bijective(self) -> Any:  # type: ignore[override]
-        return self._base.bijective
+        return self._inv.bijective
 
     @property
     def domain(self) -> constraints.Constraint:
-        return self._base.codomain
+        return self._inv.codomain
 
     @property
     def codomain(self) -> constraints.Constraint:
-        return self._base.domain
+        return self._inv.domain
 
     @property
     def inv(self) -> Transform:
-        return self._base
+        return self._inv
 
     @property
     def sign(self) -> Any:
-        return self._base.sign
+        return self._inv.sign
 
     def with_cache(self, cache_size: int = 1) -> Transform:
-        base = self._base.with_cache(cache_size)
-        return self if base is self._base else base.inv
+        base = self._inv.with_cache(cache_size)
+        return self if base is self._inv else base.inv
 
     def __call__(self, x: Any) -> Any:
-        return self._base._inv_call(x)
+        return self._inv._inv_call(x)
 
     def _inv_call(self, y: Any) -> Any:
-        return self._base(y)
+        return self._inv(y)
 
     def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
-        return -self._base.log_abs_det_jacobian(y, x)
+        return -self._inv.log_abs_det_jacobian(y, x)
 
     def forward_shape(self, shape: Any) -> Any:
-        return self._base.inverse_shape(shape)
+        return self._inv.inverse_shape(shape)
 
     def inverse_shape(self, shape: Any) -> Any:
-        return self._base.forward_shape(shape)
+        return self._inv.forward_shape(shape)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _InverseTransform) and self._base == other._base
+        return isinstance(other, _InverseTransform) and self._inv == other._inv
 
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
-        return f"_InverseTransform({self._base!r})"
+        return f"_InverseTransform({self._inv!r})"
 
 
 def same_numbers(a: Any, b: Any) -> bool:

@@ -36,6 +36,9 @@ __all__ = [
 ]
 
 
+_LRScheduler = LRScheduler  # its name before PyTorch 2.0
+
+
 def __getattr__(name: str) -> object:
     from adjoint.absent import absent
 
