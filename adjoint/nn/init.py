@@ -1,7 +1,7 @@
 """Initialisation of parameters, in place and without gradients.
 
 Every function changes its tensor and returns it. The variance-preserving ones (Xavier, Kaiming) are
-a standard deviation from `_calculate_fan_in_and_fan_out` and a draw; read `_fans` first.
+a standard deviation from `_calculate_fan_in_and_fan_out` and a draw; read that first.
 """
 
 from __future__ import annotations

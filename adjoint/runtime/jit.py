@@ -39,6 +39,7 @@ import threading
 import time
 import warnings
 import weakref
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from sys import getrefcount
@@ -160,6 +161,7 @@ _LIBRARIES = 256  # that one loader holds: what LLVM notes of each it never give
 # Functions without a branch and longer than this are compiled at level 0 (see the table above);
 # shorter ones compile fast either way and keep the better code.
 _STRAIGHT_LINE = 400
+_PART, _MOST_PARTS = 150_000, 8  # characters of IR that are worth a module of their own, some 80 ms; modules at most
 LOOPS_LEVEL = 1  # effort for all others; the fuzzer, which runs code once or twice, takes 0
 
 _RELOCATION, _CODE_MODEL = "pic", "small"
@@ -169,6 +171,11 @@ _FORCED = {
     "avx2": ("x86-64-v3", 32),
     "sse2": ("x86-64", 16),
 }
+
+
+def threads() -> int:
+    """How many compile at once; `pool`, which knows better, puts its own in place."""
+    return 1
 
 
 def available() -> bool:
@@ -190,7 +197,7 @@ def compile_kernels(kernels: Sequence[tuple[str, str, Iterable[str]]]) -> list[C
 
     Equal kernels, that is equal texts but for the function's own name, share one address, in this
     call and as long as they are remembered (ADJOINT_MAX_KERNELS) or held. All new ones are compiled in
-    one module.
+    one module, or, if they are long, in several beside each other.
     """
     texts, digests = [], []
     for name, text, declarations in kernels:
@@ -261,16 +268,22 @@ def compile_module(ir_text: str, level: int = 1) -> Module:
     The result answers `.address(name)` for every function it defines. CodegenError with LLVM's
     message when the IR is not well formed.
     """
+    return _compile_modules([ir_text], level)[0]
+
+
+def _compile_modules(texts: list[str], level: int) -> list[Module]:
+    """Modules that know nothing of each other; those that are not on disk are compiled by several threads."""
     with _lock:
         engine = _get_engine()
-        key = disk_cache.key_of(ir_text, level, *engine.settings)
-        module = _from_disk(engine, key)
-        if module is None:
-            names, code = _object_code(engine, ir_text, level)
+        keys = [disk_cache.key_of(text, level, *engine.settings) for text in texts]
+        modules = {key: _from_disk(engine, key) for key in keys}
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if modules[key] is None}
+        compiled = _object_codes(engine, [*missing.values()], level)
+        for key, (names, code) in zip(missing, compiled, strict=True):
             counters.code_bytes += len(code)
-            module = engine.load(names, code, key, compiled=True)
+            modules[key] = engine.load(names, code, key, compiled=True)
             disk_cache.store(key, names, code)
-        return module
+        return [modules[key] for key in keys]  # type: ignore[misc]
 
 
 class _Engine:
@@ -300,8 +313,12 @@ class _Engine:
     def machine(self, level: int) -> Any:
         """The code generator with effort `level` (making one costs 0.2 ms, so each is kept)."""
         if level not in self._machines:
-            self._machines[level] = self._create(level)
+            self._machines[level] = self.new_machine(level)
         return self._machines[level]
+
+    def new_machine(self, level: int) -> Any:
+        """Another one, for another thread."""
+        return self._create(level)
 
     def load(self, names: Sequence[str], code: bytes, key: bytes, compiled: bool) -> Module:
         """Put object code into executable memory, in a library of its own."""
@@ -332,7 +349,41 @@ def _from_disk(engine: _Engine, key: bytes) -> Module | None:
     return module
 
 
-def _object_code(engine: _Engine, ir_text: str, level: int) -> tuple[list[str], bytes]:
+def _object_codes(engine: _Engine, texts: list[str], level: int) -> list[tuple[list[str], bytes]]:
+    """`_object_code` of several modules, by this thread and others beside it."""
+    done: dict[int, tuple[list[str], bytes]] = {}
+    failures: list[BaseException] = []
+    todo = deque(enumerate(texts))
+
+    def work(machine: Any) -> None:
+        while todo and not failures:
+            try:
+                number, text = todo.popleft()
+            except IndexError:  # another thread was faster
+                return
+            done[number] = _object_code(engine, text, machine)
+
+    def help_out() -> None:
+        try:
+            work(engine.new_machine(level))
+        except BaseException as failure:
+            failures.append(failure)
+
+    helpers = [threading.Thread(target=help_out) for _ in range(min(threads(), len(texts)) - 1)]
+    for helper in helpers:
+        helper.start()
+    try:
+        work(engine.machine(level))
+    finally:
+        todo.clear()  # after an interrupt
+        for helper in helpers:
+            helper.join()
+    if failures:
+        raise failures[0]
+    return [done[number] for number in range(len(texts))]
+
+
+def _object_code(engine: _Engine, ir_text: str, machine: Any) -> tuple[list[str], bytes]:
     """Names of the functions that a module of IR defines for others, and its object file.
 
     The one place where code is generated.
@@ -346,7 +397,7 @@ def _object_code(engine: _Engine, ir_text: str, level: int) -> tuple[list[str], 
         names = [
             f.name for f in module.functions if not f.is_declaration and f.linkage not in hidden
         ]
-        return names, engine.machine(level).emit_object(module)
+        return names, llvm_lock.emit_object(engine.llvm, machine, module)
     except RuntimeError as error:
         raise CodegenError(f"LLVM refused generated code: {error}") from error
     finally:  # now: the collector of what an exception's traceback holds may end a context before its module
@@ -354,8 +405,38 @@ def _object_code(engine: _Engine, ir_text: str, level: int) -> tuple[list[str], 
             module.close()
 
 
-def _compile_group(group: dict[bytes, tuple[str, tuple[str, ...]]], level: int) -> None:
-    """Compile kernels of one effort in one module and enter them into `_kernels`."""
+_Group = dict[bytes, tuple[str, tuple[str, ...]]]  # texts of kernels and what they declare, by digest
+
+
+def _compile_group(group: _Group, level: int) -> None:
+    """Compile kernels of one effort, in one module or several, and enter them into `_kernels`."""
+    parts = _parts(group)
+    modules = _compile_modules([_module_text(part) for part in parts], level)
+    for part, module in zip(parts, modules, strict=True):
+        if module.compiled:
+            counters.kernels_compiled += len(part)
+        else:
+            counters.kernels_loaded += len(part)
+        for number, digest in enumerate(part):
+            Code.of(module, digest, f"kernel{number}")
+
+
+def _parts(group: _Group) -> list[_Group]:
+    """Kernels for one module each, of about the same length. How many there are depends on the texts alone, and not on the
+    number of threads: what lies on disk is found again."""
+    count = min(_MOST_PARTS, sum([len(text) for text, _ in group.values()]) // _PART)
+    if count < 2:
+        return [group]
+    lengths = [0] * count
+    place: dict[bytes, int] = {}
+    for digest in sorted(group, key=lambda d: -len(group[d][0])):
+        place[digest] = lightest = lengths.index(min(lengths))
+        lengths[lightest] += len(group[digest][0])
+    parts = [{d: texts for d, texts in group.items() if place[d] == number} for number in range(count)]
+    return [part for part in parts if part]
+
+
+def _module_text(group: _Group) -> str:
     # Numbering by position makes the module's text depend on nothing but its kernels.
     declared: dict[str, str] = {}  # by the function's name: two writers may spell one type differently
     lines = []
@@ -366,13 +447,7 @@ def _compile_group(group: dict[bytes, tuple[str, tuple[str, ...]]], level: int) 
         lines.append(text.replace("@kernel(", f"@kernel{number}(", 1))
     if not target().halves and any(" half" in text for text, _ in group.values()):
         lines.append(half_calls.SOURCE)
-    module = compile_module("\n".join([*lines, *declared.values()]), level)
-    if module.compiled:
-        counters.kernels_compiled += len(group)
-    else:
-        counters.kernels_loaded += len(group)
-    for number, digest in enumerate(group):
-        Code.of(module, digest, f"kernel{number}")
+    return "\n".join([*lines, *declared.values()])
 
 
 def _measure_idle() -> int:

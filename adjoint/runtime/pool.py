@@ -134,6 +134,9 @@ def get_num_threads() -> int:
     return _num_threads
 
 
+jit.threads = get_num_threads
+
+
 MOST_THREADS = 1024
 
 

@@ -161,3 +161,90 @@ def test_an_interrupt_never_leaves_llvm_locked() -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
+
+
+# --- many kernels: several modules, several threads ----------------------------------------------------------------------
+
+
+def long_kernels(count: int, first: float, bad: int | None = None) -> list[tuple[str, str, list[str]]]:
+    """Functions of some 8,000 characters that add `first`, `first` + 1, ...; one may be none that LLVM takes."""
+    found = []
+    for k in range(count):
+        lines = [f"define double @k{k}(double %x0) {{", "entry:"]
+        lines += [f"  %x{i + 1} = fadd double %x{i}, {(first + k if i == 0 else 0.0)!r}" for i in range(200)]
+        kind = "double" if k != bad else "nothing"
+        found.append((f"k{k}", "\n".join([*lines, "  br label %out", "out:", f"  ret {kind} %x200", "}"]), []))
+    return found
+
+
+def places_of(codes: list[jit.Code]) -> set[tuple[bytes, str]]:
+    return {code.place[1:] for code in codes}
+
+
+def test_modules_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADJOINT_CACHE", "0")
+    seen = []
+    for threads in (1, 3):
+        monkeypatch.setattr(jit, "threads", lambda n=threads: n)
+        monkeypatch.setattr(jit, "_kernels", {})
+        compiled = jit.counters.kernels_compiled
+        codes = jit.compile_kernels(long_kernels(120, 0.5))
+        assert jit.counters.kernels_compiled == compiled + 120
+        assert [call(code, 1.0) for code in codes] == [1.5 + k for k in range(120)]
+        seen.append(places_of(codes))
+    assert seen[0] == seen[1]
+    assert 2 <= len({key for key, _ in seen[0]}) <= 8
+
+
+def test_the_work_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADJOINT_CACHE", "0")
+    monkeypatch.setattr(jit, "threads", lambda: 2)
+    who: set[int] = set()
+    both, generate = threading.Event(), jit._object_code
+
+    def noted(*args: Any) -> Any:
+        who.add(threading.get_ident())
+        if len(who) == 2:
+            both.set()
+        both.wait(10)
+        return generate(*args)
+
+    monkeypatch.setattr(jit, "_object_code", noted)
+    jit.compile_kernels(long_kernels(60, 1000.5))
+    assert len(who) == 2
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("bad", [0, 37, 79])
+def test_an_error_in_one_of_several_modules(threads: int, bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jit, "threads", lambda: threads)
+    with pytest.raises(jit.CodegenError, match="LLVM refused"):
+        jit.compile_kernels(long_kernels(80, 2000.5, bad))
+    assert threading.active_count() < 4 + threads
+    assert [call(code, 0.0) for code in jit.compile_kernels(long_kernels(80, 2000.5))] == [2000.5 + k for k in range(80)]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_an_interrupt_ends_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADJOINT_CACHE", "0")
+    monkeypatch.setattr(jit, "threads", lambda: 3)
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    old, before, stopped = signal.signal(signal.SIGALRM, interrupt), threading.active_count(), 0
+    try:
+        for k in range(12):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.004 * (k + 1))
+                jit.compile_kernels(long_kernels(80, 3000.5 + 100 * k))
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                stopped += 1
+            assert threading.active_count() == before
+            codes = jit.compile_kernels(long_kernels(80, 3000.5 + 100 * k))
+            assert call(codes[-1], 0.0) == 3079.5 + 100 * k
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert stopped
