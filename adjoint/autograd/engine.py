@@ -18,7 +18,7 @@ from adjoint.trace.aval import aval
 from adjoint.trace.handle import Tensor, blank, pending
 from adjoint.trace.macro import make_handle, remember
 from adjoint.trace.many import bind_all
-from adjoint.trace.pieces import are_cut
+from adjoint.trace.pieces import apart, are_cut
 from adjoint.trace.recorder import flush, local, record, refresh_special
 from adjoint.trace.state import changing, several, warn
 from adjoint.trace.trie import Macro, Sums
@@ -150,8 +150,8 @@ def _end_pieces(tr: Any, walk: Reverse) -> None:
     """End the trace after a derivative of a loop that was cut in pieces: what follows, which may be the same loop once
     more, then begins where it began before, is cut at the same steps, and finds its programs."""
     ended = [hist.node for hist in walk.histories.values()] if walk.past and not tr.eager else []
-    tr.pieces = any([are_cut(node) for node in ended])
-    if any([node.cut for node in ended]):
+    tr.pieces = any([are_cut(node) for node in ended]) or (walk.past and walk.line in apart and not tr.eager)
+    if tr.pieces or any([node.cut for node in ended]):
         flush(tr)
 
 

@@ -19,11 +19,11 @@ from adjoint.trace.handle import Tensor, blank
 from adjoint.trace.history import History
 from adjoint.trace.macro import make_handle, remember
 from adjoint.trace.many import bind_all
-from adjoint.trace.pieces import are_cut
+from adjoint.trace.pieces import LEAST, apart, are_cut
 from adjoint.trace.recorder import flush, local
 from adjoint.trace.trie import Step, bound_slots
 
-LONG = 512  # steps of a trace beyond which it is not extended by the derivative of another
+LONG = 512  # steps of a trace beyond which it is usually not extended by the derivative of another
 
 
 class Segment:
@@ -45,7 +45,7 @@ class Segment:
 def through(walk: Reverse, hist: History) -> bool:
     """Take a walk through one trace, by memory where it is known; False if it has to be taken anew every time."""
     tr = local.trace
-    if hist.trace is None and tr.node.depth >= (hist.node.cut.least if are_cut(hist.node) else LONG):
+    if hist.trace is None and tr.node.depth >= limit(walk, hist):
         flush(tr)
     if tr.eager or tr.flush_after or hist.payload or hist.freed or walk.relevant is not None or walk.wanted is not None:
         return False
@@ -54,6 +54,7 @@ def through(walk: Reverse, hist: History) -> bool:
             return False
     elif hist.trace is not None:
         return False
+    tr.walked = tr.id, (walk.line, walk.number)
     hist._revived = (0, {})  # else the steps would depend on what an earlier walk has brought back
     mine = walk.cotangents[hist.id]
     positions = {id(t): p for p, t in enumerate(hist.inputs)}
@@ -70,6 +71,13 @@ def through(walk: Reverse, hist: History) -> bool:
             return True
     finish(walk, hist, known)
     return True
+
+
+def limit(walk: Reverse, hist: History) -> int:
+    """Steps of a trace beyond which it is not extended by the derivative of an ended one."""
+    if are_cut(hist.node):
+        return hist.node.cut.least
+    return LEAST[0] if walk.line in apart else LONG
 
 
 def first_time(walk: Reverse, hist: History, key: tuple) -> Segment | None:
@@ -208,6 +216,7 @@ def finish(walk: Reverse, hist: History, known: Segment) -> None:
     inputs = hist.inputs
     for p, slot, a in known.sums:
         leaf = inputs[p]
+        walk.leaves.pop(id(leaf), None)  # last again, as after `first_time`: later segments bind the sums in this order
         walk.leaves[id(leaf)] = leaf, make_handle(tr, slot, a)
     if known.passed:
         walk.pythonic = True

@@ -24,6 +24,7 @@ from adjoint.trace.handle import Tensor
 from adjoint.trace.history import History
 from adjoint.trace.lower import KEEP_NOTHING
 from adjoint.trace.recorder import Trace, local, record
+from adjoint.trace.state import new_id, user_frame
 from adjoint.trace.trie import Num, Step
 
 REAL_RULES = frozenset("cholesky slogdet eigh svd qr".split())  # derivative rules without the conjugates
@@ -73,6 +74,8 @@ class Reverse:
         self.leaf_hooks = True
         self.pythonic = False  # met a hook or a custom function: cannot be a macro
         self.past = False  # went through a trace that has ended
+        self.number = new_id()
+        self.line = user_frame()  # from which it was called
         self.freed: dict[int, set[int]] = {}
         self.relevant: dict[int, set[int]] | None = None
         self.through: Any = None  # takes the walk through one history by memory; False where it cannot

@@ -384,7 +384,8 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         over = bool(keep) and lower.is_spent(tr.node, keep)  # then no backward will ask for anything
         wanted = lower.slots_to_save(tr.node, keep) if keep and not over else ()
         saved = tuple(s for s in wanted if s not in key)
-        program, seconds = compile_recorded(lower.Recorded(tr.node, (*canonical, *saved)), pieces.may_be_rare(tr.node))
+        walked = tr.walked[1] if tr.walked[0] == tr.id else None
+        program, seconds = compile_recorded(lower.Recorded(tr.node, (*canonical, *saved)), pieces.may_be_rare(tr.node, walked))
         held = frozenset(wanted) & frozenset(key)
         spent = over and sum([b.nbytes for b in tr.buffers]) > SMALL_VIEW
         behind = frozenset() if over else inputs_behind(tr.node, keep)
@@ -392,7 +393,7 @@ def build(tr: Trace, key: tuple, alive: list[Tensor]) -> Compiled:
         counters["programs"] += 1
         why.compiled(tr.node, canonical, saved, compiled.program, seconds)
         programs[canonical] = compiled
-        pieces.note(tr.node, program)
+        pieces.note(tr.node, program, walked)
     if key != canonical:  # the same results in another order of the handles
         order = [0] * len(key)
         for position, k in enumerate(by_slot):

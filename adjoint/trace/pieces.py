@@ -63,7 +63,7 @@ class Family:
 class Seen:
     """What is known of traces that begin alike and are not cut.
 
-    programs: the latest.  learned: how often marks were looked for, in vain.
+    programs: the latest.  learned: how often marks were looked for, in vain; of derivatives, the number of the latest.
     """
 
     __slots__ = ("learned", "programs")
@@ -79,29 +79,60 @@ class Seen:
 
 
 families: dict[tuple[Token, ...], Family] = {}
+apart: dict[Any, None] = {}  # lines of derivatives that go through ended traces one by one, oldest first
 _seen: dict[tuple[Token, ...], Seen] = {}  # by head
+_walks: dict[Any, Seen] = {}  # by the line of a derivative that goes through several traces
 _noting = threading.Lock()
 
 
-def may_be_rare(node: Step) -> bool:
+def may_be_rare(node: Step, walked: tuple[Any, int] | None = None) -> bool:
     """Whether the program of the path to `node`, which is to be made, may be used only once: the last ones were, or it is that
-    of a piece."""
+    of a piece, or of a derivative that is taken apart (`walked` as for `note`)."""
+    if walked is not None and walked[0] in apart:
+        return True
     if node.family or node.depth < SHORT:
         return bool(node.family)
     seen = _seen.get(head_of(node))
     return seen is not None and seen.once()
 
 
-def note(node: Step, program: Any) -> None:
-    """Called with a program that has just been made: count it, and begin to cut such traces if there are too many."""
+def note(node: Step, program: Any, walked: tuple[Any, int] | None = None) -> None:
+    """Called with a program that has just been made: count it, and begin to cut such traces if there are too many.
+
+    walked: the line and number of a derivative of several traces that has come through one in this one.
+    """
     if node.depth < SHORT:
         return
     if not _noting.acquire(blocking=False):  # another thread, or a finalizer within this call: one program less is counted
         return
     try:
         _note(node, program)
+        if walked is not None and node.depth >= LONG:
+            _note_walk(*walked, node, program)
     finally:
         _noting.release()
+
+
+def _note_walk(line: Any, number: int, node: Step, program: Any) -> None:
+    """The derivatives of traces that were ended by reading values (where a router sends its tokens, whether a solver goes on)
+    follow one another in one trace, of which the path is as many as the traces have together. Where none is met again, each is
+    to have a trace of its own."""
+    seen = _walks.get(line)
+    if seen is None:
+        while len(_walks) >= FAMILIES:
+            del _walks[next(iter(_walks))]
+        seen = _walks[line] = Seen()
+    if number == seen.learned:  # one program of each derivative is counted
+        return
+    seen.learned = number
+    if node.programs is not None and len(node.programs) > 1:  # it has come here before, with other tensors alive
+        seen.programs.clear()
+        return
+    seen.programs.append(weakref.ref(program))
+    if seen.once():
+        while len(apart) >= FAMILIES:
+            del apart[next(iter(apart))]
+        apart[line] = None
 
 
 def _note(node: Step, program: Any) -> None:

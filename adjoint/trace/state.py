@@ -68,13 +68,14 @@ class Trace:
     giving: the trace before this one, while it is ended in place of its inputs (`in_place`).
     resumed: it began within the operation that is being recorded, whose operands are bound: it is not cut before that.
     saving: who puts away what its history keeps, within `saved_tensors_hooks` (`autograd.saved`).
+    walked: its number, and the line and number of a derivative of several traces that came through one in it.
     pieces: whether the latest derivative went through traces that were cut in pieces (`pieces`).
     """
 
     __slots__ = (
         "id", "node", "inputs", "buffers", "scalars", "handles", "viewed", "mutated", "grad", "static", "eager",
         "default_dtype", "lowered", "scope", "origins", "payload", "values", "flush_after", "hist", "period",
-        "looked", "whole", "watch", "giving", "trail", "filled", "pieces", "resumed", "saving",
+        "looked", "whole", "watch", "giving", "trail", "filled", "pieces", "resumed", "saving", "walked",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -97,6 +98,7 @@ class Trace:
         self.looked = (0, 0)
         self.trail: list[tuple[int, Any, int]] = []
         self.pieces = self.resumed = False
+        self.walked: tuple[int, tuple[Any, int] | None] = (0, None)
         self.node: Step = _root(True)
         self.start()
 

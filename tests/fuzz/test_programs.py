@@ -91,8 +91,8 @@ def test_traces_may_be_cut_anywhere(trials: int, monkeypatch: pytest.MonkeyPatch
     judge.forget_paths()
     monkeypatch.setattr(pieces, "families", {(): family})
     monkeypatch.setattr(pieces, "ends_here", ends_here)
-    monkeypatch.setattr(pieces, "note", lambda node, program: None)
-    monkeypatch.setattr(pieces, "may_be_rare", lambda node: trials > 0)
+    monkeypatch.setattr(pieces, "note", lambda node, program, walked: None)
+    monkeypatch.setattr(pieces, "may_be_rare", lambda node, walked: trials > 0)
     monkeypatch.setenv("ADJOINT_TRIALS", str(trials))
     before = state.counters["flushes"]
     try:

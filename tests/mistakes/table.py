@@ -90,8 +90,8 @@ MISTAKES = [
     ),
     Mistake(
         "pieces-for-ever", "stale state", "autograd/engine.py",
-        "    tr.pieces = False\n    for t in roots:",
-        "    for t in roots:",
+        "    tr.pieces = False\n    if tr.saving is not None:\n        flush(tr)  # what",
+        "    if tr.saving is not None:\n        flush(tr)  # what",
         "after a loop in pieces, every other model's update is cut in pieces, too",
         added=True,
     ),

@@ -39,7 +39,9 @@ def forget() -> None:
         if root.family:
             state.drop_roots(root.family)
     pieces.families.clear()
+    pieces.apart.clear()
     pieces._seen.clear()
+    pieces._walks.clear()
     bounds.forget_below(state.roots())
 
 
@@ -152,7 +154,32 @@ def looked_at(iterations: int) -> Generator[float, None, Values]:
     return [*values_of(cell), np.array(seen, np.float32)]
 
 
-PROGRAMS: list[Program] = [decoder, decoder_without_gradient, dropped_layers, trees, looked_at]
+def experts(iterations: int) -> Generator[float, None, Values]:
+    """Each layer's router sends every row to one of three networks, as many rows to each as it may be."""
+    rng = np.random.default_rng(8)
+    layers = [[filled(nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 6))) for _ in range(3)] for _ in range(4)]
+    routers, out = [filled(nn.Linear(6, 3)) for _ in range(4)], filled(nn.Linear(6, 2))
+    modules = [*[network for layer in layers for network in layer], *routers, out]
+    opt = optim.AdamW([p for module in modules for p in module.parameters()], lr=1e-2)
+    for _ in range(iterations):
+        x, y = drawn(rng, 7, 6), torch.tensor(rng.integers(0, 2, 7))
+        for router, layer in zip(routers, layers, strict=True):
+            shares = router(x).softmax(-1)
+            chosen, total = shares.argmax(-1), torch.zeros_like(x)
+            for k, network in enumerate(layer):
+                (rows,) = torch.where(chosen == k)
+                if rows.numel():
+                    total = total.index_add(0, rows, network(x[rows]) * shares[rows, k, None])
+            x = x + total
+        loss = F.cross_entropy(out(x), y)
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        yield loss.item()
+    return values_of(*modules)
+
+
+PROGRAMS: list[Program] = [decoder, decoder_without_gradient, dropped_layers, trees, looked_at, experts]
 
 
 def run(program: Program, iterations: int) -> tuple[list[float], list[int], Values]:
@@ -172,7 +199,7 @@ def run(program: Program, iterations: int) -> tuple[list[float], list[int], Valu
 def test_the_same_is_computed(program: Program, trials: None) -> None:
     iterations = 9
     losses, _, values = run(program, iterations)
-    assert pieces.families, "nothing was cut"
+    assert pieces.families or pieces.apart, "nothing was cut"
     with torch.eager():
         expected, _, others = run(program, iterations)
     np.testing.assert_allclose(losses, expected, rtol=1e-4, atol=1e-5)
@@ -181,7 +208,7 @@ def test_the_same_is_computed(program: Program, trials: None) -> None:
 
 
 @compiled_only
-@pytest.mark.parametrize("program", [decoder, dropped_layers, trees], ids=lambda p: p.__name__)
+@pytest.mark.parametrize("program", [decoder, dropped_layers, trees, experts], ids=lambda p: p.__name__)
 def test_soon_hardly_anything_is_new(program: Program) -> None:
     _, counts, _ = run(program, 60)
     assert counts[-1] - counts[-11] < 0.2 * 10 * counts[0], counts
@@ -215,6 +242,32 @@ def test_what_is_the_same_every_time_is_left_whole() -> None:
     step(14)
     assert torch.stats()["programs"] == before
     assert not pieces.families
+
+
+@compiled_only
+def test_derivatives_of_several_traces_stay_together_where_they_recur() -> None:
+    """A value is read at every step, which ends a trace, and the path is the same in every iteration but the first ones."""
+    cell = filled(nn.RNNCell(3, 3))
+    opt = optim.SGD(cell.parameters(), lr=0.1)
+
+    def step(length: int) -> None:
+        h, choice = torch.ones(2, 3), random.Random(length)  # no program of a derivative is met twice in it
+        for _ in range(length):
+            for _ in range(14):
+                h = choice.choice((torch.sin, torch.tanh, torch.sigmoid, torch.cos, torch.atan))(cell(h, h))
+            assert h.sum().item() < 100
+        opt.zero_grad()
+        (h * h).sum().backward()
+        opt.step()
+
+    step(24)
+    assert len(pieces._walks) == 1 and not pieces.apart
+    for length in (3, 4, 5, 6):
+        step(length)
+        programs = torch.stats()["programs"]
+        step(length)
+        assert torch.stats()["programs"] == programs, "what was done once is known"
+    assert not pieces.apart
 
 
 @compiled_only
