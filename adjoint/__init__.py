@@ -13,7 +13,8 @@ from builtins import int as _builtin_int
 from typing import Any as _Any
 
 from adjoint import dtypes as _dtypes
-from adjoint._version import __version__
+from adjoint._version import PYTORCH as _PYTORCH
+from adjoint._version import __version__ as _VERSION
 from adjoint.dtypes import DType as dtype
 from adjoint.dtypes import (
     bfloat16,
@@ -78,6 +79,8 @@ from adjoint.trace.handle import Parameter as _Parameter
 from adjoint.trace.handle import Tensor
 
 _attach()
+
+__version__ = f"{_PYTORCH}+adjoint{_VERSION}"  # as PyTorch's own builds say it: whose names these are, and which build
 
 float = float32
 double = float64

@@ -18,6 +18,7 @@ from importlib import metadata
 from typing import Any
 
 import adjoint as torch
+from adjoint._version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adjoint", description="Tensors and gradients, compiled as they run."
     )
-    parser.add_argument("--version", action="version", version=f"adjoint {torch.__version__}")
+    parser.add_argument("--version", action="version", version=f"adjoint {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
 
     demo = commands.add_parser(
@@ -230,7 +231,7 @@ def _run_script(options: argparse.Namespace) -> int:
 def environment() -> dict[str, Any]:
     """Versions, processor and settings, as they matter for a report of a fault or a measurement."""
     facts: dict[str, Any] = {
-        "adjoint": torch.__version__,
+        "adjoint": __version__,
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
         "system": platform.platform(),
         "numpy": _version("numpy"),

@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import adjoint as torch
+from adjoint._version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -116,10 +117,13 @@ def test_without_llvmlite_numpy_computes_after_one_warning() -> None:
 
 
 def test_version() -> None:
-    assert re.fullmatch(r"\d+\.\d+\.\d+", torch.__version__)
+    """Which of PyTorch's it follows, for programs that ask; and its own."""
+    following, build = torch.__version__.split("+")
+    assert tuple(map(int, following.split("."))) >= (2, 13, 0) and build == f"adjoint{__version__}"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     newest = re.search(r"^## \[(.+?)\]", changes, re.MULTILINE).group(1)
-    assert newest == torch.__version__
+    assert newest == __version__
 
 
 def test_every_file_of_the_package_is_shipped() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import adjoint as torch
+from adjoint._version import __version__
 from adjoint.demo.data import DARKEST, Digits
 from adjoint.viz import graph_svg, heat_map, line_chart
 
@@ -217,7 +217,7 @@ def _engine(outcome: Outcome) -> str:
     )
     return (
         f"<table><tbody>{cells}</tbody></table>"
-        f'<p class="soft" style="margin-top:10px">Adjoint {escape(torch.__version__)}, {machine}: '
+        f'<p class="soft" style="margin-top:10px">Adjoint {escape(__version__)}, {machine}: '
         "counted during training.</p>"
     )
 
