@@ -19,6 +19,7 @@ WIDTH, WORDS, BATCH, LENGTH = 64, 30, 16, 20
 LAYERS, ROWS, KEPT = 12, 32, 0.7
 LEAVES, CLASSES = 25, 2
 BLOCKS, HEADS, TEXT = 4, 4, 64
+EXPERTS = 4
 
 
 def _parts(torch: ModuleType) -> tuple[Any, Any]:
@@ -119,6 +120,38 @@ def trees(torch: ModuleType, data: Arrays) -> Case:
     return training(net, torch.optim.SGD(net.parameters(), lr=0.01), loss_of_next, look=True)
 
 
+# --- a router that sends rows to experts ------------------------------------------------------------------------------------
+
+
+def make_routed(rng: np.random.Generator) -> Arrays:
+    return {"x": rng.normal(size=(64, ROWS, WIDTH)).astype(np.float32), "y": rng.integers(0, 10, (64, ROWS))}
+
+
+def experts(torch: ModuleType, data: Arrays) -> Case:
+    """Two of four networks for every row, which the router chooses: how many rows each has is another number every time."""
+    nn, F = _parts(torch)
+    routers = [nn.Linear(WIDTH, EXPERTS) for _ in range(BLOCKS)]
+    networks = [[nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.SiLU(), nn.Linear(2 * WIDTH, WIDTH)) for _ in range(EXPERTS)] for _ in range(BLOCKS)]
+    head = nn.Linear(WIDTH, 10)
+    net = _filled(torch, *routers, *[network for some in networks for network in some], head)
+    xs, ys, choice = torch.tensor(data["x"]), torch.tensor(data["y"]), random.Random(0)
+
+    def loss_of_next() -> Any:
+        k = choice.randrange(len(xs))
+        x = xs[k]
+        for router, some in zip(routers, networks, strict=True):
+            shares, chosen = router(x).softmax(-1).topk(2)
+            total = torch.zeros_like(x)
+            for number, network in enumerate(some):
+                rows, place = torch.where(chosen == number)
+                if rows.numel():
+                    total = total.index_add(0, rows, network(x[rows]) * shares[rows, place, None])
+            x = x + total
+        return F.cross_entropy(head(x), ys[k])
+
+    return training(net, torch.optim.AdamW(net.parameters(), lr=1e-4), loss_of_next, look=True)
+
+
 # --- text that grows ------------------------------------------------------------------------------------------------------
 
 
@@ -171,5 +204,6 @@ VARIED = (
     _workload("decoder_by_chance", "GRU decoder of 20 words, width 64, batch 16, fed its own word or the right one by chance, SGD step", make_words, decoder, 40),
     _workload("dropped_layers", "12 residual layers of width 64, batch 32, each left out by chance, Adam step", make_rows, dropped, 40),
     _workload("trees", "a network over trees of 5 to 25 leaves, width 64, ever other trees, SGD step", make_nothing, trees, 200),
+    _workload("experts", "4 layers of width 64, batch 32, in each a router that sends every row to 2 of 4 networks, AdamW step", make_routed, experts, 100),
     _workload("growing_text", "63 words of a transformer (4 layers, width 128) that reads the whole text for each", make_nothing, text, 80),
 )
