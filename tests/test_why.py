@@ -208,6 +208,7 @@ def run_text(text: str, node: Any, slots: tuple[int, ...], buffers: list[Any], s
     return [t.numpy().copy() for t in names["trace"](*given)]
 
 
+@pytest.mark.usefixtures("little_effort")
 @pytest.mark.parametrize("record", [pytest.param(r, id=r.name) for r in RECORDS.values() if r.differentiable])
 def test_the_text_of_a_trace_gives_its_values(record: OpRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every operator with its gradient: whatever programs that takes are run beside the texts of their traces."""

@@ -350,36 +350,40 @@ def _from_disk(engine: _Engine, key: bytes) -> Module | None:
 
 
 def _object_codes(engine: _Engine, texts: list[str], level: int) -> list[tuple[list[str], bytes]]:
-    """`_object_code` of several modules, by this thread and others beside it."""
+    """`_object_code` of several modules, by several threads. This one waits for them: interrupts come to it alone."""
+    if len(texts) < 2:
+        return [_object_code(engine, text, engine.machine(level)) for text in texts]
     done: dict[int, tuple[list[str], bytes]] = {}
     failures: list[BaseException] = []
     todo = deque(enumerate(texts))
 
-    def work(machine: Any) -> None:
-        while todo and not failures:
-            try:
-                number, text = todo.popleft()
-            except IndexError:  # another thread was faster
-                return
-            done[number] = _object_code(engine, text, machine)
-
-    def help_out() -> None:
+    def work() -> None:
         try:
-            work(engine.new_machine(level))
+            machine = engine.new_machine(level)
+            while not failures:
+                try:
+                    number, text = todo.popleft()
+                except IndexError:
+                    return
+                done[number] = _object_code(engine, text, machine)
         except BaseException as failure:
             failures.append(failure)
 
-    helpers = [threading.Thread(target=help_out) for _ in range(min(threads(), len(texts)) - 1)]
-    for helper in helpers:
-        helper.start()
+    workers = [threading.Thread(target=work) for _ in range(max(1, min(threads(), len(texts))))]
     try:
-        work(engine.machine(level))
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
     finally:
-        todo.clear()  # after an interrupt
-        for helper in helpers:
-            helper.join()
+        todo.clear()  # after an interrupt: whoever has begun ends the module it is at
+        while alive := [worker for worker in workers if worker.is_alive()]:
+            try:
+                alive[0].join()
+            except KeyboardInterrupt as again:
+                failures.append(again)
     if failures:
-        raise failures[0]
+        raise failures[-1]
     return [done[number] for number in range(len(texts))]
 
 

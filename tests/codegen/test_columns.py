@@ -43,7 +43,7 @@ def test_columns_are_those_of_narrow_pieces(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "columns"),  # one block or more, of at most 8192 columns; and odd ones
-    [("float32", n) for n in (512, 768, 8480, 517, 8193)] + [(dtype, n) for dtype in ("float64", "float16", "int64", "int8", "bool") for n in (517, 768)]
+    [("float32", n) for n in (512, 768, 8480, 517, 8193)] + [(dtype, n) for dtype in ("float64", "float16", "int64", "int8", "bool") for n in (517,)]
 )
 def test_long_columns_are_added_up_by_turns(dtype: str, columns: int) -> None:
     """Pieces of 33 rows, the last one of 11: neither is a number of whole turns."""

@@ -133,7 +133,6 @@ MESSAGES = [
     ("torch.jit.script(3)", ["int"]),
     ("torch.onnx", ["PyTorch has it", "safetensors"]),
     ("x.to_sparse()", ["PyTorch has it"]),
-    ("torch.autograd.graph.saved_tensors_hooks", ["checkpoint"]),
     ("torch.cuda.current_device()", ["is_available"]),
     ("torch.device('nonsense')", ["nonsense", "cpu"]),
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Random programs give the same values and gradients compiled, in reference mode and by PyTorch.
 
-ADJOINT_FUZZ gives the number of programs (300 unless told), ADJOINT_FUZZ_FROM the first seed. A
+ADJOINT_FUZZ gives the number of programs (200 unless told), ADJOINT_FUZZ_FROM the first seed. A
 failure prints the shortest script that still fails. In reference mode there is only PyTorch to
 compare with, so few programs are enough. Many more, in several processes, are run by
 `python -m adjoint.testing.fuzz`.
@@ -28,7 +28,7 @@ from adjoint.trace import pieces, state
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.py"))
 
-COUNT = int(os.environ.get("ADJOINT_FUZZ", "300"))
+COUNT = int(os.environ.get("ADJOINT_FUZZ", "200"))
 FIRST = int(os.environ.get("ADJOINT_FUZZ_FROM", "0"))
 CHUNK = 100
 PIECES = (

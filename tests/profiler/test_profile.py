@@ -599,7 +599,7 @@ def test_units_are_known_for_every_operator(record: OpRecord) -> None:
     """What the schedule is asked for afterwards is what was run: as many units, of the same kinds, in the same order."""
     with profile() as prof:
         for _ in range(2):  # small programs run in NumPy at first
-            for s in record.draw(record.dtypes[-1])[:3]:
+            for s in record.draw(record.dtypes[-1])[:2]:
                 for t in flat(record.run(torch, *tensors(torch, s.args), **tensors(torch, s.options))):
                     t.tolist()
     for lane in prof._kept[0].lanes:
