@@ -107,6 +107,8 @@ def _prepare(name: str, module: ModuleType, threads: int) -> None:
 def versions(modules: dict[str, ModuleType]) -> dict[str, str]:
     """Version of each imported library (the two PyTorch columns are one library)."""
     found = {m.__name__: getattr(m, "__version__", "unreleased") for m in modules.values()}
+    if "adjoint" in found:
+        found["adjoint"] = found["adjoint"].partition("+adjoint")[2]  # its own, after that of PyTorch which it follows
     try:
         import llvmlite
     except ImportError:

@@ -63,6 +63,8 @@ def test_ever_new_shapes_stay_within_the_limits(small: None) -> None:
 def test_programs_that_others_hold_are_not_looked_for_again_and_again(small: None) -> None:
     """The trie does not lead to them, so a walk through it for each new program would end none of them."""
     held: list[Any] = []
+    bounds.sweep(0, 0)
+    others = torch.stats()["living_programs"]  # of code that is kept for every process, such as `runtime.trial`'s
     for n in range(70):
         new_shape(n)[0].tolist()
         held += [c.program for s in bounds._all_steps() for c in list((s.programs or {}).values())]
@@ -72,7 +74,7 @@ def test_programs_that_others_hold_are_not_looked_for_again_and_again(small: Non
     for n in range(100, 200):
         new_shape(n)[0].tolist()
     assert 0 < bounds.counters["sweeps"] - before <= 6
-    assert torch.stats()["living_programs"] <= 61 + len({*held})
+    assert torch.stats()["living_programs"] <= 61 + len({*held}) + others
     assert len(bounds._all_steps()) > 60  # what is new is kept meanwhile
 
 
