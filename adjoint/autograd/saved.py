@@ -140,11 +140,12 @@ class Packed:
         """Give the history everything back, for a walk, if it has it not."""
         if not self.away:
             return
-        self.away = False
-        for slot, (packed, a) in self.values.items():
-            hist.values[slot] = self.buffer_of(packed, a)
-        for position, (packed, a) in self.inputs.items():
-            hist.buffers[position] = self.buffer_of(packed, a)
+        values = {slot: self.buffer_of(packed, a) for slot, (packed, a) in self.values.items()}
+        inputs = {position: self.buffer_of(packed, a) for position, (packed, a) in self.inputs.items()}
+        hist.values.update(values)
+        for position, data in inputs.items():
+            hist.buffers[position] = data
+        self.away = False  # last: all of it is asked for again where a hook has raised
 
     def close(self, hist: History, again: bool) -> None:
         """After a walk: there may be another, or none."""

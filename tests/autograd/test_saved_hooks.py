@@ -256,6 +256,27 @@ def test_what_unpack_may_not_return(unpack: Any, kind: type[Exception], message:
     assert a.grad.tolist() == [2.0] * 3
 
 
+def test_an_unpack_hook_that_raises_once() -> None:
+    """What it has not given back is asked for again by the next backward."""
+    calls: list[int] = []
+
+    def unpack(t: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 2:
+            raise ZeroDivisionError("the disk is busy")
+        return t
+
+    a, b = drawn(3), drawn(3, seed=1)
+    with graph.saved_tensors_hooks(lambda t: t.clone(), unpack):
+        y = (a * b).sum()
+    with pytest.raises(ZeroDivisionError, match="busy"):
+        y.backward()
+    assert a.grad is None and b.grad is None
+    y.backward()
+    np.testing.assert_allclose(a.grad.numpy(), b.detach().numpy(), rtol=1e-6)
+    np.testing.assert_allclose(b.grad.numpy(), a.detach().numpy(), rtol=1e-6)
+
+
 def test_a_hook_that_raises() -> None:
     def pack(t: torch.Tensor) -> None:
         raise ZeroDivisionError("not this one")
