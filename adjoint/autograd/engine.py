@@ -19,7 +19,7 @@ from adjoint.trace.handle import Tensor, blank, pending
 from adjoint.trace.macro import make_handle, remember
 from adjoint.trace.many import bind_all
 from adjoint.trace.pieces import apart, are_cut
-from adjoint.trace.recorder import flush, local, record, refresh_special
+from adjoint.trace.recorder import Trace, flush, local, record, refresh_special
 from adjoint.trace.state import changing, several, warn
 from adjoint.trace.trie import Macro, Sums
 from adjoint.trace.views import assign, is_elsewhere, point
@@ -100,10 +100,7 @@ def backward(
     seeds += [None] * (len(roots) - len(seeds))
     keep = create_graph if retain_graph is None else retain_graph
     chosen = None if inputs is None else tensors_of(inputs)
-    tr = local.trace
-    tr.pieces = False
-    if tr.saving is not None:
-        flush(tr)  # what is recorded so far is put away, and given back
+    tr = _begin()
     for t in roots:
         _check_root(t)
     if keep and tr.node.depth >= segments.LONG and not tr.origins and not tr.eager:
@@ -144,6 +141,15 @@ def backward(
             return
     accumulate(distinct(pairs, seeds), create_graph)
     _end_pieces(tr, walk)
+
+
+def _begin() -> Trace:
+    """This thread's trace, before a derivative."""
+    tr = local.trace
+    tr.pieces = False
+    if tr.saving is not None:
+        flush(tr)  # what is recorded so far is put away, and given back
+    return tr
 
 
 def _end_pieces(tr: Any, walk: Reverse) -> None:
@@ -517,10 +523,7 @@ def gradients(
 
     hooks: run those of leaves. False for who passes the gradients on to the leaves by another walk, which runs them.
     """
-    tr = local.trace
-    tr.pieces = False
-    if tr.saving is not None:
-        flush(tr)
+    tr = _begin()
     key = None
     if not tr.eager:
         slots = bind_all(tr, (*roots, *chosen, *(g for g in seeds if g is not None)))

@@ -63,14 +63,14 @@ class Family:
 class Seen:
     """What is known of traces that begin alike and are not cut.
 
-    programs: the latest.  learned: how often marks were looked for, in vain; of derivatives, the number of the latest.
+    programs: the latest.  learned: how often marks were looked for, in vain.  walk: number of the derivative that was counted last.
     """
 
-    __slots__ = ("learned", "programs")
+    __slots__ = ("learned", "programs", "walk")
 
     def __init__(self) -> None:
         self.programs: deque[weakref.ref[Any]] = deque(maxlen=TRIES)
-        self.learned = 0
+        self.learned = self.walk = 0
 
     def once(self) -> bool:
         """Whether there are so many programs, none of which was used again."""
@@ -119,20 +119,24 @@ def _note_walk(line: Any, number: int, node: Step, program: Any) -> None:
     to have a trace of its own."""
     seen = _walks.get(line)
     if seen is None:
-        while len(_walks) >= FAMILIES:
-            del _walks[next(iter(_walks))]
+        _make_room(_walks)
         seen = _walks[line] = Seen()
-    if number == seen.learned:  # one program of each derivative is counted
+    if number == seen.walk:  # one program of each derivative is counted
         return
-    seen.learned = number
+    seen.walk = number
     if node.programs is not None and len(node.programs) > 1:  # it has come here before, with other tensors alive
         seen.programs.clear()
         return
     seen.programs.append(weakref.ref(program))
     if seen.once():
-        while len(apart) >= FAMILIES:
-            del apart[next(iter(apart))]
+        _make_room(apart)
         apart[line] = None
+
+
+def _make_room(table: dict[Any, Any]) -> None:
+    """For one more; what was entered first goes."""
+    while len(table) >= FAMILIES:
+        del table[next(iter(table))]
 
 
 def _note(node: Step, program: Any) -> None:
@@ -144,8 +148,7 @@ def _note(node: Step, program: Any) -> None:
     head = head_of(node)
     seen = _seen.get(head)
     if seen is None:
-        while len(_seen) >= FAMILIES:
-            del _seen[next(iter(_seen))]
+        _make_room(_seen)
         seen = _seen[head] = Seen()
     seen.programs.append(weakref.ref(program))
     if node.depth >= LONG and seen.learned < MOST_MARKS and seen.once():
