@@ -23,7 +23,7 @@ loop from which anything could be moved). The IR that reaches this module is alr
 free of duplicates, so no IR pass pays for itself; what matters (strength reduction, hoisting of
 constants, scheduling, register allocation) is part of code generation. Hence: no IR passes, level
 1, and level 0 for long functions without a branch. An empty module costs 0.75 ms, which is why the
-kernels of a program share one.
+kernels of a program share one, or a few that several threads compile.
 
 Object code is loaded by LLJIT with JITLink: MCJIT loads an object 0.05 ms faster, but may put code
 and constants further apart than the small code model can reach.
@@ -294,7 +294,7 @@ class _Engine:
         if not llvm:
             raise RuntimeError("native code needs llvmlite: pip install llvmlite")
         self.llvm = llvm
-        self.target, self._create = _describe_machine(llvm)
+        self.target, self.new_machine = _describe_machine(llvm)
         # Everything besides the IR that code depends on. The flags act through the IR today; they
         # are named so that one which does not can never bring back the wrong code.
         self.settings = (
@@ -316,14 +316,10 @@ class _Engine:
             self._machines[level] = self.new_machine(level)
         return self._machines[level]
 
-    def new_machine(self, level: int) -> Any:
-        """Another one, for another thread."""
-        return self._create(level)
-
     def load(self, names: Sequence[str], code: bytes, key: bytes, compiled: bool) -> Module:
         """Put object code into executable memory, in a library of its own."""
         if self._count % _LIBRARIES == 0:
-            self._jit = self.llvm.create_lljit_compiler(self._create(1), use_jit_link=True)
+            self._jit = self.llvm.create_lljit_compiler(self.new_machine(1), use_jit_link=True)
         self._count += 1
         counters.modules += 1
         builder = self.llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
