@@ -248,7 +248,10 @@ def set_default_tensor_type(t: _Any) -> None:
     torch.float64
     >>> torch.set_default_tensor_type("torch.FloatTensor")
     """
-    chosen = next((d for d, name in _dtypes.LEGACY.items() if t == f"torch.{name}Tensor"), None) if isinstance(t, str) else getattr(t, "dtype", None)
+    if isinstance(t, str):
+        chosen = _dtypes.TENSOR_TYPES.get(t.removeprefix("torch.")) if t.startswith("torch.") else None
+    else:
+        chosen = getattr(t, "dtype", None)
     if chosen is None:
         raise TypeError(f"invalid type object: set_default_tensor_type expects torch.FloatTensor or torch.DoubleTensor, got {t!r}")
     set_default_dtype(chosen)
@@ -412,11 +415,8 @@ _LAZY_NAMES = {
 _OTHER_NAMES = {"lu": "packed_lu"}  # those that these have in their modules
 
 
-_TENSOR_TYPES = {f"{_legacy}Tensor" for _dtype, _legacy in _dtypes.LEGACY.items() if not _dtype.is_complex and _legacy[:2] != "UI"}
-
-
 def __getattr__(name: str) -> _Any:
-    if name in _TENSOR_TYPES:
+    if name in _dtypes.TENSOR_TYPES:
         from adjoint.methods.typed import tensor_type
 
         globals()[name] = tensor_type(name)
@@ -433,7 +433,7 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list:
-    return sorted({*globals(), *_LAZY_MODULES, *_LAZY_NAMES, *_TENSOR_TYPES})
+    return sorted({*globals(), *_LAZY_MODULES, *_LAZY_NAMES, *_dtypes.TENSOR_TYPES})
 
 
 __all__ = ["Size", "Tensor", "allclose", "bool", "device", "dtype", "equal", "float32", "float64", "int16", "int32", "int64", "int8", "uint8"]

@@ -89,6 +89,8 @@ LEGACY = {
     uint32: "UInt32", uint64: "UInt64", float16: "Half", bfloat16: "BFloat16", float32: "Float", float64: "Double",
     complex64: "ComplexFloat", complex128: "ComplexDouble",
 }  # fmt: skip
+# `torch.FloatTensor` and its like, by name
+TENSOR_TYPES = {f"{name}Tensor": dtype for dtype, name in LEGACY.items() if not dtype.is_complex and name[:2] != "UI"}
 
 
 def by_name(name: str) -> DType:

@@ -45,5 +45,5 @@ def tensor_type(name: str) -> TensorType:
     >>> torch.LongTensor([1, 2]), torch.FloatTensor(2, 3).shape, isinstance(torch.ones(1), torch.FloatTensor)
     (tensor([1, 2]), torch.Size([2, 3]), True)
     """
-    dtype = next(d for d, legacy in dtypes.LEGACY.items() if name == f"{legacy}Tensor")
+    dtype = dtypes.TENSOR_TYPES[name]
     return TensorType(name, (), {"dtype": dtype, "__module__": "torch", "__doc__": f"Tensors of {dtype}; see `torch.tensor`."})
