@@ -6,7 +6,6 @@ Tensors that are sent to another process are copied; `Tensor.share_memory_` make
 from __future__ import annotations
 
 import multiprocessing
-from multiprocessing import *  # noqa: F403
 from typing import Any
 
 

@@ -7,7 +7,7 @@ Everything here uses the public tensor interface only.
 
 from importlib import import_module
 
-from adjoint.nn import attention, functional, init, parameter, utils  # noqa: F401
+from adjoint.nn import functional, init, parameter, utils  # noqa: F401
 from adjoint.nn.activations import *  # noqa: F403
 from adjoint.nn.adaptive import *  # noqa: F403
 from adjoint.nn.containers import *  # noqa: F403
@@ -29,8 +29,8 @@ from adjoint.nn.transformer import *  # noqa: F403
 
 
 def __getattr__(name: str) -> object:
-    if name == "modules":
-        return import_module("adjoint.nn.modules")
+    if name in ("attention", "modules"):
+        return import_module(f"adjoint.nn.{name}")
     from adjoint.absent import absent
 
     raise absent(__name__, name, globals())
