@@ -132,6 +132,14 @@ FLAGS: dict[str, Flag] = {
             "and none was used again; 0 compiles at once",
         ),
         Flag(
+            "ADJOINT_SHARED_SIZES",
+            _count,
+            1,
+            "kernels that differ in sizes alone are one from the second program with such a kernel on; 0 compiles each for "
+            "itself, 2 lets all of them read all their sizes",
+            True,
+        ),
+        Flag(
             "ADJOINT_NUM_THREADS",
             _count,
             0,

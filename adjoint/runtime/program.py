@@ -99,12 +99,13 @@ class Program:
             if self._built is not None:
                 return self._built
             from adjoint.runtime.scheduled import Scheduled
+            from adjoint.runtime.sizes import shared
 
             began, llvm = time.perf_counter(), jit.counters.compile_seconds
             if self._raw:
                 self._graph, self._raw = _simplified(self.graph), False
             scheduled = Scheduled(self.graph, self.n_inputs, self.apart)
-            codes = jit.compile_kernels(scheduled.texts)
+            codes = jit.compile_kernels(shared(scheduled.texts, scheduled.plan))
             built = Ready(scheduled.plan, codes)
             if self.apart:
                 built.scheduled = scheduled

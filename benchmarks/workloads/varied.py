@@ -19,6 +19,7 @@ WIDTH, WORDS, BATCH, LENGTH = 64, 30, 16, 20
 LAYERS, ROWS, KEPT = 12, 32, 0.7
 LEAVES, CLASSES = 25, 2
 BLOCKS, HEADS, TEXT = 4, 4, 64
+VOCABULARY, LONGEST = 65, 128
 EXPERTS = 4
 
 
@@ -152,11 +153,11 @@ def experts(torch: ModuleType, data: Arrays) -> Case:
     return training(net, torch.optim.AdamW(net.parameters(), lr=1e-4), loss_of_next, look=True)
 
 
-# --- text that grows ------------------------------------------------------------------------------------------------------
+# --- text of any length ---------------------------------------------------------------------------------------------------
 
 
-def text(torch: ModuleType, data: Arrays) -> Case:
-    """A transformer that reads the whole text for every word."""
+def _transformer(torch: ModuleType, most: int) -> Any:
+    """A transformer that reads texts of up to so many words, and scores what it has read."""
     nn, F = _parts(torch)
     width = 128
 
@@ -173,24 +174,55 @@ def text(torch: ModuleType, data: Arrays) -> Case:
             x = x + self.mixed(seen)
             return x + self.wide(self.second(x))
 
-    words, places, blocks = nn.Embedding(65, width), nn.Embedding(TEXT, width), [Block() for _ in range(BLOCKS)]
-    last, head = nn.LayerNorm(width), nn.Linear(width, 65)
-    _filled(torch, words, places, *blocks, last, head)
+    words, places, blocks = nn.Embedding(VOCABULARY, width), nn.Embedding(most, width), [Block() for _ in range(BLOCKS)]
+    last, head = nn.LayerNorm(width), nn.Linear(width, VOCABULARY)
+
+    def read(text: Any) -> Any:
+        x = words(text) + places(torch.arange(text.shape[1]))
+        for block in blocks:
+            x = block(x)
+        return x
+
+    def scores(x: Any) -> Any:
+        return head(last(x))
+
+    net = _filled(torch, words, places, *blocks, last, head)
+    net.read, net.scores = read, scores
+    return net
+
+
+def text(torch: ModuleType, data: Arrays) -> Case:
+    """A transformer that reads the whole text for every word."""
+    net = _transformer(torch, TEXT)
 
     def generate() -> Results:
         found = torch.zeros(1, 1, dtype=torch.int64)
         with torch.no_grad():
             while found.shape[1] < TEXT:
-                x = words(found) + places(torch.arange(found.shape[1]))
-                for block in blocks:
-                    x = block(x)
-                scores = head(last(x[:, -1]))
+                scores = net.scores(net.read(found)[:, -1])
                 found = torch.cat([found, scores.argmax(-1, keepdim=True)], 1)
                 if found[0, -1].item() < 0:  # an end of the text, which is asked for after every word
                     break
         return [found.numpy(), scores.numpy()]
 
     return repeatable(generate)
+
+
+def make_texts(rng: np.random.Generator) -> Arrays:
+    return {"text": rng.integers(0, VOCABULARY, (12, LONGEST + 1))}
+
+
+def lengths(torch: ModuleType, data: Arrays) -> Case:
+    """The same transformer, trained on batches of texts that are cut to another length every time."""
+    _, F = _parts(torch)
+    net, texts, choice = _transformer(torch, LONGEST), torch.tensor(data["text"]), random.Random(0)
+
+    def loss_of_next() -> Any:
+        length = choice.randint(LONGEST // 4, LONGEST)
+        scores = net.scores(net.read(texts[:, :length]))
+        return F.cross_entropy(scores.reshape(-1, VOCABULARY), texts[:, 1 : length + 1].reshape(-1))
+
+    return training(net, torch.optim.SGD(net.parameters(), lr=0.01), loss_of_next, look=True)
 
 
 def _workload(name: str, title: str, make: Any, build: Any, steps: int) -> Workload:
@@ -206,4 +238,5 @@ VARIED = (
     _workload("trees", "a network over trees of 5 to 25 leaves, width 64, ever other trees, SGD step", make_nothing, trees, 200),
     _workload("experts", "4 layers of width 64, batch 32, in each a router that sends every row to 2 of 4 networks, AdamW step", make_routed, experts, 100),
     _workload("growing_text", "63 words of a transformer (4 layers, width 128) that reads the whole text for each", make_nothing, text, 80),
+    _workload("lengths", "transformer of 4 layers, width 128, batch 12, texts of 32 to 128 words, another length every time, SGD step", make_texts, lengths, 40),
 )

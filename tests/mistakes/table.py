@@ -311,6 +311,18 @@ MISTAKES = [
         added=True,
     ),
     Mistake(
+        "size-of-another-kernel", "missing condition", "runtime/sizes.py",
+        "return self.groups if all([numbers[p] == numbers[group[0]] for group in self.groups for p in group]) else None",
+        "return self.groups",
+        "a kernel for two sizes that were equal so far is taken for others, of which one is read for both",
+    ),
+    Mistake(
+        "size-left-in-the-text", "missing condition", "runtime/sizes.py",
+        "if any([n != m and place not in read for",
+        "if any([n != m and place not in read and place < 0 for",
+        "a kernel for batches of several lengths is taken for rows of another width",
+    ),
+    Mistake(
         "plan-of-old-sources", "missing part of a key", "runtime/plan_cache.py",
         "l2_bytes(), _package())",
         "l2_bytes())",

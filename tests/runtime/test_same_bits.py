@@ -20,9 +20,10 @@ import pytest
 
 import adjoint as torch
 import adjoint.nn.functional as F
-from adjoint.runtime import pool
+from adjoint.runtime import jit, pool
 from adjoint.testing.operators import RECORDS, OpRecord
 from adjoint.testing.operators.record import flat, tensors
+from adjoint.trace import bounds, state
 
 COUNTS = (1, 2, 4)
 compiled_only = pytest.mark.skipif(torch.is_eager(), reason="reference mode has no threads of its own")
@@ -129,6 +130,24 @@ def test_any_number_of_threads_gives_the_same_bits(name: str, monkeypatch: pytes
     for count, runs in zip(COUNTS, seen, strict=True):
         for run in runs:
             assert run == seen[0][0], f"{name}: other bits with {count} threads"
+
+
+@compiled_only
+@pytest.mark.parametrize("name", LARGE)
+def test_kernels_that_read_all_their_sizes_compute_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers in a kernel's text may as well come from its table, which is how one kernel serves many sizes."""
+    texts: list[str] = []
+    compile_kernels = jit.compile_kernels
+    monkeypatch.setattr(jit, "compile_kernels", lambda new: texts.extend([text for _, text, _ in new]) or compile_kernels(new))
+    monkeypatch.setenv("ADJOINT_CACHE", "0")
+    seen = []
+    for setting in ("0", "2"):
+        monkeypatch.setenv("ADJOINT_SHARED_SIZES", setting)
+        texts.clear()
+        bounds.forget_below(state.roots())
+        seen.append(bits(LARGE[name]()))
+        assert any(["%size0" in text for text in texts]) == (setting == "2")
+    assert seen[0] == seen[1]
 
 
 @compiled_only
