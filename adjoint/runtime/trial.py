@@ -22,7 +22,7 @@ from adjoint.runtime.contractions import operations
 from adjoint.runtime.memory import Buffer
 
 # seconds, on one core of a server
-COMPILE = 1e-3  # what is made ready for one operation; 0.4 to 2 were measured
+COMPILE = 5e-4  # what is made ready for one operation; 0.3 to 1 ms were measured, where most kernels serve many sizes
 CALL = 6e-6  # NumPy, for one operation
 ELEMENT = {"pointwise": 3e-9, "reduce": 2e-9, "movement": 0.0, "create": 1e-9, "index": 1e-8, "scan": 1e-8, "order": 1e-7}
 SLOW = {"random_bits": 1e-7, "convolve": 1e-8}  # an element; convolutions copy all windows
