@@ -77,7 +77,7 @@ class _Convolution:
         em, p, plan = self.em, self.p, self.plan
         y, scratch = (3, 4) if p.bias else (2, 3)
         self.x = buffer_address(em, Operand(0, 0, 0, 1))
-        self.weights = buffer_address(em, Operand(1 if plan.along else scratch, 0, 0, 1))
+        self.weights = buffer_address(em, p.weights if plan.along else Operand(scratch, 0, 0, 1))
         bias = buffer_address(em, Operand(2, 0, 0, 1)) if p.bias else None
         if not plan.in_place:
             slabs = buffer_address(em, Operand(scratch, 0, 0, 1, offset=self.packed_bytes))

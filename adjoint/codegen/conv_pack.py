@@ -31,6 +31,9 @@ from adjoint.codegen.squares import turned
 from adjoint.schedule.expr import merged_axes
 
 
+_WRITTEN_OUT = 16  # steps of a short run, which need no loop
+
+
 def _runs(p: Problem) -> tuple[list[tuple[int, int]], int, int]:
     """The axes of the sum in w as (extent, stride), outermost first, merged where they lie one behind the other.
 
@@ -57,7 +60,7 @@ def pack_weights(name: str, p: Problem, plan: Plan, scratch: int) -> tuple[Phase
         pieces *= n
     total = p.groups * across * pieces
     group = max(1, LEAST_WORK // 16 // (length * width))
-    source, target = buffer_address(em, Operand(1, 0, 0, 1)), buffer_address(em, Operand(scratch, 0, 0, 1))
+    source, target = buffer_address(em, p.weights), buffer_address(em, Operand(scratch, 0, 0, 1))
     with loop(em, "%lo", "%hi") as block:
         first = times(em, block, group)
         with loop(em, first, minimum(em, em.op(f"add i64 {first}, {group}"), total)) as number:
@@ -83,11 +86,17 @@ def _panel(
         o = minimum(em, o, p.outputs - 1) if p.outputs % plan.width else o
         line = element_address(em, shape, source, times(em, o, p.w_strides[1]))
         into = element_address(em, shape, to, lane)
+
+        def copy(at: str, here: str) -> None:
+            value = em.op(f"load {shape.element}, ptr {element_address(em, shape, line, at)}, align {shape.itemsize}")
+            em.line(f"store {shape.element} {value}, ptr {element_address(em, shape, into, here)}, align {shape.itemsize}")
+
+        if length <= _WRITTEN_OUT:
+            for number in range(length):
+                copy(str(number * step), str(number * plan.width))
+            return
         with loop(em, "0", str(length)) as k:
-            at = element_address(em, shape, line, times(em, k, step))
-            value = em.op(f"load {shape.element}, ptr {at}, align {shape.itemsize}")
-            here = element_address(em, shape, into, times(em, k, plan.width))
-            em.line(f"store {shape.element} {value}, ptr {here}, align {shape.itemsize}")
+            copy(times(em, k, step), times(em, k, plan.width))
 
 
 def _transposed_panel(

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from adjoint.codegen.gemm_words import ELEMENTS, LEAST_WORK
+from adjoint.codegen.gemm_words import ELEMENTS, LEAST_WORK, Operand
 
 PANEL_SHARE = 1 << 18  # bytes of one panel of weights that stay in the L2 cache while positions pass by
 SLAB_SHARE = 1 << 18  # bytes of padded input that one unit of work copies for itself
@@ -26,7 +26,7 @@ class Problem:
 
     images, groups, channels and outputs (per group) are n, g, c and o. sizes, kernel, positions: extents of x, w and y
     along each spatial axis.  x_strides: element strides of (n, g, c, *axes) in x.  w_strides: of (g, o, c, *axes) in w.
-    y is contiguous. bias: whether a number is added for each (g, o).
+    y is contiguous. bias: whether a number is added for each (g, o).  w_offset: elements of w's memory before w[0, 0, 0, 0].
     """
 
     dtype: str
@@ -43,6 +43,7 @@ class Problem:
     x_strides: tuple[int, ...]
     w_strides: tuple[int, ...]
     bias: bool = False
+    w_offset: int = 0
 
     @property
     def itemsize(self) -> int:
@@ -55,6 +56,11 @@ class Problem:
     @property
     def area(self) -> int:
         return math.prod(self.positions)
+
+    @property
+    def weights(self) -> Operand:
+        """Buffer 1, where w begins."""
+        return Operand(1, 0, 0, 1, offset=self.w_offset * self.itemsize)
 
     @property
     def work(self) -> int:

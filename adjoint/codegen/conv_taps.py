@@ -106,7 +106,7 @@ class _Taps:
 
     def write(self, name: str) -> Phase:
         em, p, plan = self.em, self.p, self.plan
-        self.x, self.w, self.y = (buffer_address(em, Operand(k, 0, 0, 1)) for k in range(3))
+        self.x, self.w, self.y = (buffer_address(em, o) for o in (Operand(0, 0, 0, 1), p.weights, Operand(2, 0, 0, 1)))
         total = p.images * p.groups * math.prod(plan.units)
         with loop(em, "%lo", "%hi") as block:
             first = times(em, block, plan.group)

@@ -46,7 +46,7 @@ class Outputs:
         """exact: addresses a byte for each output channel, whether it is computed by the definition."""
         self.em, self.shape, self.p, self.plan, self.inputs = em, shape, p, plan, inputs
         self.products, self.y, self.exact = products, y, exact
-        self.weights = buffer_address(em, Operand(1, 0, 0, 1))
+        self.weights = buffer_address(em, p.weights)
         self.bias = buffer_address(em, Operand(2, 0, 0, 1)) if p.bias else None
         self.vec = vector_type(shape.element, shape.lanes)
         self.check = element_address(em, shape, inputs.to, str(plan.check_at))

@@ -41,7 +41,7 @@ def weights_kernel(name: str, p: Problem, plan: WinogradPlan) -> Phase:
     em, scratch = Emitter(), 4 if p.bias else 3
     shape = Shape("float", p.itemsize, plan.rows, 1, 0, 0, 0)
     vec = vector_type(shape.element, shape.lanes)
-    source, target = buffer_address(em, Operand(1, 0, 0, 1)), buffer_address(em, Operand(scratch, 0, 0, 1))
+    source, target = buffer_address(em, p.weights), buffer_address(em, Operand(scratch, 0, 0, 1))
     claims, marks = (buffer_address(em, Operand(scratch, 0, 0, 1, offset=n)) for n in (plan.claims_at, plan.marks_at))
     sizes, largest = (em.op(f"alloca {vec}, align 64") for _ in range(2))
     with loop(em, "%lo", "%hi") as panel:

@@ -85,6 +85,8 @@ def _to_input(g: Tensor, x: Tensor, w: Tensor, attrs: tuple) -> Tensor:
 def _to_weight(g: Tensor, x: Tensor, w: Tensor, attrs: tuple) -> Tensor:
     strides, lo, _, steps, dilations, groups = attrs
     kernel, sizes = tuple(w._aval.shape[2:]), tuple(x._aval.shape[2:])
+    if max(steps) > 1 and max(strides) == 1:
+        return _to_weight_of_spread(g, x, w, attrs)
     x = conj(x)
     # (N, G C) as (C, G N): channels of a group are images now, and images its channels.
     order = (2, 1, 0, *range(3, 3 + len(kernel)))
@@ -92,6 +94,21 @@ def _to_weight(g: Tensor, x: Tensor, w: Tensor, attrs: tuple) -> Tensor:
     have = [spread_length(n, s) for n, s in zip(sizes, steps, strict=True)]
     back = _fitting(kernel, dilations, g._aval.shape[2:], strides, have, lo)
     return _swapped(record("convolve", (turned, _swapped(g, 0)), (dilations, lo, back, steps, strides, groups)), 0)
+
+
+def _to_weight_of_spread(g: Tensor, x: Tensor, w: Tensor, attrs: tuple) -> Tensor:
+    """Where the elements of x lie `steps` apart and strides are 1, the sum over p has few terms that are not zero. Over the elements
+    of x, with p = j i - k d + lo, it is g[j i - k d + lo] x[j]: a convolution of g with x as its kernel, which comes out turned around."""
+    _, lo, _, steps, dilations, groups = attrs
+    kernel = tuple(w._aval.shape[2:])
+    front = tuple((k - 1) * d - a for k, d, a in zip(kernel, dilations, lo, strict=True))
+    back = _fitting(kernel, dilations, x._aval.shape[2:], steps, g._aval.shape[2:], front)
+    # (N, G O) as (O, G N), and (N, G C) as (G C, N): what w has for each channel of g and of x
+    spread = (2, 1, 0, *range(3, 3 + len(kernel)))
+    images = _joined(record("permute", (_split(g, 1, groups),), spread), 1) if groups > 1 else _swapped(g, 0)
+    found = record("convolve", (images, _swapped(conj(x), 0)), (dilations, front, back, (1,) * len(kernel), steps, groups))
+    found = _joined(_swapped(_split(found, 1, groups), 0), 0) if groups > 1 else found
+    return record("flip", (found,), tuple(range(2, 2 + len(kernel))))
 
 
 __all__ = ["convolve_forward", "convolve_reverse"]

@@ -79,9 +79,10 @@ def convolution(unit: Special, vector_bytes: int) -> Gemm:
     node = unit.node
     x, w, *bias = node.args
     strides, lo, _, _, dilations, groups = node.attrs
+    (*x_strides, _), (*w_strides, w_offset) = (layout for _, layout in unit.layouts[:2])
     problem = Problem(
         node.dtype.name, x.shape[0], groups, w.shape[1], w.shape[0] // groups, x.shape[2:], w.shape[2:], node.shape[2:],
-        strides, dilations, lo, unit.layouts[0][1], unit.layouts[1][1], bool(bias),
+        strides, dilations, lo, tuple(x_strides), tuple(w_strides), bool(bias), w_offset,
     )  # fmt: skip
     plan = winograd_plan(problem, vector_bytes // problem.itemsize, 32 if vector_bytes == 64 else 16)
     if plan is None:

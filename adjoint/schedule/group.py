@@ -119,14 +119,16 @@ def _reads_window(node: Node) -> bool:
 
 
 def layout_of(
-    node: Node, stop: Node | None = None, parts: bool = False
+    node: Node, stop: Node | None = None, parts: bool = False, turned: bool = False
 ) -> tuple[Node, tuple[int, ...], int] | None:
     """The node whose memory a chain of movements down to `stop` reads, with element strides and where it begins.
 
-    parts: whether slices at known places are among them.  None where it cannot be read in place.
+    parts: whether slices at known places are among them.  turned: whether axes in the other direction are.  None where it cannot
+    be read in place.
     """
     chain = []
-    while node is not stop and (node.prim.name in _IN_PLACE or (parts and _is_part(node))):
+    seen_through = (*_IN_PLACE, "flip") if turned and node.size else _IN_PLACE
+    while node is not stop and (node.prim.name in seen_through or (parts and _is_part(node, seen_through))):
         chain.append(node)
         node = node.args[0]
     strides: list[int] = list(_contiguous(node.shape))
@@ -136,6 +138,9 @@ def layout_of(
             starts, _, steps = step.attrs
             offset += sum(s * start for s, start in zip(strides, starts, strict=True))
             strides = [s * k for s, k in zip(strides, steps, strict=True)]
+        elif step.prim.name == "flip":
+            offset += sum([strides[axis] * (shape[axis] - 1) for axis in step.attrs])
+            strides = [-s if axis in step.attrs else s for axis, s in enumerate(strides)]
         elif step.prim.name == "permute":
             strides = [strides[p] for p in step.attrs]
         elif step.prim.name == "expand":
@@ -157,12 +162,12 @@ _IN_PLACE = ("permute", "expand", "reshape")
 _MOST_BESIDE = 4  # times the size of a part: of something larger that is not in memory anyway, only the part is
 
 
-def _is_part(node: Node) -> bool:
+def _is_part(node: Node, seen_through: tuple[str, ...]) -> bool:
     """Whether a node is a slice that is read where it lies."""
     if node.prim.name != "slice" or None in node.attrs[0]:
         return False
     source = node.args[0]
-    while source.prim.name in _IN_PLACE or source.prim.name == "slice":
+    while source.prim.name in seen_through or source.prim.name == "slice":
         source = source.args[0]
     return source.prim.name == "input" or source.prim.name in LAYOUTS or source.size <= _MOST_BESIDE * node.size
 
@@ -260,7 +265,8 @@ def _is_joined(node: Node) -> bool:
 
 
 def convolution_layouts(node: Node) -> list[tuple[Node, tuple[int, ...]]]:
-    """For x, w and the bias: whose memory, and element strides of (image, group, ...), (group, output, ...), (channel,)."""
+    """For x, w and the bias: whose memory, and element strides of (image, group, ...), (group, output, ...), (channel,), and
+    where it begins there, which is elsewhere than at the beginning for w alone: it may be turned around, or a part of something."""
     groups = node.attrs[-1]
     out = []
     for x, axis in zip(node.args, (1, 0, None), strict=False):
@@ -268,14 +274,14 @@ def convolution_layouts(node: Node) -> list[tuple[Node, tuple[int, ...]]]:
         found = None
         source = x.args[0] if x.prim.name == "reshape" else x  # groups that are apart in memory may stay so
         for seen in (source, x):
-            whole = layout_of(seen)
+            whole = layout_of(seen, parts=axis == 0, turned=axis == 0)
             strides = None if whole is None else _reshape_strides(seen.shape, list(whole[1]), apart)
             if whole is not None and strides is not None:
-                found = whole[0], tuple(strides)
+                found = whole[0], (*strides, whole[2])
                 break
         # Rows of x are copied by vectors, a bias is read in order.
-        if found is None or found[0].prim.kind == "movement" or (axis != 0 and found[1][-1] != 1 and apart[-1] > 1):
-            found = x, tuple(_contiguous(apart))
+        if found is None or found[0].prim.kind == "movement" or (axis != 0 and found[1][-2] != 1 and apart[-1] > 1):
+            found = x, (*_contiguous(apart), 0)
         out.append(found)
     return out
 

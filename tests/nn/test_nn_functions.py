@@ -795,6 +795,24 @@ def test_channel_dropout_drops_whole_channels() -> None:
     assert 0.3 < (per_channel[:, 0] == 0).mean() < 0.7
 
 
+@pytest.mark.parametrize(
+    ("name", "rank", "alike", "warns"),
+    [
+        ("dropout1d", 2, (1,), False), ("dropout1d", 3, (2,), False),
+        ("dropout2d", 2, (), True), ("dropout2d", 3, (2,), True), ("dropout2d", 4, (2, 3), False), ("dropout2d", 5, (2, 3, 4), True),
+        ("dropout3d", 3, (1, 2), True), ("dropout3d", 4, (1, 2, 3), False), ("dropout3d", 5, (2, 3, 4), False),
+    ],
+)  # fmt: skip
+def test_channels_of_inputs_of_any_rank(name: str, rank: int, alike: tuple[int, ...], warns: bool) -> None:
+    """Which axes share what is drawn, also where PyTorch warns."""
+    x = adjoint.ones(*(4, 5, 3, 2, 3)[:rank])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        out = sum([getattr(adjoint.nn.functional, name)(x, 0.5) for _ in range(20)]).numpy()
+    assert bool(caught) == warns
+    assert tuple([axis for axis in range(rank) if (out == out.take([0], axis)).all()]) == alike
+
+
 def test_attention_dropout_keeps_the_mean() -> None:
     F = adjoint.nn.functional
     q, k = adjoint.randn(50, 4, 3), adjoint.randn(50, 6, 3)

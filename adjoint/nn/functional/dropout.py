@@ -8,6 +8,7 @@ import adjoint as torch
 from adjoint.methods import Tensor
 from adjoint.nn.functional.activations import SELU_ALPHA, SELU_SCALE
 from adjoint.ops.composite import composite
+from adjoint.trace.state import warn
 
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "masked_by_noise", "noise_of_channels"]
 
@@ -42,25 +43,30 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     return input.copy_(out) if inplace else out
 
 
-def _channel_dropout(
-    name: str, spatial: int, input: Tensor, p: float, training: bool, inplace: bool
-) -> Tensor:
+def _channel_dropout(name: str, spatial: int, input: Tensor, p: float, training: bool, inplace: bool) -> Tensor:
+    """Axes 0 and 1 are samples and channels. Where there are fewer or more axes than there should be PyTorch warns, and so does this."""
     _check_probability(p)
-    if input.dim() not in (spatial + 1, spatial + 2):
-        raise RuntimeError(
-            f"{name}: expected an input of {spatial + 1} or {spatial + 2} dimensions, got shape {tuple(input.shape)}"
+    rank = input.dim()
+    if rank not in (spatial + 1, spatial + 2):
+        if spatial == 1:
+            raise RuntimeError(f"dropout1d: Expected 2D or 3D input, but received a {rank}D input of shape {list(input.shape)}")
+        warn(
+            f"{name}: an input of rank {rank} instead of {spatial + 1} or {spatial + 2}, which PyTorch is to refuse one day; `dropout` "
+            "zeroes single elements, `dropout1d` channels of (N, C, L)"
         )
+    if rank == 3 and spatial == 2:
+        warn(
+            "dropout2d: an input of rank 3 is taken for (N, C, L), as PyTorch takes it, and not for (C, H, W); `dropout1d` says so, "
+            "and `input[None]` is a batch of one"
+        )
+    alone = spatial != 2 and rank != spatial + 2
     if not training or p == 0.0:
         return input
-    kept = input.shape[: input.dim() - spatial]
-    noise = torch.rand((*kept, *(1,) * spatial), dtype=torch.float32)
-    out = masked_by_noise(input, noise, p)
+    out = masked_by_noise(input, noise_of_channels(input[None])[0] if alone else noise_of_channels(input), p)
     return input.copy_(out) if inplace else out
 
 
-def dropout1d(
-    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-) -> Tensor:
+def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Zero whole channels of (N, C, L) or (C, L).
 
     >>> import adjoint as torch
@@ -70,10 +76,11 @@ def dropout1d(
     return _channel_dropout("dropout1d", 1, input, p, training, inplace)
 
 
-def dropout2d(
-    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-) -> Tensor:
-    """Zero whole channels of (N, C, H, W) or (C, H, W).
+def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zero whole channels of (N, C, H, W).
+
+    Other inputs are (N, C, ...) too, as in PyTorch, with a warning; of two axes each element is a channel. RuntimeError for
+    fewer.
 
     >>> import adjoint as torch
     >>> torch.nn.functional.dropout2d(torch.ones(1, 2, 3, 3), 0.5, training=False).shape
@@ -82,10 +89,8 @@ def dropout2d(
     return _channel_dropout("dropout2d", 2, input, p, training, inplace)
 
 
-def dropout3d(
-    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-) -> Tensor:
-    """Zero whole channels of (N, C, D, H, W) or (C, D, H, W).
+def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zero whole channels of (N, C, D, H, W) or (C, D, H, W); of others as `dropout2d`.
 
     >>> import adjoint as torch
     >>> torch.nn.functional.dropout3d(torch.ones(1, 2, 3, 3, 3), 0.5, training=False).shape
