@@ -127,7 +127,7 @@ FLAGS: dict[str, Flag] = {
         Flag(
             "ADJOINT_TRIALS",
             _count,
-            64,
+            8,
             "how often at most NumPy runs a program before it is compiled, where ever new programs were needed of late "
             "and none was used again; 0 compiles at once",
         ),

@@ -30,7 +30,6 @@ from adjoint.codegen.gemm_words import (
 from adjoint.codegen.squares import turned
 from adjoint.schedule.expr import merged_axes
 
-
 _WRITTEN_OUT = 16  # steps of a short run, which need no loop
 
 
