@@ -462,7 +462,8 @@ _IDLE = _measure_idle()
 def _is_straight_line(text: str, declarations: tuple[str, ...]) -> bool:
     if any([d.startswith("define") for d in declarations]):  # functions that it calls, which are worth more effort
         return False
-    return text.count("\n") > _STRAIGHT_LINE and re.search(r"^\s+br ", text, re.M) is None
+    lines = text.count("\n") - text.count("\n  %size")  # one form for all sizes (`sizes`) is compiled as each of them
+    return lines > _STRAIGHT_LINE and re.search(r"^\s+br ", text, re.M) is None
 
 
 def _digest(*parts: str) -> bytes:

@@ -11,6 +11,7 @@ lanes, rounds and order are in the text and not in the numbers. Read `shared`, t
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import threading
 from collections.abc import Iterable, Sequence
@@ -146,3 +147,12 @@ def _alike(places: Iterable[tuple[int, Any]]) -> list[list[int]]:
     for place, value in places:
         groups.setdefault(value, []).append(place)
     return list(groups.values())
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

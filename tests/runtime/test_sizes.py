@@ -219,6 +219,20 @@ def test_many_numbers_stay_in_the_text() -> None:
     assert given(long(5000)) == ([long(5000)], [()])
 
 
+def test_what_reads_its_sizes_is_compiled_with_the_same_effort() -> None:
+    """Long functions without a branch are compiled with less, which may tell in the last bit."""
+
+    def straight(first: int, lines: int) -> str:
+        sums = "".join([f"  %s{k} = add i64 %lo, {first + k % 50}\n" for k in range(lines - 4)])
+        return "define void @kernel(ptr %bufs, ptr %idx, i64 %lo) {\nentry:\n" + sums + "  ret void\n}\n"
+
+    for lines in (jit._STRAIGHT_LINE, jit._STRAIGHT_LINE + 1):
+        given(straight(1000, lines))
+        [made], [words] = given(straight(5000, lines))
+        assert len(words) == 50
+        assert jit._is_straight_line(made, ()) == jit._is_straight_line(straight(1000, lines), ()) == (lines > jit._STRAIGHT_LINE)
+
+
 def test_the_flag_leaves_all_texts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADJOINT_SHARED_SIZES", "0")
     given(text(100))
