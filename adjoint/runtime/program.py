@@ -105,7 +105,8 @@ class Program:
             if self._raw:
                 self._graph, self._raw = _simplified(self.graph), False
             scheduled = Scheduled(self.graph, self.n_inputs, self.apart)
-            codes = jit.compile_kernels(shared(scheduled.texts, scheduled.plan))
+            texts = shared(scheduled.texts, scheduled.plan)
+            codes = jit.compile_kernels(texts)
             built = Ready(scheduled.plan, codes)
             if self.apart:
                 built.scheduled = scheduled
@@ -114,7 +115,7 @@ class Program:
             llvm = jit.counters.compile_seconds - llvm
             self._take(built, {"schedule": time.perf_counter() - began - llvm, "LLVM": llvm})
             if config.get("ADJOINT_DEBUG") >= 4:
-                print("\n".join([self.text, *(text for _, text, _ in scheduled.texts)]), file=sys.stderr)
+                print("\n".join([self.text, *(text for _, text, _ in texts)]), file=sys.stderr)
             return built
 
     def _take(self, built: Ready, seconds: dict[str, float]) -> None:

@@ -62,7 +62,8 @@ def _channel_dropout(name: str, spatial: int, input: Tensor, p: float, training:
     alone = spatial != 2 and rank != spatial + 2
     if not training or p == 0.0:
         return input
-    out = masked_by_noise(input, noise_of_channels(input[None])[0] if alone else noise_of_channels(input), p)
+    noise = torch.rand((input.shape[0], *(1,) * (rank - 1)), dtype=torch.float32) if alone and rank else noise_of_channels(input)
+    out = masked_by_noise(input, noise, p)
     return input.copy_(out) if inplace else out
 
 
