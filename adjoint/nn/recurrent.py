@@ -18,6 +18,7 @@ from adjoint.nn import init
 from adjoint.nn.module import Module
 from adjoint.nn.utils.rnn import PackedSequence, places
 from adjoint.ops.composite import composite
+from adjoint.trace import pieces
 from adjoint.trace.arguments import checked
 
 __all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNBase", "RNNCell", "RNNCellBase"]
@@ -281,10 +282,13 @@ class RNNBase(Module):
         at, length, batch = places(packed.batch_sizes)
         steps = data.new_zeros((length * batch, self.input_size)).index_copy(0, at, data).reshape(length, batch, -1)
         within = torch.zeros((length * batch,), dtype=torch.bool).index_fill(0, at, True).reshape(length, batch, 1)
+        # Packed data are of another length every time; the steps are of the same few shapes, and have a trace of their own.
+        pieces.end_after(steps, within)
         given = None if hx is None else (hx if isinstance(hx, tuple) else (hx,))
         if given is not None and packed.sorted_indices is not None:
             given = tuple(state.index_select(1, packed.sorted_indices) for state in given)
         outputs, states = self._layers(steps, self._initial(data, batch, given), within)
+        pieces.end_after(outputs, *states)
         outputs = outputs.reshape(length * batch, -1).index_select(0, at)
         if packed.unsorted_indices is not None:
             states = tuple(state.index_select(1, packed.unsorted_indices) for state in states)

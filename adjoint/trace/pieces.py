@@ -187,6 +187,19 @@ def ends_here(tr: Any, what: str) -> bool:
     return True
 
 
+def end_after(*tensors: Any) -> None:
+    """End the trace once these are computed, where what comes before has ever other shapes and what follows does not: it then has
+    paths and programs that are met again. Nothing where a trace must not be cut."""
+    from adjoint.trace import recorder
+
+    tr = state.local.trace
+    if tr.static or tr.whole or tr.watch is not None or tr.eager:
+        return
+    for t in tensors:
+        if abs(t._tid) == tr.id and t._data is None and t._base is None:
+            recorder.realize(t)
+
+
 def are_cut(node: Step) -> bool:
     """Whether a trace that ended at `node` was a piece."""
     return isinstance(node.cut, Family)

@@ -113,3 +113,17 @@ def test_a_layer_without_initial_state_and_with_projection() -> None:
     assert out.data.shape == (11, 2) and h.shape == (1, 4, 2) and c.shape == (1, 4, 3)
     alone, (last, _) = layer(x[1, :3])
     assert torch.allclose(h[:, 1], last) and torch.allclose(rnn.unpack_sequence(out)[1], alone)
+
+
+@pytest.mark.skipif(torch.is_eager(), reason="nothing is put off")
+def test_steps_have_a_trace_of_their_own() -> None:
+    """Packed data are of another size every time, the padded steps are not: recorded behind each other, all would be new every time."""
+    torch.manual_seed(0)
+    layer, x = nn.GRU(3, 4, batch_first=True), torch.randn(3, 24, 3)
+    packed = rnn.pack_padded_sequence(x, torch.tensor([24, 7, 2]), batch_first=True)
+    torch.ones(1).item()  # ends what others have begun
+    before = torch.stats()["flushes"]
+    out, _ = layer(packed)
+    assert torch.stats()["flushes"] > before
+    out.data.sum().backward()
+    assert layer.weight_hh_l0.grad.isfinite().all().item()
