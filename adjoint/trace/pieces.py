@@ -196,7 +196,9 @@ def end_after(*tensors: Any) -> None:
     if tr.static or tr.whole or tr.watch is not None or tr.eager:
         return
     for t in tensors:
-        if abs(t._tid) == tr.id and t._data is None and t._base is None:
+        while t._base is not None:  # of a view what it looks at
+            t = t._base
+        if abs(t._tid) == tr.id and t._data is None:
             recorder.realize(t)
 
 

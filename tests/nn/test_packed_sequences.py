@@ -124,6 +124,6 @@ def test_steps_have_a_trace_of_their_own() -> None:
     torch.ones(1).item()  # ends what others have begun
     before = torch.stats()["flushes"]
     out, _ = layer(packed)
-    assert torch.stats()["flushes"] > before
+    assert torch.stats()["flushes"] == before + 2
     out.data.sum().backward()
     assert layer.weight_hh_l0.grad.isfinite().all().item()
