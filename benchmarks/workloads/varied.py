@@ -156,8 +156,8 @@ def experts(torch: ModuleType, data: Arrays) -> Case:
 # --- text of any length ---------------------------------------------------------------------------------------------------
 
 
-def _transformer(torch: ModuleType, most: int) -> Any:
-    """A transformer that reads texts of up to so many words, and scores what it has read."""
+def _transformer(torch: ModuleType, most: int) -> tuple[Any, Any, Any]:
+    """A transformer: its parameters, what it makes of texts of up to so many words, and its scores of that."""
     nn, F = _parts(torch)
     width = 128
 
@@ -186,20 +186,18 @@ def _transformer(torch: ModuleType, most: int) -> Any:
     def scores(x: Any) -> Any:
         return head(last(x))
 
-    net = _filled(torch, words, places, *blocks, last, head)
-    net.read, net.scores = read, scores
-    return net
+    return _filled(torch, words, places, *blocks, last, head), read, scores
 
 
 def text(torch: ModuleType, data: Arrays) -> Case:
     """A transformer that reads the whole text for every word."""
-    net = _transformer(torch, TEXT)
+    _, read, scores_of = _transformer(torch, TEXT)
 
     def generate() -> Results:
         found = torch.zeros(1, 1, dtype=torch.int64)
         with torch.no_grad():
             while found.shape[1] < TEXT:
-                scores = net.scores(net.read(found)[:, -1])
+                scores = scores_of(read(found)[:, -1])
                 found = torch.cat([found, scores.argmax(-1, keepdim=True)], 1)
                 if found[0, -1].item() < 0:  # an end of the text, which is asked for after every word
                     break
@@ -215,11 +213,12 @@ def make_texts(rng: np.random.Generator) -> Arrays:
 def lengths(torch: ModuleType, data: Arrays) -> Case:
     """The same transformer, trained on batches of texts that are cut to another length every time."""
     _, F = _parts(torch)
-    net, texts, choice = _transformer(torch, LONGEST), torch.tensor(data["text"]), random.Random(0)
+    net, read, scores_of = _transformer(torch, LONGEST)
+    texts, choice = torch.tensor(data["text"]), random.Random(0)
 
     def loss_of_next() -> Any:
         length = choice.randint(LONGEST // 4, LONGEST)
-        scores = net.scores(net.read(texts[:, :length]))
+        scores = scores_of(read(texts[:, :length]))
         return F.cross_entropy(scores.reshape(-1, VOCABULARY), texts[:, 1 : length + 1].reshape(-1))
 
     return training(net, torch.optim.SGD(net.parameters(), lr=0.01), loss_of_next, look=True)

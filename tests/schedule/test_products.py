@@ -7,65 +7,39 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
 import pytest
+from sketch import Sketch
 
 from adjoint import dtypes
-from adjoint.ir.graph import Graph, GraphBuilder, Node
-from adjoint.ir.reference import run_graph
+from adjoint.ir.graph import Node
 from adjoint.runtime import jit
-from adjoint.runtime.memory import allocate
 from adjoint.runtime.program import compile_graph
 
 pytestmark = pytest.mark.skipif(not jit.available(), reason="no LLVM here")
 
 
-class Sketch:
-    """A graph in the making, its inputs filled with whole numbers, so that every order of summation is exact."""
-
-    def __init__(self) -> None:
-        self.b = GraphBuilder()
-        self.arrays: list[np.ndarray] = []
-        self.rng = np.random.default_rng(0)
-
-    def input(self, *shape: int) -> Node:
-        self.arrays.append(self.rng.integers(-4, 5, shape).astype(np.float32))
-        return self.b.node("input", attrs=(len(self.arrays) - 1, shape, dtypes.float32))
-
+class Products(Sketch):
     def product(self, x: Node, y: Node) -> Node:
         return self.b.node("matmul", x, y)
 
     def turned(self, x: Node, *order: int) -> Node:
         return self.b.node("permute", x, attrs=order or (1, 0))
 
-    def kernels(self, *outputs: Node) -> list[str]:
-        """The names of the kernels of the program, whose results are compared with the reference."""
-        graph: Graph = self.b.finish(list(outputs))
-        program = compile_graph(graph)
-        buffers = []
-        for array in self.arrays:
-            buffers.append(allocate(array.nbytes))
-            np.copyto(buffers[-1].array(array.dtype, array.shape), array)
-        found = [o.array(np.float32, n.shape) for o, n in zip(program.run(buffers, []), graph.outputs, strict=True)]
-        for got, wanted in zip(found, run_graph(graph, self.arrays, []), strict=True):
-            np.testing.assert_array_equal(got, wanted)
-        return program.kernels
-
 
 def test_a_transposed_product_is_computed_the_other_way_round() -> None:
-    s = Sketch()
+    s = Products()
     x, g = s.input(40, 48), s.input(40, 56)
     assert set(s.kernels(s.turned(s.product(s.turned(x), g)))) == {"matmul"}
 
 
 def test_with_axes_of_the_batch_moved_too_only_those_are_copied() -> None:
-    s = Sketch()
+    s = Products()
     product = s.product(s.input(3, 2, 20, 24), s.input(3, 2, 24, 28))
     assert s.kernels(s.turned(product, 0, 3, 1, 2))[-1] == "permute"
 
 
 def test_a_product_that_is_read_as_it_is_stays() -> None:
-    s = Sketch()
+    s = Products()
     product = s.product(s.input(40, 48), s.input(48, 56))
     names = s.kernels(s.turned(product), product)
     assert names == ["matmul", "permute"]
@@ -75,23 +49,23 @@ def test_a_large_matrix_meets_a_vector_in_dot_products_of_several_rows(monkeypat
     """If it is there; what is to be computed first is computed on the way, and along columns a loop does as well."""
     monkeypatch.setattr("adjoint.schedule.prepare.DOTS_BYTES", 1 << 10)
     for rows, columns in ((40, 48), (41, 37)):
-        s = Sketch()
+        s = Products()
         x, v, w = s.input(rows, columns), s.input(columns, 1), s.input(1, columns)
         right, left = s.product(x, v), s.product(w, s.turned(x))
         assert s.kernels(right, left) == ["matmul", "matmul"]
-        s = Sketch()
+        s = Products()
         x, v = s.input(rows, columns), s.input(rows, 1)
         assert "matmul" not in s.kernels(s.product(s.turned(x), v), s.product(s.turned(v), x))
-        s = Sketch()
+        s = Products()
         x, v = s.input(rows, columns), s.input(columns, 1)
         assert "matmul" not in s.kernels(s.product(s.b.node("add", x, x), v))
-    s = Sketch()
+    s = Products()
     assert "matmul" not in s.kernels(s.product(s.input(3, 5), s.input(5, 1)))
 
 
 @pytest.mark.parametrize("transposed", list(itertools.product((False, True), repeat=2)))
 def test_a_sum_of_thin_products_is_one(transposed: tuple[bool, bool]) -> None:
-    s = Sketch()
+    s = Products()
     total = s.input(64, 80)
     for k in (5, 6, 5, 1):
         x = s.turned(s.input(k, 64)) if transposed[0] else s.input(64, k)
@@ -105,7 +79,7 @@ def test_a_sum_of_thin_products_is_one(transposed: tuple[bool, bool]) -> None:
 
 
 def test_products_that_something_else_reads_or_that_are_deep_are_left_alone() -> None:
-    s = Sketch()
+    s = Products()
     read = [s.product(s.input(64, 5), s.input(5, 80)) for _ in range(3)]
     deep = [s.product(s.input(64, 60), s.input(60, 80)) for _ in range(3)]
     total = read[0]
@@ -117,7 +91,7 @@ def test_products_that_something_else_reads_or_that_are_deep_are_left_alone() ->
 @pytest.mark.parametrize("step", (1, 2))
 def test_heads_are_read_where_they_lie(step: int) -> None:
     """Queries, keys and values of several heads, in one matrix side by side, as attention has them."""
-    s = Sketch()
+    s = Products()
     packed = s.input(3, 20 * step, 3 * 4 * 24)
     parts = []
     for i in range(3):
@@ -131,7 +105,7 @@ def test_heads_are_read_where_they_lie(step: int) -> None:
 
 def test_of_something_computed_a_small_part_is_computed_and_a_large_one_read_in_place() -> None:
     for rows, stored in ((40, 80 * 48), (8, 8 * 48)):
-        s = Sketch()
+        s = Products()
         doubled = s.b.node("mul", s.input(80, 48), s.b.const(2.0, dtypes.float32, (80, 48)))
         part = s.b.node("slice", doubled, attrs=((3, 0), (rows, 48), (1, 1)))
         graph = s.b.finish([s.product(part, s.input(48, 40))])
@@ -143,7 +117,7 @@ def test_of_something_computed_a_small_part_is_computed_and_a_large_one_read_in_
 @pytest.mark.parametrize("many", (2, 6))
 def test_products_share_the_copy_of_a_right_operand(transposed: bool, many: int) -> None:
     """As the steps of a recurrent cell do; beside them products with other weights of the same size, which have their own."""
-    s = Sketch()
+    s = Products()
     weights = [s.input(*((900, 96) if transposed else (96, 900))) for _ in range(2)]
     results = []
     for k in range(many):
@@ -154,7 +128,7 @@ def test_products_share_the_copy_of_a_right_operand(transposed: bool, many: int)
 
 
 def test_copies_of_a_right_operand_in_other_tiles_are_others() -> None:
-    s = Sketch()
+    s = Products()
     w, part = s.input(128, 96), s.input(96, 128)
     results = [s.product(s.input(rows, 96), s.turned(w)) for rows in (20, 33, 20, 47, 33, 128, 20)]
     results.append(s.product(s.input(33, 128), s.turned(part)))
@@ -163,7 +137,7 @@ def test_copies_of_a_right_operand_in_other_tiles_are_others() -> None:
 
 def test_a_copy_does_not_outlive_the_values_it_was_made_of() -> None:
     """Weights that are computed anew between the products that read them."""
-    s = Sketch()
+    s = Products()
     w, x = s.input(400, 96), s.input(20, 96)
     half = s.b.const(0.5, dtypes.float32, (400, 96))
     results = []
