@@ -165,10 +165,11 @@ def sum_over_k(
             b_k = element_address(em, shape, b_tile, times(em, k, b_row))
             a_k = element_address(em, shape, a_tile, times(em, k, a_strides[1]))
             for i in range(turn):
-                lines = [load(em, shape, at(b_k, i * b_row + v * shape.lanes), mask) for v, mask in enumerate(masks)]
+                b_i, a_i = at(b_k, i * b_row), at(a_k, i * a_strides[1])
+                lines = [load(em, shape, at(b_i, v * shape.lanes), mask) for v, mask in enumerate(masks)]
                 new = []
                 for r in range(rows):
-                    pointer = at(a_k, i * a_strides[1] + r * a_strides[0])
+                    pointer = at(a_i, r * a_strides[0])
                     scalar = em.op(f"load {shape.element}, ptr {pointer}, align {shape.itemsize}")
                     splat = em.splat(shape.element, shape.lanes, scalar)
                     for v in range(vectors):
@@ -324,8 +325,8 @@ class Tile:
                 yield r * self.vectors + v, r, v
 
     def _c_pointer(self, c_tile: str, r: int, v: int) -> str:
-        distance = r * self.shape.n + v * self.shape.lanes
-        return element_address(self.em, self.shape, c_tile, str(distance)) if distance else c_tile
+        row = element_address(self.em, self.shape, c_tile, str(r * self.shape.n)) if r else c_tile
+        return element_address(self.em, self.shape, row, str(v * self.shape.lanes)) if v else row
 
     def _add_partial(self, sums: list[str], c_tile: str, k_from: str) -> list[str]:
         """The sums, plus what C holds unless this is the first block of k."""

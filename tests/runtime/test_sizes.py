@@ -12,6 +12,7 @@ import pytest
 
 import adjoint as torch
 import adjoint.nn.functional as F
+from adjoint.codegen.gemm import gemm_kernel
 from adjoint.runtime import jit, sizes
 from adjoint.runtime.plan import Call, Host, Plan, Stage
 from adjoint.trace import bounds, state
@@ -217,6 +218,24 @@ def test_many_numbers_stay_in_the_text() -> None:
 
     given(long(1000))
     assert given(long(5000)) == ([long(5000)], [()])
+
+
+LAYOUTS = {"rows": lambda m, n, k: ((0, k, 1), (0, n, 1)), "columns": lambda m, n, k: ((0, 1, m), (0, 1, k)), "mixed": lambda m, n, k: ((0, 1, m), (0, n, 1))}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_loop_of_a_product_reads_as_few_distances_as_there_are_registers_for(layout: str) -> None:
+    """One for each row of a tile, or for each of the steps in one turn: where there were all their sums it took 1.4 times as long."""
+
+    def product(m: int, n: int, k: int) -> str:
+        return gemm_kernel("kernel", "float32", 1, m, n, k, *LAYOUTS[layout](m, n, k)).phases[-1].text
+
+    given(product(1024, 256, 100))
+    [made], [words] = given(product(1000, 256, 128))
+    assert len(words) > 4
+    loop = max(re.split(r"\n(?=\w+:)", made), key=lambda block: block.count("@llvm.fmuladd"))
+    assert loop.count("@llvm.fmuladd") == 4 * 24
+    assert 1 <= len(set(re.findall(r"%size\d+", loop))) <= 9
 
 
 def test_what_reads_its_sizes_is_compiled_with_the_same_effort() -> None:
