@@ -29,6 +29,7 @@ from adjoint.trace.views import (
     make_view,
     note_part,
     overwrite,
+    replace_element,
 )
 
 INTEGERS = (dtypes.int64, dtypes.int32)
@@ -44,14 +45,16 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     elif kind is int:
         shape = x._aval.key_shape
         if shape and 0 <= index < shape[0]:
-            known = known_part(x, "row", index, 1)
+            known = known_part(x, "row", (index,), 1)
             if known is not None:
                 return known
         return _first_int(x, index)
     elif kind is slice and index.step is None and x._aval.shape:
         return _first_slice(x, index)
-    elif kind is tuple and is_place(x, index):
-        return _element(x, index)
+    elif kind is tuple:
+        place = place_of(x, index)
+        if place is not None:
+            return _element(x, place)
     part, advanced = basic(x, index)
     if advanced:
         return take_indexed(part, advanced)
@@ -68,36 +71,43 @@ def _first_int(x: Tensor, index: int) -> Tensor:
     if not -n <= index < n:
         raise IndexError(f"index {index} is out of bounds for dimension 0 with size {n}")
     if index < 0:
-        known = known_part(x, "row", index + n, 1)
+        known = known_part(x, "row", (index + n,), 1)
         if known is not None:
             return known
     rest = shape[1:]
     part = make_view(x, "slice", ((None, *(0,) * len(rest)), (1, *rest), (1,) * len(shape)), (index % n,))
     out = make_view(part, "reshape", tuple(rest))
-    note_part(out, "row", index % n, 1)
+    note_part(out, "row", 1)
     return out
 
 
-def is_place(x: Tensor, index: tuple) -> bool:
-    """Whether an index is one int within range for each axis, and so names one element."""
+def place_of(x: Tensor, index: tuple) -> tuple[int, ...] | None:
+    """The element that an index names, each axis counted from the front, if it is one int within range for each axis."""
     shape = x._aval.key_shape
     if len(index) != len(shape):
-        return False
+        return None
+    below = False
     for i, n in zip(index, shape, strict=True):
         if type(i) is not int or not -n <= i < n:
-            return False
-    return True
+            return None
+        if i < 0:
+            below = True
+    return tuple([i if i >= 0 else i + n for i, n in zip(index, shape, strict=True)]) if below else index
 
 
 _PLACES = [((None,) * rank, (1,) * rank, (1,) * rank) for rank in range(9)]  # attributes of slices, by rank
 
 
-def _element(x: Tensor, index: tuple) -> Tensor:
+def _element(x: Tensor, place: tuple[int, ...]) -> Tensor:
     """One element as a view."""
-    rank = len(index)
+    rank = len(place)
+    known = known_part(x, "place", place, rank)
+    if known is not None:
+        return known
     attrs = _PLACES[rank] if rank < len(_PLACES) else ((None,) * rank, (1,) * rank, (1,) * rank)
-    starts = tuple([i if i >= 0 else i + n for i, n in zip(index, x._aval.key_shape, strict=True)])
-    return make_view(make_view(x, "slice", attrs, starts), "reshape", ())
+    out = make_view(make_view(x, "slice", attrs, place), "reshape", ())
+    note_part(out, "place", rank)
+    return out
 
 
 def _first_at(x: Tensor, index: Tensor) -> Tensor:
@@ -120,7 +130,7 @@ def _first_slice(x: Tensor, index: slice) -> Tensor:
     count = end - begin if end > begin else 0
     if count == n:
         return make_view(x, "reshape", shape)
-    known = known_part(x, "rows", begin if count else 0, count)
+    known = known_part(x, "rows", (begin if count else 0,), count)
     if known is not None:
         return known
     attrs = _SLICES.get((x._aval, count))
@@ -131,7 +141,7 @@ def _first_slice(x: Tensor, index: slice) -> Tensor:
         attrs = ((None, *(0,) * len(rest)), (count, *rest), (1,) * len(shape))
         _SLICES[(x._aval, count)] = attrs
     out = make_view(x, "slice", attrs, (begin if count else 0,))
-    note_part(out, "rows", begin, count)
+    note_part(out, "rows", count)
     return out
 
 
@@ -368,9 +378,11 @@ def take_indexed(x: Tensor, advanced: dict[int, Tensor]) -> Tensor:
 def setitem(x: Tensor, index: Any, value: Any) -> None:
     """`x[index] = value`, seen by everything that shares the memory of `x`."""
     check_in_place(x)
-    place = index if type(index) is tuple else (index,)
-    if place and is_place(x, place):
+    place = place_of(x, index if type(index) is tuple else (index,))
+    if place:
         if not elements.write(x, place, value):
+            if isinstance(value, Tensor) and value._aval.dtype is x._aval.dtype and not value._aval.key_shape and replace_element(x, place, value):
+                return
             node = None if isinstance(value, Tensor) else recorder.current().node
             part = _element(x, place)
             if not isinstance(value, Tensor) or value._aval.key_shape or value._aval.dtype is not x._aval.dtype:

@@ -2,7 +2,7 @@
 
 Recording an operation that is known at this place of the trace is a dozen loads, stores and reference counts: as Python
 some 300 ns, here about 80. The functions below do just what `recorder.unary_in_python`, `one_in_python`, `two_in_python`,
-the operators of `ops.elementwise`, `x[i]` for an int, `t.item()` and `x[i] = number` do on their fast path, and call those
+the operators of `ops.elementwise`, `x[i]` for an int or one for each axis, `t.item()` and `x[i] = number` do on their fast path, and call those
 for everything else: another thread's turn, a subclass, a first time, a tensor that is not plainly bound, reference mode.
 
 They are written in LLVM IR, like all native code here, against functions of CPython's stable interface. The fields of
@@ -54,7 +54,7 @@ _API = (
     "PyList_New", "PyErr_Clear", "PyList_GetSlice", "PyFloat_FromDouble", "PyFloat_AsDouble", "PyWeakref_NewRef", "PyDict_DelItem",
 )  # fmt: skip
 _OBJECTS = (None, False, 0, Tensor, Parameter, float, int, (), True, "_leaf", "full", recorder.NUMBER, "mem",
-            *[getattr(dtypes, name) for name in KINDS], "slice", "reshape", "input", elements.keep_stale, "pooled")  # fmt: skip
+            *[getattr(dtypes, name) for name in KINDS], "slice", "reshape", "input", elements.keep_stale, "pooled", tuple)  # fmt: skip
 
 # name of the operator: (primitive, whether the operands are swapped)
 OPERATORS = {

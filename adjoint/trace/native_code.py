@@ -334,7 +334,7 @@ end:
   ret ptr %found.step
 }
 
-; Move on to a step, lending the trace a number or null, and make the handle of its result, which is kept in the list at
+; Move on to a step, lending the trace a number, a tuple of them or null, and make the handle of its result, which is kept in the list at
 ; %list.at. Null with nothing changed where memory is missing, or where the collection that a new object may start has
 ; moved the trace.
 define internal ptr @take(ptr %trace, ptr %step, ptr %number, ptr %list.at) {
@@ -405,7 +405,20 @@ lend:
 count:
   %scalars.at = getelementptr i8, ptr %trace, i64 {Trace.scalars}
   %scalars = load ptr, ptr %scalars.at
-  %e2 = call i32 %append(ptr %scalars, ptr %number)
+  %n.type = call ptr @field(ptr %number, i64 {type})
+  %tuple = load ptr, ptr getelementptr (ptr, ptr @object, i64 22)
+  %several = icmp eq ptr %n.type, %tuple
+  br i1 %several, label %extend, label %add
+add:
+  %e2.one = call i32 %append(ptr %scalars, ptr %number)
+  br label %lent
+extend:
+  %insert = load ptr, ptr getelementptr (ptr, ptr @py, i64 12)
+  %end = call i64 @length(ptr %scalars)
+  %e2.all = call i32 %insert(ptr %scalars, i64 %end, i64 %end, ptr %number)
+  br label %lent
+lent:
+  %e2 = phi i32 [ %e2.one, %add ], [ %e2.all, %extend ]
   %full.2 = icmp ne i32 %e2, 0
   br i1 %full.2, label %undo, label %move
 undo:

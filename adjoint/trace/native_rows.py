@@ -40,7 +40,7 @@ slow:
 }
 """
 
-# `x[i]` for an int, where it was recorded at this place before with the same number: what followed then stands in
+# `x[i]` for an int, or one for each axis, where such a thing was recorded at this place before: what followed then stands in
 # `Step.row`. The view goes into the list of its base's views.
 ROW = """
 define internal i1 @is_number(ptr %a, ptr %b) {
@@ -56,7 +56,7 @@ yes:
   ret i1 true
 }
 
-; A chain like another one that ends in a slice of one start and a reshape, but with another start; null without memory.
+; A chain like another one that ends in a slice and a reshape, but with another start, or tuple of starts; null without memory.
 define internal ptr @chain_with(ptr %chain, ptr %i) {
 entry:
   %new = load ptr, ptr getelementptr (ptr, ptr @py, i64 2)
@@ -65,8 +65,19 @@ entry:
   %size = load ptr, ptr getelementptr (ptr, ptr @py, i64 21)
   %n = call i64 %size(ptr %chain)
   %at = sub i64 %n, 2
+  %type = call ptr @field(ptr %i, i64 {type})
+  %tuple = load ptr, ptr getelementptr (ptr, ptr @object, i64 22)
+  %whole = icmp eq ptr %type, %tuple
+  br i1 %whole, label %several, label %one
+several:
+  call void @keep(ptr %i)
+  br label %make
+one:
+  %single = call ptr %new(i64 1)
+  br label %make
+make:
+  %starts = phi ptr [ %i, %several ], [ %single, %one ]
   %out = call ptr %new(i64 %n)
-  %starts = call ptr %new(i64 1)
   %move = call ptr %new(i64 3)
   %c1 = icmp eq ptr %out, null
   %c2 = icmp eq ptr %starts, null
@@ -78,16 +89,20 @@ fill:
   %old = call ptr %item(ptr %chain, i64 %at)
   %prim = call ptr %item(ptr %old, i64 0)
   %attrs = call ptr %item(ptr %old, i64 1)
+  br i1 %whole, label %fill.move, label %fill.starts
+fill.starts:
   call void @keep(ptr %i)
+  %e1 = call i32 %put(ptr %starts, i64 0, ptr %i)
+  br label %fill.move
+fill.move:
   call void @keep(ptr %prim)
   call void @keep(ptr %attrs)
-  %e1 = call i32 %put(ptr %starts, i64 0, ptr %i)
   %e2 = call i32 %put(ptr %move, i64 0, ptr %prim)
   %e3 = call i32 %put(ptr %move, i64 1, ptr %attrs)
   %e4 = call i32 %put(ptr %move, i64 2, ptr %starts)
   br label %loop
 loop:
-  %k = phi i64 [ 0, %fill ], [ %next, %set ]
+  %k = phi i64 [ 0, %fill.move ], [ %next, %set ]
   %over = icmp eq i64 %k, %n
   br i1 %over, label %done, label %each
 each:
@@ -111,6 +126,7 @@ fail:
   ret ptr null
 }
 
+; What `x[i]` is, for an int or a tuple; null where that has to be found out in Python.
 define internal ptr @row(ptr %x, ptr %i) {
 entry:
   %none = load ptr, ptr @object
@@ -149,11 +165,23 @@ compare:
   %x.chain = call ptr @field(ptr %x, i64 {Tensor._chain})
   %same.slot = icmp eq ptr %slot, %k.slot
   %same.chain = icmp eq ptr %x.chain, %k.chain
-  %same = and i1 %same.slot, %same.chain
+  %type = call ptr @field(ptr %i, i64 {type})
+  %k.type = call ptr @field(ptr %k.i, i64 {type})
+  %same.type = icmp eq ptr %type, %k.type
+  %same.sc = and i1 %same.slot, %same.chain
+  %same = and i1 %same.sc, %same.type
   br i1 %same, label %number, label %slow
 number:
-  %same.i = call i1 @is_number(ptr %i, ptr %k.i)
-  br i1 %same.i, label %as.before, label %other
+  %int = load ptr, ptr getelementptr (ptr, ptr @object, i64 6)
+  %is.int = icmp eq ptr %type, %int
+  br i1 %is.int, label %equal, label %identical
+equal:
+  %same.number = call i1 @is_number(ptr %i, ptr %k.i)
+  br i1 %same.number, label %as.before, label %other
+identical:
+  ; Tuples are not compared, which would ask what is in them.
+  %same.tuple = icmp eq ptr %i, %k.i
+  br i1 %same.tuple, label %as.before, label %other
 as.before:
   call void @keep(ptr %chain)
   br label %views
@@ -161,9 +189,17 @@ other:
   ; The same with another number: its chain is made anew, which may run Python code.
   %aval = call ptr @field(ptr %x, i64 {Tensor._aval})
   %shape = call ptr @field(ptr %aval, i64 {Aval.key_shape})
+  br i1 %is.int, label %first.axis, label %every.axis
+first.axis:
   %d.object = call ptr %item(ptr %shape, i64 0)
   %d = call i64 @whole(ptr %d.object)
-  %within = call i64 @along(i64 0, i64 %d, ptr %i, i1 false)
+  %row = call i64 @along(i64 0, i64 %d, ptr %i, i1 false)
+  br label %bounds
+every.axis:
+  %place = call i64 @element(ptr %shape, ptr %i, i1 false)
+  br label %bounds
+bounds:
+  %within = phi i64 [ %row, %first.axis ], [ %place, %every.axis ]
   %outside = icmp slt i64 %within, 0
   br i1 %outside, label %slow, label %make
 make:
@@ -248,7 +284,10 @@ start:
   %i = load ptr, ptr %arguments
   %type = call ptr @field(ptr %i, i64 {type})
   %int = load ptr, ptr getelementptr (ptr, ptr @object, i64 6)
-  %whole = icmp eq ptr %type, %int
+  %tuple = load ptr, ptr getelementptr (ptr, ptr @object, i64 22)
+  %single = icmp eq ptr %type, %int
+  %several = icmp eq ptr %type, %tuple
+  %whole = or i1 %single, %several
   %fits = call i1 @is_tensor(ptr %self)
   %simple = and i1 %whole, %fits
   br i1 %simple, label %try, label %slow

@@ -64,9 +64,12 @@ def make_view(t: Tensor, prim: str, attrs: Any, starts: tuple[int, ...] = ()) ->
     return link(out, t, (prim, attrs, starts))
 
 
-def known_part(t: Tensor, kind: str, begin: int, count: int) -> Tensor | None:
-    """A part of the first axis as a view, where the trace knows the step: `kind` "rows" for a slice of `count`, "row"
-    for one, with the axis gone. None where it does not."""
+def known_part(t: Tensor, kind: str, starts: tuple[int, ...], count: int) -> Tensor | None:
+    """A part as a view, where the trace knows the step; None where it does not.
+
+    kind: "rows" for a slice of `count` of the first axis; "row" for one, with the axis gone; "place" for one element, with all
+    `count` axes gone.  starts: of the axes that are sliced.
+    """
     tr = local.trace
     base = t._base
     if base is None:
@@ -77,14 +80,14 @@ def known_part(t: Tensor, kind: str, begin: int, count: int) -> Tensor | None:
     slot = t._slot if t._tid == tid else bind(tr, t)  # first: it may move the trace on
     step = tr.node.children.get((kind, slot, count))
     if step is None or tr.id != tid:
-        return known_part(t, kind, begin, count) if tr.id != tid or ended(tr) else None
+        return known_part(t, kind, starts, count) if tr.id != tid or ended(tr) else None
     if kind == "rows":
-        chain = (*t._chain, ("slice", step.attrs, (begin,)))
+        chain = (*t._chain, ("slice", step.attrs, starts))
     else:
-        chain = (*t._chain, ("slice", step.parent.attrs, (begin,)), ("reshape", step.attrs, ()))  # type: ignore[union-attr]
-        tr.node.row = (slot, t._chain, begin, step, chain)
+        chain = (*t._chain, ("slice", step.parent.attrs, starts), ("reshape", step.attrs, ()))  # type: ignore[union-attr]
+        tr.node.row = (slot, t._chain, starts[0] if kind == "row" else starts, step, chain)
     tr.node = step
-    tr.scalars.append(begin)
+    tr.scalars.extend(starts)
     out = new_object(Tensor)  # as `pending` does
     out._tid = tid
     out._slot = step.slot
@@ -106,14 +109,14 @@ def known_part(t: Tensor, kind: str, begin: int, count: int) -> Tensor | None:
     return out
 
 
-def note_part(out: Tensor, kind: str, begin: int, count: int) -> None:
+def note_part(out: Tensor, kind: str, count: int) -> None:
     """Let `known_part` find the step or two by which `out` has just been made."""
     tr = local.trace
     node = tr.node
-    first = node.parent if kind == "row" else node
+    first = node if kind == "rows" else node.parent
     if (
         out._tid == tr.id and out._slot == node.slot and first is not None and first.prim == "slice"
-        and not tr.static and not tr.eager and len(first.scalars) == 1
+        and not tr.static and not tr.eager and len(first.scalars) == (count if kind == "place" else 1)
     ):  # fmt: skip
         above(first).kids[(kind, first.args[0], count)] = node
 
@@ -356,6 +359,17 @@ def _write_through(t: Tensor, base: Tensor, value: Tensor) -> None:
     for move, before in zip(reversed(t._chain), reversed(levels), strict=True):
         value = undo_move(before, move, value)
     point(base, keeping_gradient(base, value))
+
+
+def replace_element(t: Tensor, place: tuple[int, ...], value: Tensor) -> bool:
+    """`assign` to the view that is one element, without making that view; False for a `t` that is a view itself."""
+    if t._base is not None or several():
+        return False
+    rank = len(place)
+    ones = (1,) * rank
+    value = undo_move(t, ("slice", ((None,) * rank, ones, ones), place), record_one("reshape", value, ones))
+    point(t, keeping_gradient(t, value))
+    return True
 
 
 def keeping_gradient(t: Tensor, value: Tensor) -> Tensor:

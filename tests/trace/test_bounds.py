@@ -31,6 +31,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADJOINT_MAX_NODES", "2000")
     monkeypatch.setenv("ADJOINT_MAX_PROGRAMS", "60")
     monkeypatch.setenv("ADJOINT_MAX_KERNELS", "80")
+    monkeypatch.setenv("ADJOINT_SHARED_SIZES", "0")  # with which few kernels serve all shapes
 
 
 def new_shape(n: int) -> tuple[Any, np.ndarray]:

@@ -288,3 +288,62 @@ def test_reading_many_elements_becomes_native_code():
         pytest.skip("reference mode records in Python")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
+
+
+def filled(table, cost):
+    """The cheapest way to each place of a table, written element by element."""
+    for i in range(1, table.shape[0]):
+        for j in range(1, table.shape[1]):
+            table[i, j] = cost[i - 1, j - 1] + torch.min(torch.min(table[i - 1, j], table[i, -table.shape[1] + j - 1]), table[i - 1, j - 1])
+    return table
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_a_table_is_filled_with_tensors(dtype: str) -> None:
+    rng, kind = np.random.default_rng(0), getattr(torch, dtype)
+    for _ in range(3):
+        costs = rng.integers(0, 9, (4, 6))
+        want = np.zeros((5, 7), costs.dtype)
+        for i in range(1, 5):
+            for j in range(1, 7):
+                want[i, j] = costs[i - 1, j - 1] + min(want[i - 1, j], want[i, j - 1], want[i - 1, j - 1])
+        assert filled(torch.zeros(5, 7, dtype=kind), torch.tensor(costs, dtype=kind)).tolist() == want.tolist()
+
+
+def test_the_gradient_of_a_table_that_was_filled_with_tensors() -> None:
+    def last(cost: torch.Tensor) -> torch.Tensor:
+        return filled(torch.zeros(4, 5, dtype=torch.float64), cost.exp())[3, 4]
+
+    cost = torch.tensor(np.random.default_rng(0).normal(size=(3, 4)), requires_grad=True)
+    assert torch.autograd.gradcheck(last, cost)
+
+
+def test_whoever_sees_the_memory_sees_a_tensor_written_to_a_place() -> None:
+    for x, others in ((concrete(3, 4), True), (torch.zeros(3, 4), True), (concrete(3, 4) * 2, False)):
+        row, turned, place, value = x[1], x.t(), x[1, 2], torch.tensor(2.5) * 2
+        array = x.numpy() if others else None
+        for index, number in (((1, 2), 5.0), ((-2, -2), 6.0)):
+            x[index] = value + (number - 5)
+            assert (x[1, 2].item(), row[2].item(), turned[2, 1].item(), place.item()) == (number,) * 4
+            assert array is None or array[1, 2] == number
+        row[0] = value
+        assert x[1, 0].item() == 5 and x._version == 3
+        x[0, 0] = x[1, 2]
+        x[1, 2] = x[0, 1]
+        assert x[0, 0].item() == 6 and place.item() == x[0, 1].item()
+
+
+def test_a_tensor_written_to_a_place_has_to_fit() -> None:
+    leaf, x = torch.zeros(2, 2, requires_grad=True), torch.zeros(2, 2)
+    with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+        leaf[0, 1] = torch.tensor(1.0)
+    with torch.no_grad():
+        leaf[0, 1] = torch.tensor(1.0) + 1
+    assert leaf.tolist() == [[0, 2], [0, 0]] and leaf.is_leaf and leaf.requires_grad
+    with pytest.raises(IndexError, match="out of bounds"):
+        x[0, 2] = torch.tensor(1.0)
+    x[0, 1] = torch.tensor(3)  # of another dtype
+    x[1, 0] = torch.tensor([4.0])
+    with pytest.raises(RuntimeError):
+        x[1, 1] = torch.tensor([4.0, 5.0])
+    assert x.tolist() == [[0, 3], [4, 0]]

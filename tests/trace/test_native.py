@@ -432,8 +432,34 @@ def in_a_thread(x):
     t.start(); t.join()
     return torch.tensor(out[0]) + x[1]
 
+def places(x):
+    pair = (2, 1)
+    return sum(x[i, j] * (i + 2 * j) for i in range(3) for j in range(2)) + x[pair] + x[pair] + x[-1, 0] + x[2][1]
+
+def odd_places(x):
+    out = []
+    for index in ((True, 0), (1, np.int64(1)), (1, torch.tensor(0)), (0, 2), (3, 0), (-4, 0), (0, 0, 0), (1 << 70, 0), (), (1.0, 0), (0, None)):
+        for _ in range(2):
+            first = x[1, 1]
+            try:
+                out.append(float(x[index].sum() + first))
+            except Exception as error:
+                out.append(len(type(error).__name__))
+    return torch.tensor(out)
+
+def places_of_parts(x):
+    rows, turned = x[1:], x.t()
+    return torch.stack([rows[i, j] - turned[j, i] for i in range(2) for j in range(2)])
+
+def table(x):
+    t = torch.zeros(4, 3)
+    for i in range(1, 4):
+        for j in range(1, 3):
+            t[i, j] = x[i - 1, j - 1] + torch.min(t[i - 1, j], t[i, j - 1])
+    return t
+
 changed.orders = []
-for f in (nested, changed, other_numbers, seen_by_numpy, wrong, of_a_subclass, gradient, in_a_thread):
+for f in (nested, places, odd_places, places_of_parts, table, changed, other_numbers, seen_by_numpy, wrong, of_a_subclass, gradient, in_a_thread):
     results = []
     for run in range(6):
         changed.orders = [[2, 0, 1]] if run % 2 else [[1, 1, 0]] if run == 4 else []
