@@ -30,7 +30,7 @@ class Segment:
     """What a walk did in one trace.
 
     end: where its steps lead.  inputs: slots of what it brought back, in order.  sources: what that was, as (kind,
-    position or slot, aval).  lent: positions of the run-time numbers it used.  passed: (position of the input, slot,
+    position or slot, aval, slot of an input whose tensor has another value by now).  lent: positions of the run-time numbers it used.  passed: (position of the input, slot,
     aval) of each cotangent that goes on to an older trace.  sums: the same of each leaf's gradient so far.  freed: slots
     whose saved values a walk that keeps nothing gives up.
     """
@@ -135,19 +135,19 @@ def note(walk: Reverse, hist: History, bound: list, numbers: int, passed: list, 
     return Segment(tr.node, bound_slots(tr.node, len(bound)), sources, list(hist.lent), out, sums, freed)
 
 
-def source_of(hist: History, positions: dict[int, int], t: Tensor, data: Any) -> tuple[str, int, Aval] | None:
+def source_of(hist: History, positions: dict[int, int], t: Tensor, data: Any) -> tuple[str, int, Aval, int] | None:
     """Where in a history a tensor that the walk has bound comes from."""
     if t._escape is not None or t._hooks is not None:
         return None
     p = positions.get(id(t))
     if p is not None:
-        return ("input" if t._hist is None else "result", p, t._aval) if hist.buffers[p] is data else None
+        return ("input" if t._hist is None else "result", p, t._aval, -1) if hist.buffers[p] is data else None
     if t._hist is hist:
         step = hist.steps()[t._hslot]
         if step.prim == "input":
-            return ("former", step.inputs_before, t._aval) if hist.buffers[step.inputs_before] is data else None
+            return ("former", step.inputs_before, t._aval, t._hslot) if hist.buffers[step.inputs_before] is data else None
         if hist.value(t._hslot) is data:
-            return "value", t._hslot, t._aval
+            return "value", t._hslot, t._aval, t._hslot
     return None
 
 
@@ -157,7 +157,7 @@ def bring_back(tr: Any, hist: History, known: Segment) -> bool:
     buffers: list[Any] = []
     origins: dict[int, tuple[History, int]] = {}
     count = len(tr.inputs)
-    for kind, k, a in known.sources:
+    for kind, k, a, slot in known.sources:
         if kind == "input" or kind == "result":
             t, data = hist.inputs[k], hist.buffers[k]
             past = t._hist
@@ -172,23 +172,17 @@ def bring_back(tr: Any, hist: History, known: Segment) -> bool:
                 data = hist.values.get(k)
                 if data is None:
                     data = hist.value(k)
-                slot = k
             else:
                 data = hist.buffers[k]
                 original = hist.inputs[k]
                 if original._data is data and original._escape is None:
                     return False
-                slot = -1
             if data is None:
                 return False
             t = blank()
-            t._aval, t._data, t._tid = a, data, hist.id
-            if kind == "value":
-                t._slot = t._hslot = slot
-                t._hist, t._special = hist, True
+            t._aval, t._data, t._tid, t._slot = a, data, hist.id, slot
+            t._hist, t._hslot, t._special = hist, slot, True
             if a.requires_grad:
-                if kind == "former":
-                    return False
                 origins[count + len(tensors)] = hist, slot
         tensors.append(t)
         buffers.append(data)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import adjoint as torch
+from adjoint.autograd import segments
 from adjoint.trace.state import counters
 
 pytestmark = pytest.mark.usefixtures("little_effort")
@@ -207,3 +208,39 @@ def test_hooks_on_leaves_and_results():
         y.backward()
         assert x.grad.tolist() == [80.0, 240.0]
         assert seen == [[40.0, 120.0]] * 2
+
+
+@pytest.mark.parametrize("changed", ["element", "row", "all"])
+def test_a_state_that_is_changed_in_place_from_trace_to_trace(changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its former values are brought back by memory, too, and need no second walk."""
+    walks: list[int] = []
+    walk = segments.first_time
+    monkeypatch.setattr(segments, "first_time", lambda *given: [walks.append(len(walks)), walk(*given)][1])
+    first = [0.5, -0.25, 0.75]
+
+    def numbers(w: float) -> np.ndarray:
+        s = np.array(first)
+        for k in range(6):
+            new = np.sin(w * s.sum() * s[k % 3]) + s[k % 3]
+            s = np.where({"element": np.arange(3) == k % 3, "row": np.arange(3) > 0, "all": np.arange(3) >= 0}[changed], new * s[k % 3] + 0 * s, s)
+        return s
+
+    for turn in range(6):
+        w = torch.tensor(0.5 + turn, dtype=torch.float64, requires_grad=True)
+        s = torch.tensor(first, dtype=torch.float64) * 1
+        for k in range(6):
+            new = (torch.sin(w * s.sum() * s[k % 3]) + s[k % 3]) * s[k % 3]
+            if changed == "element":
+                s[k % 3] = new
+            elif changed == "row":
+                s[1:] = new.expand(2)
+            else:
+                s.copy_(new.expand(3))
+            s[0].item()
+        before = len(walks)
+        s.sum().backward()
+        step = 1e-6
+        slope = (numbers(0.5 + turn + step).sum() - numbers(0.5 + turn - step).sum()) / (2 * step)
+        np.testing.assert_allclose(s.detach().numpy(), numbers(0.5 + turn), rtol=1e-12)
+        np.testing.assert_allclose(w.grad.item(), slope, rtol=1e-5, atol=1e-7)
+    assert torch.is_eager() or (before > 0 and len(walks) == before)
