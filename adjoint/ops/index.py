@@ -7,8 +7,9 @@ trace, except `x[mask] = number`, which is a `where`.
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
         place = place_of(x, index)
         if place is not None:
             return _element(x, place)
-    part, advanced = basic(x, index)
+    part, advanced = parted(x, index)
     if advanced:
         return take_indexed(part, advanced)
     if part is x:
@@ -77,7 +78,7 @@ def _first_int(x: Tensor, index: int) -> Tensor:
     rest = shape[1:]
     part = make_view(x, "slice", ((None, *(0,) * len(rest)), (1, *rest), (1,) * len(shape)), (index % n,))
     out = make_view(part, "reshape", tuple(rest))
-    note_part(out, "row", 1)
+    note_part(out, "row", 1, 1)
     return out
 
 
@@ -106,7 +107,7 @@ def _element(x: Tensor, place: tuple[int, ...]) -> Tensor:
         return known
     attrs = _PLACES[rank] if rank < len(_PLACES) else ((None,) * rank, (1,) * rank, (1,) * rank)
     out = make_view(make_view(x, "slice", attrs, place), "reshape", ())
-    note_part(out, "place", rank)
+    note_part(out, "place", rank, rank)
     return out
 
 
@@ -141,8 +142,92 @@ def _first_slice(x: Tensor, index: slice) -> Tensor:
         attrs = ((None, *(0,) * len(rest)), (count, *rest), (1,) * len(shape))
         _SLICES[(x._aval, count)] = attrs
     out = make_view(x, "slice", attrs, (begin if count else 0,))
-    note_part(out, "rows", count)
+    note_part(out, "rows", count, 1)
     return out
+
+
+class _Form(NamedTuple):
+    """What indices of ints, slices, None and `...` do that differ in the ints alone.
+
+    attrs: of the slice, None for none.  begins: of the axes that are sliced.  ints: (position among these, length of the axis)
+    for each int.  shape: of the result, if the slice has another one.  kind, number: under which `known_part` knows it.
+    """
+
+    attrs: tuple | None
+    begins: tuple[int, ...]
+    ints: tuple[tuple[int, int], ...]
+    shape: tuple[int, ...] | None
+    kind: str
+    number: int
+
+
+_forms: dict[tuple, _Form] = {}  # by shape and index, of the slices with what they are made of
+_numbers = itertools.count()
+
+
+def parted(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
+    """`basic`, faster where an index like this one, of ints, slices, None and `...` alone, was met before."""
+    key: list[Any] = [x._aval.key_shape]
+    ints: list[int] = []
+    for i in index if type(index) is tuple else (index,):
+        kind = type(i)
+        if kind is int:
+            ints.append(i)
+            key.append(int)
+        elif kind is slice and type(i.start) in _BOUNDS and type(i.stop) in _BOUNDS and type(i.step) in _BOUNDS:
+            key.append((i.start, i.stop, i.step))
+        elif i is None or i is Ellipsis:
+            key.append(i)
+        else:
+            return basic(x, index)
+    form = _forms.get(tuple(key))
+    if form is None:
+        return _first_of_form(x, index, tuple(key))
+    starts = form.begins
+    if ints:
+        moved = [*starts]
+        for (place, n), i in zip(form.ints, ints, strict=True):
+            if not -n <= i < n:
+                return basic(x, index)  # which raises the error
+            moved[place] = i if i >= 0 else i + n
+        starts = tuple(moved)
+    out = x
+    if form.attrs is not None:
+        known = known_part(x, form.kind, starts, form.number)
+        if known is not None:
+            return known, {}
+        out = make_view(x, "slice", form.attrs, starts)
+    if form.shape is not None:
+        out = make_view(out, "reshape", form.shape)
+    if form.attrs is not None:
+        note_part(out, form.kind, form.number, len(starts))
+    return out, {}
+
+
+_BOUNDS = (int, type(None))
+
+
+def _first_of_form(x: Tensor, index: Any, key: tuple) -> tuple[Tensor, dict[int, Tensor]]:
+    """`basic`, noting what it does."""
+    out, advanced = basic(x, index)
+    moves = out._chain[len(x._chain) :] if out is not x else ()
+    attrs, begins = moves[0][1:] if moves and moves[0][0] == "slice" else (None, ())
+    ints, axes = [], iter([axis for axis, start in enumerate(attrs[0]) if start is None] if attrs is not None else ())
+    sliced = {axis: k for k, axis in enumerate(axes)}
+    axis, rank = 0, len(x._aval.key_shape)
+    given = [i for i in key[1:] if i is not None]
+    for i in given:
+        if i is Ellipsis:
+            axis += rank - len(given) + 1
+            continue
+        if i is int:
+            ints.append((sliced[axis], x._aval.key_shape[axis]))
+        axis += 1
+    shape = tuple(out._aval.shape) if moves and moves[-1][0] == "reshape" else None
+    if len(_forms) >= 4096:
+        _forms.clear()
+    _forms[key] = _Form(attrs, begins, tuple(ints), shape, "cut" if shape is None else "part", next(_numbers))
+    return out, advanced
 
 
 def as_index(item: Any) -> Any:
@@ -397,7 +482,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     if isinstance(index, Tensor) and index._aval.dtype is dtypes.bool:
         if not isinstance(value, Tensor) or value._aval.size == 1:
             if index._aval.shape != x._aval.shape[: len(index._aval.shape)]:
-                basic(x, index)
+                parted(x, index)
             extra = (1,) * (len(x._aval.shape) - len(index._aval.shape))
             mask = record("reshape", (index,), (*index._aval.shape, *extra)) if extra else index
             if isinstance(value, Tensor):
@@ -405,7 +490,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
             new = record("where", (mask, value, x))
             assign(x, cast(new, x._aval.dtype))
             return
-    part, advanced = basic(x, index)
+    part, advanced = parted(x, index)
     if advanced:
         assign_indexed(part, advanced, value)
         return

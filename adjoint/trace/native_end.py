@@ -124,24 +124,25 @@ define internal i1 @is_held(ptr %o) alwaysinline {
   ret i1 %more
 }
 
-; Whether none of the views made in the trace is held: at most one base has any.
+; Whether none of the views made in the trace is held.
 define internal i1 @no_views(ptr %viewed) {
 entry:
   %n = call i64 @length(ptr %viewed)
-  %none = icmp eq i64 %n, 0
-  br i1 %none, label %yes, label %some
-some:
-  %one = icmp eq i64 %n, 1
-  br i1 %one, label %look, label %no
+  br label %bases
+bases:
+  %k = phi i64 [ 0, %entry ], [ %k.next, %loop ]
+  %all = icmp eq i64 %k, %n
+  br i1 %all, label %yes, label %look
 look:
-  %views = call ptr @nth(ptr %viewed, i64 0)
+  %k.next = add i64 %k, 1
+  %views = call ptr @nth(ptr %viewed, i64 %k)
   %recent = call ptr @field(ptr %views, i64 {Views.recent})
   %m = call i64 @length(ptr %recent)
   br label %loop
 loop:
   %i = phi i64 [ 0, %look ], [ %next, %each ]
   %over = icmp eq i64 %i, %m
-  br i1 %over, label %yes, label %each
+  br i1 %over, label %bases, label %each
 each:
   %v = call ptr @nth(ptr %recent, i64 %i)
   %held = call i1 @is_held(ptr %v)
@@ -543,10 +544,26 @@ unview:
   %views = call ptr @nth(ptr %viewed, i64 0)
   %old.recent = call ptr @swap(ptr %views, i64 {Views.recent}, ptr %l5)
   %old.viewed = call ptr @swap(ptr %trace, i64 {Trace.viewed}, ptr %l6)
-  br label %count
+  br label %others
+others:
+  ; Those of other bases are put with those of the first, to be given up with them.
+  %v = phi i64 [ 1, %unview ], [ %v.next, %move ]
+  %moved = icmp eq i64 %v, %n.viewed
+  br i1 %moved, label %count, label %move
+move:
+  %v.next = add i64 %v, 1
+  %v.views = call ptr @nth(ptr %old.viewed, i64 %v)
+  %v.recent = call ptr @field(ptr %v.views, i64 {Views.recent})
+  %v.end = call i64 @length(ptr %v.recent)
+  %gathered = call i64 @length(ptr %old.recent)
+  %put.there = call i32 %slice(ptr %old.recent, i64 %gathered, i64 %gathered, ptr %v.recent)
+  call void @forget_error(i32 %put.there)
+  %emptied = call i32 %slice(ptr %v.recent, i64 0, i64 %v.end, ptr null)
+  call void @forget_error(i32 %emptied)
+  br label %others
 count:
-  %rest.5 = phi ptr [ %l5, %start ], [ %old.recent, %unview ]
-  %rest.6 = phi ptr [ %l6, %start ], [ %old.viewed, %unview ]
+  %rest.5 = phi ptr [ %l5, %start ], [ %old.recent, %others ]
+  %rest.6 = phi ptr [ %l6, %start ], [ %old.viewed, %others ]
   %dict.word = call i64 @end.counters(ptr %r)
   %dict = inttoptr i64 %dict.word to ptr
   %key.word = call i64 @end.runs_key(ptr %r)

@@ -76,7 +76,8 @@ class Step:
     risky: whether a step up to here may fail on its data: with an index out of range, or in NumPy.
     hot: the child taken last by the native fast path, which compares its k0, k1, k2 (the parts of its key) by identity.
     end: how traces ended here, for the native way (`native_end.Ending`); False where they cannot go it.
-    row: what followed the last `x[i]` recorded here (`views.known_part`): slot and chain of x, i, the step, the chain of x[i].
+    row: what followed the last `x[i]` or `x[i, j]` recorded here (`views.known_part`): slot and chain of x, i (or i, j), the step, the
+    chain of x[i].
     """
 
     __slots__ = (

@@ -68,7 +68,8 @@ def known_part(t: Tensor, kind: str, starts: tuple[int, ...], count: int) -> Ten
     """A part as a view, where the trace knows the step; None where it does not.
 
     kind: "rows" for a slice of `count` of the first axis; "row" for one, with the axis gone; "place" for one element, with all
-    `count` axes gone.  starts: of the axes that are sliced.
+    `count` axes gone; "cut" for a slice that the number `count` stands for, "part" for one that is reshaped then.  starts: of
+    the axes that are sliced.
     """
     tr = local.trace
     base = t._base
@@ -81,11 +82,12 @@ def known_part(t: Tensor, kind: str, starts: tuple[int, ...], count: int) -> Ten
     step = tr.node.children.get((kind, slot, count))
     if step is None or tr.id != tid:
         return known_part(t, kind, starts, count) if tr.id != tid or ended(tr) else None
-    if kind == "rows":
+    if kind == "rows" or kind == "cut":
         chain = (*t._chain, ("slice", step.attrs, starts))
     else:
         chain = (*t._chain, ("slice", step.parent.attrs, starts), ("reshape", step.attrs, ()))  # type: ignore[union-attr]
-        tr.node.row = (slot, t._chain, starts[0] if kind == "row" else starts, step, chain)
+        if kind != "part":
+            tr.node.row = (slot, t._chain, starts[0] if kind == "row" else starts, step, chain)
     tr.node = step
     tr.scalars.extend(starts)
     out = new_object(Tensor)  # as `pending` does
@@ -109,14 +111,14 @@ def known_part(t: Tensor, kind: str, starts: tuple[int, ...], count: int) -> Ten
     return out
 
 
-def note_part(out: Tensor, kind: str, count: int) -> None:
-    """Let `known_part` find the step or two by which `out` has just been made."""
+def note_part(out: Tensor, kind: str, count: int, starts: int) -> None:
+    """Let `known_part` find the step or two by which `out` has just been made, with so many starts."""
     tr = local.trace
     node = tr.node
-    first = node if kind == "rows" else node.parent
+    first = node if kind == "rows" or kind == "cut" else node.parent
     if (
         out._tid == tr.id and out._slot == node.slot and first is not None and first.prim == "slice"
-        and not tr.static and not tr.eager and len(first.scalars) == (count if kind == "place" else 1)
+        and not tr.static and not tr.eager and len(first.scalars) == starts
     ):  # fmt: skip
         above(first).kids[(kind, first.args[0], count)] = node
 

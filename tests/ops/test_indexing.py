@@ -680,3 +680,68 @@ def test_an_index_out_of_range_without_elements(name: str) -> None:
                 call(t, x, index)
         else:
             assert call(t, x, index).sum().item() == 0
+
+
+# Indices that differ in their ints alone, met again and again: `k` is the turn.
+FORMS: dict[str, Callable[[int], Any]] = {
+    "column": lambda k: (slice(None), k % 4),
+    "column from behind": lambda k: (slice(None), -1 - k % 4),
+    "row": lambda k: (k % 3, slice(None)),
+    "part of a row": lambda k: (k % 3, slice(1, 3)),
+    "part of a column": lambda k: (slice(-2, None), k % 4),
+    "block": lambda k: (slice(0, 2), slice(1, None, 2)),
+    "no block": lambda k: (slice(2, 1), slice(None)),
+    "everything": lambda k: (slice(None), slice(0, 9)),
+    "last axis": lambda k: (Ellipsis, k % 5),
+    "first and last": lambda k: (k % 3, Ellipsis, -1 - k % 5),
+    "new axis": lambda k: None,
+    "new axes": lambda k: (None, k % 3, None, slice(k % 2, None)),
+    "dots": lambda k: Ellipsis,
+    "step": lambda k: slice(k % 2, None, 2),
+    "place": lambda k: (k % 3, -(k % 4), k % 5),
+    "two ints": lambda k: (k % 3, k % 4),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_index_that_is_met_again_with_other_ints(form: str) -> None:
+    index_of = FORMS[form]
+    array = np.arange(60.0).reshape(3, 4, 5)
+    x, leaf = torch.tensor(array), torch.tensor(array, requires_grad=True)
+    for k in range(12):
+        index = index_of(k)
+        np.testing.assert_array_equal(x[index].numpy(), array[index])
+        np.testing.assert_array_equal((x.permute(1, 0, 2).permute(1, 0, 2)[index] + 1).numpy(), array[index] + 1)
+        np.testing.assert_array_equal((x * 2)[index].numpy(), array[index] * 2)
+        slope = np.zeros_like(array)
+        slope[index] = 2 * array[index]
+        (leaf[index] ** 2).sum().backward()
+        np.testing.assert_allclose(leaf.grad.numpy(), slope)
+        leaf.grad = None
+        for value in (k, np.float64(k + 0.5), array[index] * 3):
+            written = torch.tensor(array) * 1
+            seen = written[index]
+            written[index] = torch.tensor(value) if isinstance(value, np.ndarray) else value
+            wanted = array.copy()
+            wanted[index] = value
+            np.testing.assert_array_equal(written.numpy(), wanted)
+            np.testing.assert_array_equal(seen.numpy(), wanted[index])
+
+
+def test_an_int_beyond_its_axis_in_an_index_that_was_met_before() -> None:
+    x = torch.arange(12).reshape(3, 4)
+    for k in (0, 3, 4, -4, -5, 1, 7):
+        for index, axis, n in (((slice(None), k), 1, 4), ((k, None), 0, 3), ((Ellipsis, k), 1, 4), ((slice(0, 1), k), 1, 4)):
+            if -n <= k < n:
+                np.testing.assert_array_equal(x[index].numpy(), x.numpy()[index])
+                continue
+            with pytest.raises(IndexError, match=f"index {k} is out of bounds for dimension {axis} with size {n}"):
+                x[index]
+            with pytest.raises(IndexError, match=f"index {k} is out of bounds for dimension {axis} with size {n}"):
+                x[index] = 1
+    assert x[:, 1].tolist() == [1, 5, 9]
+    for index in ((slice(None), 1.0), (slice(None), True, 0, 0), (0, 1, 2), (slice(None), 0, Ellipsis, Ellipsis)):
+        for _ in range(2):
+            with pytest.raises(IndexError):
+                x[index]
+    assert x[True, :, 1].tolist() == [[1, 5, 9]] and x[:, np.int64(1)].tolist() == [1, 5, 9]

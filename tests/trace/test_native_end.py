@@ -51,6 +51,7 @@ def numbers(*shape: int, seed: int = 0) -> Any:
 
 X, Y = numbers(5, 6), numbers(5, 6, seed=1)
 LONG = numbers(700, 800)
+BIG = numbers(9, 8, seed=2)
 
 
 def several() -> Any:
@@ -113,6 +114,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "holes": lists,
     "transposed copy": lambda: X.t().contiguous().tolist(),
     "views of views": lambda: (X.t()[1:4].t() + 1).tolist(),
+    "views of several tensors": lambda: [(X[3, 1:4] + Y[:, 2][:3] + BIG.t()[0, :3]).tolist(), (X[:, 0] @ Y[1, 1:]).item(), X[1, 2].item()],
     "large": lambda: [(LONG * 2).sum(0).tolist(), LONG.t().contiguous()[3].tolist()],
     "many threads' work": lambda: (LONG @ LONG.t()).sum().item(),
     "errors": errors,
@@ -334,6 +336,22 @@ def test_what_is_recorded_while_a_program_runs_keeps_its_place(monkeypatch: pyte
     monkeypatch.setattr(Program, "run", interrupted)
     assert (X * 5 + 1).sum().tolist() == wanted and late
     np.testing.assert_array_equal(late[0].tolist(), Y.numpy() - 2)
+
+
+def test_a_held_view_of_another_tensor_is_kept(settled: list[int]) -> None:
+    for held in (False, True, False, True):
+        for _ in range(6):
+            v, w = X[1], Y[:, 1]
+            total = (v.sum() + w.sum()) * 3
+            if not held:
+                del v, w
+            total.item()
+            if held:
+                X[1, 2] += 1
+                Y[2, 1] -= 1
+                assert v.tolist() == X.tolist()[1] and w.tolist() == [row[1] for row in Y.tolist()]
+                X[1, 2] -= 1
+                Y[2, 1] += 1
 
 
 def test_a_held_view_leaves_the_way_open_for_others(settled: list[int]) -> None:
