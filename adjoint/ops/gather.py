@@ -43,7 +43,7 @@ def _flat(x: Tensor) -> Tensor:
 
 def _lifted(x: Tensor) -> Tensor:
     """A tensor with at least one axis."""
-    return x if x._aval.shape else record("reshape", (x,), (1,))
+    return x if x._aval.key_shape else record("reshape", (x,), (1,))
 
 
 def _flat_positions(shape: tuple[int, ...], axis: int, index: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def _flat_positions(shape: tuple[int, ...], axis: int, index: Tensor) -> Tensor:
     flat = position(index, shape[axis], False, axis)
     if strides[axis] != 1:
         flat = flat * strides[axis]
-    for d, count in enumerate(index._aval.shape):
+    for d, count in enumerate(index._aval.key_shape):
         if d != axis and count > 1:
             along = (1,) * d + (count,) + (1,) * (len(shape) - d - 1)
             flat = flat + record("reshape", (record("iota", (), count),), along) * strides[d]
@@ -64,7 +64,7 @@ def _flat_positions(shape: tuple[int, ...], axis: int, index: Tensor) -> Tensor:
 
 @composite("GatherBackward0")
 def _gather(x: Tensor, axis: int, index: Tensor) -> Tensor:
-    return record("take", (_flat(x), _flat_positions(tuple(x._aval.shape), axis, index)))
+    return record("take", (_flat(x), _flat_positions(tuple(x._aval.key_shape), axis, index)))
 
 
 def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
@@ -76,18 +76,18 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
             [4, 3]])
     """
     _check_index("gather", index)
-    shape = input._aval.shape
+    shape = input._aval.key_shape
     axis = axis_of(dim, len(shape))
     if not index._aval.size:  # of any rank
-        return record("reshape", (_gather(_flat(input), 0, _flat(index)),), tuple(index._aval.shape))
-    if max(len(index._aval.shape), 1) != max(len(shape), 1):
+        return record("reshape", (_gather(_flat(input), 0, _flat(index)),), tuple(index._aval.key_shape))
+    if max(len(index._aval.key_shape), 1) != max(len(shape), 1):
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
-    if not shape or not index._aval.shape:
-        return record("reshape", (_gather(_lifted(input), 0, _lifted(index)),), tuple(index._aval.shape))
-    for d, (a, b) in enumerate(zip(index._aval.shape, shape, strict=True)):
+    if not shape or not index._aval.key_shape:
+        return record("reshape", (_gather(_lifted(input), 0, _lifted(index)),), tuple(index._aval.key_shape))
+    for d, (a, b) in enumerate(zip(index._aval.key_shape, shape, strict=True)):
         if d != axis and a > b:
             raise RuntimeError(
-                f"Size does not match at dimension {d} expected index {list(index._aval.shape)} to be no larger than self "
+                f"Size does not match at dimension {d} expected index {list(index._aval.key_shape)} to be no larger than self "
                 f"{list(shape)} apart from dimension {axis}"
             )
     return _gather(input, axis, index)
@@ -107,27 +107,27 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
         _check_index("take_along_dim", indices)
         return _take(input, _flat(indices))
     _check_index("take_along_dim", indices, LONG)
-    if len(input._aval.shape) != len(indices._aval.shape):
+    if len(input._aval.key_shape) != len(indices._aval.key_shape):
         raise RuntimeError(
             "torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
-            f"{len(input._aval.shape)} dimensions for input, and {len(indices._aval.shape)} dimensions for indices"
+            f"{len(input._aval.key_shape)} dimensions for input, and {len(indices._aval.key_shape)} dimensions for indices"
         )
-    axis = axis_of(dim, len(input._aval.shape))
-    if not input._aval.shape:
+    axis = axis_of(dim, len(input._aval.key_shape))
+    if not input._aval.key_shape:
         raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions: leave dim out, or reshape(1) the tensors")
     rest = np.broadcast_shapes(
-        *(tuple(1 if d == axis else n for d, n in enumerate(x._aval.shape)) for x in (input, indices))
+        *(tuple(1 if d == axis else n for d, n in enumerate(x._aval.key_shape)) for x in (input, indices))
     )
-    wide = tuple(input._aval.shape[axis] if d == axis else n for d, n in enumerate(rest))
-    narrow = tuple(indices._aval.shape[axis] if d == axis else n for d, n in enumerate(rest))
+    wide = tuple(input._aval.key_shape[axis] if d == axis else n for d, n in enumerate(rest))
+    narrow = tuple(indices._aval.key_shape[axis] if d == axis else n for d, n in enumerate(rest))
     places = position(indices, wide[axis], True, axis, math.prod(narrow))
     return gather(expand(input, wide), axis, expand(places, narrow))
 
 
 def _vector(name: str, index: Tensor, takes: tuple = INTEGERS, error: type[Exception] = RuntimeError) -> Tensor:
     _check_index(name, index, takes, error)
-    if len(index._aval.shape) > 1:
-        raise IndexError(f"{name}(): Index is supposed to be a vector, but got one of shape {list(index._aval.shape)}")
+    if len(index._aval.key_shape) > 1:
+        raise IndexError(f"{name}(): Index is supposed to be a vector, but got one of shape {list(index._aval.key_shape)}")
     return _lifted(index)
 
 
@@ -140,13 +140,13 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
             [3, 4]])
     """
     index = _vector("index_select", index)
-    axis = axis_of(dim, len(input._aval.shape))
-    if not input._aval.shape:
+    axis = axis_of(dim, len(input._aval.key_shape))
+    if not input._aval.key_shape:
         if index._aval.size != 1:
             raise RuntimeError(f"index_select(): Index to scalar can have only 1 value, got {index._aval.size} value(s)")
         return record("reshape", (index_select(_lifted(input), 0, index),), ())
-    rest = math.prod(n for d, n in enumerate(input._aval.shape) if d != axis)
-    return take_indexed(input, {axis: position_at_once(index, input._aval.shape[axis], False, axis, rest)})
+    rest = math.prod(n for d, n in enumerate(input._aval.key_shape) if d != axis)
+    return take_indexed(input, {axis: position_at_once(index, input._aval.key_shape[axis], False, axis, rest)})
 
 
 def take(input: Tensor, index: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ def take(input: Tensor, index: Tensor) -> Tensor:
 
 def _take(input: Tensor, index: Tensor) -> Tensor:
     if not input._aval.size and index._aval.size:
-        raise IndexError(f"take(): tried to take from an empty tensor of shape {list(input._aval.shape)}")
+        raise IndexError(f"take(): tried to take from an empty tensor of shape {list(input._aval.key_shape)}")
     return record("take", (_flat(input), position(index, input._aval.size, True, -1)))
 
 
@@ -173,15 +173,15 @@ def _written(flat: Tensor, places: Tensor, source: Tensor, reduce: str | None, i
     """`flat` with the rows of `source` written at `places`, or combined with what is there or with each other."""
     if reduce is None:
         return record("put", (flat, places, source))
-    dtype, n = flat._aval.dtype, flat._aval.shape[0]
+    dtype, n = flat._aval.dtype, flat._aval.key_shape[0]
     if not include_self:
-        nothing = record("full", (_neutral(reduce, dtype),), (tuple(source._aval.shape), dtype))
+        nothing = record("full", (_neutral(reduce, dtype),), (tuple(source._aval.key_shape), dtype))
         flat = record("put", (flat, places, nothing))
     if reduce == "sum":
         return flat + record("put_add", (places, source), n)
     if reduce != "mean":
         return record("put_fold", (flat, places, source), reduce)
-    ones = record("full", (1,), (tuple(source._aval.shape), dtype))
+    ones = record("full", (1,), (tuple(source._aval.key_shape), dtype))
     count = record("put_add", (places, ones), n)
     count = count + 1 if include_self else record("where", (count == 0, 1, count))
     total = flat + record("put_add", (places, source), n)
@@ -218,17 +218,17 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
             f"index.numel() = {index._aval.size}"
         )
     if not input._aval.size and index._aval.size:
-        raise IndexError(f"put_(): tried to put {index._aval.size} elements into an empty tensor of shape {list(input._aval.shape)}")
+        raise IndexError(f"put_(): tried to put {index._aval.size} elements into an empty tensor of shape {list(input._aval.key_shape)}")
     places = position(_flat(index), input._aval.size, True, -1)
     new = _written(_flat(input), places, _flat(source), "sum" if accumulate else None)
-    return record("reshape", (new,), tuple(input._aval.shape))
+    return record("reshape", (new,), tuple(input._aval.key_shape))
 
 
 def _scattered(
     name: str, input: Tensor, dim: int, index: Tensor, source: Any, reduce: str | None, include_self: bool = True
 ) -> Tensor:
     _check_index(name, index)
-    shape = tuple(input._aval.shape)
+    shape = tuple(input._aval.key_shape)
     axis = axis_of(dim, len(shape))
     if isinstance(source, Tensor):
         same_dtype(f"{name}(): Expected self.dtype to be equal to src.dtype", input, source)
@@ -240,11 +240,11 @@ def _scattered(
         places = position(_flat(index), input._aval.size, False, axis)
         return record("reshape", (_written(_flat(input), places, _narrowed(_flat(source), (0,)), None),), shape)
     target, index = _lifted(input), _lifted(index)
-    where_to = tuple(index._aval.shape)
-    ranks = [len(target._aval.shape), len(where_to)]
+    where_to = tuple(index._aval.key_shape)
+    ranks = [len(target._aval.key_shape), len(where_to)]
     if isinstance(source, Tensor):
         source = _lifted(source)
-        ranks.append(len(source._aval.shape))
+        ranks.append(len(source._aval.key_shape))
     if len(set(ranks)) > 1:
         raise RuntimeError(
             f"Index tensor must have the same number of dimensions as self and src tensor: {name} of ranks {ranks[0]} (self), "
@@ -252,16 +252,16 @@ def _scattered(
         )
     limits = [(target, "self", True)] + ([(source, "src", False)] if isinstance(source, Tensor) else [])
     for other, what, except_axis in limits:
-        if any(a > b and not (except_axis and d == axis) for d, (a, b) in enumerate(zip(where_to, other._aval.shape))):
+        if any(a > b and not (except_axis and d == axis) for d, (a, b) in enumerate(zip(where_to, other._aval.key_shape))):
             raise RuntimeError(
-                f"Expected index {list(where_to)} to be no larger than {what} {list(other._aval.shape)} "
+                f"Expected index {list(where_to)} to be no larger than {what} {list(other._aval.key_shape)} "
                 + (f"apart from dimension {axis}" if except_axis else "in every dimension")
             )
     if not isinstance(source, Tensor):
         source = record("full", (source,), (where_to, input._aval.dtype))
-    elif tuple(source._aval.shape) != where_to:
+    elif tuple(source._aval.key_shape) != where_to:
         source = _narrowed(source, where_to)
-    places = _flat_positions(tuple(target._aval.shape), axis, index)
+    places = _flat_positions(tuple(target._aval.key_shape), axis, index)
     new = _written(_flat(target), _flat(places), _flat(source), reduce, include_self)
     return record("reshape", (new,), shape)
 
@@ -321,15 +321,15 @@ def scatter_reduce(input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: 
 def _along(name: str, input: Tensor, dim: int, index: Tensor, source: Tensor, takes: tuple = INTEGERS) -> tuple[int, Tensor]:
     """The axis and the checked index of a function that writes the slices of `source`."""
     index = _vector(name, index, takes)
-    shape = input._aval.shape
+    shape = input._aval.key_shape
     axis = axis_of(dim, len(shape))
     same_dtype(f"{name}(): self and source expected to have the same dtype", input, source)
-    wanted = tuple(index._aval.shape[0] if d == axis else n for d, n in enumerate(shape))
-    have = tuple(source._aval.shape)
-    if have != wanted and (shape or have not in ((), tuple(index._aval.shape))):
+    wanted = tuple(index._aval.key_shape[0] if d == axis else n for d, n in enumerate(shape))
+    have = tuple(source._aval.key_shape)
+    if have != wanted and (shape or have not in ((), tuple(index._aval.key_shape))):
         raise RuntimeError(
             f"{name}(): the source must have the shape of self with as many slices along dimension {axis} as the index has "
-            f"elements: self {list(shape)}, index {list(index._aval.shape)}, so {list(wanted)}, but got {list(have)}"
+            f"elements: self {list(shape)}, index {list(index._aval.key_shape)}, so {list(wanted)}, but got {list(have)}"
         )
     find = position_at_once if name == "index_reduce" else position
     return axis, find(index, shape[axis] if shape else 1, False, axis, source._aval.size)
@@ -337,9 +337,9 @@ def _along(name: str, input: Tensor, dim: int, index: Tensor, source: Tensor, ta
 
 def _slices(input: Tensor, axis: int, places: Tensor, source: Tensor, reduce: str | None = None, include_self: bool = True) -> Tensor:
     """`input` with the slices of `source` written, or combined, at `places` of an axis."""
-    shape = tuple(input._aval.shape)
+    shape = tuple(input._aval.key_shape)
     target = _lifted(input)
-    rank = len(target._aval.shape)
+    rank = len(target._aval.key_shape)
     order = (axis, *(d for d in range(rank) if d != axis))
     source = _lifted(source)
     if axis:
@@ -347,7 +347,7 @@ def _slices(input: Tensor, axis: int, places: Tensor, source: Tensor, reduce: st
     new = _written(target, places, source, reduce, include_self)
     if axis:
         new = record("permute", (new,), (*range(1, axis + 1), 0, *range(axis + 1, rank)))
-    return record("reshape", (new,), shape) if tuple(new._aval.shape) != shape else new
+    return record("reshape", (new,), shape) if tuple(new._aval.key_shape) != shape else new
 
 
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
@@ -388,23 +388,23 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     >>> torch.index_fill(torch.zeros(3), 0, torch.tensor([2, 0]), 7)
     tensor([7., 0., 7.])
     """
-    if isinstance(value, Tensor) and value._aval.shape:
+    if isinstance(value, Tensor) and value._aval.key_shape:
         raise RuntimeError(
-            f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {len(value._aval.shape)} dimension(s)."
+            f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {len(value._aval.key_shape)} dimension(s)."
         )
     index = _vector("index_fill", index, LONG, IndexError)
-    target, shape, dtype = _lifted(input), tuple(input._aval.shape), input._aval.dtype
+    target, shape, dtype = _lifted(input), tuple(input._aval.key_shape), input._aval.dtype
     axis = axis_of(dim, len(shape))
-    n = target._aval.shape[axis]
+    n = target._aval.key_shape[axis]
     places = position(index, n, True, axis, target._aval.size)
     if not isinstance(value, Tensor):
         value = converted("index_fill()", plain(value, "index_fill"), dtype)
         return record("reshape", (put_indexed(target, {axis: places}, value),), shape)
-    yes = record("full", (True,), (tuple(index._aval.shape), dtypes.bool))
+    yes = record("full", (True,), (tuple(index._aval.key_shape), dtypes.bool))
     listed = record("full", (False,), ((n,), dtypes.bool))
     if target._aval.size:
         listed = record("put", (listed, places, yes))
-    listed = record("reshape", (listed,), (n, *(1,) * (len(target._aval.shape) - axis - 1)))
+    listed = record("reshape", (listed,), (n, *(1,) * (len(target._aval.key_shape) - axis - 1)))
     # not `put`: a slice that is listed twice holds the value, and so counts, once
     return record("reshape", (where(listed, cast(value, dtype), target),), shape)
 

@@ -41,8 +41,8 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     """`x[index]`."""
     kind = type(index)
     if kind is Tensor or kind is Parameter:
-        if index._aval.dtype is dtypes.int64 and x._aval.shape:
-            return record_two("take", x, index) if index._aval.shape else _first_at(x, index)
+        if index._aval.dtype is dtypes.int64 and x._aval.key_shape:
+            return record_two("take", x, index) if index._aval.key_shape else _first_at(x, index)
     elif kind is int:
         shape = x._aval.key_shape
         if shape and 0 <= index < shape[0]:
@@ -50,7 +50,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
             if known is not None:
                 return known
         return _first_int(x, index)
-    elif kind is slice and index.step is None and x._aval.shape:
+    elif kind is slice and index.step is None and x._aval.key_shape:
         return _first_slice(x, index)
     elif kind is tuple:
         place = place_of(x, index)
@@ -60,7 +60,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     if advanced:
         return take_indexed(part, advanced)
     if part is x:
-        return make_view(x, "reshape", tuple(x._aval.shape))
+        return make_view(x, "reshape", tuple(x._aval.key_shape))
     return part
 
 
@@ -113,7 +113,7 @@ def _element(x: Tensor, place: tuple[int, ...]) -> Tensor:
 
 def _first_at(x: Tensor, index: Tensor) -> Tensor:
     """The same for a 0-d tensor, whose value need not be known."""
-    n, *rest = x._aval.shape
+    n, *rest = x._aval.key_shape
     attrs = ((None, *(0,) * len(rest)), (1, *rest), (1,) * (len(rest) + 1))
     part = make_slice_at(x, "slice", attrs, (position(index, n, True, 0),))
     return make_view(part, "reshape", tuple(rest))
@@ -223,7 +223,7 @@ def _first_of_form(x: Tensor, index: Any, key: tuple) -> tuple[Tensor, dict[int,
         if i is int:
             ints.append((sliced[axis], x._aval.key_shape[axis]))
         axis += 1
-    shape = tuple(out._aval.shape) if moves and moves[-1][0] == "reshape" else None
+    shape = tuple(out._aval.key_shape) if moves and moves[-1][0] == "reshape" else None
     if len(_forms) >= 4096:
         _forms.clear()
     _forms[key] = _Form(attrs, begins, tuple(ints), shape, "cut" if shape is None else "part", next(_numbers))
@@ -245,7 +245,7 @@ def as_index(item: Any) -> Any:
         return recorder.tensor_from_array(np.array(list(item), dtype=np.int64))
     if isinstance(item, Tensor) and item._aval.dtype is dtypes.uint8:
         return cast(item, dtypes.bool)  # a mask, as in PyTorch
-    if isinstance(item, Tensor) and not item._aval.shape and item._aval.dtype in INTEGERS:
+    if isinstance(item, Tensor) and not item._aval.key_shape and item._aval.dtype in INTEGERS:
         return item
     if isinstance(item, float) or (item is not None and not isinstance(item, (int, slice, Tensor, type(Ellipsis)))):
         if hasattr(item, "__index__"):
@@ -276,11 +276,11 @@ def basic(x: Tensor, index: Any, keep: bool = False) -> tuple[Tensor, dict[int, 
     items = list(index) if isinstance(index, tuple) or (type(index) is list and _names_axes(index)) else [index]
     items = [as_index(i) for i in items]
     items = [cast(i, dtypes.bool) if isinstance(i, Tensor) and i._aval.dtype is dtypes.uint8 else i for i in items]
-    shape = x._aval.shape
+    shape = x._aval.key_shape
     used = 0
     for i in items:
         if isinstance(i, Tensor) and i._aval.dtype is dtypes.bool:
-            used += max(len(i._aval.shape), 0)
+            used += max(len(i._aval.key_shape), 0)
         elif i is not None and i is not Ellipsis and not isinstance(i, bool):
             used += 1
     if used > len(shape):
@@ -320,14 +320,14 @@ def basic(x: Tensor, index: Any, keep: bool = False) -> tuple[Tensor, dict[int, 
             continue
         if isinstance(i, Tensor):
             if i._aval.dtype is dtypes.bool:
-                for d, n in enumerate(i._aval.shape):
+                for d, n in enumerate(i._aval.key_shape):
                     if n != shape[axis + d]:
                         raise IndexError(
-                            f"The shape of the mask {list(i._aval.shape)} at index {d} does not match the shape of the "
+                            f"The shape of the mask {list(i._aval.key_shape)} at index {d} does not match the shape of the "
                             f"indexed tensor {list(shape)} at index {axis + d}"
                         )
                 found = np.nonzero(np.atleast_1d(recorder.array_of(i)))
-                if not i._aval.shape:
+                if not i._aval.key_shape:
                     advanced[len(new_shape)] = recorder.tensor_from_array(found[0].astype(np.int64))
                     new_shape.append(1)
                     continue
@@ -338,7 +338,7 @@ def basic(x: Tensor, index: Any, keep: bool = False) -> tuple[Tensor, dict[int, 
                 continue
             if i._aval.dtype not in (dtypes.int64, dtypes.int32):
                 raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
-            if not i._aval.shape and not keep:  # a view, as of an int
+            if not i._aval.key_shape and not keep:  # a view, as of an int
                 trivial = False
                 starts.append(None)
                 dynamic.append(position(i, shape[axis], True, axis))
@@ -382,7 +382,7 @@ def basic(x: Tensor, index: Any, keep: bool = False) -> tuple[Tensor, dict[int, 
     if not trivial:
         make = make_view if all([type(d) is int for d in dynamic]) else make_slice_at
         out = make(x, "slice", (tuple(starts), tuple(sizes), tuple(steps)), tuple(dynamic))
-    if tuple(new_shape) != tuple(out._aval.shape):
+    if tuple(new_shape) != tuple(out._aval.key_shape):
         out = make_view(out, "reshape", tuple(new_shape))
     return out, advanced
 
@@ -397,16 +397,16 @@ def _bound(b: Any) -> Any:
 def plan(x: Tensor, advanced: dict[int, Tensor]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:
     """(axis order with indexed axes first, common index shape, other sizes, where the index axes go in the result)."""
     axes = sorted(advanced)
-    rank = len(x._aval.shape)
+    rank = len(x._aval.key_shape)
     order = (*axes, *(d for d in range(rank) if d not in advanced))
     try:
-        common = np.broadcast_shapes(*(tuple(advanced[a]._aval.shape) for a in axes))
+        common = np.broadcast_shapes(*(tuple(advanced[a]._aval.key_shape) for a in axes))
     except ValueError:
         raise IndexError(
             "shape mismatch: indexing tensors could not be broadcast together with shapes "
-            + ", ".join(str(list(advanced[a]._aval.shape)) for a in axes)
+            + ", ".join(str(list(advanced[a]._aval.key_shape)) for a in axes)
         ) from None
-    rest = tuple(x._aval.shape[d] for d in order[len(axes) :])
+    rest = tuple(x._aval.key_shape[d] for d in order[len(axes) :])
     adjacent = axes[-1] - axes[0] + 1 == len(axes)
     return order, tuple(common), rest, axes[0] if adjacent else 0
 
@@ -438,7 +438,7 @@ def linear_index(x: Tensor, advanced: dict[int, Tensor], read: int) -> Tensor:
         return advanced[0]  # whatever uses it checks it
     linear: Any = None
     for a in axes:
-        n = x._aval.shape[a]
+        n = x._aval.key_shape[a]
         i = position(advanced[a], n, True, a, read)
         linear = i if linear is None else linear * n + i
     return linear
@@ -450,7 +450,7 @@ def take_indexed(x: Tensor, advanced: dict[int, Tensor]) -> Tensor:
     rank = len(order)
     y = x if order == tuple(range(rank)) else record("permute", (x,), order)
     if k > 1:
-        y = record("reshape", (y,), (math.prod(y._aval.shape[:k]), *rest))
+        y = record("reshape", (y,), (math.prod(y._aval.key_shape[:k]), *rest))
     out = record("take", (y, linear_index(x, advanced, math.prod((*common, *rest)))))
     c = len(common)
     if place and c + len(rest):
@@ -481,10 +481,10 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         value = number_for(x, value, ASSIGNMENT)
     if isinstance(index, Tensor) and index._aval.dtype is dtypes.bool:
         if not isinstance(value, Tensor) or value._aval.size == 1:
-            if index._aval.shape != x._aval.shape[: len(index._aval.shape)]:
+            if index._aval.key_shape != x._aval.key_shape[: len(index._aval.key_shape)]:
                 parted(x, index)
-            extra = (1,) * (len(x._aval.shape) - len(index._aval.shape))
-            mask = record("reshape", (index,), (*index._aval.shape, *extra)) if extra else index
+            extra = (1,) * (len(x._aval.key_shape) - len(index._aval.key_shape))
+            mask = record("reshape", (index,), (*index._aval.key_shape, *extra)) if extra else index
             if isinstance(value, Tensor):
                 value = record("reshape", (cast(value, x._aval.dtype),), ())
             new = record("where", (mask, value, x))
@@ -513,14 +513,14 @@ def fill(input: Tensor, value: Tensor | float) -> Tensor:
     >>> torch.fill(torch.zeros(2), 3)
     tensor([3., 3.])
     """
-    if isinstance(value, Tensor) and value._aval.shape:
-        raise RuntimeError(f"fill only supports 0-dimension value tensor but got tensor with {len(value._aval.shape)} dimensions.")
+    if isinstance(value, Tensor) and value._aval.key_shape:
+        raise RuntimeError(f"fill only supports 0-dimension value tensor but got tensor with {len(value._aval.key_shape)} dimensions.")
     return fill_value(input, value, "fill()")
 
 
 def fill_value(target: Tensor, value: Any, call: str = "fill_()") -> Tensor:
     """A number or tensor as a value of the target's shape and dtype."""
-    shape, dtype = tuple(target._aval.shape), target._aval.dtype
+    shape, dtype = tuple(target._aval.key_shape), target._aval.dtype
     if not isinstance(value, Tensor):
         return record_full(number_for(target, value, call), shape, dtype)
     return fit(value, shape, dtype)
@@ -537,12 +537,12 @@ def number_for(target: Tensor, value: Any, call: str) -> Any:
 def fit(value: Tensor, shape: tuple[int, ...], dtype: Any) -> Tensor:
     """Cast and broadcast a value that is written into a place of this shape."""
     value = cast(value, dtype)
-    have = tuple(value._aval.shape)
+    have = tuple(value._aval.key_shape)
     if have == shape:
         return value
     while len(have) > len(shape) and have[0] == 1:
         have = have[1:]
-    if have != tuple(value._aval.shape):
+    if have != tuple(value._aval.key_shape):
         value = record("reshape", (value,), have)
     lead = len(shape) - len(have)
     if lead < 0 or any(a not in (1, b) for a, b in zip(have, shape[lead:], strict=True)):
@@ -560,7 +560,7 @@ def put_indexed(x: Tensor, advanced: dict[int, Tensor], value: Any, accumulate: 
     """`x` with `value` written (or added) at the indexed places."""
     order, common, rest, place = plan(x, advanced)
     k, c, rank = len(advanced), len(common), len(order)
-    shape = tuple(x._aval.shape)
+    shape = tuple(x._aval.key_shape)
     result = (*rest[:place], *common, *rest[place:])
     dtype = x._aval.dtype
     if isinstance(value, Tensor):
@@ -575,10 +575,10 @@ def put_indexed(x: Tensor, advanced: dict[int, Tensor], value: Any, accumulate: 
     linear = linear_index(x, advanced, math.prod(result))
     if not common:  # one place, named by 0-d tensors
         linear, value = record("reshape", (linear,), (1,)), record("reshape", (value,), (1, *rest))
-    elif tuple(linear._aval.shape) != common:
+    elif tuple(linear._aval.key_shape) != common:
         linear = record("expand", (linear,), common)
     if accumulate:
-        new = flat + record("put_add", (linear, value), flat._aval.shape[0])
+        new = flat + record("put_add", (linear, value), flat._aval.key_shape[0])
     else:
         new = record("put", (flat, linear, value))
     if k > 1:
@@ -610,11 +610,11 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     index = tuple([slice(None) if i is None else i for i in indices])
     part, advanced = basic(input, index, keep=True)
     if not advanced:  # all of it
-        new = fit(part + values if accumulate else values, tuple(part._aval.shape), input._aval.dtype)
+        new = fit(part + values if accumulate else values, tuple(part._aval.key_shape), input._aval.dtype)
     else:
         new = put_indexed(part, advanced, values, accumulate)
-    shape = tuple(input._aval.shape)
-    return new if tuple(new._aval.shape) == shape else record("reshape", (new,), shape)  # a 0-d mask has made an axis
+    shape = tuple(input._aval.key_shape)
+    return new if tuple(new._aval.key_shape) == shape else record("reshape", (new,), shape)  # a 0-d mask has made an axis
 
 
 def index_put_(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:

@@ -38,10 +38,10 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     >>> [t.shape[0] for t in torch.split(torch.arange(5), 2)]
     [2, 2, 1]
     """
-    if not tensor._aval.shape:
+    if not tensor._aval.key_shape:
         raise RuntimeError("split expects at least a 1-dimensional tensor")
-    n = tensor._aval.shape[axis_of(dim, len(tensor._aval.shape))]
-    if isinstance(split_size_or_sections, Tensor) and not split_size_or_sections._aval.shape:
+    n = tensor._aval.key_shape[axis_of(dim, len(tensor._aval.key_shape))]
+    if isinstance(split_size_or_sections, Tensor) and not split_size_or_sections._aval.key_shape:
         split_size_or_sections = int(split_size_or_sections)  # type: ignore[call-overload]
     if isinstance(split_size_or_sections, int):
         size = split_size_or_sections
@@ -61,7 +61,7 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
 
 def _parts(input: Tensor, dim: int, spans: list[tuple[int, int]]) -> tuple[Tensor, ...]:
     """Views of the (start, length) spans of an axis."""
-    shape = input._aval.shape
+    shape = input._aval.key_shape
     axis = axis_of(dim, len(shape))
     if len(spans) > FEW_PARTS or any(start + length > shape[axis] or length < 0 for start, length in spans):
         return tuple(narrow(input, dim, start, length) for start, length in spans)
@@ -82,7 +82,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """
     if chunks < 1:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
-    n = input._aval.shape[axis_of(dim, len(input._aval.shape))]
+    n = input._aval.key_shape[axis_of(dim, len(input._aval.key_shape))]
     return split(input, max(1, -(-n // chunks)), dim)
 
 
@@ -93,7 +93,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     >>> torch.unbind(torch.tensor([[1, 2], [3, 4]]))
     (tensor([1, 2]), tensor([3, 4]))
     """
-    shape = input._aval.shape
+    shape = input._aval.key_shape
     axis = axis_of(dim, len(shape))
     if shape[axis] > FEW_PARTS:
         return tuple(select(input, axis, i) for i in range(shape[axis]))
@@ -120,10 +120,10 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     >>> torch.tensor_split(torch.arange(5), (1, 3))
     (tensor([0]), tensor([1, 2]), tensor([3, 4]))
     """
-    if not input._aval.shape:
+    if not input._aval.key_shape:
         raise RuntimeError("tensor_split expected at least a 1-dimensional tensor, but got a tensor with 0 dims")
-    axis = axis_of(dim, len(input._aval.shape))
-    n = input._aval.shape[axis]
+    axis = axis_of(dim, len(input._aval.key_shape))
+    n = input._aval.key_shape[axis]
     given = indices_or_sections.tolist() if isinstance(indices_or_sections, Tensor) else indices_or_sections
     if isinstance(given, int):
         if given <= 0:
@@ -142,12 +142,12 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
 
 
 def _split_along(name: str, input: Tensor, given: Any, axis: int, least: int) -> tuple[Tensor, ...]:
-    rank = len(input._aval.shape)
+    rank = len(input._aval.key_shape)
     if rank < least:
         raise RuntimeError(f"torch.{name} requires a tensor with at least {least} dimension{'s' * (least > 1)}, but got a tensor with {rank} dimensions!")
-    if isinstance(given, int) and (given <= 0 or input._aval.shape[axis] % given):
+    if isinstance(given, int) and (given <= 0 or input._aval.key_shape[axis] % given):
         raise RuntimeError(
-            f"torch.{name} attempted to split along dimension {axis}, but the size of the dimension {input._aval.shape[axis]} is not "
+            f"torch.{name} attempted to split along dimension {axis}, but the size of the dimension {input._aval.key_shape[axis]} is not "
             f"divisible by the split_size {given}!"
         )
     return tensor_split(input, given, axis)
@@ -160,7 +160,7 @@ def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     >>> torch.hsplit(torch.arange(4), 2)
     (tensor([0, 1]), tensor([2, 3]))
     """
-    return _split_along("hsplit", input, indices_or_sections, 0 if len(input._aval.shape) == 1 else 1, 1)
+    return _split_along("hsplit", input, indices_or_sections, 0 if len(input._aval.key_shape) == 1 else 1, 1)
 
 
 def vsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
@@ -195,20 +195,22 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -> 
     parts = list(tensors)
     if not parts:
         raise ValueError("torch.cat(): expected a non-empty list of Tensors")
+    if len(parts) < MANY and all([type(x) is Tensor and x._aval is parts[0]._aval for x in parts]) and parts[0]._aval.key_shape:
+        return record("cat", tuple(parts), axis_of(dim, len(parts[0]._aval.key_shape)))
     for i, x in enumerate(parts):
         if not isinstance(x, Tensor):
             raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(x).__name__}")
-    filled = [x for x in parts if tuple(x._aval.shape) != (0,)] or parts[:1]
-    rank = len(filled[0]._aval.shape)
+    filled = [x for x in parts if tuple(x._aval.key_shape) != (0,)] or parts[:1]
+    rank = len(filled[0]._aval.key_shape)
     if rank == 0:
         raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated; use torch.stack")
     where = axis_of(dim, rank)
-    first = filled[0]._aval.shape
+    first = filled[0]._aval.key_shape
     dtype = parts[0]._aval.dtype
     for x in parts:
         dtype = dtypes.promote(dtype, x._aval.dtype)
     for i, x in enumerate(filled):
-        shape = x._aval.shape
+        shape = x._aval.key_shape
         if len(shape) != rank:
             raise RuntimeError(f"Tensors must have same number of dimensions: got {rank} and {len(shape)}")
         for d in range(rank):
@@ -286,11 +288,11 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
             [2, 4]])
     """
     parts = _some("stack", tensors)
-    shape = parts[0]._aval.shape
+    shape = parts[0]._aval.key_shape
     for i, x in enumerate(parts):
-        if x._aval.shape != shape:
+        if x._aval.key_shape != shape:
             raise RuntimeError(
-                f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(x._aval.shape)} at entry {i}"
+                f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(x._aval.key_shape)} at entry {i}"
             )
     axis = axis_of(dim, len(shape) + 1)
     if len(parts) >= MANY:
@@ -307,8 +309,8 @@ def hstack(tensors: Sequence[Tensor]) -> Tensor:
     >>> torch.hstack((torch.tensor([1]), torch.tensor([2, 3])))
     tensor([1, 2, 3])
     """
-    parts = [x if x._aval.shape else reshape(x, 1) for x in _some("hstack", tensors)]
-    return cat(parts, 0 if len(parts[0]._aval.shape) == 1 else 1)
+    parts = [x if x._aval.key_shape else reshape(x, 1) for x in _some("hstack", tensors)]
+    return cat(parts, 0 if len(parts[0]._aval.key_shape) == 1 else 1)
 
 
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
@@ -319,12 +321,12 @@ def vstack(tensors: Sequence[Tensor]) -> Tensor:
     tensor([[1, 2],
             [3, 4]])
     """
-    return cat([x if len(x._aval.shape) > 1 else reshape(x, 1, -1) for x in _some("vstack", tensors)], 0)
+    return cat([x if len(x._aval.key_shape) > 1 else reshape(x, 1, -1) for x in _some("vstack", tensors)], 0)
 
 
 def _raised(x: Tensor, rank: int) -> Tensor:
     """As `atleast_1d`, `atleast_2d` and `atleast_3d` place the axes of a tensor."""
-    shape = tuple(x._aval.shape)
+    shape = tuple(x._aval.key_shape)
     if len(shape) >= rank:
         return x
     return reshape(x, {0: (1,) * rank, 1: (1,) * (rank > 1) + shape + (1,) * (rank > 2), 2: (*shape, 1)}[len(shape)])
@@ -385,7 +387,7 @@ def column_stack(tensors: Sequence[Tensor]) -> Tensor:
     tensor([[1, 3],
             [2, 4]])
     """
-    return cat([x if len(x._aval.shape) > 1 else reshape(x, -1, 1) for x in _some("column_stack", tensors)], 1)
+    return cat([x if len(x._aval.key_shape) > 1 else reshape(x, -1, 1) for x in _some("column_stack", tensors)], 1)
 
 
 def block_diag(*tensors: Tensor) -> Tensor:
@@ -400,13 +402,13 @@ def block_diag(*tensors: Tensor) -> Tensor:
     blocks = [_raised(x, 2) for x in tensors]
     dtype = blocks[0]._aval.dtype if blocks else dtypes.float32
     for x in blocks:
-        if len(x._aval.shape) > 2:
-            raise RuntimeError(f"torch.block_diag: Input tensors must have 2 or fewer dimensions. Got shape {list(x._aval.shape)}")
+        if len(x._aval.key_shape) > 2:
+            raise RuntimeError(f"torch.block_diag: Input tensors must have 2 or fewer dimensions. Got shape {list(x._aval.key_shape)}")
         dtype = dtypes.promote(dtype, x._aval.dtype)
-    height, width = (sum(x._aval.shape[d] for x in blocks) for d in (0, 1))
+    height, width = (sum(x._aval.key_shape[d] for x in blocks) for d in (0, 1))
     rows, left = [], 0
     for x in blocks:
-        m, n = x._aval.shape
+        m, n = x._aval.key_shape
         rows.append(record("place", (cast(x, dtype),), ((m, width), (0, left), (1, 1))))
         left += n
     return cat(rows, 0) if rows else record("full", (0.0,), ((1, 0), dtype))
@@ -420,8 +422,8 @@ def cartesian_prod(*tensors: Tensor) -> Tensor:
     [[1, 3], [1, 4], [2, 3], [2, 4]]
     """
     for x in tensors:
-        if len(x._aval.shape) != 1:
-            raise RuntimeError(f"Expect a 1D vector, but got shape {list(x._aval.shape)}")
+        if len(x._aval.key_shape) != 1:
+            raise RuntimeError(f"Expect a 1D vector, but got shape {list(x._aval.key_shape)}")
     if len(tensors) == 1:
         return tensors[0]
     return stack([reshape(g, -1) for g in meshgrid(*tensors)], 1)
@@ -434,12 +436,12 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
     >>> torch.combinations(torch.tensor([1, 2, 3])).tolist()
     [[1, 2], [1, 3], [2, 3]]
     """
-    if len(input._aval.shape) != 1:
-        raise RuntimeError(f"Expect a 1D vector, but got shape {list(input._aval.shape)}")
+    if len(input._aval.key_shape) != 1:
+        raise RuntimeError(f"Expect a 1D vector, but got shape {list(input._aval.key_shape)}")
     if r < 0:
         raise RuntimeError(f"Expect a non-negative number, but got {r}")
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
-    rows = list(choose(range(input._aval.shape[0]), r)) if r else []
+    rows = list(choose(range(input._aval.key_shape[0]), r)) if r else []
     places = recorder.tensor_from_array(np.array(rows, dtype=np.int64).reshape(len(rows), r))
     return record("take", (input, places)) if rows else record("full", (0,), ((0,) if not r else (0, r), input._aval.dtype))
 
@@ -456,8 +458,8 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     if indexing not in ("ij", "xy"):
         raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
     for x in parts:
-        if len(x._aval.shape) > 1:
-            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got shape {list(x._aval.shape)}")
+        if len(x._aval.key_shape) > 1:
+            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got shape {list(x._aval.key_shape)}")
         if x._aval.dtype is not parts[0]._aval.dtype:
             raise RuntimeError(
                 f"torch.meshgrid expects all tensors to have the same dtype, got {parts[0]._aval.dtype.name} and {x._aval.dtype.name}"

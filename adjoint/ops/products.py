@@ -42,7 +42,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     if autocast.used:
         input, other = autocast.lowered(input, other)
     try:
-        a, b = input._aval.shape, other._aval.shape
+        a, b = input._aval.key_shape, other._aval.key_shape
     except AttributeError:
         need("matmul", input)
         need("matmul", other)
@@ -52,7 +52,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 
 
 def general_matmul(x: Tensor, y: Tensor) -> Tensor:
-    a, b = tuple(x._aval.shape), tuple(y._aval.shape)
+    a, b = tuple(x._aval.key_shape), tuple(y._aval.key_shape)
     if not a or not b:
         raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {len(a)}D and {len(b)}D")
     if a[-1] != (b[-2] if len(b) > 1 else b[0]):
@@ -68,7 +68,7 @@ def general_matmul(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
-    a, b = tuple(x._aval.shape), tuple(y._aval.shape)
+    a, b = tuple(x._aval.key_shape), tuple(y._aval.key_shape)
     left = a if len(a) > 1 else (1, *a)
     right = b if len(b) > 1 else (*b, 1)
     m, k, n = left[-2], left[-1], right[-1]
@@ -89,7 +89,7 @@ def _product(x: Tensor, y: Tensor) -> Tensor:
             y = record("expand", (y,), (*batch, k, n))
         out = record("matmul", (x, y))
     shape = (*batch, *((m,) if len(a) > 1 else ()), *((n,) if len(b) > 1 else ()))
-    return out if tuple(out._aval.shape) == shape else record("reshape", (out,), shape)
+    return out if tuple(out._aval.key_shape) == shape else record("reshape", (out,), shape)
 
 
 _matmul = composite("MmBackward0")(_product)
@@ -103,8 +103,8 @@ _PRODUCTS = {
 def _ranks(name: str, x: Tensor, y: Tensor, p: int, q: int, words: str) -> None:
     need(name, x)
     need(name, y)
-    if len(x._aval.shape) != p or len(y._aval.shape) != q:
-        raise RuntimeError(f"{words}, but got {len(x._aval.shape)}D and {len(y._aval.shape)}D: {name} of {list(x._aval.shape)} and {list(y._aval.shape)}")
+    if len(x._aval.key_shape) != p or len(y._aval.key_shape) != q:
+        raise RuntimeError(f"{words}, but got {len(x._aval.key_shape)}D and {len(y._aval.key_shape)}D: {name} of {list(x._aval.key_shape)} and {list(y._aval.key_shape)}")
 
 
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
@@ -148,10 +148,10 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     torch.Size([2, 1, 1])
     """
     _ranks("bmm", input, mat2, 3, 3, "batch1 must be a 3D tensor")
-    if input._aval.shape[0] != mat2._aval.shape[0]:
+    if input._aval.key_shape[0] != mat2._aval.key_shape[0]:
         raise RuntimeError(
-            f"Expected size for first two dimensions of batch2 tensor to be: [{input._aval.shape[0]}, {input._aval.shape[2]}] "
-            f"but got: [{mat2._aval.shape[0]}, {mat2._aval.shape[1]}]."
+            f"Expected size for first two dimensions of batch2 tensor to be: [{input._aval.key_shape[0]}, {input._aval.key_shape[2]}] "
+            f"but got: [{mat2._aval.key_shape[0]}, {mat2._aval.key_shape[1]}]."
         )
     return matmul(input, mat2)
 
@@ -165,8 +165,8 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
             [ 6,  8, 10]])
     """
     for name, x in (("self", input), ("vec2", vec2)):
-        if len(x._aval.shape) != 1:
-            raise RuntimeError(f"outer: Expected 1-D argument {name}, but got {len(x._aval.shape)}-D (shape {list(x._aval.shape)})")
+        if len(x._aval.key_shape) != 1:
+            raise RuntimeError(f"outer: Expected 1-D argument {name}, but got {len(x._aval.key_shape)}-D (shape {list(x._aval.key_shape)})")
     return input.unsqueeze(1) * vec2.unsqueeze(0)
 
 
@@ -189,8 +189,8 @@ def _scaled_sum(product: Callable[[Tensor, Tensor], Tensor], input: Tensor, x: T
     def total(input: Tensor, x: Tensor, y: Tensor) -> Tensor:
         out = product(x, y)
         out = out if alpha == 1 else out * alpha
-        if input._aval.shape != out._aval.shape:
-            input = input.expand(out._aval.shape)
+        if input._aval.key_shape != out._aval.key_shape:
+            input = input.expand(out._aval.key_shape)
         if beta == 0:
             return out + where(record("full", (True,), ((), dtypes.bool)), 0, input)
         return out + (input if beta == 1 else input * beta)
@@ -227,7 +227,7 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     >>> torch.inner(torch.tensor([[1., 2.], [3., 4.]]), torch.tensor([1., 10.]))
     tensor([21., 43.])
     """
-    a, b = input._aval.shape, other._aval.shape
+    a, b = input._aval.key_shape, other._aval.key_shape
     if not a or not b:
         return input * other
     if a[-1] != b[-1]:
@@ -285,8 +285,8 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
     >>> torch.kron(torch.tensor([1, 10]), torch.tensor([1, 2, 3]))
     tensor([ 1,  2,  3, 10, 20, 30])
     """
-    rank = max(len(input._aval.shape), len(other._aval.shape))
-    a, b = ((1,) * (rank - len(x._aval.shape)) + tuple(x._aval.shape) for x in (input, other))
+    rank = max(len(input._aval.key_shape), len(other._aval.key_shape))
+    a, b = ((1,) * (rank - len(x._aval.key_shape)) + tuple(x._aval.key_shape) for x in (input, other))
     left = input.reshape(tuple(n for s in a for n in (s, 1)))
     right = other.reshape(tuple(n for s in b for n in (1, s)))
     return (left * right).reshape(tuple(m * n for m, n in zip(a, b, strict=True)))
@@ -302,28 +302,28 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     torch.Size([2, 4])
     """
     if isinstance(dims, int):
-        if not 0 <= dims <= min(len(a._aval.shape), len(b._aval.shape)):
+        if not 0 <= dims <= min(len(a._aval.key_shape), len(b._aval.key_shape)):
             raise RuntimeError(
                 f"tensordot expects 0 <= dims <= the number of dimensions of both, but got dims={dims} for shapes "
-                f"{list(a._aval.shape)} and {list(b._aval.shape)}"
+                f"{list(a._aval.key_shape)} and {list(b._aval.key_shape)}"
             )
-        left, right = list(range(len(a._aval.shape) - dims, len(a._aval.shape))), list(range(dims))
+        left, right = list(range(len(a._aval.key_shape) - dims, len(a._aval.key_shape))), list(range(dims))
     else:
-        left, right = ([d % len(x._aval.shape) for d in ds] for x, ds in zip((a, b), dims, strict=True))
+        left, right = ([d % len(x._aval.key_shape) for d in ds] for x, ds in zip((a, b), dims, strict=True))
     a, b = _contractible(a, b, left, right)
-    keep_a = [d for d in range(len(a._aval.shape)) if d not in left]
-    keep_b = [d for d in range(len(b._aval.shape)) if d not in right]
-    shape_a, shape_b = [a._aval.shape[d] for d in keep_a], [b._aval.shape[d] for d in keep_b]
-    inner = math.prod(a._aval.shape[d] for d in left)
-    x = a.permute(*keep_a, *left).reshape(math.prod(shape_a), inner) if a._aval.shape else a.reshape(1, 1)
-    y = b.permute(*right, *keep_b).reshape(inner, math.prod(shape_b)) if b._aval.shape else b.reshape(1, 1)
+    keep_a = [d for d in range(len(a._aval.key_shape)) if d not in left]
+    keep_b = [d for d in range(len(b._aval.key_shape)) if d not in right]
+    shape_a, shape_b = [a._aval.key_shape[d] for d in keep_a], [b._aval.key_shape[d] for d in keep_b]
+    inner = math.prod(a._aval.key_shape[d] for d in left)
+    x = a.permute(*keep_a, *left).reshape(math.prod(shape_a), inner) if a._aval.key_shape else a.reshape(1, 1)
+    y = b.permute(*right, *keep_b).reshape(inner, math.prod(shape_b)) if b._aval.key_shape else b.reshape(1, 1)
     return matmul(x, y).reshape((*shape_a, *shape_b))
 
 
 def _contractible(a: Tensor, b: Tensor, left: list[int], right: list[int]) -> tuple[Tensor, Tensor]:
     """The operands of `tensordot` with axes of equal sizes: what meets an axis of size 1 is summed first."""
     for i, j in zip(left, right, strict=True):
-        m, n = a._aval.shape[i], b._aval.shape[j]
+        m, n = a._aval.key_shape[i], b._aval.key_shape[j]
         if m == n:
             continue
         if n == 1:
@@ -333,7 +333,7 @@ def _contractible(a: Tensor, b: Tensor, left: list[int], right: list[int]) -> tu
         else:
             raise RuntimeError(
                 f"tensordot: contracted dimensions need to match, but first has size {m} in dim {i} and second has size {n} in "
-                f"dim {j} (shapes {list(a._aval.shape)} and {list(b._aval.shape)})"
+                f"dim {j} (shapes {list(a._aval.key_shape)} and {list(b._aval.key_shape)})"
             )
     return a, b
 
@@ -359,9 +359,9 @@ def _einsum(equation: str, tensors: list[Tensor]) -> Tensor:
         terms, right = _spell_ellipsis(terms, tensors, right, arrow)
     sizes: dict[str, int] = {}
     for term, x in zip(terms, tensors, strict=True):
-        if len(term) != len(x._aval.shape):
-            raise RuntimeError(f"einsum(): the subscripts {term!r} do not match an operand of shape {list(x._aval.shape)}")
-        for letter, n in zip(term, x._aval.shape, strict=True):
+        if len(term) != len(x._aval.key_shape):
+            raise RuntimeError(f"einsum(): the subscripts {term!r} do not match an operand of shape {list(x._aval.key_shape)}")
+        for letter, n in zip(term, x._aval.key_shape, strict=True):
             if sizes.setdefault(letter, n) != n and n != 1:
                 if sizes[letter] != 1:
                     raise RuntimeError(f"einsum(): subscript {letter} has size {n} but an earlier operand gave it size {sizes[letter]}")
@@ -392,7 +392,7 @@ def _spell_ellipsis(terms: list[str], tensors: list[Tensor], right: str, arrow: 
     longest = 0
     out = []
     for term, x in zip(terms, tensors, strict=True):
-        count = len(x._aval.shape) - len(term.replace("...", ""))
+        count = len(x._aval.key_shape) - len(term.replace("...", ""))
         longest = max(longest, count if "..." in term else 0)
         out.append((term, count))
     names = "".join(free[:longest])
@@ -406,9 +406,9 @@ def _diagonals(x: Tensor, term: str) -> tuple[Tensor, str]:
         while term.count(c) > 1:
             i = term.index(c)
             j = term.index(c, i + 1)
-            if x._aval.shape[i] != x._aval.shape[j]:
+            if x._aval.key_shape[i] != x._aval.key_shape[j]:
                 raise RuntimeError(
-                    f"einsum(): subscript {c} is repeated in {term!r}, but its sizes differ in an operand of shape {list(x._aval.shape)}"
+                    f"einsum(): subscript {c} is repeated in {term!r}, but its sizes differ in an operand of shape {list(x._aval.key_shape)}"
                 )
             x = diagonal_of(x, 0, i, j)
             term = term[:i] + term[i + 1 : j] + term[j + 1 :] + c
@@ -417,11 +417,11 @@ def _diagonals(x: Tensor, term: str) -> tuple[Tensor, str]:
 
 def _without_ones(x: Tensor, term: str, sizes: dict[str, int]) -> tuple[Tensor, str]:
     """An axis of size 1 that is broadcast against a longer one of another operand is left out: the product is the same."""
-    ones = tuple(i for i, c in enumerate(term) if x._aval.shape[i] == 1 != sizes[c])
+    ones = tuple(i for i, c in enumerate(term) if x._aval.key_shape[i] == 1 != sizes[c])
     if not ones:
         return x, term
     kept = [i for i in range(len(term)) if i not in ones]
-    return x.reshape(tuple(x._aval.shape[i] for i in kept)), "".join(term[i] for i in kept)
+    return x.reshape(tuple(x._aval.key_shape[i] for i in kept)), "".join(term[i] for i in kept)
 
 
 def _pair(x: Tensor, a: str, y: Tensor, b: str, later: set[str]) -> tuple[Tensor, str]:
@@ -436,7 +436,7 @@ def _pair(x: Tensor, a: str, y: Tensor, b: str, later: set[str]) -> tuple[Tensor
     batch = [c for c in a if c in b and c in later]
     inner = [c for c in a if c in b and c not in later]
     rows, columns = [c for c in a if c not in b], [c for c in b if c not in a]
-    size = {c: n for t, v in ((a, x), (b, y)) for c, n in zip(t, v._aval.shape, strict=True)}
+    size = {c: n for t, v in ((a, x), (b, y)) for c, n in zip(t, v._aval.key_shape, strict=True)}
     shape = lambda cs: tuple(size[c] for c in cs)  # noqa: E731
     left = x.permute(*(a.index(c) for c in (*batch, *rows, *inner))) if a else x
     right = y.permute(*(b.index(c) for c in (*batch, *inner, *columns))) if b else y

@@ -41,7 +41,7 @@ def flip(input: Tensor, *dims: Any) -> Tensor:
     >>> torch.flip(torch.tensor([1, 2, 3]), (0,))
     tensor([3, 2, 1])
     """
-    axes = axes_of(sizes_of(dims), len(input._aval.shape)) if dims and sizes_of(dims) else ()
+    axes = axes_of(sizes_of(dims), len(input._aval.key_shape)) if dims and sizes_of(dims) else ()
     return record("flip", (input,), axes) if axes else clone(input)
 
 
@@ -53,8 +53,8 @@ def fliplr(input: Tensor) -> Tensor:
     tensor([[2, 1],
             [4, 3]])
     """
-    if len(input._aval.shape) < 2:
-        raise RuntimeError(f"Input must be >= 2-d, but got shape {list(input._aval.shape)}")
+    if len(input._aval.key_shape) < 2:
+        raise RuntimeError(f"Input must be >= 2-d, but got shape {list(input._aval.key_shape)}")
     return flip(input, 1)
 
 
@@ -65,7 +65,7 @@ def flipud(input: Tensor) -> Tensor:
     >>> torch.flipud(torch.tensor([1, 2]))
     tensor([2, 1])
     """
-    if len(input._aval.shape) < 1:
+    if len(input._aval.key_shape) < 1:
         raise RuntimeError("Input must be >= 1-d, but got a tensor without axes")
     return flip(input, 0)
 
@@ -78,7 +78,7 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     tensor([[2, 4],
             [1, 3]])
     """
-    rank = len(input._aval.shape)
+    rank = len(input._aval.key_shape)
     if len(dims) != 2:
         raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
     if rank < 2:
@@ -96,7 +96,7 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 def repeat(input: Tensor, *sizes: Any) -> Tensor:
     """The whole tensor copied `sizes[i]` times along axis i (new axes in front)."""
     times = sizes_of(sizes)
-    shape = (1,) * (len(times) - len(input._aval.shape)) + tuple(input._aval.shape)
+    shape = (1,) * (len(times) - len(input._aval.key_shape)) + tuple(input._aval.key_shape)
     if len(times) < len(shape):
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
     spread = [n for pair in zip(times, shape, strict=True) for n in pair]
@@ -113,7 +113,7 @@ def tile(input: Tensor, *dims: Any) -> Tensor:
     tensor([1, 2, 1, 2])
     """
     times = sizes_of(dims)
-    return repeat(input, (1,) * (len(input._aval.shape) - len(times)) + times)
+    return repeat(input, (1,) * (len(input._aval.key_shape) - len(times)) + times)
 
 
 def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Tensor:
@@ -125,7 +125,7 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Te
     """
     if dim is None:
         input, dim = reshape(input, -1), 0
-    shape = input._aval.shape
+    shape = input._aval.key_shape
     axis = axis_of(dim, len(shape))
     if not shape:
         raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions: repeat_interleave by {repeats}; leave dim out")
@@ -150,16 +150,16 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     if dims is None or dims == () or dims == []:
         if not isinstance(shifts, int) and len(shifts) != 1:
             raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:0 (roll by {shifts} needs as many dims)")
-        return reshape(roll(reshape(input, -1), shifts, 0), input._aval.shape)
+        return reshape(roll(reshape(input, -1), shifts, 0), input._aval.key_shape)
     moves, axes = ((v,) if isinstance(v, int) else tuple(v) for v in (shifts, dims))
     if len(moves) != len(axes):
         raise RuntimeError(f"shifts and dimensions must align. shifts: {len(moves)}, dims:{len(axes)} (roll by {shifts} along {dims})")
-    if not input._aval.shape:
+    if not input._aval.key_shape:
         raise IndexError(f"Dimension specified as {axes[0]} but tensor has no dimensions: roll by {shifts}; leave dims out")
     pairs = list(zip(moves, axes, strict=True))
     given = input
     for shift, dim in pairs:
-        n = input._aval.shape[axis_of(dim, len(input._aval.shape))]
+        n = input._aval.key_shape[axis_of(dim, len(input._aval.key_shape))]
         if n and shift % n:
             k = shift % n
             input = cat([narrow(input, dim, n - k, k), narrow(input, dim, 0, n - k)], dim)
@@ -182,9 +182,9 @@ def _zero(x: Tensor) -> int | bool:
 
 
 def _last_two(name: str, x: Tensor) -> tuple[int, ...]:
-    if len(x._aval.shape) < 2:
-        raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions, got shape {list(x._aval.shape)}")
-    return x._aval.shape[-2:]
+    if len(x._aval.key_shape) < 2:
+        raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions, got shape {list(x._aval.key_shape)}")
+    return x._aval.key_shape[-2:]
 
 
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
@@ -218,7 +218,7 @@ def diagonal_of(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) ->
     >>> torch.diagonal(torch.tensor([[1, 2], [3, 4]]))
     tensor([1, 4])
     """
-    return diagonal_of_axes(input, (offset, *two_axes(dim1, dim2, len(input._aval.shape))))
+    return diagonal_of_axes(input, (offset, *two_axes(dim1, dim2, len(input._aval.key_shape))))
 
 
 def diag_embed(input: Tensor, offset: int = 0) -> Tensor:
@@ -228,7 +228,7 @@ def diag_embed(input: Tensor, offset: int = 0) -> Tensor:
     >>> torch.diag_embed(torch.tensor([[1, 2]])).shape
     torch.Size([1, 2, 2])
     """
-    *batch, n = input._aval.shape
+    *batch, n = input._aval.key_shape
     size = n + abs(offset)
     start = offset if offset >= 0 else -offset * size
     lead, ones = (0,) * len(batch), (1,) * len(batch)
@@ -244,7 +244,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     tensor([[1, 0],
             [0, 2]])
     """
-    rank = len(input._aval.shape)
+    rank = len(input._aval.key_shape)
     if rank == 1:
         return diag_embed(input, diagonal)
     if rank != 2:
@@ -300,10 +300,10 @@ def _replaced(name: str, input: Tensor, src: Tensor, view: Callable[[Tensor], Te
     """A copy of `input` in which the part that `view` shows is `src`."""
     out = clone(input)
     part = view(out)
-    if part._aval.shape != src._aval.shape:
+    if part._aval.key_shape != src._aval.key_shape:
         raise RuntimeError(
-            f"expected src to have a size equal to the {name.removesuffix('_scatter')} of self. src size = {list(src._aval.shape)}, "
-            f"{name.removesuffix('_scatter')} size = {list(part._aval.shape)}"
+            f"expected src to have a size equal to the {name.removesuffix('_scatter')} of self. src size = {list(src._aval.key_shape)}, "
+            f"{name.removesuffix('_scatter')} size = {list(part._aval.key_shape)}"
         )
     assign(part, cast(src, input._aval.dtype))
     return out
@@ -340,10 +340,10 @@ def slice_scatter(input: Tensor, src: Tensor, dim: int = 0, start: Any = None, e
     """
     if step <= 0:
         raise RuntimeError(f"slice step must be positive, got {step}")
-    if not input._aval.shape:
+    if not input._aval.key_shape:
         raise IndexError("slice_scatter() cannot be applied to a 0-dim tensor")
-    axis = axis_of(dim, len(input._aval.shape))
-    begin, stop, _ = slice(start, end, step).indices(input._aval.shape[axis])
+    axis = axis_of(dim, len(input._aval.key_shape))
+    begin, stop, _ = slice(start, end, step).indices(input._aval.key_shape[axis])
     length = max(0, -(-(stop - begin) // step))
     return _replaced("slice_scatter", input, src, lambda x: slice_axis(x, axis, begin if length else 0, length, step))
 
@@ -375,8 +375,8 @@ def trace(input: Tensor) -> Tensor:
     >>> torch.trace(torch.tensor([[1, 2], [3, 4]]))
     tensor(5)
     """
-    if len(input._aval.shape) != 2:
-        raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {len(input._aval.shape)}")
+    if len(input._aval.key_shape) != 2:
+        raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {len(input._aval.key_shape)}")
     if input._aval.dtype is dtypes.bool:
         raise NotImplementedError("\"trace\" not implemented for 'Bool'; convert it with .int() first")
     return diagonal_of(input).sum()
@@ -394,7 +394,7 @@ def convolve(x: Tensor, w: Tensor, bias: Tensor | None, attrs: tuple) -> Tensor:
 
 def zero_pad(x: Tensor, low: tuple, high: tuple, interior: tuple | None = None) -> Tensor:
     """Zeros before, after and between the elements of each axis."""
-    shape = x._aval.shape
+    shape = x._aval.key_shape
     interior = interior if interior is not None else (0,) * len(shape)
     spread = [max(0, n + (n - 1) * k) for n, k in zip(shape, interior, strict=True)]
     full = tuple(a + n + b for a, n, b in zip(low, spread, high, strict=True))

@@ -32,7 +32,7 @@ def _keep(out: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
 def reduce(prim: str, x: Tensor, axes: tuple[int, ...], keepdim: bool = False) -> Tensor:
     """A reducing primitive over axes."""
     out = record_one(prim, x, axes)
-    return _keep(out, x._aval.shape, axes) if keepdim else out
+    return _keep(out, x._aval.key_shape, axes) if keepdim else out
 
 
 def _accumulator(x: Tensor, dtype: DType | None) -> Tensor:
@@ -60,7 +60,7 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType |
             return record_one("sum", input, (dim if dim >= 0 else dim + len(a.shape),))
     dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
     x = _accumulator(input, dtype)
-    return reduce("sum", x, axes_of(dim, len(x._aval.shape)), keepdim)
+    return reduce("sum", x, axes_of(dim, len(x._aval.key_shape)), keepdim)
 
 
 def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None, axis: Any = None, keepdims: bool | None = None) -> Tensor:
@@ -72,12 +72,12 @@ def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType 
     """
     dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
     x = _accumulator(input, dtype)
-    return reduce("prod", x, axes_of(dim, len(x._aval.shape)), keepdim)
+    return reduce("prod", x, axes_of(dim, len(x._aval.key_shape)), keepdim)
 
 
 @composite("MeanBackward0")
 def _mean(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
-    n = math.prod(x._aval.shape[a] for a in axes)
+    n = math.prod(x._aval.key_shape[a] for a in axes)
     return reduce("sum", x, axes, keepdim) / (n if n else math.nan)
 
 
@@ -95,12 +95,12 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType 
             "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
             f"Got: {x._aval.dtype.name}; use .float().mean()"
         )
-    return _mean(x, axes_of(dim, len(x._aval.shape)), keepdim)
+    return _mean(x, axes_of(dim, len(x._aval.key_shape)), keepdim)
 
 
 @composite("VarBackward0")
 def _var(x: Tensor, axes: tuple[int, ...], correction: float, keepdim: bool) -> Tensor:
-    n = math.prod(x._aval.shape[a] for a in axes)
+    n = math.prod(x._aval.key_shape[a] for a in axes)
     centred = x - reduce("sum", x, axes, True) / (n if n else math.nan)
     freedom = n - correction
     total = reduce("sum", _square_of_size(centred), axes, keepdim)
@@ -137,7 +137,7 @@ def var(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: b
         dim, unbiased = None, dim
     dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
     _check_real("var", input)
-    return _var(input, axes_of(dim, len(input._aval.shape)), float(_correction(unbiased, correction)), keepdim)
+    return _var(input, axes_of(dim, len(input._aval.key_shape)), float(_correction(unbiased, correction)), keepdim)
 
 
 def std(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None, axis: Any = None, keepdims: bool | None = None) -> Tensor:
@@ -151,7 +151,7 @@ def std(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: b
         dim, unbiased = None, dim
     dim, keepdim = _pick_names(dim, keepdim, axis, keepdims)
     _check_real("std", input)
-    return _std(input, axes_of(dim, len(input._aval.shape)), float(_correction(unbiased, correction)), keepdim)
+    return _std(input, axes_of(dim, len(input._aval.key_shape)), float(_correction(unbiased, correction)), keepdim)
 
 
 @composite("StdBackward0")
@@ -189,9 +189,9 @@ def _check_not_empty(name: str, x: Tensor, axes: tuple[int, ...], dim: Any) -> N
         kind = IndexError if name.startswith("arg") else RuntimeError
         raise kind(
             f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with "
-            f"the 'dim' argument: shape {list(x._aval.shape)} has no element to choose"
+            f"the 'dim' argument: shape {list(x._aval.key_shape)} has no element to choose"
         )
-    empty = next(d for d in axes if x._aval.shape[d] == 0)
+    empty = next(d for d in axes if x._aval.key_shape[d] == 0)
     raise IndexError(f"{name}(): Expected reduction dim {empty} to have non-zero size.")
 
 
@@ -202,7 +202,7 @@ def amax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     >>> torch.amax(torch.tensor([[1, 5], [3, 2]]), dim=1)
     tensor([5, 3])
     """
-    axes = axes_of(dim, len(input._aval.shape))
+    axes = axes_of(dim, len(input._aval.key_shape))
     _check_not_empty("amax", input, axes, dim)
     return reduce("amax", input, axes, keepdim)
 
@@ -214,7 +214,7 @@ def amin(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     >>> torch.amin(torch.tensor([[1, 5], [3, 2]]), dim=1)
     tensor([1, 2])
     """
-    axes = axes_of(dim, len(input._aval.shape))
+    axes = axes_of(dim, len(input._aval.key_shape))
     _check_not_empty("amin", input, axes, dim)
     return reduce("amin", input, axes, keepdim)
 
@@ -247,7 +247,7 @@ def _check_ordered(name: str, x: Tensor) -> None:
 
 
 def _arg(prim: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
-    shape = x._aval.shape
+    shape = x._aval.key_shape
     if dim is None:
         _check_not_empty(prim, x, tuple(range(len(shape))), None)
         out = record(prim, (record("reshape", (x,), (x._aval.size,)),), 0)
@@ -264,7 +264,7 @@ def _arg(prim: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
 def _extreme(prim: str, x: Tensor, dim: int, keepdim: bool) -> Any:
     """Values and positions along one axis; the gradient goes to the chosen position."""
     kind: Any = return_types.max if prim == "max" else return_types.min
-    shape = x._aval.shape
+    shape = x._aval.key_shape
     if not shape:
         ew.refuse(prim, (0, 1, 2), x)
         return kind((x.clone(), _arg("arg" + prim, x, dim, False)))
@@ -280,7 +280,7 @@ def _chosen(x: Tensor, prim: str, axis: int, keepdim: bool) -> tuple[Tensor, Ten
     values = gather(x, axis, index)
     if keepdim:
         return values, index
-    shape = x._aval.shape
+    shape = x._aval.key_shape
     flat = tuple(shape[:axis] + shape[axis + 1 :])
     return record("reshape", (values,), flat), record("reshape", (index,), flat)
 
@@ -326,7 +326,7 @@ def any(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = No
     tensor([False,  True])
     """
     x = cast(input, dtypes.bool)
-    axes = axes_of(dim if axis is None else axis, len(x._aval.shape))
+    axes = axes_of(dim if axis is None else axis, len(x._aval.key_shape))
     kind = dtypes.uint8 if input._aval.dtype is dtypes.uint8 else dtypes.bool
     if _empty(x, axes):
         return cast(reduce("sum", cast(x, dtypes.int64), axes, keepdim), kind)
@@ -341,7 +341,7 @@ def all(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = No
     tensor([False,  True])
     """
     x = cast(input, dtypes.bool)
-    axes = axes_of(dim if axis is None else axis, len(x._aval.shape))
+    axes = axes_of(dim if axis is None else axis, len(x._aval.key_shape))
     kind = dtypes.uint8 if input._aval.dtype is dtypes.uint8 else dtypes.bool
     if _empty(x, axes):
         return cast(reduce("prod", cast(x, dtypes.int64), axes, keepdim), kind)
@@ -349,7 +349,7 @@ def all(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = No
 
 
 def _empty(x: Tensor, axes: tuple[int, ...]) -> bool:
-    return 0 in [x._aval.shape[a] for a in axes]
+    return 0 in [x._aval.key_shape[a] for a in axes]
 
 
 def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
@@ -386,8 +386,8 @@ def _scan(prim: str, input: Tensor, dim: Any, dtype: DType | None) -> Tensor:
     if dim is None:
         raise TypeError(f"{prim}() missing 1 required positional arguments: \"dim\"")
     x = _accumulator(input, dtype)
-    axis = axis_of(dim, len(x._aval.shape))
-    return record(prim, (x,), axis) if x._aval.shape else x.clone()
+    axis = axis_of(dim, len(x._aval.key_shape))
+    return record(prim, (x,), axis) if x._aval.key_shape else x.clone()
 
 
 def cummax(input: Tensor, dim: int) -> Any:
@@ -413,8 +413,8 @@ def cummin(input: Tensor, dim: int) -> Any:
 def _running(x: Tensor, dim: int, prim: str) -> Any:
     kind: Any = return_types.cummax if prim == "cummax" else return_types.cummin
     ew.refuse(prim, (0, 1, 2), x)
-    axis = axis_of(dim, len(x._aval.shape))
-    if not x._aval.shape:
+    axis = axis_of(dim, len(x._aval.key_shape))
+    if not x._aval.key_shape:
         return kind((x.clone(), record("full", (0,), ((), dtypes.int64))))
     values = record(prim, (x,), axis)
     return kind((values, latest_places(x.detach(), values.detach(), axis)))
@@ -422,8 +422,8 @@ def _running(x: Tensor, dim: int, prim: str) -> Any:
 
 def latest_places(x: Tensor, extremes: Tensor, axis: int) -> Tensor:
     """Where along an axis the running extremes of x were last found; NaN, once there, is found where it last was."""
-    n = x._aval.shape[axis]
-    along = record("reshape", (record("iota", (), n),), (n, *(1,) * (len(x._aval.shape) - axis - 1)))
+    n = x._aval.key_shape[axis]
+    along = record("reshape", (record("iota", (), n),), (n, *(1,) * (len(x._aval.key_shape) - axis - 1)))
     found = (x == extremes) | ew.functions["isnan"](x) if x._aval.dtype.is_floating_point else x == extremes
     return record("cummax", (where(found, along, 0),), axis)
 
@@ -437,7 +437,7 @@ def _logsumexp(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
     total = ew.log(reduce("sum", ew.exp(x - high), axes, True)) + high
     if keepdim:
         return total
-    return record("reshape", (total,), tuple(n for i, n in enumerate(x._aval.shape) if i not in axes))
+    return record("reshape", (total,), tuple(n for i, n in enumerate(x._aval.key_shape) if i not in axes))
 
 
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
@@ -448,7 +448,7 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     tensor(1000.6932)
     """
     x = ew.to_default_float(input)
-    return _logsumexp(x, axes_of(dim, len(x._aval.shape)), keepdim)
+    return _logsumexp(x, axes_of(dim, len(x._aval.key_shape)), keepdim)
 
 
 def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: DType | None = None) -> Tensor:
@@ -468,8 +468,8 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, 
 
         return matrix_norm(x, p, (0, 1) if dim is None else dim, keepdim)
     order = 2.0 if p in ("fro", None) else float(p)
-    axes = axes_of(dim, len(x._aval.shape))
-    check_norm_of_nothing(x._aval.shape, order, axes)
+    axes = axes_of(dim, len(x._aval.key_shape))
+    check_norm_of_nothing(x._aval.key_shape, order, axes)
     return vector_norm(x, order, axes, keepdim)
 
 
@@ -537,11 +537,11 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
         if not input._aval.size and real:
             return reduce("sum", flat, (0,)) + math.nan
         return record("reshape", (median(flat, 0).values,), ())
-    axis = axis_of(dim, len(input._aval.shape))
-    if not input._aval.shape:
+    axis = axis_of(dim, len(input._aval.key_shape))
+    if not input._aval.key_shape:
         return return_types.median((input.clone(), record("full", (0,), ((), dtypes.int64))))
     _check_not_empty("median", input, (axis,), axis)
-    n = input._aval.shape[axis]
+    n = input._aval.key_shape[axis]
     middle = (n - 1) // 2
     index = record("argselect", (input,), (axis, False, middle, middle + 1))
     if real:  # NaN is the largest
@@ -550,7 +550,7 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     values = gather(input, axis, index)
     if keepdim:
         return return_types.median((values, index))
-    shape = tuple(n for i, n in enumerate(input._aval.shape) if i != axis)
+    shape = tuple(n for i, n in enumerate(input._aval.key_shape) if i != axis)
     return return_types.median((record("reshape", (values,), shape), record("reshape", (index,), shape)))
 
 
@@ -563,11 +563,11 @@ def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> A
     """
     from adjoint.ops.gather import gather
 
-    if not (input._aval.dtype.is_floating_point and input._aval.size and input._aval.shape):
+    if not (input._aval.dtype.is_floating_point and input._aval.size and input._aval.key_shape):
         return median(input, dim, keepdim) if dim is None else return_types.nanmedian(median(input, dim, keepdim))
     if dim is None:
         return record("reshape", (nanmedian(record("reshape", (input,), (input._aval.size,)), 0).values,), ())
-    axis = axis_of(dim, len(input._aval.shape))
+    axis = axis_of(dim, len(input._aval.key_shape))
     order = record("argsort", (input.detach(),), (axis, False))  # NaN are the last
     counted = reduce("sum", cast(~ew.functions["isnan"](input.detach()), dtypes.int64), (axis,), True)
     index = gather(order, axis, where(counted > 0, counted - 1, 0) // 2)

@@ -141,7 +141,7 @@ def _reinterpreted(input: Tensor, new: dtypes.DType) -> Tensor:
 
 def _check_whole(input: Tensor, old: dtypes.DType, new: dtypes.DType) -> None:
     """Whether rows of memory hold whole numbers of another size, in PyTorch's words."""
-    sizes, steps = tuple(input._aval.shape), strides.strides_of(input)
+    sizes, steps = tuple(input._aval.key_shape), strides.strides_of(input)
     rest = f" to view {dtypes.LEGACY[old]} as {dtypes.LEGACY[new]} (different element sizes)"
     if not sizes:
         raise RuntimeError(f"self.dim() cannot be 0{rest}; use .reshape(1) first")
@@ -157,7 +157,7 @@ def _check_whole(input: Tensor, old: dtypes.DType, new: dtypes.DType) -> None:
 
 
 def alias_like(input: Tensor) -> Tensor:
-    return make_view(input, "reshape", tuple(input._aval.shape))
+    return make_view(input, "reshape", tuple(input._aval.key_shape))
 
 
 def permute(input: Tensor, *dims: Any) -> Tensor:
@@ -168,7 +168,7 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     torch.Size([4, 2, 3])
     """
     order = sizes_of(dims)
-    rank = len(input._aval.shape)
+    rank = len(input._aval.key_shape)
     if len(order) != rank:
         raise RuntimeError(
             f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
@@ -187,7 +187,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     >>> torch.transpose(torch.zeros(2, 3), 0, 1).shape
     torch.Size([3, 2])
     """
-    rank = len(input._aval.shape)
+    rank = len(input._aval.key_shape)
     i, j = axis_of(dim0, rank), axis_of(dim1, rank)
     axes = list(range(rank))
     if rank:
@@ -202,7 +202,7 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     >>> torch.movedim(torch.zeros(2, 3, 4), 0, 2).shape
     torch.Size([3, 4, 2])
     """
-    rank = len(input._aval.shape)
+    rank = len(input._aval.key_shape)
     src = [axis_of(d, rank) for d in ([source] if isinstance(source, int) else source)]
     dst = [axis_of(d, rank) for d in ([destination] if isinstance(destination, int) else destination)]
     order: list[int] = [-1] * rank
@@ -220,7 +220,7 @@ def t(input: Tensor) -> Tensor:
     tensor([[1, 3],
             [2, 4]])
     """
-    rank = len(input._aval.shape)
+    rank = len(input._aval.key_shape)
     if rank > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {rank}D")
     return make_view(input, "permute", (1, 0)) if rank == 2 else alias_like(input)
@@ -228,13 +228,13 @@ def t(input: Tensor) -> Tensor:
 
 def reverse_axes(input: Tensor) -> Tensor:
     """`Tensor.T`: all axes reversed."""
-    return make_view(input, "permute", tuple(reversed(range(len(input._aval.shape)))))
+    return make_view(input, "permute", tuple(reversed(range(len(input._aval.key_shape)))))
 
 
 def matrix_transpose(input: Tensor) -> Tensor:
     """`Tensor.mT`: the last two axes exchanged."""
-    if len(input._aval.shape) < 2:
-        raise RuntimeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {len(input._aval.shape)}-D tensor.")
+    if len(input._aval.key_shape) < 2:
+        raise RuntimeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {len(input._aval.key_shape)}-D tensor.")
     return transpose(input, -2, -1)
 
 
@@ -245,7 +245,7 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     >>> torch.squeeze(torch.zeros(1, 3, 1)).shape
     torch.Size([3])
     """
-    shape = input._aval.shape
+    shape = input._aval.key_shape
     rank = len(shape)
     axes = range(rank) if dim is None else axes_of(dim, rank)
     gone = {d for d in axes if shape[d] == 1}
@@ -259,7 +259,7 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
     >>> torch.unsqueeze(torch.zeros(3), 0).shape
     torch.Size([1, 3])
     """
-    shape = input._aval.shape
+    shape = input._aval.key_shape
     axis = axis_of(dim, len(shape) + 1)
     return make_view(input, "reshape", (*shape[:axis], 1, *shape[axis:]))
 
@@ -271,7 +271,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     >>> torch.flatten(torch.zeros(2, 3, 4), 1).shape
     torch.Size([2, 12])
     """
-    shape = input._aval.shape
+    shape = input._aval.key_shape
     rank = len(shape)
     if rank == 0:
         return reshape(input, 1)
@@ -298,14 +298,14 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     >>> torch.unflatten(torch.zeros(6, 2), 0, (2, 3)).shape
     torch.Size([2, 3, 2])
     """
-    shape = input._aval.shape
+    shape = input._aval.key_shape
     axis = axis_of(dim, len(shape))
     return reshape(input, (*shape[:axis], *resolve_shape(tuple(sizes), shape[axis]), *shape[axis + 1 :]))
 
 
 def expand(input: Tensor, *sizes: Any) -> Tensor:
     """Axes of size 1 stretched without copying (-1 keeps a size), new axes in front."""
-    shape = input._aval.shape
+    shape = input._aval.key_shape
     new = list(sizes_of(sizes))
     lead = len(new) - len(shape)
     if lead < 0:
@@ -348,7 +348,7 @@ def broadcast_tensors(*tensors: Tensor) -> list[Tensor]:
     """
     from adjoint.trace.infer import broadcast
 
-    shape = broadcast("broadcast_tensors", [x._aval.shape for x in tensors])
+    shape = broadcast("broadcast_tensors", [x._aval.key_shape for x in tensors])
     return [expand(x, shape) for x in tensors]
 
 
@@ -404,7 +404,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     >>> torch.narrow(torch.arange(5), 0, 1, 3)
     tensor([1, 2, 3])
     """
-    shape = input._aval.shape
+    shape = input._aval.key_shape
     if not shape:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor; unsqueeze it first")
     axis = axis_of(dim, len(shape))
@@ -421,7 +421,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
 
 def slice_axis(input: Tensor, axis: int, start: int, length: int, step: int) -> Tensor:
     """A view of `length` elements of one axis; the start is a run-time argument."""
-    shape = input._aval.shape
+    shape = input._aval.key_shape
     starts = tuple(None if d == axis else 0 for d in range(len(shape)))
     sizes = tuple(length if d == axis else n for d, n in enumerate(shape))
     steps = tuple(step if d == axis else 1 for d in range(len(shape)))
@@ -435,7 +435,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     >>> torch.select(torch.tensor([[1, 2], [3, 4]]), 1, 0)
     tensor([1, 3])
     """
-    shape = input._aval.shape
+    shape = input._aval.key_shape
     axis = axis_of(dim, len(shape))
     if not shape:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
@@ -456,7 +456,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     tensor([[3., 0.],
             [0., 3.]])
     """
-    rank = len(input._aval.shape)
+    rank = len(input._aval.key_shape)
     return make_composed_view(input, "diagonal", (offset, *two_axes(dim1, dim2, rank)))
 
 
@@ -470,9 +470,9 @@ def two_axes(dim1: int, dim2: int, rank: int) -> tuple[int, int]:
 
 def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """Windows of an axis: `size` elements every `step`, as a new last axis; a view."""
-    rank = len(input._aval.shape)
+    rank = len(input._aval.key_shape)
     axis = axis_of(dimension, rank)
-    n = input._aval.shape[axis] if rank else 1
+    n = input._aval.key_shape[axis] if rank else 1
     if size > n:
         raise RuntimeError(f"maximum size for tensor at dimension {axis} is {n} but size is {size}")
     if size < 0:
@@ -519,5 +519,5 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
 
 
 def size_of(input: Tensor, dim: int | None = None) -> Any:
-    shape = input._aval.shape
+    shape = input._aval.key_shape
     return shape if dim is None else shape[axis_of(dim, len(shape))]
