@@ -39,7 +39,9 @@ def from_numpy(array: np.ndarray) -> Tensor:
             "given numpy array has byte order different from the native byte order. Conversion between byte orders is currently "
             f"not supported: got dtype {array.dtype.str}; convert with array.astype(array.dtype.newbyteorder('='))"
         )
-    dtype = dtypes.from_numpy(array.dtype)
+    dtype, flags = dtypes.from_numpy(array.dtype), array.flags
+    if flags.c_contiguous and flags.writeable and array.size:
+        return views.share(array, dtype)
     if any(s < 0 for s, n in zip(array.strides, array.shape, strict=True)):
         raise ValueError(
             "At least one stride in the given numpy array is negative, and tensors with negative strides are not currently "
@@ -52,11 +54,11 @@ def from_numpy(array: np.ndarray) -> Tensor:
         )
     if array.size == 0:
         return recorder.tensor_from_array(np.array(array, dtype=dtype.np))
-    if not array.flags.writeable:
+    if not flags.writeable:
         warn(
             "The given NumPy array is not writable: writing to the tensor will give it memory of its own"
         )
-    if array.flags.c_contiguous:
+    if flags.c_contiguous:
         return views.share(array, dtype)
     order = sorted(range(array.ndim), key=lambda d: (-array.strides[d], d))
     turned = array.transpose(order)

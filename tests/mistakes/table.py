@@ -556,9 +556,21 @@ MISTAKES = [
     ),
     Mistake(
         "native-row-of-another", "stale view", "trace/native_rows.py",
-        "%same.i = call i1 @is_number(ptr %i, ptr %k.i)",
-        "%same.i = icmp eq i1 true, true",
+        "%same.number = call i1 @is_number(ptr %i, ptr %k.i)",
+        "%same.number = icmp eq i1 true, true",
         "once recording is native, x[2] is the x[1] that was recorded at the same place before",
+    ),
+    Mistake(
+        "native-place-of-another", "stale view", "trace/native_rows.py",
+        "%same.tuple = icmp eq ptr %i, %k.i",
+        "%same.tuple = icmp eq i1 true, true",
+        "once recording is native, x[1, 2] is the x[0, 1] that was recorded at the same place before",
+    ),
+    Mistake(
+        "place-written-beside-views", "stale view", "trace/views.py",
+        "    point(t, keeping_gradient(t, value))\n    return True",
+        "    keeping_gradient(t, value)\n    return True",
+        "a tensor written to one place of a table is computed, and the table stays as it was",
     ),
     Mistake(
         "known-call-of-changed-code", "stale program", "compiler/quick_code.py",
