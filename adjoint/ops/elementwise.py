@@ -21,7 +21,7 @@ from adjoint.trace.handle import Parameter, Tensor, pending
 from adjoint.trace.infer import common_dtype
 from adjoint.trace.macro import INEXACT, composite, not_implemented
 from adjoint.trace.recorder import (
-    bind,
+    bind_kept,
     is_too_large,
     local,
     record,
@@ -66,15 +66,15 @@ def make_binary(prim: str, defer: bool = False) -> Callable[[Any, Any], Any]:
         if kind is Tensor or kind is Parameter:
             key = (
                 prim,
-                a._slot if a._tid == tid else bind(tr, a),
-                b._slot if b._tid == tid else bind(tr, b),
+                a._slot if a._tid == tid else bind_kept(tr, a),
+                b._slot if b._tid == tid else bind_kept(tr, b),
             )
             step = tr.node.children.get(key)
             if step is None or tr.id != tid:
                 return record(prim, (a, b))
             tr.node = step
         elif (kind is float or kind is int) and not tr.static:
-            key = (prim, a._slot if a._tid == tid else bind(tr, a), kind)
+            key = (prim, a._slot if a._tid == tid else bind_kept(tr, a), kind)
             step = tr.node.children.get(key)
             if step is None or tr.id != tid or (kind is int and is_too_large(b)):
                 return record(prim, (a, b))
@@ -103,7 +103,7 @@ def make_reflected(prim: str) -> Callable[[Tensor, Any], Any]:
         tid = tr.id
         kind = type(b)
         if (kind is float or kind is int) and not tr.static:
-            key = (prim, kind, a._slot if a._tid == tid else bind(tr, a))
+            key = (prim, kind, a._slot if a._tid == tid else bind_kept(tr, a))
             step = tr.node.children.get(key)
             if step is None or tr.id != tid or (kind is int and is_too_large(b)):
                 return record(prim, (b, a))

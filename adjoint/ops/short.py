@@ -16,7 +16,7 @@ from adjoint.ops.elementwise import Number
 from adjoint.ops.results import into
 from adjoint.trace import autocast, recorder
 from adjoint.trace.handle import Parameter, Tensor, pending
-from adjoint.trace.recorder import bind, is_too_large, local
+from adjoint.trace.recorder import bind_kept, is_too_large, local
 
 TENSORS = frozenset((Tensor, Parameter))  # of another class a tensor takes the longer way
 WITHOUT_OUT = frozenset("relu isnan isinf".split())
@@ -47,7 +47,7 @@ def _binary(prim: str) -> Callable[..., Tensor]:
             if (kind is not float and kind is not int) or tr.static:
                 return method(input, other)
             tid = tr.id
-            step = tr.node.children.get((prim, input._slot if input._tid == tid else bind(tr, input), kind))
+            step = tr.node.children.get((prim, input._slot if input._tid == tid else bind_kept(tr, input), kind))
             if step is None or tr.id != tid or (kind is int and is_too_large(other)):
                 return method(input, other)
             tr.node = step  # as in `make_binary`: no calls in these lines

@@ -82,6 +82,14 @@ def bind(tr: Trace, t: Tensor) -> int:
     return slot
 
 
+def bind_kept(tr: Trace, t: Tensor) -> int:
+    """`bind` for who looks a step up, and has `record` bind what is not part of the trace then: -1 for memory that is shared with
+    others, of which each binding is another copy."""
+    if t._escape is not None or (t._base is not None and t._base._escape is not None):
+        return -1
+    return bind(tr, t)
+
+
 def new_input(tr: Trace, key: Any, a: Aval) -> Step:
     step = new_step(tr, key, "input", (), None)
     step.slot += 1
@@ -388,7 +396,7 @@ def record_two(prim: str, x: Tensor, y: Tensor) -> Any:
 def unary_in_python(prim: str, x: Tensor) -> Any:
     tr = local.trace
     tid = tr.id
-    step = tr.node.children.get((prim, x._slot if x._tid == tid else bind(tr, x)))
+    step = tr.node.children.get((prim, x._slot if x._tid == tid else bind_kept(tr, x)))
     if step is None or tr.id != tid:
         return unary_in_python(prim, x) if ended(tr) else record(prim, (x,))
     tr.node = step
@@ -402,7 +410,7 @@ def unary_in_python(prim: str, x: Tensor) -> Any:
 def one_in_python(prim: str, x: Tensor, attrs: Any) -> Any:
     tr = local.trace
     tid = tr.id
-    step = tr.node.children.get((prim, x._slot if x._tid == tid else bind(tr, x), attrs))
+    step = tr.node.children.get((prim, x._slot if x._tid == tid else bind_kept(tr, x), attrs))
     if step is None or tr.id != tid:
         return one_in_python(prim, x, attrs) if ended(tr) else record(prim, (x,), attrs)
     tr.node = step
@@ -416,7 +424,7 @@ def one_in_python(prim: str, x: Tensor, attrs: Any) -> Any:
 def two_in_python(prim: str, x: Tensor, y: Tensor) -> Any:
     tr = local.trace
     tid = tr.id
-    key = (prim, x._slot if x._tid == tid else bind(tr, x), y._slot if y._tid == tid else bind(tr, y))
+    key = (prim, x._slot if x._tid == tid else bind_kept(tr, x), y._slot if y._tid == tid else bind_kept(tr, y))
     step = tr.node.children.get(key)
     if step is None or tr.id != tid:
         return two_in_python(prim, x, y) if ended(tr) else record(prim, (x, y))
@@ -469,7 +477,7 @@ def record_slice(x: Tensor, attrs: tuple, start: int) -> Any:
     if tr.static:
         return record("slice", (x, start), attrs)
     tid = tr.id
-    step = tr.node.children.get(("slice", x._slot if x._tid == tid else bind(tr, x), int, attrs))
+    step = tr.node.children.get(("slice", x._slot if x._tid == tid else bind_kept(tr, x), int, attrs))
     if step is None or tr.id != tid:
         return record_slice(x, attrs, start) if ended(tr) else record("slice", (x, start), attrs)
     tr.node = step

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import adjoint as torch
+from adjoint.trace import state
 
 # --- views ----------------------------------------------------------------------------------------
 
@@ -395,3 +396,29 @@ def test_a_leaf_read_anew_and_another_leaf_are_different_paths(held: bool) -> No
         (g,) = torch.autograd.grad(loss, w, allow_unused=True)
         assert (g is None) is (w is new)
         assert loss.item() == 9
+
+
+@pytest.mark.skipif(torch.is_eager(), reason="there is no trace")
+def test_shared_memory_is_copied_once_for_each_use() -> None:
+    array = np.arange(6.0, dtype=np.float32)
+    two = torch.ones(2, 6)
+    cases = {
+        "exp": (lambda x: x.exp(), 1),
+        "sum": (lambda x: x.sum(), 1),
+        "+ 1": (lambda x: x + 1, 1),
+        "1 -": (lambda x: 1 - x, 1),
+        "torch.add": (lambda x: torch.add(x, 2.0), 1),
+        "+ x": (lambda x: x + x, 2),
+        "torch.mul": (lambda x: torch.mul(two, x), 2),
+        "part": (lambda x: x[1:3] * 2, 1),
+        "matmul": (lambda x: two @ x, 2),
+    }
+    for name, (function, inputs) in cases.items():
+        wanted = function(torch.tensor(array)).tolist()
+        for _ in range(3):
+            shared = torch.from_numpy(array)
+            result = function(shared)
+            assert len(state.local.trace.inputs) == inputs, name
+            array += 1  # seen by uses to come
+            assert result.tolist() == wanted, name
+            array -= 1
