@@ -27,6 +27,7 @@ from .reads import ELEMENT_FILL, ELEMENT_LOOP, ELEMENT_READS, ELEMENT_WRITES, MA
 from .rows import CROSS_ENTROPY, LAYER_NORM, SOFTMAX
 from .scalar1000 import SCALAR1000
 from .streams import STREAMS
+from .tables import TABLES
 from .transforms import HESSIAN, PER_SAMPLE
 from .varied import VARIED
 
@@ -72,5 +73,6 @@ ALL: tuple[Workload, ...] = (
     ELEMENT_LOOP,
     ELEMENT_FILL,
     MARKOV_CHAIN,
+    *TABLES,
     *VARIED,
 )
