@@ -60,7 +60,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     if advanced:
         return take_indexed(part, advanced)
     if part is x:
-        return make_view(x, "reshape", tuple(x._aval.key_shape))
+        return make_view(x, "reshape", x._aval.key_shape)
     return part
 
 
@@ -147,56 +147,72 @@ def _first_slice(x: Tensor, index: slice) -> Tensor:
 
 
 class _Form(NamedTuple):
-    """What indices of ints, slices, None and `...` do that differ in the ints alone.
+    """What indices of ints, slices, None and `...` do that differ in where they begin alone.
 
-    attrs: of the slice, None for none.  begins: of the axes that are sliced.  ints: (position among these, length of the axis)
-    for each int.  shape: of the result, if the slice has another one.  kind, number: under which `known_part` knows it.
+    attrs: of the slice, None for none.  shape: of the result, if the slice has another one.  kind, number: under which
+    `known_part` knows it.
     """
 
     attrs: tuple | None
-    begins: tuple[int, ...]
-    ints: tuple[tuple[int, int], ...]
     shape: tuple[int, ...] | None
     kind: str
     number: int
 
 
-_forms: dict[tuple, _Form] = {}  # by shape and index, of the slices with what they are made of
-_numbers = itertools.count()
+_MOST_FORMS = 4096
+_forms: dict[tuple, _Form] = {}  # by shape and, of each item, int, None, `...`, slice for a whole axis, or length and step
+_numbers: dict[tuple, int] = {}  # by attributes and shape
+_fresh = itertools.count()
+_BOUNDS = (int, type(None))
 
 
 def parted(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
     """`basic`, faster where an index like this one, of ints, slices, None and `...` alone, was met before."""
-    key: list[Any] = [x._aval.key_shape]
-    ints: list[int] = []
-    for i in index if type(index) is tuple else (index,):
+    shape = x._aval.key_shape
+    rank, axis = len(shape), 0
+    key: list[Any] = [shape]
+    starts: list[int] = []
+    items = index if type(index) is tuple else (index,)
+    for k, i in enumerate(items):
         kind = type(i)
-        if kind is int:
-            ints.append(i)
-            key.append(int)
-        elif kind is slice and type(i.start) in _BOUNDS and type(i.stop) in _BOUNDS and type(i.step) in _BOUNDS:
-            key.append((i.start, i.stop, i.step))
-        elif i is None or i is Ellipsis:
+        if i is None:
+            key.append(None)
+        elif i is Ellipsis:
+            rest = items[k + 1 :]
+            if any([type(r) not in (int, slice, type(None)) for r in rest]):
+                return basic(x, index)
+            axis = rank - len(rest) + rest.count(None)
             key.append(i)
+        elif not 0 <= axis < rank:
+            return basic(x, index)
+        elif kind is int:
+            n = shape[axis]
+            if not -n <= i < n:
+                return basic(x, index)  # which raises the error
+            starts.append(i if i >= 0 else i + n)
+            key.append(int)
+            axis += 1
+        elif kind is slice and type(i.start) in _BOUNDS and type(i.stop) in _BOUNDS and (i.step is None or (type(i.step) is int and i.step > 0)):
+            n = shape[axis]
+            begin, end, step = i.indices(n)
+            length = max(0, -(-(end - begin) // step))
+            if begin == 0 and length == n:
+                key.append(slice)
+            else:
+                starts.append(begin if length else 0)
+                key.append((length, step))
+            axis += 1
         else:
             return basic(x, index)
     form = _forms.get(tuple(key))
     if form is None:
         return _first_of_form(x, index, tuple(key))
-    starts = form.begins
-    if ints:
-        moved = [*starts]
-        for (place, n), i in zip(form.ints, ints, strict=True):
-            if not -n <= i < n:
-                return basic(x, index)  # which raises the error
-            moved[place] = i if i >= 0 else i + n
-        starts = tuple(moved)
     out = x
     if form.attrs is not None:
-        known = known_part(x, form.kind, starts, form.number)
+        known = known_part(x, form.kind, tuple(starts), form.number)
         if known is not None:
             return known, {}
-        out = make_view(x, "slice", form.attrs, starts)
+        out = make_view(x, "slice", form.attrs, tuple(starts))
     if form.shape is not None:
         out = make_view(out, "reshape", form.shape)
     if form.attrs is not None:
@@ -204,29 +220,17 @@ def parted(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
     return out, {}
 
 
-_BOUNDS = (int, type(None))
-
-
 def _first_of_form(x: Tensor, index: Any, key: tuple) -> tuple[Tensor, dict[int, Tensor]]:
     """`basic`, noting what it does."""
     out, advanced = basic(x, index)
     moves = out._chain[len(x._chain) :] if out is not x else ()
-    attrs, begins = moves[0][1:] if moves and moves[0][0] == "slice" else (None, ())
-    ints, axes = [], iter([axis for axis, start in enumerate(attrs[0]) if start is None] if attrs is not None else ())
-    sliced = {axis: k for k, axis in enumerate(axes)}
-    axis, rank = 0, len(x._aval.key_shape)
-    given = [i for i in key[1:] if i is not None]
-    for i in given:
-        if i is Ellipsis:
-            axis += rank - len(given) + 1
-            continue
-        if i is int:
-            ints.append((sliced[axis], x._aval.key_shape[axis]))
-        axis += 1
-    shape = tuple(out._aval.key_shape) if moves and moves[-1][0] == "reshape" else None
-    if len(_forms) >= 4096:
-        _forms.clear()
-    _forms[key] = _Form(attrs, begins, tuple(ints), shape, "cut" if shape is None else "part", next(_numbers))
+    attrs = moves[0][1] if moves and moves[0][0] == "slice" else None
+    shape = tuple(out._aval.shape) if moves and moves[-1][0] == "reshape" else None
+    for known in (_forms, _numbers):
+        if len(known) >= _MOST_FORMS:
+            known.clear()
+    number = _numbers.setdefault((attrs, shape), next(_fresh))
+    _forms[key] = _Form(attrs, shape, "cut" if shape is None else "part", number)
     return out, advanced
 
 
@@ -382,7 +386,7 @@ def basic(x: Tensor, index: Any, keep: bool = False) -> tuple[Tensor, dict[int, 
     if not trivial:
         make = make_view if all([type(d) is int for d in dynamic]) else make_slice_at
         out = make(x, "slice", (tuple(starts), tuple(sizes), tuple(steps)), tuple(dynamic))
-    if tuple(new_shape) != tuple(out._aval.key_shape):
+    if tuple(new_shape) != out._aval.key_shape:
         out = make_view(out, "reshape", tuple(new_shape))
     return out, advanced
 
@@ -400,7 +404,7 @@ def plan(x: Tensor, advanced: dict[int, Tensor]) -> tuple[tuple[int, ...], tuple
     rank = len(x._aval.key_shape)
     order = (*axes, *(d for d in range(rank) if d not in advanced))
     try:
-        common = np.broadcast_shapes(*(tuple(advanced[a]._aval.key_shape) for a in axes))
+        common = np.broadcast_shapes(*(advanced[a]._aval.key_shape for a in axes))
     except ValueError:
         raise IndexError(
             "shape mismatch: indexing tensors could not be broadcast together with shapes "
@@ -520,7 +524,7 @@ def fill(input: Tensor, value: Tensor | float) -> Tensor:
 
 def fill_value(target: Tensor, value: Any, call: str = "fill_()") -> Tensor:
     """A number or tensor as a value of the target's shape and dtype."""
-    shape, dtype = tuple(target._aval.key_shape), target._aval.dtype
+    shape, dtype = target._aval.key_shape, target._aval.dtype
     if not isinstance(value, Tensor):
         return record_full(number_for(target, value, call), shape, dtype)
     return fit(value, shape, dtype)
@@ -537,12 +541,12 @@ def number_for(target: Tensor, value: Any, call: str) -> Any:
 def fit(value: Tensor, shape: tuple[int, ...], dtype: Any) -> Tensor:
     """Cast and broadcast a value that is written into a place of this shape."""
     value = cast(value, dtype)
-    have = tuple(value._aval.key_shape)
+    have = value._aval.key_shape
     if have == shape:
         return value
     while len(have) > len(shape) and have[0] == 1:
         have = have[1:]
-    if have != tuple(value._aval.key_shape):
+    if have != value._aval.key_shape:
         value = record("reshape", (value,), have)
     lead = len(shape) - len(have)
     if lead < 0 or any(a not in (1, b) for a, b in zip(have, shape[lead:], strict=True)):
@@ -560,7 +564,7 @@ def put_indexed(x: Tensor, advanced: dict[int, Tensor], value: Any, accumulate: 
     """`x` with `value` written (or added) at the indexed places."""
     order, common, rest, place = plan(x, advanced)
     k, c, rank = len(advanced), len(common), len(order)
-    shape = tuple(x._aval.key_shape)
+    shape = x._aval.key_shape
     result = (*rest[:place], *common, *rest[place:])
     dtype = x._aval.dtype
     if isinstance(value, Tensor):
@@ -575,7 +579,7 @@ def put_indexed(x: Tensor, advanced: dict[int, Tensor], value: Any, accumulate: 
     linear = linear_index(x, advanced, math.prod(result))
     if not common:  # one place, named by 0-d tensors
         linear, value = record("reshape", (linear,), (1,)), record("reshape", (value,), (1, *rest))
-    elif tuple(linear._aval.key_shape) != common:
+    elif linear._aval.key_shape != common:
         linear = record("expand", (linear,), common)
     if accumulate:
         new = flat + record("put_add", (linear, value), flat._aval.key_shape[0])
@@ -610,11 +614,11 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     index = tuple([slice(None) if i is None else i for i in indices])
     part, advanced = basic(input, index, keep=True)
     if not advanced:  # all of it
-        new = fit(part + values if accumulate else values, tuple(part._aval.key_shape), input._aval.dtype)
+        new = fit(part + values if accumulate else values, part._aval.key_shape, input._aval.dtype)
     else:
         new = put_indexed(part, advanced, values, accumulate)
-    shape = tuple(input._aval.key_shape)
-    return new if tuple(new._aval.key_shape) == shape else record("reshape", (new,), shape)  # a 0-d mask has made an axis
+    shape = input._aval.key_shape
+    return new if new._aval.key_shape == shape else record("reshape", (new,), shape)  # a 0-d mask has made an axis
 
 
 def index_put_(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import adjoint as torch
+from adjoint.ops import index as indexing
+from adjoint.trace import bounds
 
 try:
     import torch as theirs
@@ -745,3 +747,20 @@ def test_an_int_beyond_its_axis_in_an_index_that_was_met_before() -> None:
             with pytest.raises(IndexError):
                 x[index]
     assert x[True, :, 1].tolist() == [[1, 5, 9]] and x[:, np.int64(1)].tolist() == [1, 5, 9]
+
+
+@pytest.mark.skipif(torch.is_eager(), reason="reference mode knows no steps")
+def test_windows_that_begin_ever_elsewhere_are_one_form() -> None:
+    x = torch.arange(900).reshape(3, 300)
+    x.tolist()
+
+    def walk(begin: int) -> None:
+        for t in range(begin, begin + 100):
+            assert x[:, t : t + 5].sum().item() == x.numpy()[:, t : t + 5].sum()
+
+    walk(0)
+    known, nodes = len(indexing._forms), torch.stats()["trie_nodes"]
+    steps = [len(s.kids) for s in bounds._all_steps()]
+    walk(100)
+    assert (len(indexing._forms), torch.stats()["trie_nodes"]) == (known, nodes)
+    assert [len(s.kids) for s in bounds._all_steps()] == steps
