@@ -40,14 +40,12 @@ def from_numpy(array: np.ndarray) -> Tensor:
             f"not supported: got dtype {array.dtype.str}; convert with array.astype(array.dtype.newbyteorder('='))"
         )
     dtype, flags = dtypes.from_numpy(array.dtype), array.flags
-    if flags.c_contiguous and flags.writeable and array.size:
-        return views.share(array, dtype)
-    if any(s < 0 for s, n in zip(array.strides, array.shape, strict=True)):
+    if min(array.strides, default=0) < 0:
         raise ValueError(
             "At least one stride in the given numpy array is negative, and tensors with negative strides are not currently "
             f"supported (strides {array.strides}); make a copy with array.copy()"
         )
-    if any(s % array.itemsize for s in array.strides):
+    if any([s % array.itemsize for s in array.strides]):
         raise ValueError(
             f"given numpy array strides not a multiple of the element byte size (strides {array.strides}, {array.itemsize} bytes): "
             "copy the array with array.copy()"
