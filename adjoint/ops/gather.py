@@ -64,7 +64,7 @@ def _flat_positions(shape: tuple[int, ...], axis: int, index: Tensor) -> Tensor:
 
 @composite("GatherBackward0")
 def _gather(x: Tensor, axis: int, index: Tensor) -> Tensor:
-    return record("take", (_flat(x), _flat_positions(tuple(x._aval.key_shape), axis, index)))
+    return record("take", (_flat(x), _flat_positions(x._aval.key_shape, axis, index)))
 
 
 def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
@@ -79,11 +79,11 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
     shape = input._aval.key_shape
     axis = axis_of(dim, len(shape))
     if not index._aval.size:  # of any rank
-        return record("reshape", (_gather(_flat(input), 0, _flat(index)),), tuple(index._aval.key_shape))
+        return record("reshape", (_gather(_flat(input), 0, _flat(index)),), index._aval.key_shape)
     if max(len(index._aval.key_shape), 1) != max(len(shape), 1):
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     if not shape or not index._aval.key_shape:
-        return record("reshape", (_gather(_lifted(input), 0, _lifted(index)),), tuple(index._aval.key_shape))
+        return record("reshape", (_gather(_lifted(input), 0, _lifted(index)),), index._aval.key_shape)
     for d, (a, b) in enumerate(zip(index._aval.key_shape, shape, strict=True)):
         if d != axis and a > b:
             raise RuntimeError(
@@ -175,13 +175,13 @@ def _written(flat: Tensor, places: Tensor, source: Tensor, reduce: str | None, i
         return record("put", (flat, places, source))
     dtype, n = flat._aval.dtype, flat._aval.key_shape[0]
     if not include_self:
-        nothing = record("full", (_neutral(reduce, dtype),), (tuple(source._aval.key_shape), dtype))
+        nothing = record("full", (_neutral(reduce, dtype),), (source._aval.key_shape, dtype))
         flat = record("put", (flat, places, nothing))
     if reduce == "sum":
         return flat + record("put_add", (places, source), n)
     if reduce != "mean":
         return record("put_fold", (flat, places, source), reduce)
-    ones = record("full", (1,), (tuple(source._aval.key_shape), dtype))
+    ones = record("full", (1,), (source._aval.key_shape, dtype))
     count = record("put_add", (places, ones), n)
     count = count + 1 if include_self else record("where", (count == 0, 1, count))
     total = flat + record("put_add", (places, source), n)
@@ -221,14 +221,14 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
         raise IndexError(f"put_(): tried to put {index._aval.size} elements into an empty tensor of shape {list(input._aval.key_shape)}")
     places = position(_flat(index), input._aval.size, True, -1)
     new = _written(_flat(input), places, _flat(source), "sum" if accumulate else None)
-    return record("reshape", (new,), tuple(input._aval.key_shape))
+    return record("reshape", (new,), input._aval.key_shape)
 
 
 def _scattered(
     name: str, input: Tensor, dim: int, index: Tensor, source: Any, reduce: str | None, include_self: bool = True
 ) -> Tensor:
     _check_index(name, index)
-    shape = tuple(input._aval.key_shape)
+    shape = input._aval.key_shape
     axis = axis_of(dim, len(shape))
     if isinstance(source, Tensor):
         same_dtype(f"{name}(): Expected self.dtype to be equal to src.dtype", input, source)
@@ -240,7 +240,7 @@ def _scattered(
         places = position(_flat(index), input._aval.size, False, axis)
         return record("reshape", (_written(_flat(input), places, _narrowed(_flat(source), (0,)), None),), shape)
     target, index = _lifted(input), _lifted(index)
-    where_to = tuple(index._aval.key_shape)
+    where_to = index._aval.key_shape
     ranks = [len(target._aval.key_shape), len(where_to)]
     if isinstance(source, Tensor):
         source = _lifted(source)
@@ -259,9 +259,9 @@ def _scattered(
             )
     if not isinstance(source, Tensor):
         source = record("full", (source,), (where_to, input._aval.dtype))
-    elif tuple(source._aval.key_shape) != where_to:
+    elif source._aval.key_shape != where_to:
         source = _narrowed(source, where_to)
-    places = _flat_positions(tuple(target._aval.key_shape), axis, index)
+    places = _flat_positions(target._aval.key_shape, axis, index)
     new = _written(_flat(target), _flat(places), _flat(source), reduce, include_self)
     return record("reshape", (new,), shape)
 
@@ -325,8 +325,8 @@ def _along(name: str, input: Tensor, dim: int, index: Tensor, source: Tensor, ta
     axis = axis_of(dim, len(shape))
     same_dtype(f"{name}(): self and source expected to have the same dtype", input, source)
     wanted = tuple(index._aval.key_shape[0] if d == axis else n for d, n in enumerate(shape))
-    have = tuple(source._aval.key_shape)
-    if have != wanted and (shape or have not in ((), tuple(index._aval.key_shape))):
+    have = source._aval.key_shape
+    if have != wanted and (shape or have not in ((), index._aval.key_shape)):
         raise RuntimeError(
             f"{name}(): the source must have the shape of self with as many slices along dimension {axis} as the index has "
             f"elements: self {list(shape)}, index {list(index._aval.key_shape)}, so {list(wanted)}, but got {list(have)}"
@@ -337,7 +337,7 @@ def _along(name: str, input: Tensor, dim: int, index: Tensor, source: Tensor, ta
 
 def _slices(input: Tensor, axis: int, places: Tensor, source: Tensor, reduce: str | None = None, include_self: bool = True) -> Tensor:
     """`input` with the slices of `source` written, or combined, at `places` of an axis."""
-    shape = tuple(input._aval.key_shape)
+    shape = input._aval.key_shape
     target = _lifted(input)
     rank = len(target._aval.key_shape)
     order = (axis, *(d for d in range(rank) if d != axis))
@@ -347,7 +347,7 @@ def _slices(input: Tensor, axis: int, places: Tensor, source: Tensor, reduce: st
     new = _written(target, places, source, reduce, include_self)
     if axis:
         new = record("permute", (new,), (*range(1, axis + 1), 0, *range(axis + 1, rank)))
-    return record("reshape", (new,), shape) if tuple(new._aval.key_shape) != shape else new
+    return record("reshape", (new,), shape) if new._aval.key_shape != shape else new
 
 
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
@@ -393,14 +393,14 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
             f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {len(value._aval.key_shape)} dimension(s)."
         )
     index = _vector("index_fill", index, LONG, IndexError)
-    target, shape, dtype = _lifted(input), tuple(input._aval.key_shape), input._aval.dtype
+    target, shape, dtype = _lifted(input), input._aval.key_shape, input._aval.dtype
     axis = axis_of(dim, len(shape))
     n = target._aval.key_shape[axis]
     places = position(index, n, True, axis, target._aval.size)
     if not isinstance(value, Tensor):
         value = converted("index_fill()", plain(value, "index_fill"), dtype)
         return record("reshape", (put_indexed(target, {axis: places}, value),), shape)
-    yes = record("full", (True,), (tuple(index._aval.key_shape), dtypes.bool))
+    yes = record("full", (True,), (index._aval.key_shape, dtypes.bool))
     listed = record("full", (False,), ((n,), dtypes.bool))
     if target._aval.size:
         listed = record("put", (listed, places, yes))

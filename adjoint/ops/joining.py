@@ -200,7 +200,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -> 
     for i, x in enumerate(parts):
         if not isinstance(x, Tensor):
             raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(x).__name__}")
-    filled = [x for x in parts if tuple(x._aval.key_shape) != (0,)] or parts[:1]
+    filled = [x for x in parts if x._aval.key_shape != (0,)] or parts[:1]
     rank = len(filled[0]._aval.key_shape)
     if rank == 0:
         raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated; use torch.stack")
@@ -326,7 +326,7 @@ def vstack(tensors: Sequence[Tensor]) -> Tensor:
 
 def _raised(x: Tensor, rank: int) -> Tensor:
     """As `atleast_1d`, `atleast_2d` and `atleast_3d` place the axes of a tensor."""
-    shape = tuple(x._aval.key_shape)
+    shape = x._aval.key_shape
     if len(shape) >= rank:
         return x
     return reshape(x, {0: (1,) * rank, 1: (1,) * (rank > 1) + shape + (1,) * (rank > 2), 2: (*shape, 1)}[len(shape)])

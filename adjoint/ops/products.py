@@ -52,7 +52,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 
 
 def general_matmul(x: Tensor, y: Tensor) -> Tensor:
-    a, b = tuple(x._aval.key_shape), tuple(y._aval.key_shape)
+    a, b = x._aval.key_shape, y._aval.key_shape
     if not a or not b:
         raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {len(a)}D and {len(b)}D")
     if a[-1] != (b[-2] if len(b) > 1 else b[0]):
@@ -68,7 +68,7 @@ def general_matmul(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
-    a, b = tuple(x._aval.key_shape), tuple(y._aval.key_shape)
+    a, b = x._aval.key_shape, y._aval.key_shape
     left = a if len(a) > 1 else (1, *a)
     right = b if len(b) > 1 else (*b, 1)
     m, k, n = left[-2], left[-1], right[-1]
@@ -89,7 +89,7 @@ def _product(x: Tensor, y: Tensor) -> Tensor:
             y = record("expand", (y,), (*batch, k, n))
         out = record("matmul", (x, y))
     shape = (*batch, *((m,) if len(a) > 1 else ()), *((n,) if len(b) > 1 else ()))
-    return out if tuple(out._aval.key_shape) == shape else record("reshape", (out,), shape)
+    return out if out._aval.key_shape == shape else record("reshape", (out,), shape)
 
 
 _matmul = composite("MmBackward0")(_product)
@@ -286,7 +286,7 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
     tensor([ 1,  2,  3, 10, 20, 30])
     """
     rank = max(len(input._aval.key_shape), len(other._aval.key_shape))
-    a, b = ((1,) * (rank - len(x._aval.key_shape)) + tuple(x._aval.key_shape) for x in (input, other))
+    a, b = ((1,) * (rank - len(x._aval.key_shape)) + x._aval.key_shape for x in (input, other))
     left = input.reshape(tuple(n for s in a for n in (s, 1)))
     right = other.reshape(tuple(n for s in b for n in (1, s)))
     return (left * right).reshape(tuple(m * n for m, n in zip(a, b, strict=True)))

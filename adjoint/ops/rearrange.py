@@ -96,7 +96,7 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 def repeat(input: Tensor, *sizes: Any) -> Tensor:
     """The whole tensor copied `sizes[i]` times along axis i (new axes in front)."""
     times = sizes_of(sizes)
-    shape = (1,) * (len(times) - len(input._aval.key_shape)) + tuple(input._aval.key_shape)
+    shape = (1,) * (len(times) - len(input._aval.key_shape)) + input._aval.key_shape
     if len(times) < len(shape):
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
     spread = [n for pair in zip(times, shape, strict=True) for n in pair]

@@ -141,7 +141,7 @@ def _reinterpreted(input: Tensor, new: dtypes.DType) -> Tensor:
 
 def _check_whole(input: Tensor, old: dtypes.DType, new: dtypes.DType) -> None:
     """Whether rows of memory hold whole numbers of another size, in PyTorch's words."""
-    sizes, steps = tuple(input._aval.key_shape), strides.strides_of(input)
+    sizes, steps = input._aval.key_shape, strides.strides_of(input)
     rest = f" to view {dtypes.LEGACY[old]} as {dtypes.LEGACY[new]} (different element sizes)"
     if not sizes:
         raise RuntimeError(f"self.dim() cannot be 0{rest}; use .reshape(1) first")
@@ -157,7 +157,7 @@ def _check_whole(input: Tensor, old: dtypes.DType, new: dtypes.DType) -> None:
 
 
 def alias_like(input: Tensor) -> Tensor:
-    return make_view(input, "reshape", tuple(input._aval.key_shape))
+    return make_view(input, "reshape", input._aval.key_shape)
 
 
 def permute(input: Tensor, *dims: Any) -> Tensor:
