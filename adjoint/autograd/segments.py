@@ -30,9 +30,10 @@ class Segment:
     """What a walk did in one trace.
 
     end: where its steps lead.  inputs: slots of what it brought back, in order.  sources: what that was, as (kind,
-    position or slot, aval, slot of an input whose tensor has another value by now).  lent: positions of the run-time numbers it used.  passed: (position of the input, slot,
-    aval) of each cotangent that goes on to an older trace.  sums: the same of each leaf's gradient so far.  freed: slots
-    whose saved values a walk that keeps nothing gives up.
+    position of an input or slot of a value, aval, slot; of inputs only where their tensors have other values by now).  lent:
+    positions of the run-time numbers it used.  passed: (position of the input, slot, aval) of each cotangent that goes on to
+    an older trace.  sums: the same of each leaf's gradient so far.  freed: slots whose saved values a walk that keeps nothing
+    gives up.
     """
 
     __slots__ = ("end", "freed", "inputs", "lent", "passed", "sources", "sums")

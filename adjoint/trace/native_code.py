@@ -334,9 +334,9 @@ end:
   ret ptr %found.step
 }
 
-; Move on to a step, lending the trace a number, a tuple of them or null, and make the handle of its result, which is kept in the list at
-; %list.at. Null with nothing changed where memory is missing, or where the collection that a new object may start has
-; moved the trace.
+; Move on to a step, lending the trace a number, a tuple of them or null, and make the handle of its result, which is kept in
+; the list at %list.at. Null with nothing changed where memory is missing, or where the collection that a new object may start
+; has moved the trace.
 define internal ptr @take(ptr %trace, ptr %step, ptr %number, ptr %list.at) {
 entry:
   %id.at = getelementptr i8, ptr %trace, i64 {Trace.id}

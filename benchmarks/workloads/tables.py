@@ -86,15 +86,15 @@ def likeliest(torch: ModuleType, data: Arrays) -> Case:
     return repeatable(step)
 
 
-def _workload(name: str, title: str, make: Any, build: Any) -> Workload:
+def _workload(name: str, title: str, make: Any, build: Any, repeats: bool = True) -> Workload:
     return Workload(
         name=name, title=title, target=1.0, peers=("torch",), make=make, builders={"adjoint": build, "torch": build}, rtol=1e-4, atol=(1e-4,),
-        check_steps=8, repeats=name != "soft_alignment",
+        check_steps=8, repeats=repeats,
     )  # fmt: skip
 
 
 TABLES = (
     _workload("cheapest_path", "the cheapest way through a table of 20 x 20, written place by place", make_costs, cheapest),
-    _workload("soft_alignment", "soft dynamic time warping of 10 by 12 points, place by place, with its gradient", make_series, soft_alignment),
+    _workload("soft_alignment", "soft dynamic time warping of 10 by 12 points, place by place, with its gradient", make_series, soft_alignment, False),
     _workload("likeliest_path", "the likeliest path of 30 steps through 5 states, an argmax read for each", make_chain, likeliest),
 )
