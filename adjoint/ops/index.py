@@ -194,12 +194,11 @@ def parted(x: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
             axis += 1
         elif kind is slice and type(i.start) in _BOUNDS and type(i.stop) in _BOUNDS and (i.step is None or (type(i.step) is int and i.step > 0)):
             n = shape[axis]
-            begin, end, step = i.indices(n)
-            length = max(0, -(-(end - begin) // step))
+            begin, length, step = _span(i.start, i.stop, i.step or 1, n)
             if begin == 0 and length == n:
                 key.append(slice)
             else:
-                starts.append(begin if length else 0)
+                starts.append(begin)
                 key.append((length, step))
             axis += 1
         else:
@@ -359,15 +358,12 @@ def basic(x: Tensor, index: Any, keep: bool = False) -> tuple[Tensor, dict[int, 
             step = 1 if i.step is None else int(i.step)
             if step <= 0:
                 raise ValueError("step must be greater than zero")
-            begin, end, _ = slice(_bound(i.start), _bound(i.stop), step).indices(n)
-            length = max(0, -(-(end - begin) // step))
+            begin, length, _ = _span(_bound(i.start), _bound(i.stop), step, n)
             if begin == 0 and length == n:
                 whole(n)
                 axis += 1
                 continue
             trivial = False
-            if length == 0:
-                begin = 0
             starts.append(None)
             dynamic.append(begin)
             sizes.append(length)
@@ -389,6 +385,13 @@ def basic(x: Tensor, index: Any, keep: bool = False) -> tuple[Tensor, dict[int, 
     if tuple(new_shape) != out._aval.key_shape:
         out = make_view(out, "reshape", tuple(new_shape))
     return out, advanced
+
+
+def _span(start: int | None, stop: int | None, step: int, n: int) -> tuple[int, int, int]:
+    """Where a slice of an axis of length n begins (0 if it is empty), its length and its step."""
+    begin, end, step = slice(start, stop, step).indices(n)
+    length = max(0, -(-(end - begin) // step))
+    return (begin if length else 0), length, step
 
 
 def _bound(b: Any) -> Any:
