@@ -221,6 +221,11 @@ class Giving:
         while not self.over:
             time.sleep(PATIENCE)
 
+    @property
+    def begun(self) -> bool:
+        """Whether memory may have been given up."""
+        return self._todo is not None
+
 
 def end_in_place(tr: Trace, compiled: Compiled, alive: list[Tensor]) -> bool:
     """End a trace with updates in place; False, and nothing has changed, where there is no input to be given up.

@@ -22,7 +22,7 @@ from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.runtime.memory import Buffer
 from adjoint.storage import decode, encode, round_to
-from adjoint.trace import lower, pieces, repeat
+from adjoint.trace import aside, lower, pieces, repeat
 from adjoint.trace.aval import Aval, aval
 from adjoint.trace.ending import compute, flush
 from adjoint.trace.handle import Tensor, blank, pending
@@ -50,6 +50,8 @@ NOT_DIFFERENTIABLE = frozenset(
     "alias position row_order reinterpret eq ne lt le gt ge logical_not isnan isinf argmax argmin argsort argselect "
     "iota random_bits bitwise_not bitwise_and bitwise_or bitwise_xor shift_left shift_right".split()
 )
+
+aside.stand_by()
 
 
 # --- binding -----------------------------------------------------------------------------------------------------------
@@ -108,7 +110,9 @@ def bind_slow(tr: Trace, t: Tensor) -> int:
         flush(tr)
         return bind(tr, t)
     if tr.eager and t._aval.requires_grad and not t._leaf and t._hist is None and t._tid > 0:
-        from_other_thread(tr, t)
+        found = from_other_thread(tr, t)
+        if found is not t:
+            return bind(tr, found)
         if t._hist is None:  # no thread knows of it
             t._tid = 0
         return bind(tr, t)
@@ -236,15 +240,18 @@ def _in_other_thread(tr: Trace, t: Tensor, number: int, slot: int) -> Tensor | N
     """The value of a slot of the trace `number`; None if it is to be looked for again: the trace has been run meanwhile,
     or another thread has changed the tensor."""
     for other, thread in list(_traces.items()):
-        giving = other.giving
+        giving, interrupted = other.giving, thread is threading.current_thread()  # by a collection: `aside`
         if giving is not None and giving.tid == number and other.id != number:
             giving.finish()
             if t._data is None:
-                giving.wait()
+                if not interrupted:
+                    giving.wait()
                 break
             return None
         if other.id != number or other is tr:
             continue
+        if interrupted:
+            return _in_interrupted(tr, other, t, slot)
         if not thread.is_alive() or (tr.grad and t._aval.requires_grad):
             with _others:  # of several threads that wait for one trace, one runs it
                 if other.id == number:
@@ -261,13 +268,35 @@ def _in_other_thread(tr: Trace, t: Tensor, number: int, slot: int) -> Tensor | N
             return None
         if len(buffers) < step.inputs_before:
             break
-        while step.parent is not None and step.parent.slot >= slot:
-            step = step.parent
-        values = compute(step, slot, buffers, scalars)
+        values = compute(leading_to(slot, step), slot, buffers, scalars)
         return tensor_from_buffer(values, t._aval.shape, t._aval.dtype)
     if t._data is None and abs(t._tid) == number and t._slot == slot:
         raise RuntimeError("this tensor has no value: the operation that should have produced it was interrupted")
     return None
+
+
+def leading_to(slot: int, step: Step) -> Step:
+    """The last step that a slot of this path needs."""
+    while step.parent is not None and step.parent.slot >= slot:
+        step = step.parent
+    return step
+
+
+def _in_interrupted(tr: Trace, own: Trace, t: Tensor, slot: int) -> Tensor:
+    """The value of a slot of this thread's own trace, which stands still during a collection. A derivative may lead there."""
+    if own.giving is not None and own.giving.begun:
+        own.giving.finish()
+        if t._data is None:
+            raise RuntimeError("this tensor has no value: the operation that should have produced it failed")
+        return t
+    data = t._data
+    if data is None:
+        data = compute(leading_to(slot, own.node), slot, own.buffers, own.scalars)
+    out = tensor_from_buffer(data, t._aval.shape, t._aval.dtype)
+    if tr.grad and t._aval.requires_grad:
+        out._aval, out._hist, out._hslot, out._special = t._aval, own.history(), slot, True
+        out._hist.pinned.append(slot)
+    return out
 
 
 def refresh_special(t: Tensor) -> None:

@@ -245,15 +245,26 @@ def several() -> bool:
     return len(_traces) > 1
 
 
+class _Present(threading.local):
+    """Whether this thread has a trace, or is making it: asked without making one."""
+
+    trace = False
+
+
 class _Local(threading.local):
+    beside: Trace | None = None  # what it records during a collection (`aside`)
+
     def __init__(self) -> None:
-        self.trace = Trace()
+        present.trace = True
+        made = Trace()
+        self.trace = vars(self).get("trace", made)  # a collection came in between, and what it ran has computed
         for known, thread in list(_traces.items()):
             if not thread.is_alive() and not is_wanted(known):
                 _traces.pop(known, None)  # another new thread may be at the same
         _traces[self.trace] = threading.current_thread()
 
 
+present = _Present()
 local = _Local()
 
 
