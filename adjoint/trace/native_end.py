@@ -154,6 +154,48 @@ no:
   ret i1 false
 }
 
+; Whether somebody besides the trace's lists refers to a handle, where no view is held: views that the trace alone still has
+; refer to their base.
+define internal i1 @is_wanted(ptr %h, ptr %trace) {
+entry:
+  %count = load i32, ptr %h
+  %more = icmp ugt i32 %count, 1
+  br i1 %more, label %why, label %no
+why:
+  %none = load ptr, ptr @object
+  %views = call ptr @field(ptr %h, i64 {Tensor._views})
+  %without = icmp eq ptr %views, %none
+  br i1 %without, label %yes, label %whose
+whose:
+  %owner = call ptr @field(ptr %views, i64 {Views.owner})
+  %ours = icmp eq ptr %owner, %trace
+  br i1 %ours, label %look, label %yes
+look:
+  %recent = call ptr @field(ptr %views, i64 {Views.recent})
+  %m = call i64 @length(ptr %recent)
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %look ], [ %next, %each ]
+  %known = phi i32 [ 1, %look ], [ %known.now, %each ]
+  %over = icmp eq i64 %i, %m
+  br i1 %over, label %compare, label %each
+each:
+  %v = call ptr @nth(ptr %recent, i64 %i)
+  %base = call ptr @field(ptr %v, i64 {Tensor._base})
+  %its = icmp eq ptr %base, %h
+  %one = zext i1 %its to i32
+  %known.now = add i32 %known, %one
+  %next = add i64 %i, 1
+  br label %loop
+compare:
+  %others = icmp ugt i32 %count, %known
+  ret i1 %others
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}
+
 ; Whether the trace can end as %r says, giving %t its value. Runs no Python code.
 define internal i1 @as_before(ptr %trace, ptr %t, ptr %r) {
 entry:
@@ -235,7 +277,7 @@ handle:
   %slot.at = getelementptr i64, ptr %at, i64 1
   %slot.wanted = load i64, ptr %slot.at
   %wanted = icmp sge i64 %number, 0
-  %held = call i1 @is_held(ptr %h)
+  %held = call i1 @is_wanted(ptr %h, ptr %trace)
   %data = call ptr @field(ptr %h, i64 {Tensor._data})
   %pending = icmp eq ptr %data, %none
   %aval = call ptr @field(ptr %h, i64 {Tensor._aval})

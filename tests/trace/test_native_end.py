@@ -106,6 +106,14 @@ def other_dtype() -> Any:
         torch.set_default_dtype(torch.float32)
 
 
+def views_of_results() -> Any:
+    """Of a result that nobody holds but they, which are dead at the end; of one that is held; of views of it."""
+    a, b = X * 2, X + 3
+    total = torch.stack([a[1], a[2, 1:].sum() + a[3], b[0], b.t()[2][:1] * b[4]])
+    del a
+    return total.sum().item(), b.tolist()
+
+
 CASES: dict[str, Callable[[], Any]] = {
     "a number": lambda: (X * Y).sum().item(),
     "an array": lambda: (X.exp() / Y).numpy().tolist(),
@@ -115,6 +123,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "transposed copy": lambda: X.t().contiguous().tolist(),
     "views of views": lambda: (X.t()[1:4].t() + 1).tolist(),
     "views of several tensors": lambda: [(X[3, 1:4] + Y[:, 2][:3] + BIG.t()[0, :3]).tolist(), (X[:, 0] @ Y[1, 1:]).item(), X[1, 2].item()],
+    "views of results": views_of_results,
     "large": lambda: [(LONG * 2).sum(0).tolist(), LONG.t().contiguous()[3].tolist()],
     "many threads' work": lambda: (LONG @ LONG.t()).sum().item(),
     "errors": errors,
@@ -184,6 +193,25 @@ def test_an_update_in_place_ends_at_the_same_place(settled: list[int]) -> None:
         results = [[f() for _ in range(5)] for f in (first, second, first, second)]
         assert results == [[wanted[f is updated]] * 5 for f in (first, second, first, second)]
     assert settled[1] > 0
+
+
+def test_dead_views_keep_no_base(settled: list[int]) -> None:
+    """A result of which only views are left that nobody holds is as dead as they are; one that is held besides is not."""
+    for _ in range(3):
+        views_of_results()
+    before = settled[1]
+    wanted = views_of_results()
+    assert settled[1] == before + 1
+    kept = []
+    for k in range(6):
+        a = X * float(k)
+        kept.append(a)
+        total = (a[1] + a[2]).sum().item()
+        assert abs(total - float(((X.numpy()[1] + X.numpy()[2]) * k).sum())) < 1e-4
+        del a
+    for k, a in enumerate(kept):
+        np.testing.assert_array_equal(a.tolist(), X.numpy() * np.float32(k))
+    assert views_of_results() == wanted
 
 
 def test_a_compiled_function_gives_results_in_its_own_order(settled: list[int]) -> None:
