@@ -302,28 +302,32 @@ def test_known_programs_run_on_without_new_memory() -> None:
             known = torch.stats()
             return [known["live_buffers"] + known["pooled_buffers"], sys.getallocatedblocks(), heap(), known["programs"]]
 
-        warm, more = (2, 3) if torch.is_eager() else (30, 40)
+        warm, more = (2, 3) if torch.is_eager() else (30, 20)
         for _ in range(warm):
             round()
         figures()
-        before = figures()
-        for _ in range(more):
-            round()
-        print(*(b - a for a, b in zip(before, figures())))
+        grown = []
+        for _ in range(3):
+            before = figures()
+            for _ in range(more):
+                round()
+            grown.append([b - a for a, b in zip(before, figures())])
+        print(*map(min, *grown))  # what is lost is lost every time; how memory falls into pieces levels off
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, timeout=300
     )
     buffers, blocks, heap, programs = map(int, done.stdout.split())
     assert programs == 0
-    assert buffers <= 8, buffers  # a search that gives up too early makes 225
-    assert blocks <= 400, blocks
-    assert heap <= 40_000, heap
+    assert buffers <= 4, buffers  # a search that gives up too early makes 112
+    assert blocks <= 200, blocks
+    assert heap <= 20_000, heap
 
 
 def test_stats_name_what_is_bounded() -> None:
     names = "live_buffers live_bytes pooled_buffers pooled_bytes traces programs living_programs kernels living_kernels compilations "
     names += "compile_seconds trie_nodes nodes_evicted programs_evicted kernels_evicted runs"
+    gc.collect()  # else what other tests have left may go in between
     got = torch.stats()
     assert set(names.split()) <= got.keys()
     before, kept = got["live_bytes"], torch.zeros(1000, 1000)
