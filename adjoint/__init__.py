@@ -381,7 +381,8 @@ def _make_parameter(data: Tensor, requires_grad: _Any = True) -> Tensor:
 
 
 _LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "backends", "cuda", "fft", "func", "linalg", "random", "viz",
-                 "special", "return_types", "testing", "compiler", "profiler", "amp", "jit", "multiprocessing")
+                 "special", "return_types", "testing", "compiler", "profiler", "amp", "jit", "multiprocessing", "accelerator", "distributed", "fx", "hub",
+                 "version")
 _LAZY_NAMES = {
     "save": "adjoint.io", "load": "adjoint.io", "no_grad": "adjoint.autograd.modes",
     "enable_grad": "adjoint.autograd.modes", "inference_mode": "adjoint.autograd.modes",
@@ -391,12 +392,13 @@ _LAZY_NAMES = {
         "use_deterministic_algorithms are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled "
         "set_deterministic_debug_mode get_deterministic_debug_mode set_float32_matmul_precision get_float32_matmul_precision "
         "set_default_device get_default_device set_num_interop_threads get_num_interop_threads set_warn_always "
-        "is_warn_always_enabled typename".split(), "adjoint.settings"),
+        "is_warn_always_enabled typename _assert".split(), "adjoint.settings"),
     "is_anomaly_enabled": "adjoint.autograd.anomaly", "is_anomaly_check_nan_enabled": "adjoint.autograd.anomaly",
     "set_anomaly_enabled": "adjoint.autograd.anomaly", "vmap": "adjoint.func", "eager": "adjoint.autograd.modes", "is_eager": "adjoint.autograd.modes",
     "compile": "adjoint.compiler", "VerificationError": "adjoint.runtime.verify",
     **dict.fromkeys("stft istft hann_window hamming_window blackman_window bartlett_window kaiser_window".split(), "adjoint.ops.frames"),
-    **dict.fromkeys("autocast is_autocast_enabled get_autocast_dtype set_autocast_enabled set_autocast_dtype".split(), "adjoint.amp"),
+    **dict.fromkeys("autocast is_autocast_enabled get_autocast_dtype set_autocast_enabled set_autocast_dtype is_autocast_cpu_enabled "
+                    "get_autocast_cpu_dtype get_autocast_gpu_dtype".split(), "adjoint.amp"),
     **dict.fromkeys(
         "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d prelu hardshrink bilinear cosine_similarity pairwise_distance "
         "pdist rms_norm relu_ celu_ selu_ rrelu_ threshold_ avg_pool1d adaptive_avg_pool1d max_pool1d max_pool2d max_pool3d pixel_shuffle "
@@ -423,6 +425,9 @@ def __getattr__(name: str) -> _Any:
         return globals()[name]
     if name in _LAZY_MODULES:
         return _importlib.import_module(f"adjoint.{name}")
+    if name.startswith("_foreach_"):
+        globals()[name] = getattr(_importlib.import_module("adjoint.foreach"), name)
+        return globals()[name]
     if name in _LAZY_NAMES:
         value = getattr(_importlib.import_module(_LAZY_NAMES[name]), _OTHER_NAMES.get(name, name))
         globals()[name] = value

@@ -8,14 +8,12 @@ from collections.abc import Iterable
 ADVICE = {
     "sparse": "tensors are dense; use a dense tensor, or index_add and gather",
     "sparse_coo_tensor": "tensors are dense; use a dense tensor, or index_add and gather",
-    "distributed": "a program runs in one process; its threads share the work of large operations",
     "quantization": "use float32",
     "onnx": "save the parameters with io.save_file (safetensors) and rebuild the model elsewhere",
-    "hub": "load the parameters from a file",
     "half": "use .to(dtype) with a dtype of this package",
 }
 PYTORCH = frozenset(
-    "sparse sparse_coo_tensor distributed quantization onnx hub "
+    "sparse sparse_coo_tensor quantization onnx "
     "lobpcg geqrf orgqr ormqr triangular_solve symeig eig lstsq ldl_factor ldl_solve "
     "segment_reduce to_dlpack functionalize half bfloat16".split()
 )

@@ -155,6 +155,36 @@ def set_autocast_dtype(device_type: str, dtype: DType) -> None:
         _preferred = dtype
 
 
+def is_autocast_cpu_enabled() -> bool:
+    """`is_autocast_enabled("cpu")`, by its older name.
+
+    >>> import adjoint as torch
+    >>> torch.is_autocast_cpu_enabled()
+    False
+    """
+    return is_autocast_enabled("cpu")
+
+
+def get_autocast_cpu_dtype() -> DType:
+    """`get_autocast_dtype("cpu")`, by its older name.
+
+    >>> import adjoint as torch
+    >>> torch.get_autocast_cpu_dtype()
+    torch.bfloat16
+    """
+    return get_autocast_dtype("cpu")
+
+
+def get_autocast_gpu_dtype() -> DType:
+    """`get_autocast_dtype("cuda")`, by its older name.
+
+    >>> import adjoint as torch
+    >>> torch.get_autocast_gpu_dtype()
+    torch.float16
+    """
+    return get_autocast_dtype("cuda")
+
+
 def _check(function: str, device_type: Any, name: str, value: Any, kind: type) -> None:
     for argument, x, wanted in (("device_type", device_type, str), (name, value, kind)):
         if not isinstance(x, wanted):

@@ -205,3 +205,13 @@ def typename(obj: Any) -> str:
     named = obj if hasattr(obj, "__qualname__") else type(obj)
     module = getattr(named, "__module__", None) or ""
     return named.__qualname__ if module in ("", "builtins") else f"{module}.{named.__qualname__}"
+
+
+def _assert(condition: Any, message: str) -> None:
+    """AssertionError with this message unless the condition is true; PyTorch's `assert` for code that it traces.
+
+    >>> import adjoint as torch
+    >>> torch._assert(torch.ones(2).shape[0] == 2, "two elements are expected")
+    """
+    if not condition:
+        raise AssertionError(message)

@@ -22,9 +22,12 @@ ORDER = (
     ("cli", "__main__", "testing"),
     ("demo",),
     ("compiler",),
+    ("hub",),
     ("nn", "optim", "distributions", "io", "utils", "viz", "profiler"),
     ("adjoint",),  # the public names
-    ("methods", "printing", "linalg", "fft", "random", "special", "amp", "cuda", "backends", "jit", "settings", "multiprocessing"),
+    ("foreach",),
+    ("methods", "printing", "linalg", "fft", "random", "special", "amp", "cuda", "accelerator", "backends", "jit", "fx", "distributed",
+     "settings", "multiprocessing"),
     ("autograd", "func"),
     ("batch",),
     ("grad",),
@@ -36,7 +39,7 @@ ORDER = (
     ("rewrite",),
     ("ir",),
     ("storage",),
-    ("dtypes", "layouts", "config", "_version", "absent", "hardware", "return_types"),
+    ("dtypes", "layouts", "config", "_version", "version", "absent", "hardware", "return_types"),
 )
 PLACE = {name: place for place, names in enumerate(ORDER) for name in names}
 LATE = {

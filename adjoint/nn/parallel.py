@@ -1,4 +1,5 @@
-"""`DataParallel`, for models that are written with it: one process on one device runs the module itself."""
+"""`DataParallel`, for models that are written with it: one process on one device runs the module itself; and PyTorch's class
+for several processes, which there are not here."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Any
 
 from adjoint.nn.module import Module
 
-__all__ = ["DataParallel"]
+__all__ = ["DataParallel", "DistributedDataParallel"]
 
 
 class DataParallel(Module):
@@ -29,3 +30,16 @@ class DataParallel(Module):
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         return self.module(*inputs, **kwargs)
+
+
+class DistributedDataParallel(Module):
+    """A module whose gradients several processes average: ValueError, as in PyTorch outside a process group.
+
+    Programs ask `torch.distributed.is_initialized()` first, or whether a module is one (`isinstance`): none is.
+    """
+
+    def __init__(self, module: Module, *arguments: Any, **named: Any) -> None:
+        raise ValueError(
+            "DistributedDataParallel: Default process group has not been initialized; a program runs in one process here, train the "
+            "module itself"
+        )

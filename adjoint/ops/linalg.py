@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from adjoint import dtypes, return_types
+from adjoint.dtypes import DType
 from adjoint.ops import elementwise as ew
 from adjoint.ops.complex_numbers import conjugate_transpose
 from adjoint.ops.elementwise import cast
 from adjoint.ops.joining import cat, stack
 from adjoint.ops.products import matmul, need
 from adjoint.ops.rearrange import tril
-from adjoint.ops.reduce import check_norm_of_nothing, vector_norm
+from adjoint.ops.reduce import check_norm_of_nothing, in_norm_dtype, vector_norm
 from adjoint.ops.shape import axes_of, axis_of, matrix_transpose
 from adjoint.trace.handle import Tensor
 from adjoint.trace.recorder import record
@@ -489,37 +490,39 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
     return result
 
 
-def linalg_vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """The p-norm of all elements or along `dim`; `ord` may be inf, -inf and 0 (how many are not zero).
+def linalg_vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+    """The p-norm of all elements or along `dim`; `ord` may be inf, -inf and 0 (how many are not zero). It is computed in `dtype`.
 
     >>> import adjoint as torch
     >>> torch.linalg.vector_norm(torch.tensor([3., 4.]))
     tensor(5.)
     """
+    x = in_norm_dtype("linalg.vector_norm", x, dtype)
     axes = axes_of(dim, len(x._aval.shape))
     check_norm_of_nothing(x._aval.shape, float(ord), axes)
     return vector_norm(x, float(ord), axes, keepdim)
 
 
-def linalg_norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """Vector norms of vectors, matrix norms of matrices ("fro", "nuc", 1, -1, 2, -2, inf, -inf)."""
+def linalg_norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+    """Vector norms of vectors, matrix norms of matrices ("fro", "nuc", 1, -1, 2, -2, inf, -inf), computed in `dtype`."""
     rank = len(A._aval.shape)
     if ord is not None and dim is None and rank > 2:
         raise RuntimeError(
             f"linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got {rank}D (shape {list(A._aval.shape)})"
         )
     if ord is None or (dim is None and rank == 1) or isinstance(dim, int):
-        return linalg_vector_norm(A, 2 if ord is None else ord, dim, keepdim)
-    return matrix_norm(A, ord, (-2, -1) if dim is None else dim, keepdim)
+        return linalg_vector_norm(A, 2 if ord is None else ord, dim, keepdim, dtype=dtype)
+    return matrix_norm(A, ord, (-2, -1) if dim is None else dim, keepdim, dtype=dtype)
 
 
-def matrix_norm(A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False) -> Tensor:
-    """A norm of matrices: "fro", "nuc", 1, -1, 2, -2, inf or -inf.
+def matrix_norm(A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+    """A norm of matrices: "fro", "nuc", 1, -1, 2, -2, inf or -inf, computed in `dtype`.
 
     >>> import adjoint as torch
     >>> torch.linalg.matrix_norm(torch.tensor([[3., 0.], [0., 4.]]))
     tensor(5.)
     """
+    A = in_norm_dtype("linalg.matrix_norm", A, dtype)
     rank = len(A._aval.shape)
     rows, columns = dim[0] % rank, dim[1] % rank
     if ord == "fro":

@@ -458,11 +458,7 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, 
     >>> torch.norm(torch.tensor([3., -4.]))
     tensor(5.)
     """
-    x = input if dtype is None else cast(input, dtype)
-    if x._aval.dtype.category < 2:
-        raise RuntimeError(
-            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x._aval.dtype.name}"
-        )
+    x = in_norm_dtype("linalg.vector_norm", input, dtype)
     if p == "nuc":
         from adjoint.ops.linalg import matrix_norm
 
@@ -471,6 +467,24 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, 
     axes = axes_of(dim, len(x._aval.key_shape))
     check_norm_of_nothing(x._aval.key_shape, order, axes)
     return vector_norm(x, order, axes, keepdim)
+
+
+def in_norm_dtype(call: str, x: Tensor, dtype: DType | None) -> Tensor:
+    """The input of a norm in the dtype it is asked for; RuntimeError for integers, and for a dtype that does not hold the values."""
+    own = x._aval.dtype
+    problem = ""
+    if own.category < 2:
+        problem = f"Expected a floating point or complex tensor as input. Got {own.name}"
+    elif dtype is not None and dtype.category < 2:
+        problem = f"dtype should be floating point or complex, but got {dtype.name}"
+    elif dtype is not None and dtype.is_complex != own.is_complex:
+        kind = "complex" if own.is_complex else "real"
+        problem = f"dtype should be {kind} for {kind} inputs, but got {dtype.name}"
+    elif dtype is not None and dtypes.promote(own, dtype) is not dtype:
+        problem = f"the dtype of the input ({own.name}) should be convertible without narrowing to the specified dtype ({dtype.name})"
+    if problem:
+        raise RuntimeError(f"{call}: {problem}; convert the input with .to(dtype) first")
+    return x if dtype is None else cast(x, dtype)
 
 
 def check_norm_of_nothing(shape: tuple[int, ...], order: float, axes: tuple[int, ...]) -> None:

@@ -28,6 +28,7 @@ from adjoint.trace.recorder import flush, local, record
 __all__ = ["FormulaOptimizer", "Optimizer"]
 
 Group = dict[str, Any]
+ParamsT = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]  # what an optimizer is made for
 Hooks = dict[int, Callable[..., Any]]
 
 

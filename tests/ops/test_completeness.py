@@ -40,6 +40,7 @@ OTHER_FUNCTIONS = {
     "is_inference_mode_enabled",
     "tests/ops/test_in_place.py": "as_strided_ conj_physical_ detach_ resize_as_",
     "tests/test_amp.py": "autocast is_autocast_enabled get_autocast_dtype set_autocast_enabled set_autocast_dtype",
+    "tests/test_alone.py": "is_autocast_cpu_enabled get_autocast_cpu_dtype get_autocast_gpu_dtype",
     "tests/runtime": "VerificationError",
     "tests/ops/test_types.py": "promote_types result_type can_cast",
     "tests/io": "load save",

@@ -377,3 +377,24 @@ def test_what_is_no_number_is_named(data: list, kind: type, words: str) -> None:
 def test_large_whole_numbers_beside_others_are_floats() -> None:
     np.testing.assert_array_equal(torch.tensor([[1.5, 2**70]], dtype=torch.float64).numpy(), [[1.5, 2.0**70]])
     assert torch.tensor([1j, 2**70]).tolist() == [1j, float(2**70)]
+
+
+@pytest.mark.parametrize("library", ["adjoint", "torch"])
+def test_norms_in_another_dtype(library: str) -> None:
+    t = pytest.importorskip(library)
+    x, c, A = t.tensor([3.0, 4.0]), t.tensor([3 + 4j]), t.eye(2)
+    wide = 1e30 * x
+    assert t.linalg.vector_norm(x, dtype=t.float64).dtype is t.float64 and t.linalg.vector_norm(c, dtype=t.complex128).dtype is t.float64
+    assert float(t.linalg.vector_norm(wide)) == float("inf") and float(t.linalg.vector_norm(wide, dtype=t.float64)) < 6e30
+    for f in (t.linalg.matrix_norm, t.linalg.norm, lambda a, dtype: t.linalg.norm(a, 2, dtype=dtype), lambda a, dtype: t.norm(a, dtype=dtype)):
+        assert f(A, dtype=t.float64).dtype is t.float64
+    for call, said in (
+        (lambda: t.linalg.vector_norm(x.double(), dtype=t.float32), "without narrowing"),
+        (lambda: t.linalg.vector_norm(x, dtype=t.int64), "should be floating point or complex"),
+        (lambda: t.linalg.vector_norm(x.long(), dtype=t.float32), "Expected a floating point or complex tensor"),
+        (lambda: t.linalg.vector_norm(c, dtype=t.float64), "should be complex for complex inputs"),
+        (lambda: t.linalg.vector_norm(x, dtype=t.complex64), "should be real for real inputs"),
+        (lambda: t.linalg.matrix_norm(A.long()), "linalg.matrix_norm: Expected a floating point or complex tensor"),
+    ):
+        with pytest.raises(RuntimeError, match=said):
+            call()

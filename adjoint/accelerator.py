@@ -1,0 +1,51 @@
+"""`torch.accelerator`: there is none; tensors live in the CPU's memory.
+
+>>> import adjoint as torch
+>>> torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+device(type='cpu')
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adjoint.ops.create import DeviceError
+
+__all__ = ["current_accelerator", "device_count", "is_available"]
+
+
+def is_available() -> bool:
+    """Whether tensors can live on a device other than the CPU: not yet.
+
+    >>> import adjoint as torch
+    >>> torch.accelerator.is_available()
+    False
+    """
+    return False
+
+
+def current_accelerator(check_available: bool = False) -> None:
+    """The device: None, there is none.
+
+    >>> import adjoint as torch
+    >>> torch.accelerator.current_accelerator() is None
+    True
+    """
+
+
+def device_count() -> int:
+    """The number of devices that can be used.
+
+    >>> import adjoint as torch
+    >>> torch.accelerator.device_count()
+    0
+    """
+    return 0
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    raise DeviceError(
+        f"torch.accelerator.{name}: there is no accelerator, Adjoint computes on the CPU; ask torch.accelerator.is_available() first"
+    )
