@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from adjoint.codegen.conv_depth import depth_kernel, depth_plan
+from adjoint.codegen.conv_depth_weights import weights_kernel, weights_plan
 from adjoint.codegen.conv_pack import copy_slab, pack_weights
 from adjoint.codegen.conv_plan import Plan, Problem, make_plan
 from adjoint.codegen.conv_taps import taps_kernel, taps_plan
@@ -50,6 +52,12 @@ def conv_kernel(name: str, problem: Problem, *, vector_bytes: int = 64, register
     """
     lanes = vector_bytes // problem.itemsize
     registers = registers or (32 if vector_bytes == 64 else 16)
+    depth = depth_plan(problem, lanes, registers)
+    if depth is not None:
+        return depth_kernel(name, problem, depth)
+    weights = weights_plan(problem, lanes, registers)
+    if weights is not None:
+        return weights_kernel(name, problem, weights)
     along_taps = taps_plan(problem, lanes, registers)
     if along_taps is not None:
         return taps_kernel(name, problem, along_taps)

@@ -27,6 +27,7 @@ class Problem:
     images, groups, channels and outputs (per group) are n, g, c and o. sizes, kernel, positions: extents of x, w and y
     along each spatial axis.  x_strides: element strides of (n, g, c, *axes) in x.  w_strides: of (g, o, c, *axes) in w.
     y is contiguous. bias: whether a number is added for each (g, o).  w_offset: elements of w's memory before w[0, 0, 0, 0].
+    steps: how far elements of x are moved apart, which only `conv_depth` can do; none: not at all.
     """
 
     dtype: str
@@ -44,6 +45,7 @@ class Problem:
     w_strides: tuple[int, ...]
     bias: bool = False
     w_offset: int = 0
+    steps: tuple[int, ...] = ()
 
     @property
     def itemsize(self) -> int:

@@ -23,6 +23,8 @@ def operations(node: Node) -> int:
         return 2 * node.size * node.args[0].shape[-1]
     if node.prim.name == "convolve":
         return 2 * node.size * math.prod(node.args[1].shape[1:])
+    if node.prim.name == "convolve_last":
+        return 2 * node.size * math.prod(node.args[1].shape[:-1])
     if node.prim.name in ("attention", "attention_backward"):
         query, key, value = node.args[1:4] if node.prim.name == "attention_backward" else node.args[:3]
         products = (1, 1) if node.prim.name == "attention" else (3, 2)
@@ -72,24 +74,42 @@ def _problem(unit: Special, vector_bytes: int, again: int = 1, tiles: bool = Fal
 
 
 def convolution(unit: Special, vector_bytes: int) -> Gemm:
-    """The kernels of a convolution whose elements of x are not moved apart."""
+    """The kernels of a convolution; elements of x are moved apart where each group is one channel, or not at all."""
     from adjoint.codegen.conv import Problem, conv_kernel
     from adjoint.codegen.winograd_plan import winograd_plan
 
     node = unit.node
     x, w, *bias = node.args
-    strides, lo, _, _, dilations, groups = node.attrs
+    strides, lo, _, steps, dilations, groups = node.attrs
     (*x_strides, _), (*w_strides, w_offset) = (layout for _, layout in unit.layouts[:2])
     problem = Problem(
         node.dtype.name, x.shape[0], groups, w.shape[1], w.shape[0] // groups, x.shape[2:], w.shape[2:], node.shape[2:],
         strides, dilations, lo, tuple(x_strides), tuple(w_strides), bool(bias), w_offset,
+        steps if any(n > 1 for n in steps) else (),
     )  # fmt: skip
-    plan = winograd_plan(problem, vector_bytes // problem.itemsize, 32 if vector_bytes == 64 else 16)
+    plan = None if problem.steps else winograd_plan(problem, vector_bytes // problem.itemsize, 32 if vector_bytes == 64 else 16)
     if plan is None:
         return _kernels(conv_kernel, problem, vector_bytes=vector_bytes)
     from adjoint.codegen.winograd import winograd_kernel
 
     return _kernels(winograd_kernel, problem, plan)
+
+
+def convolution_of_groups(unit: Special, vector_bytes: int) -> Gemm:
+    """The kernel of a convolution with the groups last."""
+    from adjoint.codegen.conv_groups import Groups, groups_kernel
+    from adjoint.schedule.depthwise import Axis
+
+    node = unit.node
+    x, w, *bias = node.args
+    strides, lo, _, steps, dilations = node.attrs
+    axes = zip(node.shape[1:-1], x.shape[2:-1], w.shape[1:-1], strides, dilations, lo, steps, strict=True)
+    (*x_strides, x_offset), (*w_strides, w_offset) = (layout for _, layout in unit.layouts[:2])
+    problem = Groups(
+        node.dtype.name, x.shape[0], x.shape[-1], x.shape[1], tuple([Axis(*row) for row in axes]), tuple(x_strides), tuple(w_strides),
+        bool(bias), x_offset, w_offset,
+    )  # fmt: skip
+    return _kernels(groups_kernel, problem, vector_bytes=vector_bytes)
 
 
 def order(unit: Special, vector_bytes: int) -> Gemm:
@@ -128,6 +148,7 @@ def attention(unit: Special, vector_bytes: int) -> Gemm:
 KERNELS: dict[str, Callable[[Special, int], Gemm]] = {
     "matmul": product,
     "convolve": convolution,
+    "convolve_last": convolution_of_groups,
     "argsort": order,
     "argselect": order,
     "attention": attention,

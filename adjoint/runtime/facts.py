@@ -65,8 +65,8 @@ def facts(graph: Graph) -> list[Facts]:
 
 
 def _special(unit: Special, stored: Container[Node]) -> Facts:
-    names, roots = [unit.node.prim.name], [unit.node]
-    work = operations(unit.node) if unit.kind in ("matmul", "convolve") else 0  # an order compares and moves
+    names, roots = [unit.node.prim.name.removesuffix("_last")], [unit.node]
+    work = operations(unit.node) if unit.kind in ("matmul", "convolve", "convolve_last") else 0  # an order compares and moves
     results = [n for n in unit.results if n.parts is None]
     if unit.epilogue is not None:
         more, targets, flops, others = _nest(unit.epilogue, stored)

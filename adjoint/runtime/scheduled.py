@@ -129,7 +129,7 @@ class Scheduled:
             self.copied.add(scratch)
         flops = operations(node)
         moved = sum([a.size * a.dtype.itemsize for a in (*node.args, *unit.results)])
-        name = unit.kind
+        name = unit.kind.removesuffix("_last")
         if epilogue is not None and unit.epilogue is not None:
             flops += epilogue.flops
             moved += epilogue.bytes - 2 * node.size * node.dtype.itemsize

@@ -1,11 +1,11 @@
 """Convolutions as the kernels want them: rewrites of `prepare` for the primitive `convolve`.
 
 What is left are convolutions whose input is not spread, with several output channels for each group and enough to do for
-a kernel of their own. A spread input becomes one convolution for each phase of the result, since only every so many taps
-meet an element there; a kernel of one tap is a matrix product; few output channels for each group (depthwise
-convolutions), small problems and dtypes without vectors of their own become windows, products and sums, which fuse with
-what surrounds them. Long sums for few results, gradients of weights, are cut into pieces that threads can share, by
-shapes alone. Read `convolve`.
+a kernel of their own, and those with one output channel for each group that `depthwise` finds a kernel for. A spread input
+becomes one convolution for each phase of the result, since only every so many taps meet an element there; a kernel of one tap is
+a matrix product; small problems, what is left of few output channels for each group, and dtypes without vectors of their own
+become windows, products and sums, which fuse with what surrounds them. Long sums for few results, gradients of weights, are
+cut into pieces that threads can share, by shapes alone. Read `convolve`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from adjoint.ir.graph import Node
 from adjoint.ir.prims import PRIMS, Shape
+from adjoint.schedule.depthwise import kind_of
+from adjoint.schedule.places import groups_beside
 
 if TYPE_CHECKING:
     from adjoint.schedule.prepare import Builder
@@ -34,10 +36,18 @@ def convolve(b: Builder, node: Node, args: tuple[Node, ...], products: bool) -> 
     strides, lo, hi, steps, dilations, groups = node.attrs
     if node.size == 0 or w.size == 0 or x.size == 0:
         return _with_bias(b, b.const(0, node.dtype, node.shape), bias)
+    terms = math.prod(w.shape[1:])
+    small = not products or node.size * terms <= SMALL
+    kind = "" if small else kind_of(Node(node.prim, args, node.attrs, -1), groups_beside(x, groups))
+    if kind == "last":
+        return _groups_last(b, node, x, w, bias)
+    if kind == "rows" or (kind == "taps" and not bias):
+        return None
+    if kind == "taps":
+        return _with_bias(b, b.node("convolve", x, w, attrs=node.attrs), bias)
     if any(n > 1 for n in steps):
         return _with_bias(b, _by_phases(b, node, x, w), bias)
-    terms = math.prod(w.shape[1:])
-    if not products or w.shape[0] < FEW_OUTPUTS * groups or node.size * terms <= SMALL:
+    if small or w.shape[0] < FEW_OUTPUTS * groups:
         return _with_bias(b, _written_out(b, node, x, w), bias)
     if _is_product(node, w):
         return _with_bias(b, _product(b, node, x, w), bias)
@@ -45,6 +55,16 @@ def convolve(b: Builder, node: Node, args: tuple[Node, ...], products: bool) -> 
     if pieces > 1:
         return _with_bias(b, _in_pieces(b, node, x, w, pieces), bias)
     return None
+
+
+def _groups_last(b: Builder, node: Node, x: Node, w: Node, bias: Sequence[Node]) -> Node:
+    """With the groups as the last axis of all operands, where those of x lie side by side."""
+    groups, rank = node.attrs[-1], len(x.shape)
+    apart = b.make("reshape", x, attrs=(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
+    images = b.make("permute", apart, attrs=(0, *range(2, rank + 1), 1))
+    weights = b.make("permute", w, attrs=(*range(1, rank), 0))
+    made = b.convolve_last((images, weights, *bias), node.attrs[:-1])
+    return b.make("permute", made, attrs=(0, rank - 1, *range(1, rank - 1)))
 
 
 SMALL = 4096  # multiply-adds below which a plain loop is as good as a packed kernel

@@ -39,6 +39,16 @@ def _wide_rule(args: list[Aval], attrs: Any) -> Aval:
     return PRIMS["matmul"].rule(args, attrs)[0], dtypes.float32
 
 
+def _last_rule(args: list[Aval], attrs: Any) -> Aval:
+    (n, c, *sizes, g), dtype = args[0]
+    (_, *kernel, _), _ = args[1]
+    (_, _, *positions), _ = PRIMS["convolve"].rule([((n, g * c, *sizes), dtype), ((g, c, *kernel), dtype)], (*attrs, g))
+    return (n, *positions, g), dtype
+
+
+# A convolution with one output channel in each group and the groups last: x (N, C, *L, G), w (C, *K, G) and a number for each group,
+# where given; attrs as of `convolve` but for the groups; y (N, *P, G).
+CONVOLVE_LAST = Prim("convolve_last", "contract", _last_rule)
 # A product of bfloat16 matrices whose sums stay float32.
 WIDE_MATMUL = Prim("matmul", "contract", _wide_rule)
 # attrs: (reduction, axis that is cut, steps of it in a piece, reduced axes); result: pieces, then the kept axes.
@@ -57,6 +67,9 @@ class Builder(GraphBuilder):
 
     def wide_matmul(self, x: Node, y: Node) -> Node:
         return self._internal(WIDE_MATMUL, "wide_matmul", (x, y), None)
+
+    def convolve_last(self, operands: tuple[Node, ...], attrs: Any) -> Node:
+        return self._internal(CONVOLVE_LAST, "convolve_last", operands, attrs)
 
     def _internal(self, prim: Prim, name: str, operands: tuple[Node, ...], attrs: Any) -> Node:
         key = (name, tuple([x.index for x in operands]), attrs)
@@ -84,6 +97,8 @@ class Builder(GraphBuilder):
             return self.partial(args[0], attrs)
         if prim is WIDE_MATMUL:
             return self.wide_matmul(*args)
+        if prim is CONVOLVE_LAST:
+            return self.convolve_last(args, attrs)
         return self.node(prim.name, *args, attrs=attrs)
 
 
@@ -127,7 +142,13 @@ def _movement(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
 
 
 def _permute(b: Builder, node: Node, args: tuple[Node, ...]) -> Node | None:
-    return args[0] if node.attrs == tuple(range(len(node.attrs))) else None
+    x, attrs = args[0], node.attrs
+    turned = x.prim.name == "permute"
+    if turned:
+        x, attrs = x.args[0], tuple([x.attrs[axis] for axis in attrs])
+    if attrs == tuple(range(len(attrs))):
+        return x
+    return b.node("permute", x, attrs=attrs) if turned else None
 
 
 _EMPTY = {"sum": 0, "prod": 1}

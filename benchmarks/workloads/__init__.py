@@ -9,6 +9,7 @@ from ..record import Workload
 from .attention import ATTENTION
 from .autocast import AUTOCAST
 from .convolution import CONV2D, CONV2D_GRAD
+from .depthwise import DEPTHWISE
 from .diagonal_lstm import DIAGONAL_LSTM
 from .embedding import EMBEDDING
 from .fused import FUSED, FUSED_GRAD
@@ -43,6 +44,7 @@ ALL: tuple[Workload, ...] = (
     CROSS_ENTROPY,
     CONV2D,
     CONV2D_GRAD,
+    *DEPTHWISE,
     LENET,
     MLP784_SGD,
     MLP784_ADAM,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
-import mmap
 import random
 import sys
 from typing import Any
 
 import numpy as np
 import pytest
+from fences import fenced
 
 import adjoint as torch
 from adjoint.codegen.conv import Problem, conv_kernel, make_plan
@@ -206,21 +205,6 @@ def test_same_bits_for_any_number_of_threads(name: str) -> None:
     assert all(np.array_equal(results[0], other) for other in results)
 
 
-def _fenced(array: np.ndarray, front: bool) -> tuple[np.ndarray, mmap.mmap]:
-    """A copy that begins, or ends, at a page that may not be touched."""
-    page, size = mmap.PAGESIZE, array.nbytes
-    inner = -(-size // page) * page
-    region = mmap.mmap(-1, inner + 2 * page)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(region))
-    libc = ctypes.CDLL(None, use_errno=True)
-    for fence in (start, start + page + inner):
-        assert libc.mprotect(ctypes.c_void_p(fence), page, 0) == 0
-    at = page if front else page + inner - size
-    copy = np.frombuffer(region, array.dtype, array.size, at)
-    copy[:] = array.ravel()
-    return copy, region
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="fences memory with mprotect")
 @pytest.mark.any_mode
 @pytest.mark.parametrize("front", [True, False])
@@ -228,8 +212,8 @@ def _fenced(array: np.ndarray, front: bool) -> tuple[np.ndarray, mmap.mmap]:
 def test_nothing_is_read_outside_of_the_operands(name: str, front: bool) -> None:
     """A read beyond the first or last element of x, w or the bias would end the process."""
     p, arrays = METHODS[name]
-    fenced = [_fenced(a, front) for a in arrays]
-    got = convolved(p, [copy for copy, _ in fenced])
+    copies = [fenced(a, front) for a in arrays]
+    got = convolved(p, [copy for copy, _ in copies])
     assert np.array_equal(got, convolved(p, arrays))
 
 
@@ -331,8 +315,8 @@ def test_fewer_products_read_nothing_outside_of_the_operands(name: str, front: b
     spoiled.flat[0] = spoiled.flat[-1] = np.inf  # what these reach is computed by the definition
     for x in (arrays[0], spoiled):
         given = [x, *arrays[1:]]
-        fenced = [_fenced(a, front) for a in given]
-        got = convolved(p, [copy for copy, _ in fenced], gemm=fewer(p))
+        copies = [fenced(a, front) for a in given]
+        got = convolved(p, [copy for copy, _ in copies], gemm=fewer(p))
         assert np.array_equal(got, convolved(p, given, gemm=fewer(p)), equal_nan=True)
 
 

@@ -155,7 +155,7 @@ MISTAKES = [
         added=True,
     ),
     Mistake(
-        "product-of-transposed", "wrong axis", "schedule/group.py",
+        "product-of-transposed", "wrong axis", "schedule/places.py",
         "strides = [strides[p] for p in step.attrs]",
         "strides = [strides[step.attrs.index(p)] for p in range(len(strides))]",
         "matrix products read operands permuted along three axes with the inverse permutation",
@@ -258,6 +258,24 @@ MISTAKES = [
         "min(end, p.sizes[-1] - at) - first)",
         "end - first)",
         "gradients of the weights of padded convolutions with few channels multiply what lies beside a row",
+    ),
+    Mistake(
+        "a-row-beyond-the-image", "off-by-one bound", "codegen/conv_depth.py",
+        'return em.op(f"icmp ult i64 {plus(em, base, str(place))}, {axis.size}")',
+        'return em.op(f"icmp ule i64 {plus(em, base, str(place))}, {axis.size}")',
+        "depthwise convolutions of large padded images take the row behind the last for a part of the image",
+    ),
+    Mistake(
+        "taps-of-the-next-row", "missing condition", "codegen/conv_depth_weights.py",
+        "mask = None if columns.size == shape.lanes else static_mask(shape.lanes, columns.size)",
+        "mask = None if columns.asked else static_mask(shape.lanes, columns.size)",
+        "gradients of the weights of depthwise convolutions read beyond the end of a row",
+    ),
+    Mistake(
+        "groups-of-the-next-pixel", "missing condition", "codegen/conv_groups.py",
+        "self._unit(rest, tile_start(em, lanes, plan.lanes, p.groups))",
+        "self._unit(rest, times(em, lanes, plan.lanes))",
+        "where channels come last and are no multiple of a register, the last ones are written over those of the next pixel",
     ),
     Mistake(
         "vectors-that-overlap-in-place", "missing condition", "codegen/tiling.py",
