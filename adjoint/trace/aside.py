@@ -4,15 +4,19 @@ A collection begins wherever an object is made, in the middle of an operation th
 finalizers, which may compute with tensors. Their operations go into a trace of their own, which ends with the collection:
 between two lines of the recorder its own trace has not moved. What waits there for its value is to them like what waits in
 another thread's trace (`recorder.from_other_thread`).
+
+The interpreter tells `_collecting` of both, and prints what it raises. So what a signal's handler raises there, and a signal
+that comes during a collection is mostly handled there, is raised again as soon as the collection is over (`_later`).
 """
 
 from __future__ import annotations
 
-import _thread
+import dis
 import gc
 import threading
+from collections.abc import Iterable
 from threading import get_ident
-from typing import Any
+from typing import Any, NoReturn
 
 from adjoint.trace import state
 from adjoint.trace.ending import flush
@@ -22,14 +26,47 @@ _begun: dict[int, tuple[Trace | None, Trace]] = {}  # by thread, while it collec
 
 
 def _collecting(phase: str, info: dict[str, Any]) -> None:
+    late: Iterable[object] = ()
     try:
-        thread = get_ident()
-        if thread in _begun:  # also where an interrupt has come in the middle of this
-            _end(thread)
-        if phase == "start" and present.trace:
+        beside = _turn(phase)
+    except BaseException as error:
+        beside, late = _turn(phase), _later(error)
+    try:
+        if beside is not None:
+            flush(beside)
+    except Exception:  # of what a finalizer has recorded: told of as other errors of finalizers are
+        raise
+    except BaseException as error:
+        late = _later(error)
+    _ = [*late]  # no call comes after it: there the interpreter would have raised it
+
+
+def _turn(phase: str) -> Trace | None:
+    """Let the thread record beside its trace, or there again. The trace beside, where something is left to run.
+
+    Comes again after an interrupt.
+    """
+    thread, left = get_ident(), None
+    if thread in _begun:
+        own, beside = _begun[thread]
+        if own is None:  # it was about to make its first trace: that is this one
+            local.beside = None
+        else:
+            local.trace = own
+            if fast.owner is beside:
+                fast.take_over()
+        if beside.handles or beside.mutated or beside.node.parent is not None:
+            left = beside
+        if left is None or phase == "stop":
+            state._traces.pop(beside, None)
+        else:  # an end that was interrupted at its first moment: found by its tensors
+            local.beside = None
+        del _begun[thread]
+    if phase == "start":
+        left = None
+        if present.trace:
             _begin(thread)
-    except KeyboardInterrupt:  # which the interpreter would not let out of a collection
-        _thread.interrupt_main()
+    return left
 
 
 def _begin(thread: int) -> None:
@@ -48,25 +85,48 @@ def _begin(thread: int) -> None:
         fast.take_over()
 
 
-def _end(thread: int) -> None:
-    """Go on with the trace that was interrupted, and run what was recorded beside it.
+class _Late:
+    """An exception, raised where this is asked whether it is true."""
 
-    Where the thread was about to make its first one, that is the one beside.
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __bool__(self) -> NoReturn:
+        _waiting.remove(self)
+        raise self.error
+
+
+_waiting: list[_Late] = []  # referred to by the interpreter
+
+
+def _later(error: BaseException) -> Iterable[object]:
+    """To be gone through at last: has the interpreter raise an exception in the main thread, between two steps of the program."""
+    import ctypes
+
+    if threading.current_thread() is not threading.main_thread():
+        raise error
+    waiting = _Late(error)
+    _waiting.append(waiting)
+    call = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.py_object)(("Py_AddPendingCall", ctypes.pythonapi))
+    asked = ctypes.cast(ctypes.pythonapi.PyObject_IsTrue, ctypes.c_void_p)
+    return map(call, (asked,), (waiting,))
+
+
+def _without_looking_for_signals(function: Any) -> None:
+    """Have the interpreter look for signals only after the first line of a function, not before: there nothing is caught yet.
+
+    The step that it begins with says at which of a function's beginnings it is; it looks at that of a call, not at that after
+    an `await` (https://docs.python.org/3/library/dis.html#opcode-RESUME).
     """
-    own, beside = _begun[thread]
-    if own is None:
-        local.beside = None
-    else:
-        local.trace = own
-        if fast.owner is beside:
-            fast.take_over()
-        state._traces.pop(beside, None)
-    del _begun[thread]
-    if beside.handles or beside.mutated or beside.node.parent is not None:
-        flush(beside)
+    code = function.__code__
+    steps = bytearray(code.co_code)
+    if steps[:2] == bytes([dis.opmap.get("RESUME", 0), 0]):
+        steps[1] = 3
+        function.__code__ = code.replace(co_code=bytes(steps))
 
 
 def stand_by() -> None:
     """From now on, where the interpreter tells of its collections."""
     if hasattr(gc, "callbacks"):
+        _without_looking_for_signals(_collecting)
         gc.callbacks.append(_collecting)

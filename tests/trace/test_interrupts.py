@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gc
+import random
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from inspect import CO_GENERATOR
 from typing import Any
@@ -12,7 +16,7 @@ import pytest
 
 import adjoint as torch
 from adjoint.autograd.modes import _Mode
-from adjoint.trace import recorder
+from adjoint.trace import aside, recorder
 
 
 class Signal(Exception):
@@ -36,7 +40,7 @@ def interrupted(work: Callable[[], Any], at: int) -> bool:
                 sys.setprofile(None)
                 raise Signal
 
-    gc.disable()  # nothing that is raised in a collection leaves it: `test_aside`
+    gc.disable()  # what is raised in a collection comes after it: `test_aside`
     sys.setprofile(look)
     try:
         work()
@@ -208,3 +212,40 @@ def test_views_agree_with_their_base_after_an_interrupt_while_a_trace_ends() -> 
         assert agree(x, part, other), at
         at += 1
     assert at > 10
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_a_signal_of_a_collection_comes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most signals of a collection are handled as it tells of its end, where the interpreter drops what they raise."""
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals arrive in the main thread")
+
+    def handler(number: int, frame: object) -> None:
+        raise Signal
+
+    dropped: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", dropped.append)
+    before = signal.signal(signal.SIGALRM, handler)
+    many = [[n] for n in range(50_000)]  # to be looked through
+    begin = time.perf_counter()
+    gc.collect()
+    took = time.perf_counter() - begin
+    x, own, choice = torch.ones(3), recorder.current(), random.Random(0)
+    try:
+        for _ in range(80):
+            y, came = x * 3, False
+            try:
+                signal.setitimer(signal.ITIMER_REAL, choice.uniform(1e-5, took))
+                gc.collect()
+                end = time.monotonic() + 30
+                while time.monotonic() < end:
+                    time.sleep(0.001)
+            except Signal:
+                came = True
+            assert came
+            assert recorder.current() is own and not aside._begun and not aside._waiting
+            assert y.tolist() == [3, 3, 3]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(many) > 0 and dropped == []
