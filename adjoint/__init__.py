@@ -381,8 +381,8 @@ def _make_parameter(data: Tensor, requires_grad: _Any = True) -> Tensor:
 
 
 _LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "backends", "cuda", "fft", "func", "linalg", "random", "viz",
-                 "special", "return_types", "testing", "compiler", "profiler", "amp", "jit", "multiprocessing", "accelerator", "distributed", "fx", "hub",
-                 "version")
+                 "special", "return_types", "testing", "compiler", "profiler", "amp", "jit", "multiprocessing", "accelerator", "cpu", "distributed", "functional", "fx",
+                 "hub", "library", "mps", "ops", "_dynamo", "_higher_order_ops", "serialization", "types", "version", "xpu")
 _LAZY_NAMES = {
     "save": "adjoint.io", "load": "adjoint.io", "no_grad": "adjoint.autograd.modes",
     "enable_grad": "adjoint.autograd.modes", "inference_mode": "adjoint.autograd.modes",
@@ -392,7 +392,14 @@ _LAZY_NAMES = {
         "use_deterministic_algorithms are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled "
         "set_deterministic_debug_mode get_deterministic_debug_mode set_float32_matmul_precision get_float32_matmul_precision "
         "set_default_device get_default_device set_num_interop_threads get_num_interop_threads set_warn_always "
-        "is_warn_always_enabled typename _assert".split(), "adjoint.settings"),
+        "is_warn_always_enabled typename".split(), "adjoint.settings"),
+    **dict.fromkeys(
+        "_assert _assert_async _check _check_index _check_is_size _check_not_implemented _check_tensor_all _check_type _check_value _check_with "
+        "AcceleratorError OutOfMemoryError Event Stream SymBool SymFloat SymInt sym_float sym_int sym_ite sym_max sym_min sym_not sym_sum".split(),
+        "adjoint.checks"),
+    "cond": "adjoint._higher_order_ops.control", "while_loop": "adjoint._higher_order_ops.control",
+    "UntypedStorage": "adjoint.ops.storage", "TypedStorage": "adjoint.ops.storage", "get_device_module": "adjoint.settings", "legacy_contiguous_format": "adjoint.layouts",
+    **dict.fromkeys("float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu".split(), "adjoint.dtypes"),
     "is_anomaly_enabled": "adjoint.autograd.anomaly", "is_anomaly_check_nan_enabled": "adjoint.autograd.anomaly",
     "set_anomaly_enabled": "adjoint.autograd.anomaly", "vmap": "adjoint.func", "eager": "adjoint.autograd.modes", "is_eager": "adjoint.autograd.modes",
     "compile": "adjoint.compiler", "VerificationError": "adjoint.runtime.verify",

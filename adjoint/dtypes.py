@@ -76,7 +76,20 @@ ALL = (
     bool, uint8, int8, int16, int32, int64, uint16, uint32, uint64,
     float16, bfloat16, float32, float64, complex64, complex128,
 )  # fmt: skip
-BY_NAME = {d.name: d for d in ALL}
+# Names that programs compare dtypes with; no tensor has one of these.
+float8_e4m3fn = DType("float8_e4m3fn", np.uint8, "", 2, True, np.float32)
+float8_e4m3fnuz = DType("float8_e4m3fnuz", np.uint8, "", 2, True, np.float32)
+float8_e5m2 = DType("float8_e5m2", np.uint8, "", 2, True, np.float32)
+float8_e5m2fnuz = DType("float8_e5m2fnuz", np.uint8, "", 2, True, np.float32)
+float8_e8m0fnu = DType("float8_e8m0fnu", np.uint8, "", 2, False, np.float32)
+# eps, largest, smallest normal, resolution
+NAMED_ONLY = {
+    float8_e4m3fn: (0.125, 448.0, 2.0**-6, 1.0), float8_e4m3fnuz: (0.125, 240.0, 2.0**-7, 1.0),
+    float8_e5m2: (0.25, 57344.0, 2.0**-14, 1.0), float8_e5m2fnuz: (0.125, 57344.0, 2.0**-15, 1.0),
+    float8_e8m0fnu: (1.0, 2.0**127, 2.0**-127, 1.0),
+}  # fmt: skip
+
+BY_NAME = {d.name: d for d in (*ALL, *NAMED_ONLY)}
 BY_NUMPY = {d.np: d for d in ALL if d is not bfloat16}
 _WIDTH = {int8: 1, int16: 2, int32: 4, int64: 8}
 _REAL = {complex64: float32, complex128: float64}
@@ -180,11 +193,13 @@ class finfo:
         self.dtype, self.bits = dtype.name, 8 * dtype.itemsize
         if dtype is bfloat16:
             self.eps, self.max, self.tiny, self.resolution = _BFLOAT
+        elif dtype in NAMED_ONLY:
+            self.eps, self.max, self.tiny, self.resolution = NAMED_ONLY[dtype]
         else:
             info = np.finfo(dtype.np)
             self.eps, self.max, self.tiny = float(info.eps), float(info.max), float(info.tiny)
             self.resolution = 10.0**-info.precision
-        self.min, self.smallest_normal = -self.max, self.tiny
+        self.min, self.smallest_normal = -self.max if dtype.is_signed else self.tiny, self.tiny
 
     def __repr__(self) -> str:
         return (

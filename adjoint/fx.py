@@ -10,7 +10,9 @@ tensor([0.5000])
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from adjoint.nowhere import refusing
 
 __all__ = ["wrap"]
 
@@ -29,7 +31,10 @@ def wrap(fn_or_name: T) -> T:
     return fn_or_name
 
 
-def __getattr__(name: str) -> Any:
-    from adjoint.absent import absent
+def _no_graph(name: str) -> RuntimeError:
+    return RuntimeError(
+        f"torch.fx.{name}: there is no graph of Python code to be changed, every operation is recorded as it runs; adjoint.viz draws what was"
+    )
 
-    raise absent(__name__, name, __all__)
+
+__getattr__ = refusing("torch.fx", "Graph GraphModule Interpreter Node Proxy Tracer Transformer", _no_graph)

@@ -6,10 +6,11 @@ their operands. What a program sets it can ask for, wrong values are refused as 
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from typing import Any
 
-from adjoint.methods import CPU, create_device, type_of
+from adjoint.methods import create_device, device_now, type_of
 from adjoint.ops.create import check_device
 from adjoint.runtime import pool
 from adjoint.trace.handle import Tensor
@@ -136,13 +137,13 @@ def set_default_device(device: Any) -> None:
 
 
 def get_default_device() -> create_device:
-    """The CPU.
+    """The CPU, or the place of the innermost context.
 
     >>> import adjoint as torch
     >>> torch.get_default_device()
     device(type='cpu')
     """
-    return CPU
+    return device_now()
 
 
 def set_num_interop_threads(n: int) -> None:
@@ -207,11 +208,14 @@ def typename(obj: Any) -> str:
     return named.__qualname__ if module in ("", "builtins") else f"{module}.{named.__qualname__}"
 
 
-def _assert(condition: Any, message: str) -> None:
-    """AssertionError with this message unless the condition is true; PyTorch's `assert` for code that it traces.
+def get_device_module(device: Any = None) -> Any:
+    """The module that answers questions about a kind of device: `torch.cpu`, unless another is named. RuntimeError for unknown kinds.
 
     >>> import adjoint as torch
-    >>> torch._assert(torch.ones(2).shape[0] == 2, "two elements are expected")
+    >>> torch.get_device_module("cpu") is torch.cpu, torch.get_device_module("cuda").is_available()
+    (True, False)
     """
-    if not condition:
-        raise AssertionError(message)
+    kind = "cpu" if device is None else create_device(device).type
+    if kind not in ("cpu", "cuda", "mps", "xpu"):
+        raise RuntimeError(f"Device '{kind}' does not have a corresponding module registered as 'torch.{kind}'; torch.cpu is the one in use")
+    return importlib.import_module(f"adjoint.{kind}")

@@ -55,8 +55,9 @@ def test_decorators_and_annotations() -> None:
     assert torch.fx.wrap(len) is len and List is __import__("typing").List
     with pytest.raises(RuntimeError, match="global function"):
         torch.fx.wrap(3)
-    with pytest.raises(AttributeError, match="Tracer"):
-        torch.fx.Tracer  # noqa: B018
+    assert not isinstance(torch.ones(1), torch.fx.Proxy)
+    with pytest.raises(RuntimeError, match="Tracer.*as it runs"):
+        torch.fx.Tracer()
     torch._assert(True, "fine")
     with pytest.raises(AssertionError, match="^wrong$"):
         torch._assert(torch.ones(1).sum() > 2, "wrong")

@@ -21,13 +21,15 @@ PACKAGE = Path(adjoint.__file__).parent
 ORDER = (
     ("cli", "__main__", "testing"),
     ("demo",),
+    ("_dynamo",),
     ("compiler",),
-    ("hub",),
+    ("hub", "serialization", "_higher_order_ops"),
     ("nn", "optim", "distributions", "io", "utils", "viz", "profiler"),
+    ("functional",),
     ("adjoint",),  # the public names
-    ("foreach",),
-    ("methods", "printing", "linalg", "fft", "random", "special", "amp", "cuda", "accelerator", "backends", "jit", "fx", "distributed",
-     "settings", "multiprocessing"),
+    ("foreach", "types"),
+    ("methods", "printing", "linalg", "fft", "random", "special", "amp", "cuda", "xpu", "mps", "cpu", "accelerator", "backends", "jit", "fx",
+     "distributed", "settings", "checks", "library", "multiprocessing"),
     ("autograd", "func"),
     ("batch",),
     ("grad",),
@@ -39,7 +41,7 @@ ORDER = (
     ("rewrite",),
     ("ir",),
     ("storage",),
-    ("dtypes", "layouts", "config", "_version", "version", "absent", "hardware", "return_types"),
+    ("dtypes", "layouts", "config", "_version", "version", "absent", "nowhere", "hardware", "return_types"),
 )
 PLACE = {name: place for place, names in enumerate(ORDER) for name in names}
 LATE = {

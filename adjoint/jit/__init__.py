@@ -13,10 +13,18 @@ tensor([0.6931])
 
 from __future__ import annotations
 
+import builtins
+import types
+import typing
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-__all__ = ["Final", "annotate", "export", "ignore", "is_scripting", "is_tracing", "script", "script_if_tracing", "script_method", "unused"]
+from adjoint.nowhere import refusing
+
+__all__ = [
+    "Error", "Final", "TracerWarning", "annotate", "export", "ignore", "interface", "is_scripting", "is_tracing", "isinstance", "script",
+    "script_if_tracing", "script_method", "unused",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -85,10 +93,54 @@ def annotate(the_type: Any, the_value: T) -> T:
     return the_value
 
 
+def isinstance(obj: Any, target_type: Any) -> bool:
+    """Whether an object is of a type, which may be a container's with the types of its elements.
+
+    >>> from typing import Dict, List
+    >>> import adjoint as torch
+    >>> torch.jit.isinstance([1, 2], List[int]), torch.jit.isinstance({"a": 1}, Dict[str, float])
+    (True, False)
+    """
+    origin, inner = typing.get_origin(target_type), typing.get_args(target_type)
+    if origin in (typing.Union, types.UnionType):
+        return any(isinstance(obj, t) for t in inner)
+    if origin is None or not inner:
+        return target_type is Any or builtins.isinstance(obj, type(None) if target_type is None else origin or target_type)
+    if not builtins.isinstance(obj, origin):
+        return False
+    if origin is dict:
+        return all(isinstance(k, inner[0]) and isinstance(v, inner[1]) for k, v in obj.items())
+    if origin is tuple and inner[-1] is not ...:
+        return len(obj) == len(inner) and all(map(isinstance, obj, inner))
+    return all(isinstance(x, inner[0]) for x in obj)
+
+
+def interface(obj: T) -> T:
+    """The class itself."""
+    return script(obj)
+
+
+class TracerWarning(Warning):
+    """What PyTorch's tracer warns of. Never here."""
+
+
+class Error(RuntimeError):
+    """What TorchScript raises. Never here."""
+
+
+def _no_script(name: str) -> RuntimeError:
+    return RuntimeError(f"torch.jit.{name}: {_WHY}")
+
+
+_WHY = (
+    "there is no TorchScript; every operation is recorded and compiled already, so leave the call out. torch.save and torch.load keep "
+    "state dicts"
+)
+_refused = refusing("torch.jit", "RecursiveScriptModule ScriptFunction ScriptModule TopLevelTracedModule", _no_script)
+
+
 def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    raise AttributeError(
-        f"module {__name__!r} has no attribute {name!r}: there is no TorchScript; every operation is recorded and compiled already, "
-        "so leave the call out. torch.save and torch.load keep state dicts"
-    )
+    try:
+        return _refused(name)
+    except AttributeError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}" + (f": {_WHY}" if name[:1] != "_" else "")) from None

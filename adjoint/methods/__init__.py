@@ -10,6 +10,7 @@ from adjoint.methods.in_place import fitting
 from adjoint.methods.kinds import (
     CPU,
     create_device,
+    device_now,
     get_device,
     is_inference,
     is_same_size,
@@ -20,6 +21,6 @@ from adjoint.methods.values import allclose, equal, is_nonzero
 from adjoint.trace.handle import Parameter, Tensor
 
 __all__ = [
-    "CPU", "Parameter", "Tensor", "allclose", "attach", "create_device", "equal", "fitting", "get_device", "is_inference", "is_nonzero",
+    "CPU", "Parameter", "Tensor", "allclose", "attach", "create_device", "device_now", "equal", "fitting", "get_device", "is_inference", "is_nonzero",
     "is_same_size", "rebuild", "type_of",
 ]  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from threading import get_ident
+from typing import Any, Self
 
 from adjoint import dtypes
 from adjoint.absent import Absent
@@ -47,9 +48,19 @@ DEVICE_TYPES = ("cpu", "cuda", "mps", "meta", "xpu", "xla", "hpu", "mtia", "vulk
 class create_device:
     """A place where tensors live. Tensors are made on "cpu" only; other places can be named and compared.
 
+    As a context it is where tensors are made that name no other place: "cpu". Inside "meta", where PyTorch makes tensors without
+    values, they are made on the CPU, too: they say that they were on "meta" until the context ends, and have values, which are
+    computed if they are asked for. RuntimeError for other places.
+
     >>> import adjoint as torch
     >>> torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device(type='cpu')
+    >>> with torch.device("meta"):
+    ...     x = torch.zeros(2)
+    ...     x.device
+    device(type='meta')
+    >>> x, x.device
+    (tensor([0., 0.]), device(type='cpu'))
     """
 
     def __init__(self, type: Any, index: int | None = None) -> None:
@@ -60,6 +71,18 @@ class create_device:
             raise RuntimeError(f"Expected one of {', '.join(DEVICE_TYPES)} device type at start of device string: {str(type)}")
         self.type = name
         self.index = int(number) if number else index
+
+    def __enter__(self) -> Self:
+        if self.type != "meta":
+            create.check_device(self)
+        _within.setdefault(get_ident(), []).append(self)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        mine = _within[get_ident()]
+        mine.pop()
+        if not mine:
+            del _within[get_ident()]
 
     def __repr__(self) -> str:
         return f"device(type={self.type!r})" if self.index is None else f"device(type={self.type!r}, index={self.index})"
@@ -77,6 +100,12 @@ class create_device:
 
 create_device.__name__ = create_device.__qualname__ = "device"
 CPU = create_device("cpu")
+_within: dict[int, list[create_device]] = {}  # contexts of each thread that is in one
+
+
+def device_now(_: Any = None) -> create_device:
+    """Where tensors are: the CPU, or the place of the innermost context."""
+    return CPU if not _within else _within.get(get_ident(), (CPU,))[-1]
 
 
 def type_of(self: Tensor, dtype: Any = None) -> Any:

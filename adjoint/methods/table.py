@@ -46,6 +46,7 @@ from adjoint.methods.in_place import (
 )
 from adjoint.methods.kinds import (
     CPU,
+    device_now,
     dim_order,
     get_device,
     is_inference,
@@ -315,7 +316,7 @@ def attach() -> None:
     T.__dir__ = names_of
     Parameter.__init__ = init_parameter  # type: ignore[method-assign,assignment]
     properties = dict(
-        shape=lambda self: self._aval.shape, dtype=lambda self: self._aval.dtype, device=lambda self: CPU,
+        shape=lambda self: self._aval.shape, dtype=lambda self: self._aval.dtype, device=device_now,
         ndim=lambda self: len(self._aval.shape), is_leaf=is_leaf, T=shape.reverse_axes, mT=shape.matrix_transpose,
         H=lambda self: complex_numbers.conj(shape.reverse_axes(self)),
         mH=complex_numbers.conjugate_transpose, grad_fn=grad_fn_of,

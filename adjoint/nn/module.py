@@ -381,8 +381,8 @@ class Module(Stateful):
         fn(self)
         return self
 
-    def _convert(self, convert: Callable[[Tensor], Tensor]) -> Self:
-        for module in self.modules():
+    def _convert(self, convert: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        for module in self.modules() if recurse else (self,):
             for param in module._parameters.values():
                 if param is not None:
                     grad = param.grad
@@ -448,6 +448,46 @@ class Module(Stateful):
 
     def cpu(self) -> Self:
         return self.to("cpu")
+
+    def cuda(self, device: Any = None) -> Self:
+        """Refused where there are parameters or buffers, as `Tensor.cuda` is: there is no GPU."""
+        return self._convert(lambda t: t.cuda(device))
+
+    def xpu(self, device: Any = None) -> Self:
+        """Refused where there are parameters or buffers."""
+        return self._convert(lambda t: t.to("xpu"))
+
+    def type(self, dst_type: Any) -> Self:
+        """All parameters and buffers, integers too, in another dtype.
+
+        >>> import adjoint as torch
+        >>> torch.nn.Linear(1, 1).type(torch.float64).weight.dtype
+        torch.float64
+        """
+        return self._convert(lambda t: t.type(dst_type))
+
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
+        """With memory of their own for all parameters and buffers, whose values are lost; the device is the CPU."""
+        return self._convert(lambda t: torch.empty_like(t, device=device), recurse)
+
+    def share_memory(self) -> Self:
+        """Parameters and buffers in memory that other processes see (`Tensor.share_memory_`)."""
+        return self._convert(lambda t: t.share_memory_())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """By the name that subclasses override and programs call in PyTorch."""
+        return self._convert(fn, recurse)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Have `forward` go through `torch.compile` from now on, with its arguments.
+
+        >>> import adjoint as torch
+        >>> layer = torch.nn.Linear(1, 1)
+        >>> layer.compile()
+        >>> layer(torch.ones(1, 1)).shape
+        torch.Size([1, 1])
+        """
+        self.forward = torch.compile(self.forward, *args, **kwargs)  # type: ignore[method-assign]
 
     def train(self, mode: bool = True) -> Self:
         """Training mode on or off, for this module and all below it (dropout and batch norm look at it)."""

@@ -28,6 +28,8 @@ from adjoint.trace.state import warn
 
 def check_dtype(dtype: Any) -> DType | None:
     if dtype is None or isinstance(dtype, DType):
+        if dtype in dtypes.NAMED_ONLY:
+            raise NotImplementedError(f"no tensor has dtype {dtype!r}, it is a name to compare with; use torch.bfloat16 to save memory")
         return dtype
     plain = {bool: dtypes.bool, int: dtypes.int64, float: dtypes.float64, complex: dtypes.complex128}.get(dtype)
     if plain is None:

@@ -14,6 +14,7 @@ import numpy as np
 from adjoint import dtypes
 from adjoint.ops.create import check_device, check_dtype, require_leaf, tensor
 from adjoint.ops.elementwise import cast
+from adjoint.ops.storage import UntypedStorage
 from adjoint.trace import recorder, views
 from adjoint.trace.handle import Tensor
 from adjoint.trace.state import warn
@@ -101,6 +102,8 @@ def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
         shared = obj if obj._aval.requires_grad and requires_grad else obj.detach()
     elif isinstance(obj, np.ndarray):
         shared = from_numpy(obj)
+    elif isinstance(obj, UntypedStorage):
+        shared = obj.as_bytes()
     elif hasattr(obj, "__dlpack__"):
         shared = from_dlpack(obj)
     elif isinstance(obj, (bytes, bytearray, memoryview)):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from adjoint import dtypes
 from adjoint.dtypes import DType
 from adjoint.ops import shape
 from adjoint.trace import recorder, views
@@ -75,6 +76,32 @@ class UntypedStorage:
     def __init__(self, base: Tensor) -> None:
         self._tensor = base
 
+    @staticmethod
+    def from_file(filename: Any, shared: bool = False, nbytes: int = 0) -> UntypedStorage:
+        """The first bytes of a file, all unless `nbytes` says how many. They are read where a slice is asked for.
+
+        shared: what is written goes into the file; RuntimeError, as it would not.
+
+        >>> import tempfile
+        >>> import adjoint as torch
+        >>> with tempfile.NamedTemporaryFile() as file:
+        ...     _ = file.write(bytes([7, 8, 9]))
+        ...     file.flush()
+        ...     torch.asarray(torch.UntypedStorage.from_file(file.name, nbytes=3)[1:])
+        tensor([8, 9], dtype=torch.uint8)
+        """
+        if shared:
+            raise RuntimeError("UntypedStorage.from_file(shared=True): what tensors are written is not written to files; torch.save does that")
+        return _FileStorage(filename, nbytes)
+
+    def as_bytes(self) -> Tensor:
+        """The memory as a vector of uint8, shared."""
+        base = self._tensor.detach()
+        return base if base._aval.dtype is dtypes.uint8 and base.dim() == 1 else base.reshape(-1).view(dtypes.uint8)
+
+    def __getitem__(self, place: int | slice) -> Any:
+        return self.tolist()[place] if isinstance(place, int) else UntypedStorage(self.as_bytes()[place])
+
     def nbytes(self) -> int:
         return self._tensor._aval.nbytes
 
@@ -97,6 +124,43 @@ class UntypedStorage:
 
     def __hash__(self) -> int:
         return hash((UntypedStorage, id(self._tensor)))
+
+
+def _vector(values: np.ndarray) -> Tensor:
+    from adjoint.ops.create import tensor
+
+    return tensor(np.array(values))
+
+
+class _FileStorage(UntypedStorage):
+    """The bytes of a file, of which each slice gets memory of its own."""
+
+    def __init__(self, filename: Any, nbytes: int) -> None:
+        self._bytes = np.memmap(filename, np.uint8, "r", shape=(nbytes,) if nbytes else None)
+
+    @property
+    def _tensor(self) -> Tensor:  # type: ignore[override]
+        found = self.__dict__.get("_read")
+        if found is None:
+            found = self._read = _vector(self._bytes)
+        return found
+
+    def nbytes(self) -> int:
+        return self._bytes.size
+
+    size = __len__ = nbytes
+
+    def __getitem__(self, place: int | slice) -> Any:
+        return int(self._bytes[place]) if isinstance(place, int) else UntypedStorage(_vector(self._bytes[place]))
+
+    def untyped(self) -> UntypedStorage:
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
 
 
 def untyped_storage(self: Tensor) -> UntypedStorage:
@@ -285,13 +349,15 @@ _ALIAS = ("alias", None, ())
 
 
 def take_memory(t: Tensor, base: Tensor, sizes: tuple[int, ...]) -> None:
-    """Let `t` have the memory of `base` in another shape; `base` and its views become views of it."""
+    """Let `t` have the memory of `base` in another shape, or as numbers of another dtype; `base` and its views become views of it."""
     realize(base)
     if abs(base._tid) == local.trace.id:
         flush(local.trace)
     a, others = base._aval, base._views
     t._data = base._data
     start: tuple = (_ALIAS,) if tuple(a.shape) == sizes else (_ALIAS, ("reshape", tuple(a.shape), ()))
+    if t._aval.dtype is not a.dtype:
+        start = (_ALIAS, ("reshape", (t._aval.size,), ()), ("reinterpret", (t._aval.dtype, a.dtype), ()), ("reshape", tuple(a.shape), ()))
     clear(base)
     base._views = None
     base._base, base._chain, base._aval = t, start, aval(a.shape, a.dtype)
@@ -306,8 +372,9 @@ def take_memory(t: Tensor, base: Tensor, sizes: tuple[int, ...]) -> None:
 def _fills(view: Tensor) -> bool:
     """Whether a view shows all of its base's memory in order, and nobody outside the program sees it."""
     base = view._base
-    plain = base._escape is None and not base._aval.requires_grad
-    return plain and view._aval.size == base._aval.size and layout_of(view)[1:] == (contiguous_strides(view._aval.shape), 0)
+    a, b = view._aval, base._aval
+    plain = base._escape is None and not b.requires_grad and (a.dtype is b.dtype or not (a.dtype.is_complex or b.dtype.is_complex))
+    return plain and a.nbytes == b.nbytes and layout_of(view)[1:] == (contiguous_strides(a.shape), 0)
 
 
 def _alone(view: Tensor) -> bool:

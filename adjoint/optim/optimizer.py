@@ -41,6 +41,7 @@ class Optimizer:
     computed.
     """
 
+    steps_taken = 0  # what a scheduler looks at to see whether it was called too early
     counts_steps = False  # whether `step` moves `steps_taken` on; a `step` of the user's own need not
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -58,7 +59,6 @@ class Optimizer:
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
         self._has_cleared = False
-        self.steps_taken = 0  # what a scheduler looks at to see whether it was called too early
         self._pre_hooks: Hooks = OrderedDict()
         self._post_hooks: Hooks = OrderedDict()
         self._save_pre_hooks: Hooks = OrderedDict()

@@ -14,48 +14,122 @@ from typing import Any, NamedTuple
 from adjoint.return_types import NamedResults
 
 __all__ = [
+    "Context",
+    "GetAttrKey",
     "LeafSpec",
+    "MappingKey",
     "PyTree",
+    "SequenceKey",
     "TreeSpec",
     "arg_tree_leaves",
+    "keystr",
     "register_pytree_node",
     "tree_all",
     "tree_all_only",
     "tree_any",
     "tree_any_only",
     "tree_flatten",
+    "tree_flatten_with_path",
     "tree_iter",
     "tree_leaves",
+    "tree_leaves_with_path",
     "tree_map",
     "tree_map_",
     "tree_map_only",
     "tree_map_only_",
+    "tree_map_with_path",
     "tree_structure",
     "tree_unflatten",
 ]
 
 PyTree = Any
+Context = Any
 
 
 class _Kind(NamedTuple):
-    """How containers of a type are taken apart (into parts, and what else it takes) and made from parts."""
+    """How containers of a type are taken apart (into parts, and what else it takes) and made from parts. keys: where the parts lie."""
 
     flatten: Callable[[Any], tuple[Iterable[Any], Any]]
     unflatten: Callable[[Iterable[Any], Any], Any]
+    keys: Callable[[Any], Iterable[Any]] | None = None
+
+
+class MappingKey(NamedTuple):
+    """Where a part of a dict lies."""
+
+    key: Any
+
+    def get(self, parent: Any) -> Any:
+        """That part."""
+        return parent[self.key]
+
+    def __str__(self) -> str:
+        return f"[{self.key!r}]"
+
+
+class SequenceKey(NamedTuple):
+    """Where a part of a list or tuple lies."""
+
+    idx: int
+
+    def get(self, parent: Any) -> Any:
+        """That part."""
+        return parent[self.idx]
+
+    def __str__(self) -> str:
+        return f"[{self.idx!r}]"
+
+
+class GetAttrKey(NamedTuple):
+    """Where a part of a tuple with names lies."""
+
+    name: str
+
+    def get(self, parent: Any) -> Any:
+        """That part."""
+        return getattr(parent, self.name)
+
+    def __str__(self) -> str:
+        return f".{self.name}"
+
+
+def _places(sequence: Any) -> list[Any]:
+    return [SequenceKey(i) for i in range(len(sequence))]
+
+
+def _fields(tree: Any) -> list[Any]:
+    return [GetAttrKey(name) for name in getattr(tree, "_fields", ())] or _places(tree)
+
+
+def _dict_keys(tree: Any) -> list[Any]:
+    return [MappingKey(k) for k in tree]
+
+
+def _dict_flatten(d: dict[Any, Any]) -> tuple[list[Any], list[Any]]:
+    return list(d.values()), list(d)
+
+
+def _dict_unflatten(values: Iterable[Any], context: list[Any]) -> dict[Any, Any]:
+    return dict(zip(context, values, strict=True))
+
+
+def _dict_flatten_with_keys(d: dict[Any, Any]) -> tuple[list[tuple[Any, Any]], list[Any]]:
+    return [(MappingKey(k), v) for k, v in d.items()], list(d)
 
 
 _KINDS: dict[type, _Kind] = {
-    tuple: _Kind(lambda t: (t, None), lambda parts, _: tuple(parts)),
-    list: _Kind(lambda t: (t, None), lambda parts, _: list(parts)),
-    dict: _Kind(lambda t: (t.values(), list(t)), lambda parts, keys: dict(zip(keys, parts, strict=True))),
-    OrderedDict: _Kind(lambda t: (t.values(), list(t)), lambda parts, keys: OrderedDict(zip(keys, parts, strict=True))),
+    tuple: _Kind(lambda t: (t, None), lambda parts, _: tuple(parts), _places),
+    list: _Kind(lambda t: (t, None), lambda parts, _: list(parts), _places),
+    dict: _Kind(_dict_flatten, _dict_unflatten, _dict_keys),
+    OrderedDict: _Kind(_dict_flatten, lambda parts, keys: OrderedDict(zip(keys, parts, strict=True)), _dict_keys),
     defaultdict: _Kind(
         lambda t: (t.values(), [t.default_factory, list(t)]),
         lambda parts, context: defaultdict(context[0], zip(context[1], parts, strict=True)),
+        _dict_keys,
     ),
-    deque: _Kind(lambda t: (t, t.maxlen), lambda parts, length: deque(parts, maxlen=length)),
+    deque: _Kind(lambda t: (t, t.maxlen), lambda parts, length: deque(parts, maxlen=length), _places),
 }
-_NAMED = _Kind(lambda t: (t, type(t)), lambda parts, cls: cls(*parts) if hasattr(cls, "_fields") else cls(parts))
+_NAMED = _Kind(lambda t: (t, type(t)), lambda parts, cls: cls(*parts) if hasattr(cls, "_fields") else cls(parts), _fields)
 _DICTS = (dict, OrderedDict, defaultdict)
 
 
@@ -161,11 +235,17 @@ _LEAF = LeafSpec()
 
 
 def register_pytree_node(
-    cls: type, flatten_fn: Callable[[Any], tuple[Iterable[Any], Any]], unflatten_fn: Callable[[Iterable[Any], Any], Any], **_named: Any
+    cls: type,
+    flatten_fn: Callable[[Any], tuple[Iterable[Any], Any]],
+    unflatten_fn: Callable[[Iterable[Any], Any], Any],
+    *,
+    flatten_with_keys_fn: Callable[[Any], tuple[Iterable[tuple[Any, Any]], Any]] | None = None,
+    **_named: Any,
 ) -> None:
     """Has instances of a class taken apart: `flatten_fn(tree)` gives its parts and a context, `unflatten_fn(parts, context)` makes it.
 
-    Further arguments (`serialized_type_name` and others) are accepted and not used. ValueError for a class that is known.
+    flatten_with_keys_fn: gives pairs of a key and a part, for the functions with paths. Further arguments (`serialized_type_name` and
+    others) are accepted and not used. ValueError for a class that is known.
 
     >>> from adjoint.utils._pytree import register_pytree_node, tree_map
     >>> class Pair:
@@ -177,7 +257,8 @@ def register_pytree_node(
     """
     if cls in _KINDS:
         raise ValueError(f"register_pytree_node({cls.__name__}, ...): {cls} is already registered as pytree node; a class is told of once")
-    _KINDS[cls] = _Kind(flatten_fn, unflatten_fn)
+    keys = None if flatten_with_keys_fn is None else lambda tree: [key for key, _ in flatten_with_keys_fn(tree)[0]]
+    _KINDS[cls] = _Kind(flatten_fn, unflatten_fn, keys)
 
 
 def tree_flatten(tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], TreeSpec]:
@@ -251,6 +332,51 @@ def tree_map(func: Callable[..., Any], tree: PyTree, *rests: PyTree, is_leaf: Ca
     """
     leaves, spec = tree_flatten(tree, is_leaf)
     return spec.unflatten(map(func, leaves, *[spec.flatten_up_to(t) for t in rests]))
+
+
+def _with_path(tree: PyTree, path: tuple[Any, ...], is_leaf: Callable[[Any], bool] | None) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    kind = None if is_leaf is not None and is_leaf(tree) else _kind_of(tree)
+    if kind is None:
+        yield path, tree
+        return
+    if kind.keys is None:
+        raise ValueError(f"{type(tree)} was registered without flatten_with_keys_fn, which says where its parts lie")
+    for key, part in zip(kind.keys(tree), kind.flatten(tree)[0], strict=True):
+        yield from _with_path(part, (*path, key), is_leaf)
+
+
+def tree_leaves_with_path(tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> list[tuple[tuple[Any, ...], Any]]:
+    """Each leaf after the keys that lead to it. ValueError for containers of which no keys are known.
+
+    >>> from adjoint.utils._pytree import keystr, tree_leaves_with_path
+    >>> [(keystr(path), leaf) for path, leaf in tree_leaves_with_path({"w": 1, "layers": (2, 3)})]
+    [("['w']", 1), ("['layers'][0]", 2), ("['layers'][1]", 3)]
+    """
+    return list(_with_path(tree, (), is_leaf))
+
+
+def tree_flatten_with_path(
+    tree: PyTree, is_leaf: Callable[[Any], bool] | None = None
+) -> tuple[list[tuple[tuple[Any, ...], Any]], TreeSpec]:
+    """`tree_leaves_with_path`, and the structure."""
+    return tree_leaves_with_path(tree, is_leaf), tree_structure(tree, is_leaf)
+
+
+def tree_map_with_path(func: Callable[..., Any], tree: PyTree, *rests: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> PyTree:
+    """The tree of what a function makes of the keys that lead to each leaf, the leaf, and what `rests` have in its place.
+
+    >>> from adjoint.utils._pytree import keystr, tree_map_with_path
+    >>> tree_map_with_path(lambda path, x: keystr(path) + str(x), {"a": [1, 2]})
+    {'a': ["['a'][0]1", "['a'][1]2"]}
+    """
+    found, spec = tree_flatten_with_path(tree, is_leaf)
+    paths, leaves = [path for path, _ in found], [leaf for _, leaf in found]
+    return spec.unflatten(map(func, paths, leaves, *[spec.flatten_up_to(t) for t in rests]))
+
+
+def keystr(kp: Iterable[Any]) -> str:
+    """Keys as they would be written behind a tree's name."""
+    return "".join(map(str, kp))
 
 
 def tree_map_(func: Callable[..., Any], tree: PyTree, *rests: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> PyTree:

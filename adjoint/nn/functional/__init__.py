@@ -31,6 +31,7 @@ from adjoint.nn.functional.dropout import (  # noqa: F401
 )
 from adjoint.nn.functional.fractional import *  # noqa: F403
 from adjoint.nn.functional.grids import *  # noqa: F403
+from adjoint.nn.functional.grouped import *  # noqa: F403
 from adjoint.nn.functional.linear import *  # noqa: F403
 from adjoint.nn.functional.linear_losses import *  # noqa: F403
 from adjoint.nn.functional.losses import *  # noqa: F403

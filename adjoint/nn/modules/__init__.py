@@ -17,6 +17,7 @@ from importlib import import_module
 from types import ModuleType
 
 from adjoint.nn.modules import utils
+from adjoint.nn.stateful import EXTRA
 
 _FAMILIES = {
     "activation": "activations transformer",
@@ -48,6 +49,7 @@ _BASES = {
     "conv": {"_ConvNd": "_Convolution", "_ConvTransposeNd": "_Transposed"},
     "dropout": {"_DropoutNd": "_Dropout"},
     "instancenorm": {"_NormBase": "_RunningNorm"},
+    "module": {"_IncompatibleKeys": "IncompatibleKeys"},
     "pooling": {"_MaxPoolNd": "_MaxPool", "_AdaptiveAvgPoolNd": "_AdaptiveAvg", "_AdaptiveMaxPoolNd": "_AdaptiveMax", "_LPPoolNd": "_LPPool"},
 }
 
@@ -60,6 +62,8 @@ def _family(address: str) -> ModuleType:
         vars(module).update({n: v for n, v in vars(layers).items() if isinstance(v, type)})
     for name, own in _BASES.get(address, {}).items():
         vars(module)[name] = vars(module)[own]
+    if address == "module":
+        vars(module)["_EXTRA_STATE_KEY_SUFFIX"] = EXTRA
     return module
 
 

@@ -116,7 +116,7 @@ class DataLoader(Generic[T_co]):
         self.batch_sampler: Any = None if self._streamed else batch_sampler
         self.collate_fn = collate_fn or (default_collate if batched else default_convert)
         self.num_workers = num_workers
-        self.prefetch_factor = 2 if prefetch_factor is None else prefetch_factor
+        self.prefetch_factor = 2 if prefetch_factor is None and num_workers > 0 else prefetch_factor
         self.pin_memory = pin_memory
         self.drop_last = drop_last
         self.timeout = timeout
@@ -177,7 +177,7 @@ class DataLoader(Generic[T_co]):
                 return dataset.__getitems__(wanted)
             return [dataset[i] for i in wanted]
 
-        for samples in _ahead(fetch, plan, self.num_workers, self.prefetch_factor):
+        for samples in _ahead(fetch, plan, self.num_workers, self.prefetch_factor or 0):
             yield collate(samples)
 
     def _streamed_batches(self) -> Iterator[Any]:

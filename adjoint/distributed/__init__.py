@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import enum
+import importlib
 from typing import Any, NoReturn
 
 _CALLS = (
@@ -82,6 +83,8 @@ def _without_group(name: str) -> Any:
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("device_mesh", "fsdp", "tensor"):
+        return importlib.import_module(f"adjoint.distributed.{name}")
     if name not in _CALLS:
         from adjoint.absent import absent
 
