@@ -398,7 +398,7 @@ _LAZY_NAMES = {
         "AcceleratorError OutOfMemoryError Event Stream SymBool SymFloat SymInt sym_float sym_int sym_ite sym_max sym_min sym_not sym_sum".split(),
         "adjoint.checks"),
     "cond": "adjoint._higher_order_ops.control", "while_loop": "adjoint._higher_order_ops.control",
-    "UntypedStorage": "adjoint.ops.storage", "TypedStorage": "adjoint.ops.storage", "get_device_module": "adjoint.settings", "legacy_contiguous_format": "adjoint.layouts",
+    "replace_torch": "adjoint.replace", "UntypedStorage": "adjoint.ops.storage", "TypedStorage": "adjoint.ops.storage", "get_device_module": "adjoint.settings", "legacy_contiguous_format": "adjoint.layouts",
     **dict.fromkeys("float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu".split(), "adjoint.dtypes"),
     "is_anomaly_enabled": "adjoint.autograd.anomaly", "is_anomaly_check_nan_enabled": "adjoint.autograd.anomaly",
     "set_anomaly_enabled": "adjoint.autograd.anomaly", "vmap": "adjoint.func", "eager": "adjoint.autograd.modes", "is_eager": "adjoint.autograd.modes",

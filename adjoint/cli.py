@@ -1,4 +1,4 @@
-"""The command line: `adjoint demo`, `adjoint env`, `adjoint why`, `adjoint profile`, `adjoint cache`, `adjoint --version`.
+"""The command line: `adjoint demo`, `adjoint run`, `adjoint env`, `adjoint why`, `adjoint profile`, `adjoint cache`, `adjoint --version`.
 
 Exit codes: 0 all went well; 1 the command ran and found something wrong; 2 wrong usage or a file
 that cannot be written; 130 interrupted. Results go to stdout, progress and complaints to stderr.
@@ -83,6 +83,15 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--clear", action="store_true", help="remove it")
     cache.add_argument("--json", action="store_true", help="print as JSON")
     cache.set_defaults(run=_cache)
+
+    run = commands.add_parser(
+        "run",
+        help="run a script in which `import torch` gives Adjoint",
+        description="Run a Python script that was written for PyTorch, or for a library that imports it, with Adjoint in its place.",
+    )
+    run.add_argument("script", help="the file to run")
+    run.add_argument("arguments", nargs=argparse.REMAINDER, help="what it finds in sys.argv")
+    run.set_defaults(run=_run)
 
     why = commands.add_parser(
         "why",
@@ -182,6 +191,11 @@ def _cache(options: argparse.Namespace) -> int:
         print(f"entries    {facts['entries']:,}")
         print(f"bytes      {facts['bytes']:,} of at most {facts['bound']:,}")
     return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    torch.replace_torch()
+    return _run_script(options)
 
 
 def _why(options: argparse.Namespace) -> int:

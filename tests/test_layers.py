@@ -25,7 +25,7 @@ ORDER = (
     ("compiler",),
     ("hub", "serialization", "_higher_order_ops"),
     ("nn", "optim", "distributions", "io", "utils", "viz", "profiler"),
-    ("functional",),
+    ("functional", "replace"),
     ("adjoint",),  # the public names
     ("foreach", "types"),
     ("methods", "printing", "linalg", "fft", "random", "special", "amp", "cuda", "xpu", "mps", "cpu", "accelerator", "backends", "jit", "fx",

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
+import subprocess
+import sys
+import textwrap
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,66 @@ import pytest
 import adjoint as torch
 from adjoint._higher_order_ops import associative_scan, scan
 from adjoint.utils import _pytree as trees
+
+# --- in the place of torch -----------------------------------------------------------------------------------------------
+
+
+def run(code: str, *arguments: str, cwd: Path | None = None) -> str:
+    done = subprocess.run(
+        [sys.executable, *(arguments or ("-c", textwrap.dedent(code)))],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(Path(torch.__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_libraries_import_as_torch() -> None:
+    said = run("""
+        import adjoint
+        adjoint.replace_torch()
+        adjoint.replace_torch()
+        import importlib, importlib.metadata, importlib.util
+        import torch, torch.nn.functional as F
+        from torch import nn
+        from torch.utils.data import DataLoader
+        from torch.cuda.amp import autocast
+        from torch.optim.lr_scheduler import LambdaLR
+        assert torch is adjoint and F is adjoint.nn.functional and nn.Linear is adjoint.nn.Linear
+        assert adjoint.nn.functional.__spec__.name == "adjoint.nn.functional"
+        assert importlib.metadata.version("torch") == torch.__version__
+        assert "torch" in importlib.metadata.packages_distributions()
+        assert importlib.util.find_spec("torch") is not None and importlib.util.find_spec("numpy").origin.endswith("py")
+        try:
+            import torch.nothing.below
+        except ModuleNotFoundError as error:
+            assert error.name == "torch.nothing", error.name
+        print(F.relu(torch.tensor([-1.0, 1.0])).tolist())
+    """)
+    assert said == "[0.0, 1.0]\n"
+
+
+def test_who_has_imported_pytorch_is_told() -> None:
+    said = run("""
+        import sys, types
+        sys.modules["torch"] = types.ModuleType("torch")
+        import adjoint
+        try:
+            adjoint.replace_torch()
+        except RuntimeError as error:
+            print(error)
+    """)
+    assert "imported already" in said
+
+
+def test_the_command_runs_a_script_of_pytorch(tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("import torch\nONE = torch.ones(1)\n")
+    (tmp_path / "script.py").write_text("import sys, torch\nfrom helper import ONE\nprint(sys.argv[1:], (ONE + torch.ones(1)).item())\n")
+    assert run("", "-m", "adjoint", "run", "script.py", "--rate", "2", cwd=tmp_path) == "['--rate', '2'] 2.0\n"
+
 
 # --- control flow ------------------------------------------------------------------------------------------------------
 
