@@ -382,7 +382,7 @@ def _make_parameter(data: Tensor, requires_grad: _Any = True) -> Tensor:
 
 _LAZY_MODULES = ("nn", "optim", "utils", "distributions", "io", "autograd", "backends", "cuda", "fft", "func", "linalg", "random", "viz",
                  "special", "return_types", "testing", "compiler", "profiler", "amp", "jit", "multiprocessing", "accelerator", "cpu", "distributed", "functional", "fx",
-                 "hub", "library", "mps", "ops", "_dynamo", "_higher_order_ops", "serialization", "types", "version", "xpu")
+                 "hub", "library", "mps", "ops", "overrides", "_C", "__config__", "_dynamo", "_higher_order_ops", "serialization", "types", "version", "xpu")
 _LAZY_NAMES = {
     "save": "adjoint.io", "load": "adjoint.io", "no_grad": "adjoint.autograd.modes",
     "enable_grad": "adjoint.autograd.modes", "inference_mode": "adjoint.autograd.modes",
@@ -398,7 +398,7 @@ _LAZY_NAMES = {
         "AcceleratorError OutOfMemoryError Event Stream SymBool SymFloat SymInt sym_float sym_int sym_ite sym_max sym_min sym_not sym_sum".split(),
         "adjoint.checks"),
     "cond": "adjoint._higher_order_ops.control", "while_loop": "adjoint._higher_order_ops.control",
-    "replace_torch": "adjoint.replace", "UntypedStorage": "adjoint.ops.storage", "TypedStorage": "adjoint.ops.storage", "get_device_module": "adjoint.settings", "legacy_contiguous_format": "adjoint.layouts",
+    "replace_torch": "adjoint.replace", "UntypedStorage": "adjoint.ops.storage", "TypedStorage": "adjoint.ops.storage", "get_device_module": "adjoint.settings", **dict.fromkeys("legacy_contiguous_format sparse_coo sparse_csr sparse_csc sparse_bsr sparse_bsc jagged".split(), "adjoint.layouts"),
     **dict.fromkeys("float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu".split(), "adjoint.dtypes"),
     "is_anomaly_enabled": "adjoint.autograd.anomaly", "is_anomaly_check_nan_enabled": "adjoint.autograd.anomaly",
     "set_anomaly_enabled": "adjoint.autograd.anomaly", "vmap": "adjoint.func", "eager": "adjoint.autograd.modes", "is_eager": "adjoint.autograd.modes",
@@ -432,6 +432,8 @@ def __getattr__(name: str) -> _Any:
         return globals()[name]
     if name in _LAZY_MODULES:
         return _importlib.import_module(f"adjoint.{name}")
+    if name == "torch":  # which PyTorch has of itself
+        return _importlib.import_module("adjoint")
     if name.startswith("_foreach_"):
         globals()[name] = getattr(_importlib.import_module("adjoint.foreach"), name)
         return globals()[name]

@@ -39,6 +39,9 @@ class memory_format(_Named):
 
 
 strided = layout("strided")
+# Names that programs compare layouts with; no tensor has one of these.
+sparse_coo, sparse_csr, sparse_csc, sparse_bsr, sparse_bsc = map(layout, "sparse_coo sparse_csr sparse_csc sparse_bsr sparse_bsc".split())
+jagged = layout("jagged")
 contiguous_format = legacy_contiguous_format = memory_format("contiguous_format")
 preserve_format = memory_format("preserve_format")
 channels_last, channels_last_3d = memory_format("channels_last"), memory_format("channels_last_3d")

@@ -14,7 +14,9 @@ from typing import Any
 
 from adjoint.io import load, save
 
-__all__ = ["add_safe_globals", "clear_safe_globals", "get_safe_globals", "load", "safe_globals", "save"]
+MAP_LOCATION = Any  # what `load` takes for `map_location`
+
+__all__ = ["MAP_LOCATION", "add_safe_globals", "clear_safe_globals", "get_safe_globals", "load", "safe_globals", "save"]
 
 
 def add_safe_globals(safe_globals: Iterable[Any]) -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.any_mode
 PACKAGE = Path(adjoint.__file__).parent
 
 ORDER = (
-    ("cli", "__main__", "testing"),
+    ("cli", "__main__", "__config__", "testing"),
     ("demo",),
     ("_dynamo",),
     ("compiler",),
@@ -29,7 +29,7 @@ ORDER = (
     ("adjoint",),  # the public names
     ("foreach", "types"),
     ("methods", "printing", "linalg", "fft", "random", "special", "amp", "cuda", "xpu", "mps", "cpu", "accelerator", "backends", "jit", "fx",
-     "distributed", "settings", "checks", "library", "multiprocessing"),
+     "distributed", "settings", "checks", "library", "overrides", "_C", "multiprocessing"),
     ("autograd", "func"),
     ("batch",),
     ("grad",),

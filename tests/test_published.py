@@ -265,6 +265,25 @@ def test_old_addresses() -> None:
     assert isinstance(2.5, torch.types.Number) and issubclass(torch.cuda.OutOfMemoryError, RuntimeError)
 
 
+def test_what_is_asked_while_libraries_are_imported() -> None:
+    import adjoint.backends.cudnn as cudnn
+
+    from adjoint.nn.parallel.distributed import DistributedDataParallel
+    from adjoint.overrides import TorchFunctionMode
+    from adjoint.serialization import MAP_LOCATION  # noqa: F401
+    from adjoint.utils.dlpack import from_dlpack, to_dlpack
+
+    assert cudnn is torch.backends.cudnn and not cudnn.is_available() and not torch.backends.opt_einsum.is_available()
+    assert DistributedDataParallel is torch.nn.parallel.DistributedDataParallel and torch.torch is torch
+    torch._C._log_api_usage_once("tests")
+    x = torch.zeros(2)
+    from_dlpack(to_dlpack(x)).add_(1)
+    assert x.tolist() == [1.0, 1.0] and x.layout is not torch.sparse_coo
+    assert "threads" in torch.__config__.parallel_info() and "numpy" in torch.__config__.show()
+    with pytest.raises(RuntimeError, match="wrap the functions"), TorchFunctionMode():
+        pass
+
+
 def test_modules_by_more_names() -> None:
     layer = torch.nn.Linear(2, 3)
     with pytest.raises(AssertionError, match="not available"):

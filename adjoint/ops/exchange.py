@@ -147,7 +147,7 @@ def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, req
 
 
 def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
-    """A tensor on the memory of an object of another library that speaks DLPack: writes are seen on both sides.
+    """A tensor on the memory of an object of another library that speaks DLPack, or of its capsule: writes are seen on both sides.
 
     >>> import numpy as np, adjoint as torch
     >>> a = np.zeros(2)
@@ -162,8 +162,23 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
     elif isinstance(ext_tensor, np.ndarray):
         out = from_numpy(ext_tensor)
     else:
+        if type(ext_tensor).__name__ == "PyCapsule":
+            ext_tensor = _Capsule(ext_tensor)
         out = from_numpy(_writable(np.from_dlpack(ext_tensor)))
     return out.clone() if copy else out
+
+
+class _Capsule:
+    """What gives a capsule of DLPack that is there already."""
+
+    def __init__(self, capsule: Any) -> None:
+        self._capsule = capsule
+
+    def __dlpack__(self, **_: Any) -> Any:
+        return self._capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return CPU, 0
 
 
 def _writable(array: np.ndarray) -> np.ndarray:

@@ -8,9 +8,10 @@ False
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 
@@ -42,17 +43,26 @@ def _switch() -> tuple[Callable[[bool], None], Callable[[], bool]]:
     return enable, lambda: state[0]
 
 
-cuda = SimpleNamespace(is_built=_no, is_available=_no, matmul=SimpleNamespace(allow_tf32=False), sdp_kernel=_sdp_kernel)
+def _backend(name: str, **members: Any) -> Any:
+    """What is known of a backend, as a module that can be imported from."""
+    module: Any = ModuleType(f"{__name__}.{name}", f"PyTorch's backend {name}: not here.")
+    vars(module).update(members)
+    sys.modules[module.__name__] = module
+    return module
+
+
+cuda = _backend("cuda", is_built=_no, is_available=_no, matmul=SimpleNamespace(allow_tf32=False), sdp_kernel=_sdp_kernel)
 for _name in ("flash", "mem_efficient", "math", "cudnn"):
     _enable, _enabled = _switch()
     setattr(cuda, f"enable_{_name}_sdp", _enable)
     setattr(cuda, f"{_name}_sdp_enabled", _enabled)
-cudnn = SimpleNamespace(
-    is_available=_no, enabled=False, benchmark=False, deterministic=True, allow_tf32=False, version=lambda: None, flags=_flags
+cudnn = _backend(
+    "cudnn", is_available=_no, enabled=False, benchmark=False, deterministic=True, allow_tf32=False, version=lambda: None, flags=_flags
 )
-mps = SimpleNamespace(is_built=_no, is_available=_no)
-mkl = SimpleNamespace(is_available=_no)
-mkldnn = SimpleNamespace(is_available=_no, enabled=False)
-openmp = SimpleNamespace(is_available=_no)
+mps = _backend("mps", is_built=_no, is_available=_no, is_macos_or_newer=lambda major, minor: False)
+mkl = _backend("mkl", is_available=_no)
+mkldnn = _backend("mkldnn", is_available=_no, enabled=False)
+openmp = _backend("openmp", is_available=_no)
+opt_einsum = _backend("opt_einsum", is_available=_no, enabled=False, strategy=None)
 
-__all__ = ["cuda", "cudnn", "mkl", "mkldnn", "mps", "openmp"]
+__all__ = ["cuda", "cudnn", "mkl", "mkldnn", "mps", "openmp", "opt_einsum"]
