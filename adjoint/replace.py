@@ -50,11 +50,12 @@ class _Finder(MetaPathFinder, Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = importlib.import_module("adjoint" + spec.name.removeprefix("torch"))
-        self._said = module.__spec__, getattr(module, "__loader__", None)  # which the import writes over
+        spec.loader_state = module.__spec__, getattr(module, "__loader__", None)  # which the import writes over
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__, module.__loader__ = self._said
+        assert module.__spec__ is not None
+        module.__spec__, module.__loader__ = module.__spec__.loader_state
 
     def find_distributions(self, context: Any = None) -> Iterator[metadata.Distribution]:
         if getattr(context, "name", None) in (None, "torch"):
