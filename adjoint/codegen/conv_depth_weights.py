@@ -9,13 +9,16 @@ whether a problem is one of these; the rest is as in `conv_depth`, with position
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from adjoint.codegen.conv_depth import (
+from adjoint.codegen.conv_depth import axes_of
+from adjoint.codegen.conv_plan import Problem
+from adjoint.codegen.conv_windows import (
     MOST_WRITTEN,
     Part,
+    Writer,
     asked_parts,
-    axes_of,
     by_place,
     even,
     guarded,
@@ -23,26 +26,18 @@ from adjoint.codegen.conv_depth import (
     on_x,
     parts,
     row_of,
-    taps_that_meet,
     turned,
 )
-from adjoint.codegen.conv_plan import Problem
-from adjoint.codegen.emitter import vector_type
 from adjoint.codegen.gemm import Gemm
 from adjoint.codegen.gemm_words import (
-    ELEMENTS,
     LEAST_WORK,
-    Emitter,
     Operand,
     Phase,
-    Shape,
     buffer_address,
     carrying,
     divide,
     element_address,
     load,
-    loop,
-    minimum,
     multiply_add,
     phase_of,
     static_mask,
@@ -87,75 +82,59 @@ def weights_kernel(name: str, problem: Problem, plan: WeightsPlan) -> Gemm:
     return Gemm((_Sums(problem, plan).write(name),), 0)
 
 
-class _Sums:
+class _Sums(Writer):
     """Writes the kernel: units, each with its tiles of positions written out; in these loops over channels and taps."""
 
     def __init__(self, problem: Problem, plan: WeightsPlan) -> None:
-        self.p, self.plan, self.em = problem, plan, Emitter()
-        element, itemsize = ELEMENTS[problem.dtype]
-        self.shape = Shape(element, itemsize, plan.lanes, 1, 0, 0, 0)
-        self.vec = vector_type(element, plan.lanes)
-        self.outer, self.down, self.across = last_two(axes_of(problem))
+        super().__init__(problem.dtype, plan.lanes, problem.channels, axes_of(problem), problem.x_strides[2:], problem.w_strides[2:])
+        self.p, self.plan = problem, plan
         down, across = turned(self.down), turned(self.across)
         self.rows, self.columns = parts(down, plan.rows), parts(across, plan.width)
         if sum(len(rows.pairs) for rows in self.rows) * self.across.positions * len(self.columns) > MOST_WRITTEN:
             self.rows = asked_parts(down, plan.rows, False)
             self.columns = asked_parts(across, plan.width, False) if across.stride == 1 else self.columns
-        one = len(problem.positions) == 1
-        self.x_rows, self.w_rows = (0, 0) if one else (problem.x_strides[-2], problem.w_strides[-2])
 
     def write(self, name: str) -> Phase:
         em, p, plan = self.em, self.p, self.plan
         self.x, self.w, self.y = (buffer_address(em, o) for o in (Operand(0, 0, 0, 1), p.weights, Operand(2, 0, 0, 1)))
         total = p.images * p.groups * math.prod(axis.positions for axis in self.outer)
         heights = range(0, self.down.positions, plan.height)
-        with loop(em, "%lo", "%hi") as block:
-            first = times(em, block, plan.group)
-            with loop(em, first, minimum(em, em.op(f"add i64 {first}, {plan.group}"), total * len(heights))) as number:
-                unit, tile = divide(em, number, len(heights))
-                after = em.fresh_label("done")
-                for top in heights:
-                    here, further = em.fresh_label("tile"), em.fresh_label("next")
-                    em.line(f"br i1 {em.op(f'icmp eq i64 {tile}, {top // plan.height}')}, label %{here}, label %{further}")
-                    em.label(here)
-                    self._unit(unit, top, min(top + plan.height, self.down.positions))
-                    em.line(f"br label %{after}")
-                    em.label(further)
+        with self.units(plan.group, total * len(heights)) as number:
+            unit, tile = divide(em, number, len(heights))
+            after = em.fresh_label("done")
+            for top in heights:
+                here, further = em.fresh_label("tile"), em.fresh_label("next")
+                em.line(f"br i1 {em.op(f'icmp eq i64 {tile}, {top // plan.height}')}, label %{here}, label %{further}")
+                em.label(here)
+                self._unit(unit, top, min(top + plan.height, self.down.positions))
                 em.line(f"br label %{after}")
-                em.label(after)
+                em.label(further)
+            em.line(f"br label %{after}")
+            em.label(after)
         return phase_of(name, em, plan.nblocks)
 
     def _unit(self, unit: str, top: int, bottom: int) -> None:
         em, shape, p = self.em, self.shape, self.p
-        rest, places = unit, list[str]()
-        for axis in reversed(self.outer):
-            rest, place = divide(em, rest, axis.positions)
-            places.insert(0, place)
-        image, g = divide(em, rest, p.groups)
-        x, w = [times(em, image, p.x_strides[0]), times(em, g, p.x_strides[1])], [times(em, g, p.w_strides[0])]
-        ranges = [("0", str(p.channels), p.x_strides[2], p.w_strides[2])]
-        for n, (axis, place) in enumerate(zip(self.outer, places, strict=True)):
-            ranges.append(taps_that_meet(em, axis, place, p.x_strides[3 + n], p.w_strides[3 + n], x))
-        sums = ["zeroinitializer"] * ((bottom - top) * self.across.positions)
-        sums = self._sum(ranges, element_address(em, shape, self.x, *x), element_address(em, shape, self.w, *w), sums, top, bottom)
+        channel, ranges, starts = self.taken_apart(unit)
+        image, g = divide(em, channel, p.groups)
+        x = element_address(em, shape, self.x, times(em, image, p.x_strides[0]), times(em, g, p.x_strides[1]), *starts)
+        w = element_address(em, shape, self.w, times(em, g, p.w_strides[0]))
+
+        def rows_of_taps(x: str, w: str, sums: list[str]) -> list[str]:
+            for rows in self.rows:
+
+                def row_of_taps(row: str, held: list[str], rows: Part = rows) -> list[str]:
+                    return self._across(rows, row, x, w, held, top, bottom)
+
+                sums = self._tiles(rows, row_of_taps, sums)
+            return sums
+
+        sums = self.over(ranges, x, w, ["zeroinitializer"] * ((bottom - top) * self.across.positions), rows_of_taps)
         y = element_address(em, shape, self.y, times(em, unit, self.down.positions * self.across.positions))
         fold = fold_of("sum", by_name(p.dtype), shape.lanes)
         for i, total in enumerate(sums):
             (number,) = fold.across(em, [total])
             em.line(f"store {shape.element} {number}, ptr {element_address(em, shape, y, str(top * self.across.positions + i))}")
-
-    def _sum(self, ranges: list[tuple[str, str, int, int]], x: str, w: str, sums: list[str], top: int, bottom: int) -> list[str]:
-        """Loops over (start, stop, step in x, step in w), around the rows of taps."""
-        em, shape = self.em, self.shape
-        if ranges:
-            (start, stop, x_step, w_step), *rest = ranges
-            with carrying(em, self.vec, sums, start, stop) as (k, held, nexts):
-                x_here = element_address(em, shape, x, times(em, k, x_step))
-                nexts += self._sum(rest, x_here, element_address(em, shape, w, times(em, k, w_step)), held, top, bottom)
-            return nexts
-        for rows in self.rows:
-            sums = self._tiles(rows, rows.count, "0", lambda row, held, rows=rows: self._across(rows, row, x, w, held, top, bottom), sums)
-        return sums
 
     def _across(self, rows: Part, row: str, x: str, w: str, sums: list[str], top: int, bottom: int) -> list[str]:
         there = turned(self.across)
@@ -172,15 +151,15 @@ class _Sums:
                         masks[j] = lanes_on_x(em, shape.lanes, there, columns, times(em, column, across), j)
                 return self._meet(rows, columns, times(em, row, self.down.dilation), masks, corner, taps, held, top, bottom)
 
-            sums = self._tiles(columns, columns.count, "0", meet, sums)
+            sums = self._tiles(columns, meet, sums)
         return sums
 
-    def _tiles(self, part: Part, count: int, start: str, body, sums: list[str]) -> list[str]:
+    def _tiles(self, part: Part, body: Callable[[str, list[str]], list[str]], sums: list[str]) -> list[str]:
         """What `body(first, sums)` makes of the sums for every tile of a part."""
-        if count == 1:
+        if part.count == 1:
             return body(str(part.first), sums)
         em = self.em
-        with carrying(em, self.vec, sums, start, str(count)) as (number, held, nexts):
+        with carrying(em, self.vec, sums, "0", str(part.count)) as (number, held, nexts):
             nexts += body(em.op(f"add i64 {times(em, number, part.size)}, {part.first}"), held)
         return nexts
 

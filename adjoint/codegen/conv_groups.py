@@ -16,8 +16,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from adjoint.codegen.conv_depth import (
+from adjoint.codegen.conv_windows import (
     Part,
+    Range,
+    Writer,
     asked_parts,
     bands_of,
     by_place,
@@ -26,25 +28,19 @@ from adjoint.codegen.conv_depth import (
     guarded,
     on_x,
     parts,
-    taps_that_meet,
     turned,
 )
-from adjoint.codegen.emitter import vector_type
 from adjoint.codegen.gemm import Gemm
 from adjoint.codegen.gemm_words import (
     ELEMENTS,
     LEAST_WORK,
-    Emitter,
     Operand,
     Phase,
-    Shape,
     buffer_address,
     carrying,
     divide,
     element_address,
     load,
-    loop,
-    minimum,
     multiply_add,
     phase_of,
     plus,
@@ -128,19 +124,14 @@ def groups_kernel(name: str, problem: Groups, *, vector_bytes: int = 64, registe
     return Gemm((_Groups(problem, plan).write(name),), 0)
 
 
-class _Groups:
+class _Groups(Writer):
     """Writes the kernel: loops over units and tiles, in these over channels, taps of further axes and, where they are many, of the last."""
 
     def __init__(self, problem: Groups, plan: GroupsPlan) -> None:
-        self.p, self.plan, self.em = problem, plan, Emitter()
-        element, itemsize = ELEMENTS[problem.dtype]
-        self.shape = Shape(element, itemsize, plan.lanes, 1, 0, 0, 0)
-        self.vec = vector_type(element, plan.lanes)
-        self.outer, self.down, self.across = last_two(problem.axes)
-        one = len(problem.axes) == 1
-        self.x_rows, self.w_rows = (0, 0) if one else (problem.x_strides[-3], problem.w_strides[-3])
+        super().__init__(problem.dtype, plan.lanes, problem.channels, problem.axes, problem.x_strides[1:-1], problem.w_strides[:-1])
+        self.p, self.plan = problem, plan
         self.x_row = "0"  # the row of x that tap 0 meets where a tile begins
-        self.x_columns, self.w_columns = problem.x_strides[-2], problem.w_strides[-2]
+        self.x_columns, self.w_columns = self.x_strides[-1], self.w_strides[-1]
 
     def write(self, name: str) -> Phase:
         em, p, plan = self.em, self.p, self.plan
@@ -151,25 +142,17 @@ class _Groups:
         self.y = buffer_address(em, Operand(3 if p.bias else 2, 0, 0, 1))
         across = -(-p.groups // plan.lanes)
         total = p.images * across * math.prod(axis.positions for axis in self.outer) * plan.bands
-        with loop(em, "%lo", "%hi") as block:
-            first = times(em, block, plan.group)
-            with loop(em, first, minimum(em, em.op(f"add i64 {first}, {plan.group}"), total)) as number:
-                unit, self.band = divide(em, number, plan.bands)
-                rest, lanes = divide(em, unit, across)
-                self._unit(rest, tile_start(em, lanes, plan.lanes, p.groups))
+        with self.units(plan.group, total) as number:
+            unit, self.band = divide(em, number, plan.bands)
+            rest, lanes = divide(em, unit, across)
+            self._unit(rest, tile_start(em, lanes, plan.lanes, p.groups))
         return phase_of(name, em, plan.nblocks)
 
     def _unit(self, unit: str, g: str) -> None:
         em, shape, p = self.em, self.shape, self.p
-        image, places = unit, list[str]()
-        for axis in reversed(self.outer):
-            image, place = divide(em, image, axis.positions)
-            places.insert(0, place)
-        x, w = [times(em, image, p.x_strides[0]), g], [g]
-        ranges = [("0", str(p.channels), p.x_strides[1], p.w_strides[0])] if p.channels > 1 else []
-        for n, (axis, place) in enumerate(zip(self.outer, places, strict=True)):
-            ranges.append(taps_that_meet(em, axis, place, p.x_strides[2 + n], p.w_strides[1 + n], x))
-        x_at, w_at = element_address(em, shape, self.x, *x), element_address(em, shape, self.w, *w)
+        image, ranges, starts = self.taken_apart(unit)
+        x_at = element_address(em, shape, self.x, times(em, image, p.x_strides[0]), g, *starts)
+        w_at = element_address(em, shape, self.w, g)
         area = self.down.positions * self.across.positions
         y_at = element_address(em, shape, self.y, times(em, unit, area * p.groups), g)
         start = "zeroinitializer"
@@ -187,7 +170,7 @@ class _Groups:
                         self._tile(*here, str(here[0].first), str(here[1].first), ranges, x_at, w_at, y_at, start)
 
     def _tile(
-        self, rows: Part, columns: Part, row: str, column: str, ranges: list[tuple[str, str, int, int]], x: str, w: str, y: str, start: str
+        self, rows: Part, columns: Part, row: str, column: str, ranges: list[Range], x: str, w: str, y: str, start: str
     ) -> None:  # fmt: skip
         em, shape, p = self.em, self.shape, self.p
         starts = []
@@ -196,22 +179,19 @@ class _Groups:
             starts.append(times(em, first, stride))
             if axis is self.down:
                 self.x_row = first
-        sums = self._sum(rows, columns, ranges, element_address(em, shape, x, *starts), w, [start] * (rows.size * columns.size))
+
+        def taps(x: str, w: str, sums: list[str]) -> list[str]:
+            return self._taps(rows, columns, x, w, sums)
+
+        sums = self.over(ranges, element_address(em, shape, x, *starts), w, [start] * (rows.size * columns.size), taps)
         place = element_address(em, shape, y, times(em, plus(em, times(em, row, self.across.positions), column), p.groups))
         for i in range(rows.size):
             for j in range(columns.size):
                 at = element_address(em, shape, place, str((i * self.across.positions + j) * p.groups))
                 store(em, shape, sums[i * columns.size + j], at)
 
-    def _sum(self, rows: Part, columns: Part, ranges: list[tuple[str, str, int, int]], x: str, w: str, sums: list[str]) -> list[str]:
-        """Loops over (start, stop, step in x, step in w), around the taps of the last two axes."""
-        em, shape = self.em, self.shape
-        if ranges:
-            (start, stop, x_step, w_step), *rest = ranges
-            with carrying(em, self.vec, sums, start, stop) as (k, held, nexts):
-                x_here = element_address(em, shape, x, times(em, k, x_step))
-                nexts += self._sum(rows, columns, rest, x_here, element_address(em, shape, w, times(em, k, w_step)), held)
-            return nexts
+    def _taps(self, rows: Part, columns: Part, x: str, w: str, sums: list[str]) -> list[str]:
+        """All taps of the last two axes."""
         if self.plan.taps is None:
             return self._meet(rows, columns, columns.pairs, x, w, sums)
         height, width = self.plan.taps

@@ -13,9 +13,10 @@ from fences import fenced
 
 import adjoint as torch
 from adjoint.codegen.conv import Problem, conv_kernel
-from adjoint.codegen.conv_depth import bands_of, depth_plan
+from adjoint.codegen.conv_depth import depth_plan
 from adjoint.codegen.conv_depth_weights import weights_plan
 from adjoint.codegen.conv_groups import Groups, groups_kernel
+from adjoint.codegen.conv_windows import bands_of
 from adjoint.codegen.gemm import Gemm
 from adjoint.runtime import jit, memory, pool
 from adjoint.schedule.depthwise import Axis, fit_groups, fit_rows, fit_taps

@@ -41,6 +41,7 @@ LIKELY = {
     "codegen/conv": ("tests/codegen/test_conv.py",),
     "codegen/conv_depth": ("tests/codegen/test_depthwise.py",),
     "codegen/conv_groups": ("tests/codegen/test_depthwise.py",),
+    "codegen/conv_windows": ("tests/codegen/test_depthwise.py",),
     "codegen/nest": ("tests/codegen/test_kernels.py", "tests/trace/test_in_place.py", "tests/schedule"),
     "codegen/tiling": ("tests/codegen/test_kernels.py", "tests/ops/test_indexing.py", "tests/schedule"),
     "codegen/gemm": ("tests/codegen/test_gemm.py",),

@@ -260,7 +260,7 @@ MISTAKES = [
         "gradients of the weights of padded convolutions with few channels multiply what lies beside a row",
     ),
     Mistake(
-        "a-row-beyond-the-image", "off-by-one bound", "codegen/conv_depth.py",
+        "a-row-beyond-the-image", "off-by-one bound", "codegen/conv_windows.py",
         'return em.op(f"icmp ult i64 {plus(em, base, str(place))}, {axis.size}")',
         'return em.op(f"icmp ule i64 {plus(em, base, str(place))}, {axis.size}")',
         "depthwise convolutions of large padded images take the row behind the last for a part of the image",
