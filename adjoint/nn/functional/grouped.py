@@ -49,7 +49,7 @@ def grouped_mm(mat_a: Tensor, mat_b: Tensor, *, offs: Tensor | None = None, bias
         if offs.dim() != 1 or offs.dtype is not torch.int32:
             raise RuntimeError(f"{called}: Offsets have to be 1d and int32, got {offs.dtype}; use offs.to(torch.int32)")
         groups = offs.shape[0]
-        if groups not in {x.shape[0] for x in (a, b) if x.dim() == 3} | ({groups} if a.dim() == b.dim() else set()):
+        if any(x.dim() == 3 and x.shape[0] != groups for x in (a, b)):
             raise RuntimeError(f"{called}: there must be an offset for each of the matrices")
         if a.dim() == b.dim():
             out = _sums(a, b, offs)
