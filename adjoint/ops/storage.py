@@ -105,7 +105,14 @@ class UntypedStorage:
     def nbytes(self) -> int:
         return self._tensor._aval.nbytes
 
-    size = __len__ = nbytes
+    def size(self) -> int:
+        return self.nbytes()
+
+    def __len__(self) -> int:
+        return self.size()
+
+    def untyped(self) -> UntypedStorage:
+        return self
 
     def data_ptr(self) -> int:
         return data_ptr(self._tensor)
@@ -148,13 +155,8 @@ class _FileStorage(UntypedStorage):
     def nbytes(self) -> int:
         return self._bytes.size
 
-    size = __len__ = nbytes
-
     def __getitem__(self, place: int | slice) -> Any:
         return int(self._bytes[place]) if isinstance(place, int) else UntypedStorage(_vector(self._bytes[place]))
-
-    def untyped(self) -> UntypedStorage:
-        return self
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -179,8 +181,6 @@ class TypedStorage(UntypedStorage):
 
     def size(self) -> int:
         return self._tensor._aval.size
-
-    __len__ = size
 
     @property
     def dtype(self) -> DType:
