@@ -7,8 +7,7 @@ device(type='cpu')
 
 from __future__ import annotations
 
-from adjoint.nowhere import refusing
-from adjoint.ops.create import DeviceError
+from adjoint.nowhere import no_device, refusing
 
 __all__ = ["current_accelerator", "device_count", "is_available"]
 
@@ -42,16 +41,10 @@ def device_count() -> int:
     return 0
 
 
-def _no_device(name: str) -> DeviceError:
-    return DeviceError(
-        f"torch.accelerator.{name}: there is no accelerator, Adjoint computes on the CPU; ask torch.accelerator.is_available() first"
-    )
-
-
 __getattr__ = refusing(
     "torch.accelerator",
     "current_device_idx current_device_index current_stream device_index empty_cache get_device_capability get_memory_info max_memory_allocated "
     "max_memory_reserved memory_allocated memory_reserved memory_stats reset_accumulated_memory_stats reset_peak_memory_stats "
     "set_device_idx set_device_index set_stream synchronize",
-    _no_device,
+    no_device("torch.accelerator", "accelerator"),
 )

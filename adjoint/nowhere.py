@@ -11,6 +11,19 @@ from typing import Any
 from adjoint.absent import absent
 
 
+class DeviceError(RuntimeError, AssertionError):
+    """A device that is not there: AssertionError is what PyTorch raises if built without it, RuntimeError if not found."""
+
+
+def no_device(where: str, what: str) -> Callable[[str], DeviceError]:
+    """What using a name of the module `where`, which is for devices called `what`, raises."""
+
+    def error(name: str) -> DeviceError:
+        return DeviceError(f"{where}.{name}: there is no {what}, Adjoint computes on the CPU; ask {where}.is_available() first")
+
+    return error
+
+
 def refused(where: str, name: str, make: Callable[[str], Exception], base: type = object) -> type:
     """A class that nothing is an instance of: making one raises what `make` says of its name."""
 

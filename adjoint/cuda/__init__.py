@@ -10,8 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from adjoint.nowhere import refusing
-from adjoint.ops.create import DeviceError
+from adjoint.nowhere import no_device, refusing
 
 
 def is_available() -> bool:
@@ -68,12 +67,6 @@ def empty_cache() -> None:
     """
 
 
-def _no_device(name: str) -> DeviceError:
-    return DeviceError(
-        f"torch.cuda.{name}: there is no CUDA device, Adjoint computes on the CPU; ask torch.cuda.is_available() first"
-    )
-
-
 _refused = refusing(
     "torch.cuda",
     "BFloat16Tensor BoolTensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor LongTensor ShortTensor CUDAGraph "
@@ -82,7 +75,7 @@ _refused = refusing(
     "get_rng_state init initial_seed ipc_collect make_graphed_callables mem_get_info memory_snapshot memory_summary reset_max_memory_allocated "
     "reset_max_memory_cached reset_peak_memory_stats set_device set_per_process_memory_fraction set_rng_state set_rng_state_all set_stream "
     "stream synchronize utilization",
-    _no_device,
+    no_device("torch.cuda", "CUDA device"),
     {
         **dict.fromkeys(
             "memory_allocated max_memory_allocated memory_reserved max_memory_reserved memory_cached max_memory_cached".split(), int

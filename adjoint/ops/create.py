@@ -15,6 +15,7 @@ import numpy as np
 
 from adjoint import dtypes
 from adjoint.dtypes import DType
+from adjoint.nowhere import DeviceError
 from adjoint.ops.conversion import converted, stored
 from adjoint.ops.elementwise import cast
 from adjoint.ops.shape import as_strided, sizes_of
@@ -35,10 +36,6 @@ def check_dtype(dtype: Any) -> DType | None:
     if plain is None:
         raise TypeError(f"dtype must be a torch dtype such as torch.float32, not {dtype!r}")
     return plain
-
-
-class DeviceError(RuntimeError, AssertionError):
-    """A device that is not there: AssertionError is what PyTorch raises if built without it, RuntimeError if not found."""
 
 
 def check_device(device: Any) -> None:
